@@ -1,0 +1,67 @@
+"""Attacks: balls, spaces, threats, gains, and the one ascent loop. Torch only; usable without Lightning."""
+
+from lightning_robust.attacks.attack import Attack, Foreign, Outcome, as_attack
+from lightning_robust.attacks.balls import L1, L2, Ball, Box, Linf
+from lightning_robust.attacks.combinators import on_fraction, restarted, worst_of
+from lightning_robust.attacks.gains import (
+    Anchored,
+    cross_entropy,
+    divergence,
+    dlr,
+    least_likely,
+    log_odds,
+    margin,
+    runner_up,
+    targeted,
+    targeted_dlr,
+)
+from lightning_robust.attacks.noise import Noise
+from lightning_robust.attacks.pgd import PGD
+from lightning_robust.attacks.recipes import bim, fgsm, mim, rs_fgsm, stutz
+from lightning_robust.attacks.rules import Adam, Steepest
+from lightning_robust.attacks.schedules import WarmUp
+from lightning_robust.attacks.scope import scope
+from lightning_robust.attacks.spaces import AffineSpace, Chart, LatentSpace, PixelSpace, Space
+from lightning_robust.attacks.threats import Threat
+
+__all__ = [
+    "L1",
+    "L2",
+    "PGD",
+    "Adam",
+    "AffineSpace",
+    "Anchored",
+    "Attack",
+    "Ball",
+    "Box",
+    "Chart",
+    "Foreign",
+    "LatentSpace",
+    "Linf",
+    "Noise",
+    "Outcome",
+    "PixelSpace",
+    "Space",
+    "Steepest",
+    "Threat",
+    "WarmUp",
+    "as_attack",
+    "bim",
+    "cross_entropy",
+    "divergence",
+    "dlr",
+    "fgsm",
+    "least_likely",
+    "log_odds",
+    "margin",
+    "mim",
+    "on_fraction",
+    "restarted",
+    "rs_fgsm",
+    "runner_up",
+    "scope",
+    "stutz",
+    "targeted",
+    "targeted_dlr",
+    "worst_of",
+]

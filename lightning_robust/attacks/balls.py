@@ -1,0 +1,349 @@
+r"""Balls: how far a perturbation may go.
+
+A ball :math:`B = \{\delta : \|\delta\| \le \epsilon\}` answers four questions, per sample, for every space it is used
+in: `project` (the nearest point of B), `support` (the point of B that is furthest along a direction), `sample` (a
+uniform point of B) and `norm`. The radius is one number or one per sample (N,), in the units of the space: pixels in
+[0, 1], latent codes, angles. A new ball is one class here; every space, gain and attack then has it.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_robust.attacks.noise import Noise
+
+Radius = float | Tensor
+_B = TypeVar("_B", bound="Ball")
+
+
+def per_sample(value: Radius, like: Tensor) -> Tensor | float:
+    """Make a radius broadcast against `like` (N, ...): a float stays, a tensor (N,) becomes (N, 1, ...)."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    if value.shape != like.shape[:1]:
+        raise ValueError(
+            f"Expected argument `eps` to be a number or one radius per sample, shape ({like.shape[0]},) for this "
+            "batch, "
+            f"but got shape {tuple(value.shape)}."
+        )
+    return value.to(like).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _dims(delta: Tensor) -> tuple[int, ...]:
+    return tuple(range(1, delta.ndim))
+
+
+def _check_radius(name: str, value: Radius) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
+        raise TypeError(f"Expected argument `{name}` to be a number or a tensor of shape (N,), but got {value!r}.")
+    radius = torch.as_tensor(value)
+    if radius.ndim > 1 or (not radius.dtype.is_floating_point and isinstance(value, Tensor)):
+        raise ValueError(
+            f"Expected argument `{name}` to be a number or a float tensor of shape (N,), "
+            f"but got a tensor of shape {tuple(radius.shape)} and type {radius.dtype}."
+        )
+    if not bool(((radius >= 0) & radius.isfinite()).all()):
+        raise ValueError(f"Expected argument `{name}` to be finite and not negative, but got {value}.")
+
+
+class Ball(ABC):
+    """A convex set of perturbations around zero that is symmetric in every coordinate.
+
+    The symmetry matters: clipping a point of the ball towards zero, coordinate by coordinate, does not leave it. So a
+    projection onto the ball followed by clipping to a box that contains zero (the pixel range) is always feasible.
+    """
+
+    @property
+    @abstractmethod
+    def radius(self) -> Radius:
+        """The radius, the unit of relative step sizes."""
+
+    @abstractmethod
+    def norm(self, delta: Tensor) -> Tensor:
+        """(N, ...) -> (N,): the norm whose ball of size `radius` this is."""
+
+    @abstractmethod
+    def project(self, delta: Tensor) -> Tensor:
+        """The Euclidean projection argmin_{v in B} |v - delta|_2, per sample."""
+
+    @abstractmethod
+    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
+        """The steepest step argmax <g, v> over v in scale * B, per sample.
+
+        Args:
+            g: (N, ...) the direction of ascent. Where it is zero the step is zero.
+            scale: The size of the step relative to the ball.
+            room: (N, ...) how far each coordinate can go along the sign of `g` before it meets the box of the space;
+                None: no box.
+        """
+
+    @abstractmethod
+    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
+        """A point that is uniform in B, of the shape and type of `zero` (N, ...)."""
+
+    @abstractmethod
+    def scaled(self: _B, factor: float) -> _B:
+        """The ball factor * B."""
+
+    def contains(self, delta: Tensor, rtol: float = 1e-6) -> Tensor:
+        """(N, ...) -> (N,) bool: is the perturbation in the ball, up to the relative rounding error `rtol`?"""
+        radius = per_sample(self.radius, delta)
+        limit = radius.reshape(-1) if isinstance(radius, Tensor) and radius.ndim else radius
+        return self.norm(delta) <= limit * (1 + rtol)
+
+
+@dataclass(frozen=True)
+class Linf(Ball):
+    r"""The ball of the maximum norm: every coordinate moves at most `eps`.
+
+    :math:`\mathrm{project} = \mathrm{clip}(\delta, -\epsilon, \epsilon)`, :math:`\mathrm{support} =
+    \epsilon\,\mathrm{sign}(g)`.
+
+    Args:
+        eps: The radius, one number or (N,), in the units of the space (pixels in [0, 1]: 8/255).
+
+    Example:
+        >>> Linf(0.5).project(torch.tensor([[2.0, -0.25]]))
+        tensor([[ 0.5000, -0.2500]])
+    """
+
+    eps: Radius
+
+    def __post_init__(self) -> None:
+        _check_radius("eps", self.eps)
+
+    @property
+    def radius(self) -> Radius:
+        """`eps`."""
+        return self.eps
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """max_i |delta_i|."""
+        return delta.flatten(1).abs().amax(1)
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Clip every coordinate."""
+        eps = per_sample(self.eps, delta)
+        return torch.clamp(delta, -eps, eps)  # type: ignore[arg-type]
+
+    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
+        """Go eps along every sign. The box needs no care here: clipping afterwards is exact."""
+        return g.sign().mul_(_times(per_sample(self.eps, g), scale))
+
+    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
+        """Uniform in the cube."""
+        u = noise.uniform(tuple(zero.shape[1:])).to(zero.dtype)
+        return u.mul_(2).sub_(1) * per_sample(self.eps, zero)
+
+    def scaled(self, factor: float) -> "Linf":
+        """`Linf(factor * eps)`."""
+        return replace(self, eps=self.eps * factor)
+
+
+@dataclass(frozen=True)
+class L2(Ball):
+    r"""The Euclidean ball.
+
+    :math:`\mathrm{project} = \delta\,\epsilon / \max(\|\delta\|_2, \epsilon)`, :math:`\mathrm{support} = \epsilon\,g /
+    \|g\|_2`.
+
+    Args:
+        eps: The radius, one number or (N,), in the units of the space.
+
+    Example:
+        >>> L2(1.0).project(torch.tensor([[3.0, 4.0], [0.3, 0.4]]))
+        tensor([[0.6000, 0.8000],
+                [0.3000, 0.4000]])
+    """
+
+    eps: Radius
+
+    def __post_init__(self) -> None:
+        _check_radius("eps", self.eps)
+
+    @property
+    def radius(self) -> Radius:
+        """`eps`."""
+        return self.eps
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """The root of the sum of squares."""
+        return torch.linalg.vector_norm(delta.flatten(1), dim=1)
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Rescale what is outside."""
+        eps = per_sample(self.eps, delta)
+        norm = torch.linalg.vector_norm(delta, dim=_dims(delta), keepdim=True)
+        # No epsilon in a denominator: where the norm is 0 the factor is 1. An excess of rounding size is left alone, so
+        # that projecting twice is projecting once.
+        factor = torch.where(norm > eps * (1 + 1e-7), eps / norm, torch.ones_like(norm))
+        return delta * factor
+
+    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
+        """Go eps along the gradient of the coordinates that are not pinned to the box."""
+        if room is not None:
+            g = torch.where(room > 0, g, torch.zeros_like(g))
+        # Dividing by the largest entry first keeps the square from under- and overflowing.
+        top = g.abs().amax(_dims(g), keepdim=True)
+        g = g / torch.where(top > 0, top, torch.ones_like(top))
+        norm = torch.linalg.vector_norm(g, dim=_dims(g), keepdim=True)
+        return g * (_times(per_sample(self.eps, g), scale) / torch.where(norm > 0, norm, torch.ones_like(norm)))
+
+    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
+        """Uniform in the ball: a normal direction and a radius distributed as u^(1/d)."""
+        shape = tuple(zero.shape[1:])
+        direction = L2(1.0).support(noise.normal(shape, 0))
+        length = noise.uniform((1,), 1) ** (1 / max(1, math.prod(shape)))
+        return self.project(
+            direction.to(zero.dtype) * per_sample(length[:, 0], direction) * per_sample(self.eps, zero)
+        ).to(zero.dtype)
+
+    def scaled(self, factor: float) -> "L2":
+        """`L2(factor * eps)`."""
+        return replace(self, eps=self.eps * factor)
+
+
+@dataclass(frozen=True)
+class L1(Ball):
+    r"""The ball of the sum of absolute values.
+
+    :math:`\mathrm{project}(\delta)_i = \mathrm{sign}(\delta_i)\,(|\delta_i| - \tau)_+` with the threshold :math:`\tau`
+    for which the norm is :math:`\epsilon`, found by sorting (Duchi et al., ICML 2008). `support` puts the whole radius
+    on the largest entry of g; in a box it fills the largest entries one after the other, each up to its room, which is
+    the exact maximiser over both sets.
+
+    Args:
+        eps: The radius, one number or (N,), in the units of the space.
+
+    Example:
+        >>> L1(1.0).project(torch.tensor([[1.0, -0.5, 0.1]]))
+        tensor([[ 0.7500, -0.2500,  0.0000]])
+    """
+
+    eps: Radius
+
+    def __post_init__(self) -> None:
+        _check_radius("eps", self.eps)
+
+    @property
+    def radius(self) -> Radius:
+        """`eps`."""
+        return self.eps
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """sum_i |delta_i|."""
+        return delta.flatten(1).abs().sum(1)
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Shrink all entries by the threshold that meets the radius."""
+        flat = delta.flatten(1)
+        size = flat.abs()
+        eps = torch.as_tensor(per_sample(self.eps, flat), dtype=flat.dtype, device=flat.device)
+        ordered = size.sort(dim=1, descending=True).values
+        rank = torch.arange(1, flat.shape[1] + 1, device=flat.device, dtype=flat.dtype)
+        tau = (ordered.cumsum(1) - eps) / rank
+        # The number of entries that stay: the last rank at which the entry still exceeds its threshold. At least one.
+        last = (ordered > tau).sum(1, keepdim=True).clamp_(min=1) - 1
+        tau = tau.gather(1, last).clamp_(min=0)
+        shrunk = flat.sign() * (size - tau).clamp_(min=0)
+        inside = size.sum(1, keepdim=True) <= eps * (1 + 1e-6)
+        return torch.where(inside, flat, shrunk).reshape(delta.shape)
+
+    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
+        """Spend the radius on the largest entries, each up to its room."""
+        flat = g.flatten(1)
+        size = flat.abs()
+        budget = torch.as_tensor(_times(per_sample(self.eps, flat), scale), dtype=g.dtype, device=g.device)
+        if room is None:
+            top = size.argmax(1, keepdim=True)
+            step = torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top).sign() * budget)
+            return step.reshape(g.shape)
+        space = torch.where(size > 0, room.flatten(1), torch.zeros_like(size))
+        order = torch.where(space > 0, size, torch.zeros_like(size)).argsort(dim=1, descending=True)
+        wanted = space.gather(1, order)
+        # An infinite room (a space without a box) is cut at the budget, so that the running sum stays finite.
+        wanted = torch.minimum(wanted, budget.expand_as(wanted))
+        before = wanted.cumsum(1) - wanted
+        spent = torch.minimum(wanted, (budget - before).clamp_(min=0))
+        return (torch.zeros_like(flat).scatter_(1, order, spent) * flat.sign()).reshape(g.shape)
+
+    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
+        """Uniform in the ball: exponential sizes divided by their sum plus one more exponential, with random signs."""
+        shape = tuple(zero.shape[1:])
+        size = noise.exponential(shape, 0)
+        total = size.sum(_dims(size), keepdim=True) + per_sample(noise.exponential((1,), 1)[:, 0], size)
+        sign = torch.where(noise.uniform(shape, 2) < 0.5, -1.0, 1.0)
+        return (sign * size / total).to(zero.dtype) * per_sample(self.eps, zero)
+
+    def scaled(self, factor: float) -> "L1":
+        """`L1(factor * eps)`."""
+        return replace(self, eps=self.eps * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class Box(Ball):
+    r"""An axis-parallel box: coordinate i moves at most `half_widths[i]`, the maximum norm with a unit per coordinate.
+
+    For parameters of different kinds (translations, angles, scale) or for pixels of different worth.
+
+    Args:
+        half_widths: How far each coordinate may go; a tensor or sequence that broadcasts against one sample.
+        eps: A common factor, one number or (N,); 1 by default.
+
+    Example:
+        >>> Box([1.0, 0.1]).project(torch.tensor([[3.0, -3.0]]))
+        tensor([[ 1.0000, -0.1000]])
+    """
+
+    half_widths: Tensor | Sequence[float]
+    eps: Radius = 1.0
+
+    def __post_init__(self) -> None:
+        widths = torch.as_tensor(self.half_widths, dtype=torch.float64)
+        if not bool(((widths >= 0) & widths.isfinite()).all()):
+            raise ValueError(
+                f"Expected argument `half_widths` to be finite and not negative, but got {self.half_widths}."
+            )
+        _check_radius("eps", self.eps)
+
+    @property
+    def radius(self) -> Radius:
+        """`eps`, the common factor."""
+        return self.eps
+
+    def _limit(self, like: Tensor) -> Tensor:
+        widths = torch.as_tensor(self.half_widths, dtype=like.dtype, device=like.device)
+        return (widths * per_sample(self.eps, like)).expand_as(like)
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """max_i |delta_i| / half_width_i; a coordinate of width zero that moves has an infinite norm."""
+        widths = torch.as_tensor(self.half_widths, dtype=delta.dtype, device=delta.device).expand_as(delta)
+        ratio = torch.where(delta == 0, torch.zeros_like(delta), delta.abs() / widths)
+        return ratio.flatten(1).amax(1)
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Clip every coordinate."""
+        limit = self._limit(delta)
+        return torch.clamp(delta, -limit, limit)
+
+    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
+        """Go the half-width along every sign."""
+        return g.sign() * self._limit(g) * scale
+
+    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
+        """Uniform in the box."""
+        u = noise.uniform(tuple(zero.shape[1:])).to(zero.dtype)
+        return u.mul_(2).sub_(1) * self._limit(zero)
+
+    def scaled(self, factor: float) -> "Box":
+        """The box with `factor * eps`."""
+        return replace(self, eps=self.eps * factor)
+
+
+def _times(value: Tensor | float, factor: float) -> Tensor | float:
+    return value if factor == 1.0 else value * factor

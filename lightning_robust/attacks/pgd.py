@@ -1,0 +1,265 @@
+r"""The ascent loop, the one of this library: projected gradient ascent on any gain, in any ball, along any space."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_robust.attacks.attack import Attack, Model, Outcome, check_batch, check_shape, misclassified
+from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.gains import Anchored, GainFn, log_odds
+from lightning_robust.attacks.noise import Noise
+from lightning_robust.attacks.rules import Rule, Steepest
+from lightning_robust.attacks.scope import Mode, plain, scope
+from lightning_robust.attacks.spaces import Chart, LatentSpace
+from lightning_robust.attacks.starts import Start, uniform
+from lightning_robust.attacks.threats import Threat, as_threat
+
+
+def _needs_scaling(logits: Tensor) -> bool:
+    half = (torch.float16, torch.bfloat16)
+    device = logits.device.type
+    return logits.dtype in half or (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) in half)
+
+
+def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The gain of each sample (N,) and its gradient with respect to `delta`, computed with respect to nothing else.
+
+    In half precision small gradients vanish: for a well-fitted network in float16 all of them, and the attack does
+    nothing. There the chain rule is cut at the logits z: :math:`\partial L/\partial z` in float32 is scaled per sample
+    by a power of two to a largest entry in [1, 2), sent through the network, and scaled back. The result does not
+    depend on the batch or on a gradient scaler.
+    """
+    if not logits.requires_grad:
+        raise RuntimeError(
+            "Expected the model's output to depend on its input differentiably, but it carries no gradient. "
+            "Does `forward` run under torch.no_grad, detach, or return predicted classes instead of logits?"
+        )
+    if _needs_scaling(logits):
+        z = logits.detach().float().requires_grad_()
+        value = gain(z)
+        (gz,) = torch.autograd.grad(value.sum(), z)
+        exponent = 1 - torch.frexp(gz.flatten(1).abs().amax(1)).exponent.clamp(-125, 125)
+        scale = torch.ldexp(torch.ones_like(value), exponent)
+        weights = (gz * scale.reshape(-1, *[1] * (gz.ndim - 1))).to(logits.dtype)
+        (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
+        if grad is not None:
+            grad = grad / scale.to(grad.dtype).reshape(-1, *[1] * (grad.ndim - 1))
+    else:
+        value = gain(logits)
+        (grad,) = torch.autograd.grad(value.sum(), delta, allow_unused=True)
+    if grad is None:
+        raise RuntimeError(
+            "Expected the model's output to depend on its input, but no gradient arrives at the perturbation."
+        )
+    return value.detach(), grad
+
+
+@dataclass
+class _Trace:
+    """What the ascent has seen, per sample: the best perturbation so far and the step of the first success.
+
+    The best is a misclassified one before any other, then the one with the highest gain.
+    """
+
+    delta: Tensor
+    value: Tensor
+    fooled: Tensor
+    first: Tensor
+    stuck: Tensor
+
+    @classmethod
+    def start(cls, delta: Tensor) -> "_Trace":
+        nobody = torch.zeros(len(delta), dtype=torch.bool, device=delta.device)
+        return cls(
+            delta,
+            torch.full_like(nobody, -math.inf, dtype=torch.float),
+            nobody,
+            torch.full_like(nobody, -1, dtype=torch.long),
+            nobody,
+        )
+
+    def see(
+        self, delta: Tensor, value: Tensor, fooled: Tensor, step: int | Tensor, stuck: Tensor | None = None
+    ) -> None:
+        better = (fooled & ~self.fooled) | ((fooled == self.fooled) & (value > self.value))
+        self.delta = torch.where(better.reshape(-1, *[1] * (delta.ndim - 1)), delta, self.delta)
+        self.value = torch.where(better, value, self.value)
+        self.first = torch.where(fooled & (self.first < 0), step, self.first)
+        self.fooled = fooled | self.fooled
+        if stuck is not None:
+            self.stuck = stuck & self.stuck
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
+
+
+@dataclass(frozen=True)
+class PGD(Attack):
+    r"""Projected gradient ascent (Madry et al., ICLR 2018), for any ball, space, gain and step rule.
+
+    .. math:: \delta \leftarrow \Pi_B\big(\delta + \alpha \arg\max_{v \in B} \langle v, \nabla_\delta\,
+    G(f(\mathrm{decode}(\delta)), y)
+              \rangle\big)
+
+    followed by clipping to the bounds of the space. FGSM is one step; see `fgsm` and its friends for named settings.
+
+    Args:
+        threat: The perturbation set: `Threat(ball, space)`, or a ball, which means pixels in [0, 1].
+        steps: The number of gradient steps.
+        rel_step_size: The step size :math:`\alpha` relative to the radius; None: 2.5 / steps (Madry et al.), at most 1
+        for one step.
+        restarts: Independent random starts; the best is kept per sample.
+        random_start: True: uniform in the ball. False: the clean input. Or a function `(ball, noise, zero) -> delta`.
+        gain: What is raised, `(logits, y) -> (N,)`. The default, `log_odds`, rises in the same direction as cross
+            entropy and does not saturate.
+        rule: How a gradient becomes a step: `Steepest(momentum=...)` or `Adam(lr=...)`.
+        keep: "last": the last iterate, the cheapest, usual for training. "best": per sample, a misclassified iterate
+            before any other, then the highest gain; one forward more. Evaluation always keeps the best.
+        early_stop: Leave a sample where it is once it is misclassified. (The batch goes on until all are, or to the end
+            when processes run together.)
+        seed: Seeds the random starts, together with the content of each sample, the key of the call and the restart.
+        mode: The mode of the model during the attack, see `scope`.
+
+    Example:
+        >>> from lightning_robust.attacks import Linf
+        >>> model = torch.nn.Linear(2, 2)
+        >>> x, y = torch.rand(4, 2), torch.tensor([0, 1, 0, 1])
+        >>> x_adv = PGD(Linf(0.1), steps=20, random_start=False)(model, x, y)
+        >>> bool((x_adv - x).abs().max() <= 0.1)
+        True
+    """
+
+    threat: Threat | Ball
+    steps: int = 10
+    rel_step_size: float | None = field(default=None, kw_only=True)
+    restarts: int = field(default=1, kw_only=True)
+    random_start: bool | Start = field(default=True, kw_only=True)
+    gain: GainFn | Anchored = field(default=log_odds, kw_only=True)
+    rule: Rule = field(default_factory=Steepest, kw_only=True)
+    keep: Literal["last", "best"] = field(default="last", kw_only=True)
+    early_stop: bool = field(default=False, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    mode: Mode = field(default="eval", kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threat", as_threat(self.threat))
+        for name in ("steps", "restarts"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
+        if self.rel_step_size is not None and not (self.rel_step_size > 0 and math.isfinite(self.rel_step_size)):
+            raise ValueError(
+                f"Expected argument `rel_step_size` to be positive (1 is the radius), but got {self.rel_step_size}."
+            )
+        if self.keep not in ("last", "best"):
+            raise ValueError(f'Expected argument `keep` to be "last" or "best", but got {self.keep!r}.')
+        if self.mode not in ("eval", "train"):
+            raise ValueError(f'Expected argument `mode` to be "eval" or "train", but got {self.mode!r}.')
+        if not callable(self.gain) and not isinstance(self.gain, Anchored):
+            raise TypeError(f"Expected argument `gain` to be a function (logits, y) -> (N,), but got {self.gain!r}.")
+        if self.random_start is False and self.restarts > 1:
+            raise ValueError(
+                f"Expected `random_start` with {self.restarts} restarts: without it they are all the same."
+            )
+        if self.random_start is False and isinstance(self.gain, Anchored) and self.gain.flat:
+            raise ValueError(
+                "Expected `random_start` with the gain `divergence`: its gradient is zero at the clean input."
+            )
+
+    @property
+    def _threat(self) -> Threat:
+        return as_threat(self.threat)
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Refuse inputs and labels that cannot be meant."""
+        check_batch(x, y)
+        self._threat.space.check(x)
+
+    @property
+    def attempts(self) -> int:
+        """One for each restart."""
+        return self.restarts
+
+    def thorough(self) -> "PGD":
+        """Keep the best iterate."""
+        return self if self.keep == "best" else replace(self, keep="best")
+
+    def scaled(self, factor: float) -> "PGD":
+        """The same attack in the ball `factor * B`."""
+        return replace(self, threat=self._threat.scaled(factor))
+
+    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+        """Attack and tell everything, see `Attack.run`."""
+        space = self._threat.space
+        manifold = space.manifold if isinstance(space, LatentSpace) else None
+        with scope(model, self.mode, key, x.device), scope(manifold, "eval", key, x.device):
+            x, y, code = plain(x), plain(y), plain(code)
+            chart = space.chart(x, y, code)
+            gain = self._bind(model, x, y)
+            found = [self._ascend(model, chart, gain, y, start) for start in self._starts(chart, x, key)]
+            with torch.no_grad():
+                best = replace(found[0])
+                for trace in found[1:]:
+                    best.see(trace.delta, trace.value, trace.fooled, trace.first, trace.stuck)
+                x_adv = chart.emit(best.delta)
+        seen = self.keep == "best" or self.restarts > 1
+        return Outcome(
+            x_adv,
+            best.delta,
+            fooled=torch.stack([trace.fooled for trace in found]) if seen else None,
+            first=torch.stack([trace.first for trace in found]) if seen else None,
+            stuck=best.stuck,
+        )
+
+    def _starts(self, chart: Chart, x: Tensor, key: int) -> list[Tensor]:
+        if self.random_start is False:
+            return [chart.zero.clone()]
+        start = uniform if self.random_start is True else self.random_start
+        noise = Noise.of(x, self.seed, key)
+        return [chart.clip(start(self._threat.ball, noise.fold(r), chart.zero)) for r in range(self.restarts)]
+
+    def _ascend(self, model: Model, chart: Chart, gain: Callable[[Tensor], Tensor], y: Tensor, delta: Tensor) -> _Trace:
+        """The loop."""
+        ball = self._threat.ball
+        size = 2.5 / self.steps if self.rel_step_size is None else self.rel_step_size
+        trace, state = _Trace.start(delta), self.rule.init(delta)
+        for step in range(self.steps):
+            logits = model(chart.decode(delta.requires_grad_()))
+            check_shape(logits, y)
+            value, grad = gain_and_gradient(gain, logits, delta)
+            with torch.no_grad():
+                delta, grad = delta.detach(), grad.nan_to_num_()
+                if step == 0:
+                    trace.stuck = grad.flatten(1).abs().amax(1) == 0
+                if self.keep == "best" or self.early_stop:
+                    trace.see(delta, value, misclassified(logits, y), step)
+                if self.early_stop and not torch.distributed.is_initialized() and bool(trace.fooled.all()):
+                    break
+                move, state = self.rule(grad, state, delta=delta, ball=ball, chart=chart, size=size)
+                moved = chart.clip(ball.project(delta + move))
+                still = trace.fooled.reshape(-1, *[1] * (delta.ndim - 1)) if self.early_stop else None
+                delta = moved if still is None else torch.where(still, delta, moved)
+        if self.keep == "last":
+            trace.delta, trace.value = delta, torch.full_like(trace.value, -math.inf)
+        if self.keep == "best" or self.restarts > 1:
+            with torch.no_grad():
+                logits = model(chart.decode(delta))
+                trace.see(delta, gain(_wide(logits)), misclassified(logits, y), self.steps)
+        return trace
+
+    def _bind(self, model: Model, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
+        """The gain as a function of the logits alone: its anchor is read off the clean logits here, once."""
+        gain, anchor = self.gain, y
+        if isinstance(gain, Anchored):
+            with torch.no_grad():
+                logits = model(x)
+                check_shape(logits, y)
+                anchor = gain.anchor(logits.float() if logits.dtype != torch.float64 else logits, y)
+            gain = gain.gain
+        function: GainFn = gain
+        return lambda logits: function(logits, anchor)

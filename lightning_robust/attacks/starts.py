@@ -1,0 +1,27 @@
+"""Starting points of an attack: functions `(ball, noise, zero) -> delta`."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from lightning_robust.attacks.balls import Ball, per_sample
+from lightning_robust.attacks.noise import Noise
+
+Start = Callable[[Ball, Noise, Tensor], Tensor]
+
+
+def uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
+    """Uniform in the ball."""
+    return ball.sample(noise, zero)
+
+
+def norm_uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
+    """A normal direction scaled to a norm that is uniform in [0, eps], as Stutz et al. (CVPR 2019) start."""
+    direction = noise.normal(tuple(zero.shape[1:]), 0).to(zero.dtype)
+    length = noise.uniform((1,), 1)[:, 0].to(zero.dtype) / ball.norm(direction)
+    return ball.project(direction * per_sample(length, direction) * per_sample(ball.radius, direction))
+
+
+def centre(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
+    """The clean input."""
+    return zero.clone()

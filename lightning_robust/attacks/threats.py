@@ -1,0 +1,71 @@
+"""Threats: the set P(x) of adversarial inputs, a ball of perturbations in a space."""
+
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.spaces import Chart, PixelSpace, Space
+
+
+@dataclass(frozen=True)
+class Threat:
+    r"""The perturbation set :math:`P(x) = \{\mathrm{decode}_x(\delta) : \delta \in B, \delta \text{ within the bounds
+    of the space}\}`.
+
+    Args:
+        ball: How far a perturbation may go.
+        space: Along what it moves; pixels by default.
+
+    Example:
+        >>> import torch
+        >>> from lightning_robust.attacks.balls import Linf
+        >>> threat = Threat(Linf(0.1))
+        >>> x = torch.full((2, 1, 1, 3), 0.5)
+        >>> threat.contains(x, x + torch.tensor([0.05, 0.2]).reshape(2, 1, 1, 1))
+        tensor([ True, False])
+    """
+
+    ball: Ball
+    space: Space = field(default_factory=PixelSpace)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ball, Ball):
+            raise TypeError(f"Expected argument `ball` to be a Ball (Linf, L2, L1, Box), but got {self.ball!r}.")
+        if not isinstance(self.space, Space):
+            raise TypeError(
+                "Expected argument `space` to be a Space (PixelSpace, LatentSpace, AffineSpace), but got "
+                f"{self.space!r}."
+            )
+
+    def contains(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """(N,) bool: is each `x_adv` in P(x)? For pixels; in other spaces the perturbation decides, see `admits`.
+
+        Up to rounding: one part in 10^6 of the radius, and the rounding of x + delta in the type of `x`.
+        """
+        if not isinstance(self.space, PixelSpace):
+            raise TypeError(
+                f"Membership in a threat in {type(self.space).__name__} is decided by the perturbation: "
+                "use `admits(chart, delta)` with the delta that `attack.run(...)` returns."
+            )
+        return self.admits(self.space.chart(x, x.new_zeros(len(x))), self.space.difference(x, x_adv))
+
+    def admits(self, chart: Chart, delta: Tensor) -> Tensor:
+        """(N,) bool: is each perturbation in the ball and within the bounds of the chart, up to rounding?"""
+        return self.ball.contains(delta) & chart.contains(delta)
+
+    def scaled(self, factor: float) -> "Threat":
+        """The threat with the ball `factor * B`."""
+        return replace(self, ball=self.ball.scaled(factor))
+
+
+def as_threat(threat: Threat | Ball) -> Threat:
+    """A bare ball means pixels in [0, 1]."""
+    if isinstance(threat, Threat):
+        return threat
+    if isinstance(threat, Ball):
+        return Threat(threat)
+    raise TypeError(
+        f"Expected argument `threat` to be a Ball such as Linf(8 / 255) or a Threat(ball, space), but got {threat!r}. "
+        "A norm is a class here: Linf, L2, L1 or Box."
+    )
