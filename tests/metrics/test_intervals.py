@@ -1,0 +1,115 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from lightning_robust.metrics import clustered_interval, wilson_interval
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize(
+    ("successes", "total"), [(0, 1), (1, 1), (0, 10), (3, 10), (10, 10), (457, 1000), (99_999, 100_000)]
+)
+def test_wilson_agrees_with_scipy(successes, total, confidence):
+    low, high = wilson_interval(successes, total, confidence)
+    reference = binomtest(successes, total).proportion_ci(confidence, method="wilson")
+    assert low.dtype == high.dtype == torch.float64
+    assert low.item() == pytest.approx(reference.low, abs=1e-12)
+    assert high.item() == pytest.approx(reference.high, abs=1e-12)
+
+
+def test_wilson_ends_solve_the_score_equation():
+    """The ends are where |s - n q| equals z sqrt(n q (1 - q)), with z = 1.959963984540054 for 95 %."""
+    s, n = torch.tensor([1.0, 50.0, 998.0]), 1000
+    for q in wilson_interval(s, n):
+        torch.testing.assert_close((s - n * q).abs(), 1.959963984540054 * (n * q * (1 - q)).sqrt(), rtol=1e-9, atol=0)
+
+
+def test_wilson_broadcasts_and_is_exact_at_the_edges():
+    low, high = wilson_interval(torch.tensor([0, 7, 7]), torch.tensor([[7], [9]]))
+    assert low.shape == high.shape == (2, 3)
+    assert low[0, 0] == 0
+    assert high[0, 1] == 1
+    assert ((low >= 0) & (low < high) & (high <= 1)).all()
+
+
+def test_wilson_of_nothing_is_everything():
+    assert [end.item() for end in wilson_interval(0, 0)] == [0, 1]
+
+
+def test_wilson_mirrors():
+    low, high = wilson_interval(torch.arange(31), 30 + torch.zeros(31))
+    torch.testing.assert_close(low, 1 - high.flip(0), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, 2), "`successes` to be from 0 to `total`, but got 3 of 2"),
+        ((-1, 2), "`successes` to be from 0 to `total`, but got -1 of 2"),
+        ((math.nan, 2), "`successes`"),
+        ((0, -1), "`total` to be at least 0, but got -1"),
+        ((1, 2, 1.0), "`confidence` to be strictly between 0 and 1, but got 1.0"),
+        ((1, 2, 95), "`confidence` to be strictly between 0 and 1, but got 95"),
+    ],
+)
+def test_wilson_names_the_wrong_argument(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        wilson_interval(*arguments)
+
+
+def sums(k):
+    """The three sums over clusters (the last axis of k) that `clustered_interval` takes."""
+    k = torch.as_tensor(k)
+    return k.sum(-1), k.square().sum(-1), torch.full(k.shape[:-1], k.shape[-1])
+
+
+def test_clustered_with_one_trial_is_wilson():
+    k = torch.tensor([1, 0, 0, 1, 0, 0, 0])
+    assert clustered_interval(*sums(k), 1) == wilson_interval(2, 7)
+
+
+def test_clustered_where_trials_agree_is_wilson_over_clusters():
+    k = 5 * torch.tensor([1, 0, 0, 1, 0, 0, 0])
+    torch.testing.assert_close(clustered_interval(*sums(k), 5), wilson_interval(2, 7), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize(("k", "successes"), [([0, 0, 0], 0), ([4, 4, 4], 3)])
+def test_clustered_where_all_agree_counts_clusters(k, successes):
+    assert clustered_interval(*sums(k), 4) == wilson_interval(successes, 3)
+
+
+def test_clustered_never_counts_more_than_the_trials():
+    assert clustered_interval(*sums([2, 2, 2]), 4) == wilson_interval(6, 12)
+
+
+def test_clustered_trusts_a_single_cluster_no_further_than_one_sample():
+    assert clustered_interval(*sums([2]), 4) == wilson_interval(0.5, 1)
+
+
+def test_clustered_of_nothing_is_everything():
+    assert [end.item() for end in clustered_interval(0, 0, 0, 5)] == [0, 1]
+
+
+def test_clustered_approaches_the_normal_interval_of_the_cluster_means():
+    rng = np.random.default_rng(0)
+    k = rng.binomial(5, rng.beta(1, 2, 200_000))
+    mean, error = (k / 5).mean(), (k / 5).std() / math.sqrt(len(k))
+    low, high = clustered_interval(*sums(k), 5)
+    assert low.item() == pytest.approx(mean - 1.96 * error, abs=0.01 * error)
+    assert high.item() == pytest.approx(mean + 1.96 * error, abs=0.01 * error)
+
+
+def test_clustered_covers_where_independent_trials_would_not():
+    """4000 experiments, each of 100 samples of different difficulty with 10 attempts each; the true rate is 0.25."""
+    rng = np.random.default_rng(1)
+    k = rng.binomial(10, rng.beta(0.25, 0.75, (4000, 100)))
+    hits, squares, clusters = sums(k)
+    low, high = clustered_interval(hits, squares, clusters, 10)
+    naive_low, naive_high = wilson_interval(hits, 10 * clusters)
+    covered = ((low <= 0.25) & (high >= 0.25)).double().mean().item()
+    naive = ((naive_low <= 0.25) & (naive_high >= 0.25)).double().mean().item()
+    assert 0.935 < covered < 0.965
+    assert naive < 0.7
