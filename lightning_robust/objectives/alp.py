@@ -1,0 +1,49 @@
+"""Adversarial logit pairing."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from lightning_robust.objectives._logits import Forward, both_logits, check_forward, check_weight
+
+__all__ = ["alp"]
+
+
+@dataclass(frozen=True)
+class alp:  # noqa: N801 (used like a function: `alp(0.5)`)
+    """Half clean, half adversarial cross-entropy, and a price for logits that move under attack.
+
+        loss = (CE(x, y) + CE(x_adv, y)) / 2  +  weight * (1/(N K)) sum_n ||z(x) - z(x_adv)||_2^2
+
+    with logits z. Kannan, Kurakin and Goodfellow, "Adversarial Logit Pairing" (2018). The paper writes an unspecified
+    distance between logits; we take the mean of squared differences over samples and classes. The method is here for
+    comparison: Engstrom et al., "Evaluating and Understanding the Robustness of Adversarial Logit Pairing" (2018) show
+    that pairing can hide gradients from the attack, so evaluate with many steps and restarts.
+
+    Args:
+        weight: weight of the pairing, >= 0; `weight=0` is `mixed(0.5)`.
+        forward: `"joint"` runs the model once on [x; x_adv], `"separate"` twice; see `trades`.
+
+    Raises:
+        ValueError: if `weight` is negative or not finite, or `forward` is unknown.
+
+    Example:
+        >>> import torch
+        >>> x, x_adv = torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+        >>> alp(0.5)(torch.nn.Identity(), x, x_adv, torch.tensor([1]))  # (log 2 + log(1 + e)) / 2 + 0.5 * 0.5
+        tensor(1.2532)
+    """
+
+    weight: float = 0.5
+    forward: Forward = "joint"
+
+    def __post_init__(self) -> None:
+        check_weight("weight", self.weight)
+        check_forward(self.forward)
+
+    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        """Return the loss, a scalar."""
+        clean, adversarial = both_logits(model, x, x_adv, self.forward)
+        cross_entropy = nn.functional.cross_entropy
+        pairing = nn.functional.mse_loss(adversarial, clean)
+        return (cross_entropy(clean, y) + cross_entropy(adversarial, y)) / 2 + self.weight * pairing

@@ -1,0 +1,21 @@
+"""The type of an objective: what the learner lowers."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+__all__ = ["Objective"]
+
+Objective: TypeAlias = Callable[[nn.Module, Tensor, Tensor, Tensor], Any]
+"""`objective(model, x, x_adv, y) -> loss`.
+
+`model` maps images to logits (N, K); `x` (N, C, H, W) are clean images, `x_adv` (N, C, H, W) adversarial ones, already
+detached; `y` (N,) int64 are labels; `loss` is a scalar that carries a gradient to the weights.
+
+An objective calls the model in the mode in which it finds it, keeps no state, and should pickle, so that it reaches
+the processes of `strategy="ddp_spawn"`: a function at the top of a module, or a frozen dataclass with `__call__`.
+
+The result is a `Tensor`; it is written as `Any` because jsonargparse, and with it LightningCLI, reads a class in this
+place as "a factory of such objects" and then refuses `class_path: lightning_robust.objectives.trades`.
+"""

@@ -1,0 +1,199 @@
+"""Laws that every objective obeys: one list, all tests."""
+
+import pickle
+
+import jsonargparse
+import pytest
+import torch
+from torch import nn
+
+from lightning_robust.objectives import Objective, alp, awp, mart, mixed, standard, trades
+from tests.objectives.reference import linear, two_views
+
+OBJECTIVES = [
+    standard,
+    mixed(0.25),
+    mixed(0.25, forward="separate"),
+    trades(beta=6.0),
+    trades(beta=6.0, forward="separate"),
+    mart(beta=5.0),
+    mart(beta=5.0, forward="separate"),
+    alp(0.5),
+    alp(0.5, forward="separate"),
+    awp(standard, gamma=0.01),
+    awp(trades(beta=6.0), gamma=0.005),
+]
+
+
+def _name(objective):  # without the address of `standard`, which differs from process to process
+    return repr(objective).replace(repr(standard), "standard")
+
+
+every = pytest.mark.parametrize("objective", OBJECTIVES, ids=_name)
+
+
+@every
+def test_is_a_scalar_with_a_gradient(objective):
+    x, x_adv, y = two_views()
+    model = linear()
+    loss = objective(model, x, x_adv, y)
+    loss.backward()
+    assert loss.shape == ()
+    assert loss.dtype == torch.float64
+    assert model.weight.grad.abs().sum() > 0
+
+
+@every
+def test_pickles(objective):
+    again = pickle.loads(pickle.dumps(objective))
+    x, x_adv, y = two_views()
+    assert again == objective
+    assert torch.equal(again(linear(), x, x_adv, y), objective(linear(), x, x_adv, y))
+
+
+@every
+def test_repr_is_stable_where_it_names_the_arguments(objective):
+    if objective is standard:
+        pytest.skip("a function")
+    name = type(objective).__name__
+    assert repr(objective).startswith(f"{name}(")
+    assert "=" in repr(objective)
+
+
+@every
+def test_order_of_the_samples_does_not_matter(objective):
+    x, x_adv, y = two_views()
+    permutation = torch.tensor([3, 1, 5, 0, 4, 2])
+    forward = objective(linear(), x, x_adv, y)
+    shuffled = objective(linear(), x[permutation], x_adv[permutation], y[permutation])
+    torch.testing.assert_close(shuffled, forward)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_finite_in_half_precision(objective, dtype, scale):
+    x, x_adv, y = two_views(dtype=dtype)
+    model = linear(dtype=dtype, scale=scale)  # scale 30: confident and often wrong
+    loss = objective(model, x, x_adv, y)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert model.weight.grad.isfinite().all()
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_is_close_to_float32(objective, dtype):
+    x, x_adv, y = two_views(dtype=torch.float32)
+    exact = objective(linear(dtype=torch.float32), x, x_adv, y)
+    with torch.autocast("cpu", dtype=dtype):
+        loss = objective(linear(dtype=torch.float32), x, x_adv, y)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, exact, rtol=0.03, atol=0.03)
+
+
+@every
+def test_leaves_the_batch_alone(objective):
+    x, x_adv, y = two_views()
+    before = [t.clone() for t in (x, x_adv, y)]
+    objective(linear(), x, x_adv, y).backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, (x, x_adv, y), strict=True))
+    assert not x_adv.requires_grad
+
+
+@every
+def test_gradient_agrees_with_finite_differences(objective):
+    if isinstance(objective, awp):
+        pytest.skip("the perturbation is held constant on purpose: see test_awp.py")
+    x, x_adv, y = two_views(n=3)
+    model = linear()
+
+    def loss(weight):
+        return objective(lambda x: x @ weight.T + model.bias, x, x_adv, y)
+
+    assert torch.autograd.gradcheck(loss, model.weight.detach().clone().requires_grad_())
+
+
+@every
+def test_trains(objective):
+    torch.manual_seed(0)
+    y = torch.arange(64) % 2
+    x = torch.randn(64, 2) * 0.1 + y[:, None]
+    x_adv = x + 0.1 * (1 - 2 * y[:, None])
+    model = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(40):
+        optimizer.zero_grad()
+        objective(model, x, x_adv, y).backward()
+        optimizer.step()
+    model.eval()
+    assert (model(x_adv).argmax(1) == y).float().mean() > 0.95
+
+
+class _Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+        self.inner = linear()
+
+    def forward(self, x):
+        self.sizes.append(len(x))
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("make", [mixed, trades, mart, alp])
+def test_number_of_forwards(make):
+    x, x_adv, y = two_views(n=6)
+    joint, separate = _Counts(), _Counts()
+    a = make(forward="joint")(joint, x, x_adv, y)
+    b = make(forward="separate")(separate, x, x_adv, y)
+    assert joint.sizes == [12]
+    assert separate.sizes == [6, 6]
+    torch.testing.assert_close(a, b)  # no layer mixes the batch
+
+
+@pytest.mark.parametrize("make", [mixed, trades, mart, alp])
+def test_batch_norm_sees_one_mixture_or_two_views(make):
+    x, x_adv, y = two_views()
+    joint, separate = (nn.Sequential(nn.BatchNorm1d(5, momentum=1.0), nn.Linear(5, 4)).double() for _ in range(2))
+    make(forward="joint")(joint, x, x_adv, y)
+    make(forward="separate")(separate, x, x_adv, y)
+    torch.testing.assert_close(joint[0].running_mean, torch.cat([x, x_adv]).mean(0))
+    torch.testing.assert_close(separate[0].running_mean, x_adv.mean(0))
+    assert int(joint[0].num_batches_tracked) == 1
+    assert int(separate[0].num_batches_tracked) == 2
+
+
+@pytest.mark.parametrize("make", [mixed, trades, mart, alp])
+def test_refuses_wrong_arguments(make):
+    with pytest.raises(ValueError, match=r"`forward` to be one of .* but got 'both'"):
+        make(forward="both")
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"but got {wrong}"):
+            make(wrong)
+    x, x_adv, y = two_views()
+    with pytest.raises(ValueError, match=r"shape of `x`, \(6, 5\), but got \(5, 5\)"):
+        make()(linear(), x, x_adv[:5], y)
+
+
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o is not standard], ids=_name)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_comes_from_a_command_line(objective):
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--objective", type=Objective, default=standard)
+    name = type(objective).__name__
+    path = f"lightning_robust.objectives.{name}"
+    if name == "awp":
+        inner = objective.objective
+        nested = (
+            "lightning_robust.objectives.standard"
+            if inner is standard
+            else {"class_path": "lightning_robust.objectives.trades", "init_args": {"beta": inner.beta}}
+        )
+        init = {"objective": nested, "gamma": objective.gamma}
+    else:
+        init = dict(vars(objective))
+    config = parser.parse_object({"objective": {"class_path": path, "init_args": init}})
+    assert parser.instantiate_classes(config).objective == objective
+    assert path in parser.dump(config)
