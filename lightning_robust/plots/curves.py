@@ -1,0 +1,148 @@
+"""Lines with bands: training curves, error over the number of samples, success over a radius."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning_robust.plots.rows import Rows, check_columns, distinct
+from lightning_robust.plots.style import Look, even_columns, legend_below, looks, new_figure, themed
+from lightning_robust.plots.units import PERCENT, Unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_PANELS_A_ROW = 4
+_MOST_MARKERS = 40
+_MOST_TICKS = 8
+
+
+def curve_panel(
+    rows: Rows,
+    x: str,
+    y: str,
+    *,
+    low: str | None = None,
+    high: str | None = None,
+    group: str | None = None,
+    panel: str | None = None,
+    xscale: Literal["linear", "log"] = "linear",
+    unit: Unit = PERCENT,
+    title: str = "",
+    xlabel: str | None = None,
+    ylabel: str = "",
+) -> Figure:
+    """A line of ``y`` over ``x`` for each ``group``, with a band from ``low`` to ``high`` where these are given.
+
+    Rows are sorted by ``x``. A NaN in ``y`` interrupts the line. A group has the same colour in all panels, and the
+    panels share both axes. On a logarithmic x axis with few distinct values the ticks stand at these values.
+
+    Args:
+        rows: a tidy table, one row a point.
+        x: the column of positions (epoch, N, eps).
+        y: the column of heights.
+        low: the column of lower band ends; with ``high`` or not at all.
+        high: the column of upper band ends.
+        group: the column that names the line; without it all rows are one line.
+        panel: the column that names the panel (for example the threat); without it there is one.
+        xscale: ``"linear"`` or ``"log"``.
+        unit: how numbers on the y axis are written; by default fractions, written in percent.
+        title: above the figure.
+        xlabel: below the x axis; by default the name of the column.
+        ylabel: beside the y axis.
+
+    Raises:
+        ValueError: if there is no row, a column is missing, only one band end is given, one line has two points at the
+            same ``x``, or ``x`` is not finite (not positive on a logarithmic axis).
+
+    Example:
+        >>> rows = [{"epoch": e, "acc": 0.5 + 0.1 * e, "low": 0.4, "high": 0.9} for e in range(3)]
+        >>> figure = curve_panel(rows, "epoch", "acc", low="low", high="high")
+        >>> [float(round(v, 1)) for v in figure.axes[0].lines[0].get_ydata()]
+        [0.5, 0.6, 0.7]
+    """
+    if (low is None) != (high is None):
+        raise ValueError(f"Expected arguments `low` and `high` to be given together, but got {low!r} and {high!r}.")
+    if xscale not in ("linear", "log"):
+        raise ValueError(f"Expected argument `xscale` to be 'linear' or 'log', but got {xscale!r}.")
+    check_columns(rows, [column for column in (x, y, low, high, group, panel) if column is not None])
+    _check_positions(rows, x, xscale)
+    look_of = looks(_group_names(rows, group))
+    panels = [None] if panel is None else list(distinct(rows, panel))
+    columns = even_columns(len(panels), _PANELS_A_ROW)
+    lines = math.ceil(len(panels) / columns)
+
+    with themed():
+        width = 6.4 if columns == 1 else min(15.0, 0.8 + 3.4 * columns)
+        figure = new_figure(width, 0.6 + (3.4 if columns == 1 else 2.9) * lines)
+        grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for i, axes in enumerate(grid.flat):
+            if i >= len(panels):
+                axes.set_visible(False)
+                continue
+            shown = [row for row in rows if panel is None or row[panel] == panels[i]]
+            for name in dict.fromkeys(_group_names(shown, group)):
+                members = [row for row in shown if group is None or row[group] == name]
+                members.sort(key=lambda row: float(row[x]))
+                _draw_line(axes, members, x, y, low, high, look_of[name], "" if group is None else str(name))
+            if panel is not None:
+                axes.set_title(str(panels[i]), fontsize=10.5)
+            below = i + columns >= len(panels)
+            if below:
+                axes.set_xlabel(x if xlabel is None else xlabel)
+                axes.tick_params(axis="x", labelbottom=True)
+            if i % columns == 0:
+                axes.set_ylabel(ylabel)
+            _dress_axes(axes, sorted({float(row[x]) for row in rows}), xscale, unit)
+        if panel is None:
+            grid[0, 0].set_title(title)
+        elif title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        if group is not None:
+            legend_below(figure, grid.flat[: len(panels)])
+    return figure
+
+
+def _group_names(rows: Rows, group: str | None) -> list[Any]:
+    return [None if group is None else row[group] for row in rows]
+
+
+def _check_positions(rows: Rows, x: str, xscale: str) -> None:
+    for row in rows:
+        position = float(row[x])
+        if not math.isfinite(position) or (xscale == "log" and position <= 0):
+            kind = "positive and finite on a logarithmic axis" if xscale == "log" else "finite"
+            raise ValueError(f"Expected column `{x}` to be {kind}, but got {position}.")
+
+
+def _draw_line(
+    axes: Axes, rows: Rows, x: str, y: str, low: str | None, high: str | None, look: Look, label: str
+) -> None:
+    positions = [float(row[x]) for row in rows]
+    if len(set(positions)) != len(positions):
+        twice = next(p for p in positions if positions.count(p) > 1)
+        raise ValueError(
+            f"Expected argument `rows` to have one row for each {x} of line {label!r}, but got two at {twice}."
+        )
+    if low is not None and high is not None:
+        ends = [float(row[low]) for row in rows], [float(row[high]) for row in rows]
+        axes.fill_between(positions, *ends, color=look.colour, alpha=0.18, linewidth=0)
+    marker = look.marker if len(positions) <= _MOST_MARKERS else ""
+    heights = [float(row[y]) for row in rows]
+    axes.plot(positions, heights, color=look.colour, linestyle=look.dash, marker=marker, label=label)
+
+
+def _dress_axes(axes: Axes, positions: Sequence[float], xscale: str, unit: Unit) -> None:
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+    axes.yaxis.set_major_formatter(lambda v, _: unit.tick(v))
+    if xscale == "log":
+        axes.set_xscale("log")
+        if len(positions) <= _MOST_TICKS:
+            axes.xaxis.set_major_locator(FixedLocator(positions))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(lambda v, _: f"{v:,.6g}")
+    elif all(position == round(position) for position in positions):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from lightning_robust.plots import PLAIN, curve_panel
+
+RNG = np.random.default_rng(1)
+CURVES = {name: RNG.uniform(0.3, 0.6, 5) for name in ("normal", "robust")}
+N = (500, 1000, 2500, 10000, 20000)
+
+
+def rows(**more):
+    return [
+        {"N": n, "error": y, "low": y - 0.05, "high": y + 0.1, "model": name, **more}
+        for name, curve in CURVES.items()
+        for n, y in zip(N, curve, strict=True)
+    ]
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata() for line in axes.lines}
+
+
+def test_lines_are_the_input_whatever_the_order_of_rows():
+    shuffled = [rows()[i] for i in RNG.permutation(len(rows()))]
+    for table in (rows(), shuffled):
+        drawn = lines(curve_panel(table, "N", "error", group="model").axes[0])
+        assert set(drawn) == set(CURVES)
+        for name, curve in CURVES.items():
+            np.testing.assert_allclose(drawn[name], np.stack([N, curve], 1))
+
+
+def test_bands_reach_from_low_to_high_in_the_colour_of_their_line():
+    axes = curve_panel(rows(), "N", "error", low="low", high="high", group="model").axes[0]
+    for line, band in zip(axes.lines, axes.collections, strict=True):
+        curve = CURVES[line.get_label()]
+        corners = {(x, round(y, 9)) for x, y in band.get_paths()[0].vertices}
+        for n, y in zip(N, curve, strict=True):
+            assert (n, round(y - 0.05, 9)) in corners
+            assert (n, round(y + 0.1, 9)) in corners
+        from matplotlib.colors import to_rgb
+
+        assert tuple(band.get_facecolor()[0][:3]) == to_rgb(line.get_color())
+
+
+def test_no_band_without_ends():
+    assert len(curve_panel(rows(), "N", "error", group="model").axes[0].collections) == 0
+
+
+def test_panels_share_axes_and_colours():
+    table = rows(threat="pixels") + [row for row in rows(threat="manifold") if row["model"] == "robust"]
+    figure = curve_panel(table, "N", "error", group="model", panel="threat", title="Title", ylabel="error")
+    left, right = figure.axes
+    assert [axes.get_title(loc="left") for axes in (left, right)] == ["pixels", "manifold"]
+    assert figure.get_suptitle() == "Title"
+    assert left.get_ylim() == right.get_ylim()
+    colour = {line.get_label(): line.get_color() for line in left.lines}
+    assert [(line.get_label(), line.get_color()) for line in right.lines] == [("robust", colour["robust"])]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CURVES)
+
+
+def test_log_axis_has_its_ticks_at_the_values():
+    figure = curve_panel(rows(), "N", "error", group="model", xscale="log", xlabel="images")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    assert tuple(axes.get_xticks()) == N
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["500", "1,000", "2,500", "10,000", "20,000"]
+    assert axes.get_xlabel() == "images"
+
+
+def test_epochs_have_whole_ticks_and_the_unit_is_used():
+    table = [{"epoch": e, "loss": 1.0 / (1 + e)} for e in range(3)]
+    axes = curve_panel(table, "epoch", "loss", unit=PLAIN).axes[0]
+    assert all(tick == round(tick) for tick in axes.get_xticks())
+    assert axes.yaxis.get_major_formatter()(0.5, 0) == "0.5"
+    assert axes.get_xlabel() == "epoch"
+    assert curve_panel(table, "epoch", "loss").axes[0].yaxis.get_major_formatter()(0.5, 0) == "50 %"
+
+
+def test_nan_interrupts_the_line():
+    table = [{"epoch": e, "acc": float("nan") if e == 2 else 0.5} for e in range(5)]
+    y = curve_panel(table, "epoch", "acc").axes[0].lines[0].get_ydata()
+    assert np.isnan(y).tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ([], {}, "at least one row"),
+        ([{"N": 1}], {}, r"row 0 lacks \['error'\]"),
+        (rows(), {"low": "low"}, "given together"),
+        (rows(), {"group": "absent"}, "lacks"),
+        (rows(), {}, "got two at 500"),
+        (rows(), {"group": "model", "xscale": "cubic"}, "`xscale` to be 'linear' or 'log', but got 'cubic'"),
+        ([{"N": 0, "error": 0.5}], {"xscale": "log"}, "positive and finite on a logarithmic axis, but got 0.0"),
+        ([{"N": float("nan"), "error": 0.5}], {}, "to be finite, but got nan"),
+    ],
+)
+def test_bad_arguments_are_refused(table, options, message):
+    with pytest.raises(ValueError, match=message):
+        curve_panel(table, "N", "error", **options)

@@ -1,0 +1,37 @@
+import math
+
+import pytest
+
+from lightning_robust.plots import PLAIN, Estimate
+
+
+def test_text_is_the_value_with_its_interval():
+    assert Estimate(0.136, 0.123, 0.15, 2500).text() == "13.6 % [12.3, 15.0]"
+    assert Estimate(1.5, 1.25, 2.0, 10).text(PLAIN) == "1.500 [1.250, 2.000]"
+
+
+def test_row_is_tidy():
+    row = Estimate(0.5, 0.4, 0.7, 9).row(model="a", metric="b")
+    assert row == {"model": "a", "metric": "b", "value": 0.5, "low": 0.4, "high": 0.7, "n": 9}
+    assert list(row)[:2] == ["model", "metric"]
+
+
+def test_rounding_at_the_ends_is_forgiven():
+    assert Estimate(0.0, 1e-12, 0.01, 10).low == 1e-12
+    assert Estimate(1.0, 0.9, 1.0 - 1e-7, 10).high < 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("value", (math.nan, 0.0, 1.0, 1)),
+        ("low", (0.5, -math.inf, 1.0, 1)),
+        ("high", (0.5, 0.0, math.inf, 1)),
+        ("low", (0.5, 0.6, 1.0, 1)),
+        ("high", (0.5, 0.0, 0.4, 1)),
+        ("n", (0.5, 0.0, 1.0, 0)),
+    ],
+)
+def test_bad_arguments_are_refused(name, arguments):
+    with pytest.raises(ValueError, match=f"Expected argument `{name}`"):
+        Estimate(*arguments)
