@@ -1,0 +1,7 @@
+"""Callbacks: robust training and evaluation of any LightningModule."""
+
+from lightning_robust.callbacks.adversarial_examples import AdversarialExamples
+from lightning_robust.callbacks.adversarial_training import AdversarialTraining
+from lightning_robust.callbacks.robust_evaluation import RobustEvaluation
+
+__all__ = ["AdversarialExamples", "AdversarialTraining", "RobustEvaluation"]
