@@ -1,5 +1,6 @@
 """Attacks: balls, spaces, threats, gains, and the one ascent loop. Torch only; usable without Lightning."""
 
+from lightning_robust._noise import Noise
 from lightning_robust.attacks.attack import Attack, Foreign, Outcome, as_attack
 from lightning_robust.attacks.balls import L1, L2, Ball, Box, Linf
 from lightning_robust.attacks.combinators import on_fraction, restarted, worst_of
@@ -15,10 +16,9 @@ from lightning_robust.attacks.gains import (
     targeted,
     targeted_dlr,
 )
-from lightning_robust.attacks.noise import Noise
 from lightning_robust.attacks.pgd import PGD
 from lightning_robust.attacks.recipes import bim, fgsm, mim, rs_fgsm, stutz
-from lightning_robust.attacks.rules import Adam, Steepest
+from lightning_robust.attacks.rules import Adam, Rule, Steepest
 from lightning_robust.attacks.schedules import WarmUp
 from lightning_robust.attacks.scope import scope
 from lightning_robust.attacks.spaces import AffineSpace, Chart, LatentSpace, PixelSpace, Space
@@ -41,6 +41,7 @@ __all__ = [
     "Noise",
     "Outcome",
     "PixelSpace",
+    "Rule",
     "Space",
     "Steepest",
     "Threat",

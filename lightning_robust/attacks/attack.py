@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from lightning_robust.attacks.scope import plain, scope
+from lightning_robust.attacks.scope import guest, plain, scope
 
 Model = Callable[[Tensor], Tensor]
 _A = TypeVar("_A", bound="Attack")
@@ -91,7 +91,7 @@ def check_batch(x: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"Expected a batch of inputs with N >= 1 samples, shape (N, ...), but got shape {tuple(x.shape)}."
         )
-    if not isinstance(y, Tensor) or len(y) != len(x):
+    if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
         got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"Expected one label per input (N={len(x)}), but got {got}.")
     if (y.is_floating_point() and y.ndim == 1) or y.dtype == torch.bool:
@@ -125,7 +125,8 @@ def check_shape(logits: Any, y: Tensor) -> None:
 def misclassified(logits: Tensor, y: Tensor) -> Tensor:
     """(N,) bool: is the largest logit not the label's? For dense labels never: there the gain alone decides."""
     if y.ndim == 1:
-        return logits.argmax(1) != y
+        # Not finite: an attack that breaks the arithmetic of the model has won.
+        return (logits.argmax(1) != y) | logits.isnan().any(1)
     if y.is_floating_point() and y.ndim == 2:
         return logits.argmax(1) != y.argmax(1)
     return torch.zeros(len(y), dtype=torch.bool, device=logits.device)
@@ -141,8 +142,8 @@ class Foreign(Attack):
     def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
         """Call the function with those of `code` and `key` that it takes."""
         extra = {name: value for name, value in (("code", code), ("key", key)) if name in self.takes}
-        with scope(model, seed=key, device=x.device):
-            x_adv = self.function(model, plain(x), plain(y), **plain(extra))
+        with scope(model, seed=key, device=x.device), guest(model, key):
+            x_adv = self.function(model, x.detach().clone(), plain(y), **plain(extra))
         if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape:
             got = tuple(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__
             raise ValueError(
@@ -155,7 +156,7 @@ def as_attack(attack: Any) -> Attack:
     """An `Attack` as it is; or one made of a function `(model, x, y) -> x_adv` that may also take `code`, `key`."""
     if isinstance(attack, Attack):
         return attack
-    if not callable(attack):
+    if not callable(attack) or isinstance(attack, type):
         raise TypeError(
             f"Expected an attack, a callable (model, x, y) -> x_adv such as PGD(Linf(8 / 255)), but got {attack!r}."
         )

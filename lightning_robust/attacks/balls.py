@@ -9,13 +9,13 @@ uniform point of B) and `norm`. The radius is one number or one per sample (N,),
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from lightning_robust.attacks.noise import Noise
+from lightning_robust._noise import Noise
 
 Radius = float | Tensor
 _B = TypeVar("_B", bound="Ball")
@@ -90,6 +90,17 @@ class Ball(ABC):
     def scaled(self: _B, factor: float) -> _B:
         """The ball factor * B."""
 
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(torch.as_tensor(getattr(self, f.name), dtype=torch.float64) for f in fields(self))  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(torch.equal(a, b) for a, b in zip(self._values(), other._values(), strict=True))  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(tuple(v.flatten().tolist()) for v in self._values())))
+
     def contains(self, delta: Tensor, rtol: float = 1e-6) -> Tensor:
         """(N, ...) -> (N,) bool: is the perturbation in the ball, up to the relative rounding error `rtol`?"""
         radius = per_sample(self.radius, delta)
@@ -97,7 +108,7 @@ class Ball(ABC):
         return self.norm(delta) <= limit * (1 + rtol)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Linf(Ball):
     r"""The ball of the maximum norm: every coordinate moves at most `eps`.
 
@@ -145,7 +156,7 @@ class Linf(Ball):
         return replace(self, eps=self.eps * factor)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class L2(Ball):
     r"""The Euclidean ball.
 
@@ -208,7 +219,7 @@ class L2(Ball):
         return replace(self, eps=self.eps * factor)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class L1(Ball):
     r"""The ball of the sum of absolute values.
 

@@ -21,7 +21,8 @@ def _worst(model: Model, x: Tensor, y: Tensor, found: list[Outcome], key: int) -
         value = torch.stack([cross_entropy(z.float() if z.dtype != torch.float64 else z, y) for z in logits])
         # A large finite number for NaN and infinity: an attack that breaks the arithmetic of the model has won.
         value = value.nan_to_num(nan=3e38, posinf=3e38)
-        choice = torch.where(fooled, value.new_tensor(math.inf), value).argmax(0)
+        # A misclassified one before any other, then the highest cross entropy.
+        choice = value.masked_fill(~fooled & fooled.any(0), -math.inf).argmax(0)
         shape = (1, -1, *[1] * (x.ndim - 1))
         x_adv = torch.stack([o.x_adv for o in found]).gather(0, choice.reshape(shape).expand(1, *found[0].x_adv.shape))[
             0
@@ -118,8 +119,8 @@ def restarted(attack: Any, restarts: int) -> Restarted:
         attack: An attack, or a function `(model, x, y) -> x_adv` that draws from torch's generators.
         restarts: How many runs.
     """
-    if restarts < 1:
-        raise ValueError(f"Expected argument `restarts` to be at least 1, but got {restarts}.")
+    if isinstance(restarts, bool) or not isinstance(restarts, int) or restarts < 1:
+        raise ValueError(f"Expected argument `restarts` to be an integer of at least 1, but got {restarts!r}.")
     return Restarted(as_attack(attack), restarts)
 
 
@@ -147,9 +148,9 @@ class OnFraction(Attack):
         """Refuse what the attack refuses."""
         self.attack.check(x, y)
 
-    def thorough(self) -> "OnFraction":
-        """The attack for evaluation."""
-        return replace(self, attack=self.attack.thorough())
+    def thorough(self) -> Attack:  # type: ignore[override]
+        """The attack for evaluation, on every sample: one that is not attacked must not be counted as robust."""
+        return self.attack.thorough()
 
     def scaled(self, factor: float) -> "OnFraction":
         """The attack in a scaled ball."""

@@ -15,6 +15,11 @@ from torch import Tensor
 GainFn = Callable[[Tensor, Tensor], Tensor]
 
 
+def _without(logits: Tensor, y: Tensor, value: float) -> Tensor:
+    """The logits with `value` in place of the label's."""
+    return logits.scatter(1, y[:, None], value)
+
+
 def log_odds(logits: Tensor, y: Tensor) -> Tensor:
     r"""The log-odds of being wrong, :math:`\log\frac{1-p_y}{p_y} = \log\sum_{j\ne y} e^{z_j} - z_y`.
 
@@ -34,8 +39,7 @@ def log_odds(logits: Tensor, y: Tensor) -> Tensor:
         >>> log_odds(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
         tensor([-2.])
     """
-    own = F.one_hot(y, logits.shape[1]).bool()
-    return logits.masked_fill(own, -torch.inf).logsumexp(1) - logits.gather(1, y[:, None])[:, 0]
+    return _without(logits, y, -torch.inf).logsumexp(1) - logits.gather(1, y[:, None]).squeeze(1)
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -52,10 +56,6 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return loss if loss.ndim == 1 else loss.flatten(1).mean(1)
 
 
-def _top_wrong(logits: Tensor, y: Tensor) -> Tensor:
-    return logits.masked_fill(F.one_hot(y, logits.shape[1]).bool(), -torch.inf).amax(1)
-
-
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     r"""The margin :math:`\max_{j\ne y} z_j - z_y` of Carlini & Wagner (S&P 2017), positive exactly where the sample is
     misclassified.
@@ -66,7 +66,7 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
         >>> margin(torch.tensor([[2.0, 0.5, 1.0]]), torch.tensor([0]))
         tensor([-1.])
     """
-    return _top_wrong(logits, y) - logits.gather(1, y[:, None])[:, 0]
+    return _without(logits, y, -torch.inf).amax(1) - logits.gather(1, y[:, None])[:, 0]
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
@@ -136,12 +136,12 @@ class _Constant:
 
 def least_likely(clean_logits: Tensor, y: Tensor) -> Tensor:
     """The class with the least clean logit (Kurakin et al., 2017)."""
-    return clean_logits.masked_fill(F.one_hot(y, clean_logits.shape[1]).bool(), torch.inf).argmin(1)
+    return _without(clean_logits, y, torch.inf).argmin(1)
 
 
 def runner_up(clean_logits: Tensor, y: Tensor) -> Tensor:
     """The most likely class other than the true one."""
-    return clean_logits.masked_fill(F.one_hot(y, clean_logits.shape[1]).bool(), -torch.inf).argmax(1)
+    return _without(clean_logits, y, -torch.inf).argmax(1)
 
 
 def targeted(gain: GainFn, to: int | Callable[[Tensor, Tensor], Tensor] = runner_up) -> Anchored:
@@ -170,8 +170,12 @@ class _Rank:
     rank: int
 
     def __call__(self, clean_logits: Tensor, y: Tensor) -> Tensor:
-        wrong = clean_logits.masked_fill(F.one_hot(y, clean_logits.shape[1]).bool(), -torch.inf)
-        return wrong.topk(self.rank, dim=1).indices[:, -1]
+        if self.rank >= clean_logits.shape[1]:
+            raise ValueError(
+                f"Expected argument `rank` to be less than the number of classes, {clean_logits.shape[1]}, "
+                f"but got {self.rank}."
+            )
+        return _without(clean_logits, y, -torch.inf).topk(self.rank, dim=1).indices[:, -1]
 
 
 def _dlr_target(logits: Tensor, pair: Tensor) -> Tensor:

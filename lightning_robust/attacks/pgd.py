@@ -8,10 +8,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_robust.attacks.attack import Attack, Model, Outcome, check_batch, check_shape, misclassified
+from lightning_robust._noise import Noise
+from lightning_robust.attacks.attack import (
+    Attack,
+    Model,
+    Outcome,
+    check_batch,
+    check_logits,
+    check_shape,
+    misclassified,
+)
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.gains import Anchored, GainFn, log_odds
-from lightning_robust.attacks.noise import Noise
 from lightning_robust.attacks.rules import Rule, Steepest
 from lightning_robust.attacks.scope import Mode, plain, scope
 from lightning_robust.attacks.spaces import Chart, LatentSpace
@@ -42,12 +50,13 @@ def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: T
         z = logits.detach().float().requires_grad_()
         value = gain(z)
         (gz,) = torch.autograd.grad(value.sum(), z)
-        exponent = 1 - torch.frexp(gz.flatten(1).abs().amax(1)).exponent.clamp(-125, 125)
-        scale = torch.ldexp(torch.ones_like(value), exponent)
-        weights = (gz * scale.reshape(-1, *[1] * (gz.ndim - 1))).to(logits.dtype)
+        # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
+        top = gz.flatten(1).abs().amax(1)
+        power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
+        weights = (gz / power.reshape(-1, *[1] * (gz.ndim - 1))).to(logits.dtype)
         (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
         if grad is not None:
-            grad = grad / scale.to(grad.dtype).reshape(-1, *[1] * (grad.ndim - 1))
+            grad = grad * power.to(grad.dtype).reshape(-1, *[1] * (grad.ndim - 1))
     else:
         value = gain(logits)
         (grad,) = torch.autograd.grad(value.sum(), delta, allow_unused=True)
@@ -111,8 +120,8 @@ class PGD(Attack):
     Args:
         threat: The perturbation set: `Threat(ball, space)`, or a ball, which means pixels in [0, 1].
         steps: The number of gradient steps.
-        rel_step_size: The step size :math:`\alpha` relative to the radius; None: 2.5 / steps (Madry et al.), at most 1
-        for one step.
+        rel_step_size: The step size :math:`\alpha` relative to the radius; None: 2.5 / steps (Madry et al.), but 1
+            for a single step.
         restarts: Independent random starts; the best is kept per sample.
         random_start: True: uniform in the ball. False: the clean input. Or a function `(ball, noise, zero) -> delta`.
         gain: What is raised, `(logits, y) -> (N,)`. The default, `log_odds`, rises in the same direction as cross
@@ -152,6 +161,19 @@ class PGD(Attack):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise TypeError(f"Expected argument `seed` to be an integer, but got {self.seed!r}.")
+        if not isinstance(self.random_start, bool) and not callable(self.random_start):
+            raise TypeError(
+                f"Expected argument `random_start` to be a bool or a function (ball, noise, zero) -> delta, "
+                f"but got {self.random_start!r}."
+            )
+        if not callable(self.rule) or not callable(getattr(self.rule, "init", None)):
+            raise TypeError(
+                f"Expected argument `rule` to be a step rule such as Steepest() or Adam(), but got {self.rule!r}."
+            )
+        if self.rel_step_size is not None and not isinstance(self.rel_step_size, int | float):
+            raise TypeError(f"Expected argument `rel_step_size` to be a number, but got {self.rel_step_size!r}.")
         if self.rel_step_size is not None and not (self.rel_step_size > 0 and math.isfinite(self.rel_step_size)):
             raise ValueError(
                 f"Expected argument `rel_step_size` to be positive (1 is the radius), but got {self.rel_step_size}."
@@ -226,14 +248,16 @@ class PGD(Attack):
     def _ascend(self, model: Model, chart: Chart, gain: Callable[[Tensor], Tensor], y: Tensor, delta: Tensor) -> _Trace:
         """The loop."""
         ball = self._threat.ball
-        size = 2.5 / self.steps if self.rel_step_size is None else self.rel_step_size
+        size = self.rel_step_size
+        if size is None:
+            size = 1.0 if self.steps == 1 else 2.5 / self.steps
         trace, state = _Trace.start(delta), self.rule.init(delta)
         for step in range(self.steps):
             logits = model(chart.decode(delta.requires_grad_()))
-            check_shape(logits, y)
+            (check_logits if step == 0 else check_shape)(logits, y)
             value, grad = gain_and_gradient(gain, logits, delta)
             with torch.no_grad():
-                delta, grad = delta.detach(), grad.nan_to_num_()
+                delta, grad = delta.detach(), grad.nan_to_num()
                 if step == 0:
                     trace.stuck = grad.flatten(1).abs().amax(1) == 0
                 if self.keep == "best" or self.early_stop:
@@ -258,7 +282,7 @@ class PGD(Attack):
         if isinstance(gain, Anchored):
             with torch.no_grad():
                 logits = model(x)
-                check_shape(logits, y)
+                check_logits(logits, y)
                 anchor = gain.anchor(logits.float() if logits.dtype != torch.float64 else logits, y)
             gain = gain.gain
         function: GainFn = gain

@@ -3,8 +3,10 @@
 A rule is a frozen dataclass with `init` and a call that returns the step and the next state.
 """
 
+import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,22 +15,22 @@ from lightning_robust.attacks.balls import L1, L2, Ball
 from lightning_robust.attacks.spaces import Chart
 
 
-class Rule(Protocol):
+class Rule(ABC):
     """How a gradient becomes a step."""
 
+    @abstractmethod
     def init(self, delta: Tensor) -> Any:
         """The state before the first step."""
-        ...
 
+    @abstractmethod
     def __call__(
         self, grad: Tensor, state: Any, *, delta: Tensor, ball: Ball, chart: Chart, size: float
     ) -> tuple[Tensor, Any]:
         """The step from `delta` and the next state. `size` is the step size relative to the radius of the ball."""
-        ...
 
 
 @dataclass(frozen=True)
-class Steepest:
+class Steepest(Rule):
     r"""The steepest step of the ball: sign for Linf, normalised gradient for L2, few coordinates for L1.
 
     With momentum :math:`\mu` the direction is :math:`m \leftarrow \mu\,m + g / \|g\|_1` (Dong et al., CVPR 2018, eq.
@@ -41,7 +43,7 @@ class Steepest:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.momentum >= 0:
+        if not 0 <= self.momentum < math.inf:
             raise ValueError(f"Expected argument `momentum` to be at least 0, but got {self.momentum}.")
 
     def init(self, delta: Tensor) -> Tensor | None:
@@ -60,7 +62,7 @@ class Steepest:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Rule):
     """Adam on the perturbation (Kingma & Ba, ICLR 2015), as Stutz et al. (CVPR 2019) attack: lr 0.005 in the units of
     the space.
 
@@ -75,8 +77,12 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"Expected argument `lr` to be positive, but got {self.lr}.")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"Expected argument `lr` to be positive and finite, but got {self.lr}.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"Expected argument `betas` to be in [0, 1), but got {self.betas}.")
+        if not 0 <= self.eps < math.inf:
+            raise ValueError(f"Expected argument `eps` to be finite and not negative, but got {self.eps}.")
 
     def init(self, delta: Tensor) -> tuple[int, Tensor, Tensor]:
         """Step count and two moments."""

@@ -5,10 +5,12 @@ gradients on, inference mode off, random generators on a stream of their own. Af
 flag, buffer, `requires_grad` and generator is what it was. The autocast state and `.grad` are never touched.
 """
 
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,37 +42,44 @@ def _flags(modules: list[nn.Module], mode: Mode) -> Iterator[None]:
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Parameters need no gradient: compiled models compute 1.5 to 1.9 times faster for it."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    before = [(p, p.requires_grad) for p in model.parameters()]
     try:
-        for p in trainable:
+        for p, _ in before:
             p.requires_grad_(False)
         yield
     finally:
-        for p in trainable:
-            p.requires_grad_(True)
+        for p, trainable in before:
+            p.requires_grad_(trainable)
 
 
 @contextmanager
-def _clones_of_buffers(modules: list[nn.Module], mode: Mode) -> Iterator[None]:
-    """Swap the buffer objects that the attack would write to, or cannot differentiate through, for clones.
+def _buffers_kept(modules: list[nn.Module], mode: Mode) -> Iterator[None]:
+    """Put back every buffer that a forward writes to or replaces.
 
-    In training mode all of them: BatchNorm normalises with the statistics of the batch and updates the clones. In
-    evaluation mode only inference tensors, which a layer that fills its cache lazily may have made under
-    `torch.inference_mode`.
+    In training mode the buffers are swapped for clones: BatchNorm normalises with the statistics of the batch and
+    updates the clones. In evaluation mode they stay where they are (compiled graphs know their addresses) and are
+    restored from a copy in the rare case that a layer wrote to them; only inference tensors, which a layer that fills
+    its cache lazily may have made under `torch.inference_mode`, are swapped, since autograd cannot save them.
     """
-    swapped: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
+    found = [(m._buffers, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
+    swapped = [entry for entry in found if mode == "train" or entry[2].is_inference()]
+    watched = [
+        (buffer, buffer.detach().clone(), buffer._version)
+        for _, _, buffer in found
+        if mode == "eval" and not buffer.is_inference()
+    ]
     try:
-        for module in modules:
-            buffers = module._buffers
-            for name, buffer in buffers.items():
-                if buffer is not None and (mode == "train" or buffer.is_inference()):
-                    swapped.append((buffers, name, buffer))
         for buffers, name, buffer in swapped:
             buffers[name] = buffer.clone()
         yield
     finally:
-        for buffers, name, buffer in swapped:
-            buffers[name] = buffer
+        for buffers, name, buffer in found:
+            if buffers.get(name) is not buffer:
+                buffers[name] = buffer
+        with torch.no_grad():
+            for buffer, copy, version in watched:
+                if buffer._version != version:
+                    buffer.copy_(copy)
 
 
 @contextmanager
@@ -82,7 +91,8 @@ def own_random_stream(seed: int, device: torch.device) -> Iterator[None]:
     states = [generator.get_state() for generator in generators]
     try:
         for generator in generators:
-            generator.manual_seed(seed)
+            # The generator of the CPU looks at 32 bits of a seed only: all 64 are folded into them.
+            generator.manual_seed((seed ^ (seed >> 32) * 0x9E3779B1) % 2**32)
         yield
     finally:
         for generator, state in zip(generators, states, strict=True):
@@ -118,8 +128,33 @@ def scope(model: Any, mode: Mode = "eval", seed: int = 0, device: torch.device |
             modules = list(model.modules())
             stack.enter_context(_flags(modules, mode))
             stack.enter_context(_frozen(model))
-            stack.enter_context(_clones_of_buffers(modules, mode))
+            stack.enter_context(_buffers_kept(modules, mode))
         yield
+
+
+@contextmanager
+def guest(model: Any, seed: int) -> Iterator[None]:
+    """What a function from elsewhere may disturb too, inside `scope`.
+
+    It may set the model to training mode, where BatchNorm writes to its buffers, call `backward`, and draw from the
+    generators of numpy and Python.
+    """
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    parameters = [p for m in modules for p in m.parameters(recurse=False)]
+    grads = [p.grad for p in parameters]
+    states = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        for p in parameters:
+            p.grad = None
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        with _buffers_kept(modules, "train"):
+            yield
+    finally:
+        np.random.set_state(states[0])  # noqa: NPY002
+        random.setstate(states[1])
+        for p, grad in zip(parameters, grads, strict=True):
+            p.grad = grad
 
 
 def plain(value: Any) -> Any:

@@ -139,6 +139,8 @@ class PixelSpace(Space):
             raise ValueError(
                 f"Expected arguments `mean` and `std` to come together, but got mean={self.mean}, std={self.std}."
             )
+        if self.mean is not None and not bool(torch.as_tensor(self.mean).isfinite().all()):
+            raise ValueError(f"Expected argument `mean` to be finite, but got {self.mean}.")
         if self.std is not None and not bool((torch.as_tensor(self.std) > 0).all()):
             raise ValueError(f"Expected argument `std` to be positive, but got {self.std}.")
 
@@ -194,7 +196,7 @@ class PixelSpace(Space):
 
     def check(self, x: Tensor) -> None:
         """Refuse images that are not in [low, high] after undoing the normalisation."""
-        pixels = self.pixels(_wide(x))
+        pixels = self.pixels(_wide(x.detach()))
         low, high = float(pixels.min()), float(pixels.max())
         tolerance = (0.02 if x.dtype in (torch.float16, torch.bfloat16) else 1e-3) * (self.high - self.low)
         if low >= self.low - tolerance and high <= self.high + tolerance:
@@ -239,7 +241,7 @@ class LatentSpace(Space):
             (The paper takes the least and greatest code of the data.)
     """
 
-    manifold: Decoder
+    manifold: Any
     bounds: Bounds | None = None
 
     def __post_init__(self) -> None:
@@ -248,8 +250,12 @@ class LatentSpace(Space):
                 raise TypeError(
                     f"Expected argument `manifold` to have a method `{name}`, but got {type(self.manifold).__name__}."
                 )
-        if self.bounds is not None and len(self.bounds) != 2:
-            raise ValueError(f"Expected argument `bounds` to be a pair (low, high), but got {self.bounds}.")
+        if self.bounds is not None:
+            if len(self.bounds) != 2:
+                raise ValueError(f"Expected argument `bounds` to be a pair (low, high), but got {self.bounds}.")
+            low, high = map(torch.as_tensor, self.bounds)
+            if not bool((low <= high).all()):
+                raise ValueError(f"Expected argument `bounds` to be a pair with low <= high, but got {self.bounds}.")
 
     def chart(self, x: Tensor, y: Tensor, code: Any = None) -> Chart:
         """The zero perturbation has the shape (N, Z) of the codes; the bounds keep z + delta a valid code."""

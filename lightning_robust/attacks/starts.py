@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from lightning_robust.attacks.balls import Ball, per_sample
-from lightning_robust.attacks.noise import Noise
+from lightning_robust._noise import Noise
+from lightning_robust.attacks.balls import Ball, Box, per_sample
 
 Start = Callable[[Ball, Noise, Tensor], Tensor]
 
@@ -18,7 +19,10 @@ def uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
 def norm_uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
     """A normal direction scaled to a norm that is uniform in [0, eps], as Stutz et al. (CVPR 2019) start."""
     direction = noise.normal(tuple(zero.shape[1:]), 0).to(zero.dtype)
-    length = noise.uniform((1,), 1)[:, 0].to(zero.dtype) / ball.norm(direction)
+    if isinstance(ball, Box):  # a coordinate of width zero does not move
+        direction = direction * (torch.as_tensor(ball.half_widths, device=direction.device) > 0)
+    norm = ball.norm(direction)
+    length = noise.uniform((1,), 1)[:, 0].to(zero.dtype) / torch.where(norm > 0, norm, torch.ones_like(norm))
     return ball.project(direction * per_sample(length, direction) * per_sample(ball.radius, direction))
 
 

@@ -7,6 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+
+class MissingFieldError(KeyError):
+    """A batch has not the field it was said to have; the text is shown as it is, where `KeyError` would quote it."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 Field = int | str | tuple[int | str, ...]
 """Where something is in a batch: an index, a key or attribute, or a path of these."""
 
@@ -48,7 +56,7 @@ def get(batch: Any, field: Field, argument: str) -> Any:
         try:
             found = _get(found, part)
         except (KeyError, IndexError, AttributeError):
-            raise KeyError(
+            raise MissingFieldError(
                 f"Expected the batch to have the field {field!r} (argument `{argument}`), but it is "
                 f"{_describe(batch)}. "
                 f"Say where it is: {argument}=<index or key>."
@@ -74,27 +82,60 @@ def put(batch: Any, field: Field, value: Any) -> Any:
     return new
 
 
-def take(batch: Any, n: int, rows: slice) -> Any:
-    """The batch of some of its samples: every tensor or list of length `n` at any depth is cut."""
-    if isinstance(batch, Tensor):
-        return batch[rows] if batch.ndim and len(batch) == n else batch
-    if isinstance(batch, tuple):
-        entries = [take(entry, n, rows) for entry in batch]
-        return type(batch)(*entries) if hasattr(batch, "_fields") else tuple(entries)
-    if isinstance(batch, list):
-        if len(batch) == n and not any(
-            isinstance(entry, Tensor) and len(entry.shape) and len(entry) == n for entry in batch
-        ):
-            return batch[rows]
-        return [take(entry, n, rows) for entry in batch]
+def _entries(batch: Any) -> list[Any] | None:
+    """What a container holds; None for anything else."""
     if isinstance(batch, Mapping):
-        new = copy.copy(batch)
-        for key, entry in batch.items():
-            new[key] = take(entry, n, rows)  # type: ignore[index]
-        return new
+        return list(batch.values())
+    if isinstance(batch, tuple | list):
+        return list(batch)
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        cut = copy.copy(batch)
-        for part in dataclasses.fields(batch):
-            object.__setattr__(cut, part.name, take(getattr(batch, part.name), n, rows))
-        return cut
-    return batch
+        return [getattr(batch, part.name) for part in dataclasses.fields(batch)]
+    return None
+
+
+def _rebuild(batch: Any, entries: list[Any]) -> Any:
+    """A shallow copy of a container that holds other entries."""
+    if isinstance(batch, tuple):
+        return type(batch)(*entries) if hasattr(batch, "_fields") else tuple(entries)
+    new = copy.copy(batch)
+    if isinstance(batch, list):
+        new[:] = entries
+    elif isinstance(batch, Mapping):
+        for key, entry in zip(batch, entries, strict=True):
+            new[key] = entry  # type: ignore[index]
+    else:
+        for part, entry in zip(dataclasses.fields(batch), entries, strict=True):
+            object.__setattr__(new, part.name, entry)
+    return new
+
+
+def _holds_samples(batch: Any, n: int) -> bool:
+    """Is there a tensor of `n` samples at any depth?"""
+    if isinstance(batch, Tensor):
+        return batch.ndim > 0 and len(batch) == n
+    return any(_holds_samples(entry, n) for entry in _entries(batch) or ())
+
+
+def take(batch: Any, n: int, rows: slice) -> Any:
+    """The batch of some of its samples.
+
+    Every tensor of length `n` at any depth is cut, and so is every list or tuple of `n` entries without such a tensor,
+    as collated strings are.
+    """
+    if isinstance(batch, Tensor):
+        return batch[rows] if _holds_samples(batch, n) else batch
+    entries = _entries(batch)
+    if entries is None:
+        return batch
+    plain_sequence = isinstance(batch, tuple | list) and not hasattr(batch, "_fields")
+    if plain_sequence and len(batch) == n and not _holds_samples(batch, n):
+        return batch[rows]
+    return _rebuild(batch, [take(entry, n, rows) for entry in entries])
+
+
+def ordinary(batch: Any) -> Any:
+    """The batch with a clone, which autograd may save, for every inference tensor. Call it outside inference mode."""
+    if isinstance(batch, Tensor):
+        return batch.clone() if batch.is_inference() else batch
+    entries = _entries(batch)
+    return batch if entries is None else _rebuild(batch, [ordinary(entry) for entry in entries])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from lightning_robust._lightning import pl
@@ -60,11 +61,11 @@ def put_around(module: nn.Module, name: str, around: Around) -> Callable[[], Non
         wrapper._replacement = replacement  # type: ignore[attr-defined]
         replacement.wrapper = wrapper
         setattr(module, name, wrapper)
-    replacement.arounds.append(around)
+    entry = functools.partial(around)  # an object of its own: one function may be put around twice
+    replacement.arounds.append(entry)
 
     def undo() -> None:
-        if around in replacement.arounds:
-            replacement.arounds.remove(around)
+        replacement.arounds[:] = [other for other in replacement.arounds if other is not entry]
         # Restore only what is still ours: somebody may have patched on top.
         if not replacement.arounds and vars(module).get(name, _ABSENT) is replacement.wrapper:
             delattr(module, name)
@@ -92,7 +93,9 @@ class View(nn.Module):
         super().__init__()
         self.module = module
         self._forward = forward
-        self._batch = batch
+        # Validation runs in inference mode: what `forward` reads beside the input must be fit for autograd, too.
+        with torch.inference_mode(False):
+            self._batch = batch if forward is None else _batch.ordinary(batch)
         self._field = field
 
     def forward(self, x: Any) -> Any:

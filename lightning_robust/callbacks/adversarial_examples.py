@@ -59,26 +59,36 @@ class AdversarialExamples(pl.Callback):
                 raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
         for name, field in (("input", input), ("target", target), *([] if code is None else [("code", code)])):
             _batch.check_field(name, field)
+        if forward is not None and not callable(forward):
+            raise TypeError(f"Expected argument `forward` to be a function, but got {forward!r}.")
+        if scale is not None and not scale > 0:
+            raise ValueError(f"Expected argument `scale` to be positive, but got {scale}.")
+        if not low < high:
+            raise ValueError(f"Expected argument `low` to be less than `high`, but got low={low}, high={high}.")
         self.num_samples, self.every_n_epochs = num_samples, every_n_epochs
         self.scale, self.low, self.high = scale, low, high
         self.to_disk = to_disk
         self.input, self.target, self.code = input, target, code
         self.forward = forward
         self._undo: Callable[[], None] | None = None
+        self._shown_at: int | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a module that cannot be attacked."""
         if stage in ("fit", "validate"):
             check_module(pl_module, ("validation_step",), self.forward)
+            self._shown_at = None
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the attack behind the first step."""
         self._remove()
-        due = trainer.state.fn != "fit" or trainer.current_epoch % self.every_n_epochs == 0
+        since = None if self._shown_at is None else trainer.current_epoch - self._shown_at
+        due = trainer.state.fn != "fit" or since is None or since == 0 or since >= self.every_n_epochs
         if trainer.sanity_checking or batch_idx or dataloader_idx or not due:
             return
+        self._shown_at = trainer.current_epoch
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
             output = step(batch, *args, **kwargs)
@@ -94,15 +104,18 @@ class AdversarialExamples(pl.Callback):
         x, y = _batch.get(batch, self.input, "input"), _batch.get(batch, self.target, "target")
         code = None if self.code is None else _batch.get(batch, self.code, "code")
         x_adv = self.attack(View(pl_module, self.forward, batch, self.input), x, y, code=code)
+        log_dir = trainer.log_dir  # a broadcast: every process must ask for it
         if trainer.is_global_zero:
             with torch.inference_mode(False):
                 pictures = [plain(images).float().cpu() for images in (x, x_adv)]
-            self._write(trainer, image_grid(*pictures, scale=self.scale, low=self.low, high=self.high, zoom=2))
+            grid = image_grid(*pictures, scale=self.scale, low=self.low, high=self.high, zoom=2)
+            self._write(trainer, log_dir, grid)
 
-    def _write(self, trainer: pl.Trainer, grid: Tensor) -> None:
+    def _write(self, trainer: pl.Trainer, log_dir: str | None, grid: Tensor) -> None:
         loggers: list[Any] = trainer.loggers
         for logger in loggers:
-            add_image = getattr(logger.experiment, "add_image", None)
+            # Not every logger has an experiment.
+            add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
             if add_image is not None:
                 add_image("adversarial_examples", grid, trainer.global_step)
             elif hasattr(logger, "log_image"):
@@ -112,7 +125,7 @@ class AdversarialExamples(pl.Callback):
         if self.to_disk:
             from torchvision.io import write_png
 
-            folder = Path(trainer.log_dir or trainer.default_root_dir) / "adversarial_examples"
+            folder = Path(log_dir or trainer.default_root_dir) / "adversarial_examples"
             folder.mkdir(parents=True, exist_ok=True)
             write_png(grid, str(folder / f"epoch={trainer.current_epoch}-step={trainer.global_step}.png"))
 

@@ -66,8 +66,9 @@ class AdversarialTraining(pl.Callback):
         if code is not None:
             _batch.check_field("code", code)
         for name, function in (("objective", objective), ("forward", forward), ("schedule", schedule)):
-            if function is not None and not callable(function):
-                raise TypeError(f"Expected argument `{name}` to be a function, but got {function!r}.")
+            if function is not None and (not callable(function) or isinstance(function, type)):
+                hint = f" Did you mean {function.__name__}(...)?" if isinstance(function, type) else ""
+                raise TypeError(f"Expected argument `{name}` to be a function, but got {function!r}.{hint}")
         if objective is not None and fraction != 1.0:
             raise ValueError(
                 "Expected `fraction` to be 1 with an objective, which sees clean and adversarial inputs, but got "
@@ -88,9 +89,7 @@ class AdversarialTraining(pl.Callback):
         """Refuse what is not supported, before anything runs."""
         if stage != "fit":
             return
-        advice = (
-            "The second would attack what the first made. For a union of threats use worst_of(a, b)."
-        )
+        advice = "The second would attack what the first made. For a union of threats use worst_of(a, b)."
         check_alone(trainer, AdversarialTraining, advice)
         if self.objective is not None and not pl_module.automatic_optimization:
             raise ValueError(

@@ -81,9 +81,9 @@ class RobustEvaluation(pl.Callback):
         **named_attacks: Attacks by name.
 
     Attributes:
-        results: What the last evaluation found: all that was logged, and besides `acc_low`, `acc_high`, `acc_<name>_low`,
-            `acc_<name>_high`, `success_<name>_low`, `success_<name>_high`, the 95 % intervals, and `success_<name>_worst`,
-            the share of samples on which at least one attempt succeeded.
+        results: What the last evaluation found: all that was logged, and besides `acc_low`, `acc_high`,
+            `acc_<name>_low`, `acc_<name>_high`, `success_<name>_low`, `success_<name>_high`, the 95 % intervals, and
+            `success_<name>_worst`, the share of samples on which at least one attempt succeeded.
 
     Example:
         >>> from lightning_robust import PGD, Linf, RobustEvaluation
@@ -103,7 +103,15 @@ class RobustEvaluation(pl.Callback):
         forward: Forward | None = None,
         **named_attacks: Attack | Callable[..., Tensor],
     ) -> None:
+        if attacks is not None and not isinstance(attacks, Mapping):
+            raise TypeError(
+                f"Expected argument `attacks` to be a dictionary of attacks by name, but got {attacks!r}. "
+                "Or give them by keyword: RobustEvaluation(pgd=PGD(Linf(8 / 255), steps=50))."
+            )
         found = {**(attacks or {}), **named_attacks}
+        for name in found:
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"Expected argument `attacks` to have names as keys, such as 'pgd', but got {name!r}.")
         if not found:
             raise ValueError(
                 "Expected at least one attack, such as RobustEvaluation(pgd=PGD(Linf(8 / 255), steps=50)), but got "
@@ -115,6 +123,8 @@ class RobustEvaluation(pl.Callback):
                 raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
         for name, field in (("input", input), ("target", target), *([] if code is None else [("code", code)])):
             _batch.check_field(name, field)
+        if forward is not None and not callable(forward):
+            raise TypeError(f"Expected argument `forward` to be a function, but got {forward!r}.")
         self.every_n_epochs = every_n_epochs
         self.max_samples = max_samples
         self.input, self.target, self.code = input, target, code
@@ -123,6 +133,7 @@ class RobustEvaluation(pl.Callback):
         self._undo: Callable[[], None] | None = None
         self._tallies: dict[int, _Tally] = {}
         self._last: dict[str, Tensor] = {}
+        self._attacked_at = 0
         self._active = False
         self._checked = False
 
@@ -141,13 +152,13 @@ class RobustEvaluation(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
         last_epoch = trainer.max_epochs is not None and trainer.current_epoch == trainer.max_epochs - 1
-        due = (
-            trainer.state.fn != "fit"
-            or trainer.current_epoch % self.every_n_epochs == 0
-            or last_epoch
-            or not self._last
-        )
+        since = trainer.current_epoch - self._attacked_at
+        # Counted from the last attack: with `check_val_every_n_epoch` no validation may fall on a multiple.
+        # Several validations of one epoch are all attacked.
+        due = trainer.state.fn != "fit" or not self._last or since == 0 or since >= self.every_n_epochs or last_epoch
         self._start(trainer, due)
+        if self._active:
+            self._attacked_at = trainer.current_epoch
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
@@ -219,6 +230,11 @@ class RobustEvaluation(pl.Callback):
         if not self._checked:
             for attack in self.attacks.values():
                 attack.check(x, y)
+            if y.ndim > 1 and not (y.is_floating_point() and y.ndim == 2):
+                raise ValueError(
+                    f"Expected labels of shape (N,), one class per sample, but got shape {tuple(y.shape)}: "
+                    "dense labels are not supported."
+                )
         mask = shard.counted(tally.seen, len(x), x.device)
         tally.seen += len(x)
         if shard.world == 1 and not bool(mask[-1]):
@@ -265,7 +281,8 @@ class RobustEvaluation(pl.Callback):
                 self._warn_of_masking(tally)
         shown = f"{_PREFIX[stage]}/robust_acc"
         for name, value in self._last.items():
-            pl_module.log(name, value, prog_bar=name == shown, sync_dist=True)
+            # The suffix of several dataloaders is already there.
+            pl_module.log(name, value, prog_bar=name == shown, sync_dist=True, add_dataloader_idx=False)
 
     def _warn_of_masking(self, tally: _Tally) -> None:
         for name, count in tally.stuck.items():

@@ -24,6 +24,7 @@ def test_agrees_with_numpy():
         "robust_acc": robust.mean(),
         "robust_acc_low": interval.low,
         "robust_acc_high": interval.high,
+        "robust_n": 200,
     }
     result = metric.compute()
     assert list(result) == list(expected)

@@ -17,11 +17,6 @@ _MIX1, _MIX2 = 0x7FEB352D, 0x846CA68B - (1 << 32)
 _GOLDEN = 0x9E3779B9 - (1 << 32)
 
 
-def _wrap(value: int) -> int:
-    """The int32 that has the same low 32 bits as `value`."""
-    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
-
-
 def _mix_(h: Tensor) -> Tensor:
     """Mix an int32 tensor in place: a bijection of 32-bit words in which every input bit moves every output bit."""
     h ^= (h >> 16) & 0xFFFF
@@ -34,11 +29,17 @@ def _mix_(h: Tensor) -> Tensor:
 
 def _mix_int(*words: int) -> int:
     """Hash Python integers of any size to one int32."""
-    h = torch.zeros((), dtype=torch.int32)
+    h, low = 0, 0xFFFFFFFF
     for word in words:
         for part in (word, word >> 32):
-            h = _mix_(h ^ _wrap(part)) + _GOLDEN
-    return int(h)
+            h = (h ^ part) & low
+            h ^= h >> 16
+            h = h * _MIX1 & low
+            h ^= h >> 15
+            h = h * _MIX2 & low
+            h ^= h >> 16
+            h = (h + _GOLDEN) & low
+    return (h + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
 def _bits(x: Tensor) -> Tensor:
@@ -74,7 +75,8 @@ class Noise:
         bits = _bits(x)
         place = torch.arange(1, bits.shape[1] + 1, dtype=torch.int32, device=x.device)
         weights = _mix_(place * _GOLDEN) | 1
-        content = (bits * weights).sum(1).to(torch.int32)
+        # Mixed before the sum: a product alone drops what stands in the high bits only, as in 0.0, 1.0 and -1.0.
+        content = _mix_(bits ^ weights).sum(1).to(torch.int32)
         return cls(_mix_(content ^ _mix_int(*key)))
 
     def fold(self, *key: int) -> "Noise":
@@ -82,14 +84,14 @@ class Noise:
         return Noise(_mix_(self.words ^ _mix_int(*key)))
 
     def uniform(self, shape: tuple[int, ...], *stream: int) -> Tensor:
-        """Uniform numbers in the open interval (0, 1), float32 of shape (N, *shape), multiples of 2^-24 plus 2^-25."""
+        """Uniform numbers in the open interval (0, 1), float32 (N, *shape), multiples of 2^-23 plus 2^-24."""
         count = 1
         for size in shape:
             count *= size
         place = torch.arange(count, dtype=torch.int32, device=self.words.device)
         h = _mix_(place * _GOLDEN) ^ _mix_(self.words ^ _mix_int(*stream, 1))[:, None]
-        u = ((_mix_(h) >> 8) & 0xFFFFFF).to(torch.float32)
-        return u.add_(0.5).mul_(2.0**-24).reshape(-1, *shape)
+        u = ((_mix_(h) >> 9) & 0x7FFFFF).to(torch.float32)
+        return u.add_(0.5).mul_(2.0**-23).reshape(-1, *shape)
 
     def normal(self, shape: tuple[int, ...], *stream: int) -> Tensor:
         """Standard normal numbers, float32 of shape (N, *shape), by inversion of the distribution function."""

@@ -1,0 +1,209 @@
+import functools
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_robust.attacks import PGD, Attack, Foreign, Linf, Outcome, as_attack
+from lightning_robust.attacks.attack import check_batch, check_logits, misclassified
+from tests.helpers import batch, foreign, net, unchanged
+
+
+def test_as_attack_takes_an_attack_as_it_is_and_wraps_functions():
+    attack = PGD(Linf(0.1))
+    assert as_attack(attack) is attack
+    assert isinstance(as_attack(foreign), Foreign)
+    with pytest.raises(TypeError, match=r"Expected an attack, a callable \(model, x, y\) -> x_adv .*, but got 'pgd'"):
+        as_attack("pgd")
+
+
+def test_a_function_is_given_the_arguments_that_it_takes():
+    x, y, _ = batch()
+    seen = {}
+
+    def plain_function(model, x, y):
+        return x
+
+    def wants_key(model, x, y, *, key):
+        seen["key"] = key
+        return x
+
+    def wants_both(model, x, y, code=None, key=0):
+        seen["both"] = code, key
+        return x
+
+    as_attack(plain_function)(net(), x, y, key=3)
+    as_attack(wants_key)(net(), x, y, key=4)
+    as_attack(functools.partial(wants_both))(net(), x, y, code="c", key=5)
+    assert seen == {"key": 4, "both": ("c", 5)}
+
+
+class TestGuest:
+    """A function from elsewhere runs in `scope`: what it does to the model and the generators does not last."""
+
+    def attack(self, function, model=None):
+        model, (x, y, _) = model or net(), batch()
+        kept = x.clone()
+        with unchanged(model):
+            x_adv = as_attack(function)(model, x, y)
+        assert torch.equal(x, kept)
+        assert not x.requires_grad
+        assert x.grad is None
+        return x_adv
+
+    def test_that_switches_the_mode(self):
+        def guest(model, x, y):
+            model.train()
+            return x
+
+        self.attack(guest)
+
+    def test_that_runs_the_model_in_training_mode(self):
+        def guest(model, x, y):
+            model.train()
+            model(x)
+            return x
+
+        self.attack(guest)
+
+    def test_that_clears_the_gradients_of_the_model(self):
+        def guest(model, x, y):
+            model.zero_grad()
+            return x
+
+        self.attack(guest)
+
+    def test_that_zeroes_the_gradients_of_the_model_in_place(self):
+        def guest(model, x, y):
+            model.zero_grad(set_to_none=False)
+            return x
+
+        self.attack(guest)
+
+    def test_that_unfreezes_the_model_and_calls_backward(self):
+        def guest(model, x, y):
+            for p in model.parameters():
+                p.requires_grad_(True)
+            nn.functional.cross_entropy(model(x), y).backward()
+            return x
+
+        self.attack(guest)
+
+    def test_that_marks_its_input(self):
+        def guest(model, x, y):
+            x.requires_grad = True
+            nn.functional.cross_entropy(model(x), y).backward()
+            return (x + 0.1 * x.grad.sign()).clamp(0, 1)
+
+        assert not self.attack(guest).requires_grad
+
+    def test_that_writes_to_its_input(self):
+        def guest(model, x, y):
+            return x.mul_(0.5)
+
+        assert self.attack(guest).max() <= 0.5
+
+    @pytest.mark.parametrize(
+        "draw", [torch.rand, np.random.rand, lambda n: random.random()], ids=["torch", "numpy", "python"]
+    )
+    def test_that_draws_random_numbers(self, draw):
+        seen = []
+
+        def guest(model, x, y):
+            seen.append(torch.as_tensor(draw(1)).clone())
+            return x
+
+        self.attack(guest)
+        self.attack(guest)
+        x, y, _ = batch()
+        as_attack(guest)(net(), x, y, key=1)
+        assert seen[0] == seen[1], "the same key draws the same"
+        assert seen[0] != seen[2], "another key draws others"
+
+    def test_that_raises(self):
+        def guest(model, x, y):
+            model.train()
+            torch.rand(3)
+            raise KeyError("on purpose")
+
+        model, (x, y, _) = net(), batch()
+        with unchanged(model), pytest.raises(KeyError):
+            as_attack(guest)(model, x, y)
+
+    def test_that_returns_another_type(self):
+        x_adv = self.attack(lambda model, x, y: (x + model(x).sum() * 0).double())
+        assert x_adv.dtype == torch.float32
+        assert not x_adv.requires_grad
+
+    @pytest.mark.parametrize(
+        "wrong", [lambda x: x[:1], lambda x: None, lambda x: (x, x)], ids=["short", "None", "pair"]
+    )
+    def test_that_returns_something_else(self, wrong):
+        x, y, _ = batch()
+        with pytest.raises(ValueError, match=r"to return inputs of shape \(6, 3, 6, 6\), but got"):
+            as_attack(lambda model, x, y: wrong(x))(net(), x, y)
+
+    def test_that_is_called_under_inference_mode(self):
+        model = net()
+        with torch.inference_mode():
+            assert not self.attack(foreign, model).requires_grad
+
+
+def test_a_new_attack_is_one_method():
+    class Brighter(Attack):
+        def run(self, model, x, y, *, code=None, key=0):
+            return Outcome((x + 0.1).clamp(max=1))
+
+    x, y, _ = batch()
+    attack = Brighter()
+    assert torch.equal(attack(net(), x, y), (x + 0.1).clamp(max=1))
+    assert attack.thorough() is attack
+    with pytest.raises(TypeError, match="radius of Brighter cannot be scaled"):
+        attack.scaled(0.5)
+    with pytest.raises(TypeError, match=r"inputs to be a float tensor, but got torch.uint8. Convert with"):
+        attack(net(), x.byte(), y)
+
+
+def test_check_batch_takes_what_is_right():
+    check_batch(torch.rand(3, 4), torch.tensor([0, 1, 2]))
+    check_batch(torch.rand(3, 4).bfloat16(), torch.tensor([0, 1, 2], dtype=torch.int32))
+    check_batch(torch.rand(3, 4), torch.rand(3, 5))  # probabilities
+    check_batch(torch.rand(3, 1, 4, 4), torch.zeros(3, 4, 4).long())  # dense
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "message"),
+    [
+        (torch.zeros(3, 4, dtype=torch.long), torch.zeros(3).long(), TypeError, "float tensor, but got torch.int64"),
+        (torch.zeros(3), torch.zeros(3).long(), ValueError, r"shape \(N, ...\), but got shape \(3,\)"),
+        (torch.zeros(3, 0), torch.zeros(3).long(), ValueError, r"got shape \(3, 0\)"),
+        (torch.zeros(3, 4), torch.zeros(3, dtype=torch.bool), TypeError, "integers .* but got torch.bool"),
+        (torch.zeros(3, 4), torch.zeros(()).long(), ValueError, "one label per input"),
+    ],
+    ids=["int", "one dimension", "no pixels", "bool labels", "scalar label"],
+)
+def test_check_batch_refuses_the_rest(x, y, error, message):
+    with pytest.raises(error, match=message):
+        check_batch(x, y)
+
+
+def test_check_logits():
+    check_logits(torch.zeros(3, 4), torch.tensor([0, 3, 1]))
+    check_logits(torch.zeros(3, 4), torch.rand(3, 4))
+    with pytest.raises(ValueError, match="labels to be less than the number of classes, 4, but got 4"):
+        check_logits(torch.zeros(3, 4), torch.tensor([0, 4, 1]))
+
+
+def test_misclassified():
+    logits = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]])
+    assert misclassified(logits, torch.tensor([0, 1, 1])).tolist() == [False, True, False]
+    assert misclassified(logits, torch.tensor([[0.6, 0.4], [0.4, 0.6], [0.9, 0.1]])).tolist() == [False, True, True]
+    assert misclassified(torch.zeros(3, 2, 4), torch.zeros(3, 4).long()).tolist() == [False] * 3
+
+
+def test_a_model_that_answers_with_nan_is_misclassified():
+    """An attack that breaks the arithmetic of the model has won, whatever the label."""
+    assert misclassified(torch.full((2, 3), math.nan), torch.tensor([0, 1])).all()

@@ -1,0 +1,169 @@
+import math
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from lightning_robust.attacks import L2, PGD, Attack, Linf, Outcome, fgsm, on_fraction, restarted, worst_of
+from lightning_robust.attacks.combinators import attacked_rows
+from tests.helpers import batch, class_scores, images, net
+
+
+class Shift(Attack):
+    """Moves every pixel by a number; what it does depends on nothing else."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def run(self, model, x, y, *, code=None, key=0):
+        return Outcome(x + self.by)
+
+
+def threshold(x):
+    """Class 1 where the mean pixel is above one half; the logit is the excess."""
+    excess = x.flatten(1).mean(1) - 0.5
+    return torch.stack([-excess, excess], 1)
+
+
+def test_worst_of_takes_the_highest_cross_entropy_of_those_that_fool_else_of_all():
+    """The "max" strategy of Tramer & Boneh: also where several fool the model, the worst of them."""
+    x, y = torch.full((3, 1, 2, 2), 0.4), torch.tensor([0, 0, 1])
+    attack = worst_of(Shift(0.05), Shift(-0.3), Shift(0.2))
+    outcome = attack.run(threshold, x, y)
+    assert torch.allclose(outcome.x_adv[:, 0, 0, 0], torch.tensor([0.6, 0.6, 0.1]))
+    assert outcome.fooled.tolist() == [[False, False, True], [False, False, True], [True, True, False]]
+    mild = worst_of(Shift(0.0), Shift(0.05)).run(threshold, x[:1], y[:1])
+    assert torch.allclose(mild.x_adv[0, 0, 0, 0], torch.tensor(0.45))
+    assert not mild.fooled.any()
+
+
+def test_worst_of_prefers_the_one_that_fools_to_a_higher_cross_entropy():
+    def model(x):  # a sure but right answer, or a wrong one by a hair, by the brightness of the image
+        bright = x.flatten(1).mean(1) > 0.5
+        return (
+            torch.where(bright[:, None], torch.tensor([0.0, 0.01, -9.0]), torch.tensor([1.0, 0.99, 0.99])) + 0 * x.sum()
+        )
+
+    x, y = torch.full((1, 1, 2, 2), 0.4), torch.tensor([0])
+    for attacks in ((Shift(0.0), Shift(0.2)), (Shift(0.2), Shift(0.0))):
+        assert torch.allclose(worst_of(*attacks)(model, x, y), x + 0.2)
+
+
+def test_worst_of_counts_nan_as_won():
+    def model(x):
+        return torch.where(x.flatten(1).mean(1, keepdim=True) > 0.5, math.nan, torch.tensor([[1.0, 0.0]]))
+
+    x, y = torch.full((1, 1, 2, 2), 0.4), torch.tensor([0])
+    assert torch.allclose(worst_of(Shift(0.0), Shift(0.2), Shift(0.0))(model, x, y), x + 0.2)
+
+
+def test_worst_of_collects_what_its_attacks_tell():
+    x, y = images(6), torch.zeros(6).long()
+    outcome = worst_of(PGD(Linf(0.1), restarts=2), fgsm(L2(0.5))).run(class_scores, x, y)
+    assert outcome.fooled.shape == (3, 6)
+    assert outcome.stuck.shape == (6,)
+    assert worst_of(PGD(Linf(0.1)), Shift(0.1)).run(class_scores, x, y).stuck is None
+
+
+def test_worst_of_passes_on():
+    attack = worst_of(PGD(Linf(0.1)), PGD(L2(0.5)))
+    assert [a.keep for a in attack.thorough().attacks] == ["best", "best"]
+    assert [a.threat.ball.radius for a in attack.scaled(0.5).attacks] == [0.05, 0.25]
+    with pytest.raises(ValueError, match="at least one attack, but got none"):
+        worst_of()
+    with pytest.raises(TypeError, match="Expected an attack"):
+        worst_of(Linf(0.1))
+
+
+def test_worst_of_passes_the_code_and_the_key():
+    seen = []
+
+    def spy(model, x, y, *, code, key):
+        seen.append((code, key))
+        return x
+
+    x, y, _ = batch()
+    worst_of(spy, spy)(net(), x, y, code=x, key=3)
+    assert all(torch.equal(code, x) and key == 3 for code, key in seen)
+
+
+def test_restarted_runs_with_different_keys_and_keeps_the_worst():
+    x, y = images(16), torch.zeros(16).long()
+    keys = []
+
+    def noise(model, x, y, key):
+        keys.append(key)
+        return (x + 0.2 * (torch.rand_like(x) - 0.5)).clamp(0, 1)
+
+    outcome = restarted(noise, 4).run(class_scores, x, y, key=1)
+    assert len(set(keys)) == 4
+    assert outcome.fooled.shape == (4, 16)
+    single = restarted(noise, 1)(class_scores, x, y, key=1)
+    value = torch.nn.functional.cross_entropy
+    more, less = (value(class_scores(v), y, reduction="none") for v in (outcome.x_adv, single))
+    assert (more >= less).all()
+    assert (more > less).any()
+
+
+@pytest.mark.parametrize("restarts", [0, -1, 1.5, True, "2"])
+def test_restarted_refuses_what_is_no_number_of_restarts(restarts):
+    with pytest.raises((TypeError, ValueError), match=r"`restarts` to be .*at least 1, but got"):
+        restarted(PGD(Linf(0.1)), restarts)
+
+
+def test_restarted_passes_on():
+    attack = restarted(PGD(Linf(0.1)), 2)
+    assert attack.thorough().attack.keep == "best"
+    assert attack.scaled(0.5).attack.threat.ball.eps == 0.05
+
+
+@pytest.mark.parametrize(("n", "fraction", "rows"), [(4, 0.25, 1), (4, 0.5, 2), (5, 0.5, 3), (3, 0.1, 0), (7, 1.0, 7)])
+def test_on_fraction_attacks_the_last_samples(n, fraction, rows):
+    x, y, code = batch("latent_tuple", n)
+    seen = []
+
+    def spy(model, x, y, *, code):
+        seen.append((len(x), len(y), *map(len, code)))
+        return x + 1
+
+    assert attacked_rows(n, fraction) == rows
+    x_adv = on_fraction(spy, fraction)(net(), x, y, code=code)
+    assert torch.equal(x_adv[: n - rows], x[: n - rows])
+    assert torch.equal(x_adv[n - rows :], x[n - rows :] + 1)
+    assert seen == ([(rows,) * 4] if rows else [])
+
+
+class Code(NamedTuple):
+    z: torch.Tensor
+    font: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "make", [lambda z: z, lambda z: (z, z), lambda z: Code(z, z), lambda z: None], ids=["z", "tuple", "named", "none"]
+)
+def test_on_fraction_cuts_the_code_of_every_form(make):
+    x, y, _ = batch()
+    seen = []
+
+    def spy(model, x, y, *, code):
+        seen.append(code)
+        return x
+
+    code = make(torch.arange(6.0)[:, None])
+    on_fraction(spy, 0.5)(net(), x, y, code=code)
+    assert type(seen[0]) is type(code)
+    for z in seen[0] if isinstance(code, tuple) else [seen[0]]:
+        assert z is None or torch.equal(z, torch.tensor([[3.0], [4.0], [5.0]]))
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.1, math.nan])
+def test_on_fraction_refuses_what_is_no_share(fraction):
+    with pytest.raises(ValueError, match=r"`fraction`, the share of adversarial samples, to be in \(0, 1\], but got"):
+        on_fraction(PGD(Linf(0.1)), fraction)
+
+
+def test_on_fraction_passes_on():
+    attack = on_fraction(PGD(Linf(0.1)), 0.25)
+    assert attack.thorough() == PGD(Linf(0.1), keep="best")  # a sample that is not attacked must not count as robust
+    assert attack.scaled(0.5).attack.threat.ball.eps == 0.05
+    assert attack.scaled(0.5).fraction == 0.25

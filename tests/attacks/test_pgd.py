@@ -1,0 +1,343 @@
+import copy
+import math
+import pickle
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_robust.attacks import (
+    L2,
+    PGD,
+    Adam,
+    AffineSpace,
+    LatentSpace,
+    Linf,
+    Outcome,
+    PixelSpace,
+    Steepest,
+    Threat,
+    cross_entropy,
+    divergence,
+    margin,
+    rs_fgsm,
+    stutz,
+    targeted,
+    targeted_dlr,
+)
+from tests.helpers import ATTACKS, BALLS, SHAPE, Linear, Plane, batch, class_scores, images, net, threat_of
+
+
+def labelled(n=64):
+    """Images with the labels that the model gives them: every success is the attack's."""
+    x = images(n)
+    return x, class_scores(x).argmax(1)
+
+
+def test_is_the_textbook_loop():
+    """Madry's PGD as it is usually written, on a network, against ours without random start."""
+    x, y, eps, alpha = images(8), torch.arange(8) % 5, 0.1, 0.03
+    model = net().eval()
+    x_adv = x.clone()
+    for _ in range(7):
+        x_adv = x_adv.detach().requires_grad_()
+        (grad,) = torch.autograd.grad(nn.functional.cross_entropy(model(x_adv), y, reduction="sum"), x_adv)
+        x_adv = x_adv + alpha * grad.sign()
+        x_adv = (x + (x_adv - x).clamp(-eps, eps)).clamp(0, 1)
+    for gain in (cross_entropy, margin):
+        ours = PGD(Linf(eps), 7, rel_step_size=alpha / eps, random_start=False, gain=gain)(model, x, y)
+        if gain is cross_entropy:
+            torch.testing.assert_close(ours, x_adv, rtol=0, atol=1e-6)
+    default = PGD(Linf(eps), 7, rel_step_size=alpha / eps, random_start=False)(model, x, y)
+    assert ((default - x_adv).abs() < 1e-6).float().mean() > 0.99, "log-odds rise in the same direction"
+
+
+def test_the_step_size_is_relative_to_the_radius_and_2_5_over_the_steps_by_default():
+    x, y, w = torch.full((1, *SHAPE), 0.5), torch.zeros(1).long(), torch.randn(SHAPE)
+    attack = PGD(Linf(0.1), steps=100, random_start=False)
+    lengths = []
+
+    class Spy(Linear):
+        def forward(self, z):
+            lengths.append((z.detach() - x).abs().max().item())
+            return super().forward(z)
+
+    attack(Spy(w), x, y)
+    assert lengths[:4] == pytest.approx([0, 0.0025, 0.005, 0.0075], abs=1e-6)
+    assert lengths[60] == pytest.approx(0.1, abs=1e-6)
+
+
+class TestOutcome:
+    """`first`, `fooled` and `stuck` mean what they say: compared with a look at every iterate."""
+
+    def iterates(self, attack, x, y, key=0):
+        seen = []
+
+        def spy(z):
+            logits = class_scores(z)
+            seen.append((z.detach().clone(), logits.detach().argmax(1) != y))
+            return logits
+
+        return attack.run(spy, x, y, key=key), seen
+
+    def test_first_and_fooled(self):
+        x, y = labelled()
+        outcome, seen = self.iterates(PGD(Linf(0.05), steps=8, keep="best"), x, y)
+        hits = torch.stack([hit for _, hit in seen])
+        assert len(seen) == 9
+        assert torch.equal(outcome.fooled[0], hits.any(0))
+        expected = torch.where(hits.any(0), hits.int().argmax(0), -1)
+        assert torch.equal(outcome.first[0], expected)
+        assert (expected > 0).any()
+        assert (expected < 0).any()
+
+    def test_one_row_for_each_restart(self):
+        x, y = labelled()
+        for keep in ("best", "last"):
+            outcome, seen = self.iterates(PGD(Linf(0.03), steps=4, restarts=3, keep=keep), x, y)
+            hits = torch.stack([hit for _, hit in seen]).reshape(3, 5, -1)
+            assert torch.equal(outcome.fooled, hits.any(1) if keep == "best" else hits[:, -1])
+            assert outcome.fooled.shape == outcome.first.shape == (3, 64)
+            assert torch.equal(outcome.first >= 0, outcome.fooled)
+            assert torch.equal(class_scores(outcome.x_adv).argmax(1) != y, outcome.fooled.any(0))
+
+    def test_last_keeps_the_last_and_best_the_best(self):
+        x, y = labelled()
+        last, seen = self.iterates(PGD(Linf(0.05), steps=5, rel_step_size=0.7, gain=margin), x, y)
+        best, _ = self.iterates(PGD(Linf(0.05), steps=5, rel_step_size=0.7, gain=margin, keep="best"), x, y)
+        assert last.fooled is None
+        assert last.first is None
+        assert len(seen) == 5, "no forward that is not needed"
+        values = torch.stack([margin(class_scores(z), y) for z, _ in seen] + [margin(class_scores(last.x_adv), y)])
+        found = margin(class_scores(best.x_adv), y)
+        torch.testing.assert_close(found, values.amax(0))
+        assert (found >= margin(class_scores(last.x_adv), y) - 1e-6).all()
+
+    def test_best_prefers_a_misclassified_iterate_to_a_higher_gain(self):
+        x, y = labelled()
+        gain = targeted(margin, to=4)  # may be high where the label still wins
+        outcome, seen = self.iterates(PGD(Linf(0.05), steps=5, gain=gain, keep="best"), x, y)
+        hits = torch.stack([hit for _, hit in seen[1:]]).any(0)  # the first look is that of the anchor
+        assert torch.equal(class_scores(outcome.x_adv).argmax(1) != y, hits)
+
+    def test_early_stop_leaves_the_first_misclassified_iterate(self):
+        x, y = labelled()
+        for keep in ("last", "best"):
+            attack = PGD(Linf(0.06), steps=8, keep=keep, early_stop=True)
+            _, seen = self.iterates(PGD(Linf(0.06), steps=8, keep="best"), x, y)
+            hits = torch.stack([hit for _, hit in seen])
+            points = torch.stack([z for z, _ in seen])
+            first = torch.where(hits.any(0), hits.int().argmax(0), 8)
+            expected = points[first, torch.arange(64)]
+            x_adv = attack(class_scores, x, y)
+            where = hits.any(0) if keep == "best" else torch.ones_like(hits[0])
+            torch.testing.assert_close(x_adv[where], expected[where], rtol=0, atol=1e-6)
+
+    def test_early_stop_leaves_what_is_wrong_from_the_start_and_spares_the_rest_of_the_steps(self):
+        x, y = labelled()
+        outcome, seen = self.iterates(PGD(Linf(0.1), steps=9, random_start=False, early_stop=True), x, (y + 1) % 5)
+        assert torch.equal(outcome.x_adv, x)
+        assert len(seen) == 1
+
+    def test_stuck_counts_what_has_no_gradient(self):
+        x, y, slope = images(6), torch.zeros(6).long(), torch.tensor([0.0, 1, 0, 1, 1, 0]).reshape(-1, 1, 1, 1)
+
+        def model(z):
+            score = (slope[: len(z)] * z).flatten(1).sum(1)
+            return torch.stack([0 * score, score], 1)
+
+        for attack in (PGD(Linf(0.1)), PGD(Linf(0.1), restarts=2, keep="best")):
+            assert attack.run(model, x, y).stuck.tolist() == [True, False, True, False, False, True]
+
+    def test_an_outcome_needs_no_more_than_inputs(self):
+        assert Outcome(images(1)).delta is None
+
+
+def test_infinite_and_missing_gradients_do_not_spoil_the_neighbours():
+    x, y = images(4), torch.zeros(4).long()
+
+    def model(z):
+        score = (2 * z).flatten(1).sum(1)
+        root = (score[:1] - score[:1].detach()).sqrt()  # an infinite slope
+        score = torch.cat([root, score[1:]])
+        return torch.stack([0 * score, score], 1)
+
+    x_adv = PGD(Linf(0.1), random_start=False)(model, x, y)
+    assert x_adv.isfinite().all()
+    torch.testing.assert_close(x_adv[1:], (x[1:] + 0.1).clamp(max=1))
+
+
+@pytest.mark.parametrize("gain", [margin, divergence], ids=["margin", "divergence"])
+def test_a_model_that_begins_with_a_sum(gain):
+    """The gradient of a sum is one number seen as many, which must not be written to."""
+    x, y = images(4), torch.zeros(4).long()
+
+    def model(z):
+        total = z.sum((1, 2, 3))
+        return torch.stack([0 * total, total], 1)
+
+    x_adv = PGD(Linf(0.1), gain=gain)(model, x, y)
+    if gain is margin:
+        torch.testing.assert_close(x_adv, (x + 0.1).clamp(max=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_other_shapes_and_types(dtype):
+    x, y = torch.rand(5, 7).to(dtype), torch.zeros(5).long()
+    x_adv = PGD(L2(0.3), steps=3)(lambda z: torch.stack([0 * z[:, 0], z.sum(1)], 1), x, y)
+    assert x_adv.shape == x.shape
+    assert x_adv.dtype == dtype
+    assert (x_adv.sum(1) > x.sum(1)).all()
+
+
+def test_dense_labels_and_probabilities():
+    x = images(3)
+    dense = (x[:, 0] > 0.5).long()
+
+    def segment(z):
+        return torch.stack([z[:, 0], z[:, 1]], 1)
+
+    attack = PGD(Linf(0.1), random_start=False, gain=cross_entropy)
+    x_adv = attack(segment, x, dense)
+    assert (cross_entropy(segment(x_adv), dense) > cross_entropy(segment(x), dense)).all()
+    soft = torch.rand(3, 5).softmax(1)
+    x_adv = attack(class_scores, x, soft)
+    assert (cross_entropy(class_scores(x_adv), soft) > cross_entropy(class_scores(x), soft)).all()
+
+
+def test_the_labels_and_codes_of_inference_mode_are_taken_too():
+    model = net()
+    with torch.inference_mode():
+        x, y, code = batch("latent_tuple")
+        assert x.is_inference()
+        x_adv = ATTACKS["latent_tuple-L2"].attack(model, x, y, code=code)
+    assert not x_adv.is_inference()
+
+
+def test_an_input_that_wants_a_gradient_is_left_alone():
+    x, y, _ = batch()
+    x.requires_grad_()
+    for name in ("pixels-Linf", "affine-L2", "latent-Linf"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            x_adv = ATTACKS[name].attack(net(), x, y)
+        assert not x_adv.requires_grad
+    assert x.grad is None
+    assert x.requires_grad
+
+
+def test_the_model_may_be_a_function():
+    x, y = labelled()
+    model = net().eval()
+    assert torch.equal(PGD(Linf(0.1))(lambda z: model(z), x, y), PGD(Linf(0.1))(model, x, y))
+
+
+def test_train_mode_uses_the_statistics_of_the_batch():
+    model, (x, y, _) = net(), batch(n=32)
+    evaluation, training = (PGD(Linf(0.1), random_start=False, mode=mode)(model, x, y) for mode in ("eval", "train"))
+    assert not torch.equal(evaluation, training)
+    model.eval()
+    assert torch.equal(PGD(Linf(0.1), random_start=False, mode="train")(model, x, y), evaluation)
+
+
+PICKLED = {
+    "default": PGD(Linf(0.1)),
+    "per sample": PGD(L2(torch.rand(6) + 0.1), steps=3),
+    "stutz": stutz(Linf(0.1), steps=2),
+    "divergence": PGD(Linf(0.1), gain=divergence),
+    "targeted": PGD(Linf(0.1), gain=targeted_dlr(2), rule=Steepest(0.9)),
+    "affine": PGD(threat_of("Box", "affine"), rule=Adam(0.1)),
+    "latent": PGD(threat_of("Box", "latent")),
+    "normalised": PGD(threat_of("L1", "normalised")),
+    "worst_of": ATTACKS["worst_of"].attack,
+    "on_fraction": ATTACKS["on_fraction"].attack,
+    "foreign": ATTACKS["foreign"].attack,
+}
+
+
+@pytest.mark.parametrize("way", [lambda a: pickle.loads(pickle.dumps(a)), copy.deepcopy], ids=["pickle", "deepcopy"])
+@pytest.mark.parametrize("name", PICKLED)
+def test_attacks_pickle_and_copy(name, way):
+    attack, again = PICKLED[name], way(PICKLED[name])
+    x, y, _ = batch("normalised" if name == "normalised" else "pixels")
+    if name == "foreign":
+        assert again.function is attack.function
+    else:
+        assert torch.equal(again(net(), x, y), attack(net(), x, y))
+
+
+def test_equal_settings_are_equal_attacks():
+    assert PGD(Linf(0.1), 5) == PGD(Threat(Linf(0.1), PixelSpace()), steps=5)
+    assert hash(PGD(Linf(0.1), 5)) == hash(PGD(Linf(0.1), 5))
+    assert PGD(Linf(0.1), 5) != PGD(Linf(0.2), 5)
+    assert PGD(L2(0.1)) != PGD(Linf(0.1))
+    assert "Linf(eps=0.1)" in repr(PGD(Linf(0.1)))
+
+
+def test_radii_per_sample_can_be_compared():
+    one, two = (PGD(L2(torch.tensor([0.1, eps]))) for eps in (0.2, 0.3))
+    assert one != two
+    assert isinstance(one == copy.deepcopy(one), bool)
+
+
+def test_thorough_and_scaled():
+    attack = PGD(Linf(0.2), steps=3, seed=4)
+    assert attack.thorough() == PGD(Linf(0.2), steps=3, seed=4, keep="best")
+    assert attack.thorough().thorough() is attack.thorough() or attack.thorough().keep == "best"
+    assert attack.scaled(0.5) == PGD(Linf(0.1), steps=3, seed=4)
+    x, y = labelled(4)
+    for name in BALLS:
+        assert torch.equal(PGD(threat_of(name, "pixels")).scaled(0.0)(class_scores, x, y), x)
+
+
+WRONG = [
+    ({"threat": "linf"}, TypeError, r"`threat` to be a Ball such as .*, but got 'linf'"),
+    ({"threat": 0.3}, TypeError, r"`threat` to be a Ball such as .*, but got 0.3"),
+    ({"threat": Linf}, TypeError, r"`threat` to be a Ball such as .*, but got <class"),
+    ({"steps": 0}, ValueError, r"`steps` to be an integer of at least 1, but got 0"),
+    ({"steps": 1.5}, ValueError, r"`steps` to be an integer of at least 1, but got 1.5"),
+    ({"steps": True}, ValueError, r"`steps` to be an integer of at least 1, but got True"),
+    ({"restarts": 0}, ValueError, r"`restarts` to be an integer of at least 1, but got 0"),
+    ({"rel_step_size": 0}, ValueError, r"`rel_step_size` to be positive .*, but got 0"),
+    ({"rel_step_size": -0.1}, ValueError, r"`rel_step_size` to be positive .*, but got -0.1"),
+    ({"rel_step_size": math.nan}, ValueError, r"`rel_step_size` to be positive .*, but got nan"),
+    ({"rel_step_size": math.inf}, ValueError, r"`rel_step_size` to be positive .*, but got inf"),
+    ({"rel_step_size": "0.1"}, TypeError, r"`rel_step_size` to be .*, but got '0.1'"),
+    ({"keep": "first"}, ValueError, r"`keep` to be \"last\" or \"best\", but got 'first'"),
+    ({"mode": "test"}, ValueError, r"`mode` to be \"eval\" or \"train\", but got 'test'"),
+    ({"gain": "ce"}, TypeError, r"`gain` to be a function .*, but got 'ce'"),
+    ({"rule": "adam"}, TypeError, r"`rule` to be .*, but got 'adam'"),
+    ({"random_start": "uniform"}, TypeError, r"`random_start` to be .*, but got 'uniform'"),
+    ({"random_start": None}, TypeError, r"`random_start` to be .*, but got None"),
+    ({"seed": 1.5}, (TypeError, ValueError), r"`seed` to be an integer.*, but got 1.5"),
+    ({"random_start": False, "restarts": 2}, ValueError, r"`random_start` with 2 restarts"),
+    ({"random_start": False, "gain": divergence}, ValueError, r"`random_start` with the gain `divergence`"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    WRONG,
+)
+def test_wrong_arguments_fail_at_construction(wrong, error, message):
+    with pytest.raises(error, match=message):
+        PGD(**{"threat": Linf(0.1), **wrong})
+
+
+def test_a_manifold_and_a_space_are_no_threats():
+    for wrong in (AffineSpace(), LatentSpace(Plane()), nn.Linear(2, 2)):
+        with pytest.raises(TypeError, match="Expected argument `threat` to be a Ball"):
+            PGD(wrong)
+
+
+def test_single_step_attacks_need_one_forward():
+    calls = []
+    x, y = labelled(4)
+
+    def spy(z):
+        calls.append(len(z))
+        return class_scores(z)
+
+    rs_fgsm(Linf(0.1)).run(spy, x, y)
+    assert calls == [4]

@@ -1,0 +1,116 @@
+from collections import namedtuple
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_robust.attacks import scope
+from lightning_robust.attacks.scope import plain
+from tests.helpers import Recurrent, batch, net, unchanged
+
+
+def test_inside_it_is_as_an_attack_needs_it():
+    model = net()
+    with torch.inference_mode(), scope(model):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        assert not any(m.training for m in model.modules())
+        assert not any(p.requires_grad for p in model.parameters())
+    with scope(model, "train"):
+        assert model.training
+        assert not model[4][1].training, "what the user froze stays frozen"
+        assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_recurrent_layers_without_dropout_may_stay_in_training_mode_and_compute_the_same():
+    model, (x, _, _) = Recurrent(), batch()
+    expected = model.eval()(x)
+    for prepare in (model.train, model.eval):
+        prepare()
+        with unchanged(model), scope(model):
+            assert model.lstm.training
+            assert not model.dropped.training
+            torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_forwards_inside_leave_no_trace(mode):
+    model, (x, _, _) = net(), batch()
+    with unchanged(model), scope(model, mode, seed=3):
+        model(x)
+        torch.rand(4)
+
+
+def test_flags_that_are_changed_inside_are_put_back():
+    model = net()
+    with unchanged(model), scope(model):
+        model.train()
+        for p in model[0].parameters():
+            p.requires_grad_(True)
+
+
+def test_nested_scopes():
+    model = net()
+    with unchanged(model), scope(model, "train", seed=1):
+        with scope(model, seed=2):
+            torch.rand(2)
+            assert not model.training
+        assert model.training
+
+
+def test_shared_parameters_and_modules():
+    layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, layer, nn.Linear(3, 3))
+    model[2].weight = layer.weight
+    with unchanged(model), scope(model):
+        assert not layer.weight.requires_grad
+    assert layer.weight.requires_grad
+
+
+def test_the_stream_inside_depends_on_the_seed_alone():
+    draws = []
+    for seed in (1, 1, 2, -5, 2**40):
+        torch.rand(3)
+        with scope(nn.Identity(), seed=seed):
+            draws.append(torch.rand(4))
+    assert torch.equal(draws[0], draws[1])
+    assert len({tuple(d.tolist()) for d in draws}) == 4
+
+
+def test_batch_normalisation_with_frozen_statistics_normalises_by_the_batch_only_in_train_mode():
+    model = nn.Sequential(nn.BatchNorm1d(2))
+    x = torch.randn(50, 2) * 3 + 1
+    with unchanged(model):
+        with scope(model):
+            torch.testing.assert_close(model(x), x, rtol=1e-4, atol=1e-4)
+        with scope(model, "train"):
+            assert model(x).mean().abs() < 1e-5
+
+
+def test_spectral_normalisation_is_left_alone():
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)))
+    with unchanged(model), scope(model, "train"):
+        model(torch.randn(2, 4))
+
+
+def test_functions_have_no_flags_but_streams():
+    with unchanged(), scope(lambda x: x):
+        torch.rand(3)
+
+
+def test_plain_copies_inference_tensors_and_nothing_else():
+    pair = namedtuple("pair", "a b")
+    usual = torch.rand(2)
+    with torch.inference_mode():
+        odd = torch.rand(2)
+        nested = {"t": (odd, [odd, usual], pair(odd, 3)), "s": "text"}
+    with scope(nn.Identity()):
+        found = plain(nested)
+    (one, (two, three), named), text = found["t"], found["s"]
+    for tensor in (one, two, named.a):
+        assert not tensor.is_inference()
+        assert torch.equal(tensor, odd)
+    assert three is usual
+    assert isinstance(named, pair)
+    assert (named.b, text) == (3, "text")
+    assert plain(usual) is usual

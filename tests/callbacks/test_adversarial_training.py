@@ -1,0 +1,672 @@
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from callbacks_fakes import (
+    BATCH,
+    CLASSES,
+    EPS,
+    MAKERS,
+    TEXTBOOK,
+    Module,
+    Sample,
+    batches,
+    data,
+    fields,
+    fingerprint,
+    fit,
+    loader,
+    network,
+    preloaded,
+    same,
+    state,
+    textbook_pgd,
+    trainer,
+    unpack,
+)
+from torch import nn
+
+from lightning_robust import L1, L2, PGD, AdversarialTraining, LatentSpace, Linf, Threat, WarmUp, worst_of
+from lightning_robust._lightning import pl
+from lightning_robust.attacks import Attack
+from lightning_robust.attacks.attack import Outcome
+from lightning_robust.attacks.gains import cross_entropy
+from lightning_robust.objectives import alp, awp, mart, mixed, standard, trades
+
+RANDOM = PGD(Linf(0.1), 2)
+
+
+def by_random(module, x, y):
+    return RANDOM(module, x, y, key=module.current_epoch)
+
+
+# What the step and other callbacks see
+
+
+class Watcher(pl.Callback):
+    """Keeps what callbacks are shown, and the fingerprint of the module outside of the step."""
+
+    def __init__(self):
+        self.started, self.ended, self.prints = [], [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.started.append(batch)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.ended.append(batch)
+        self.prints.append(fingerprint(pl_module))
+
+
+class Recorder(Module):
+    """Keeps the batches that its step was given."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.given = []
+
+    def training_step(self, batch, batch_idx):
+        self.given.append(batch)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_step_sees_a_copy_and_the_others_the_clean_batch(kind):
+    module, watcher = Recorder(), Watcher()
+    fit(module, AdversarialTraining(TEXTBOOK, **fields(kind)), watcher, loader=preloaded(batches(kind)), max_epochs=1)
+    x, y = data()
+    pairs = zip(x.split(BATCH), y.split(BATCH), strict=True)
+    for given, started, ended, (x, y) in zip(module.given, watcher.started, watcher.ended, pairs, strict=True):
+        assert started is ended
+        assert given is not started
+        assert type(given) is type(started)
+        assert all(map(torch.equal, unpack(ended), (x, y)))
+        x_adv, y_adv = unpack(given)
+        assert torch.equal(y_adv, y)
+        assert 0.5 * EPS < (x_adv - x).abs().max() <= EPS
+        assert not x_adv.requires_grad
+
+
+def test_the_module_is_as_it_was():
+    module, watcher = Module(), Watcher()
+    before = fingerprint(module)
+    fit(module, AdversarialTraining(RANDOM), watcher)
+    assert watcher.prints == [before] * 12
+    assert fingerprint(module) == before
+
+
+def test_everything_pickles_and_copies_within_a_fit(tmp_path):
+    """Callbacks such as checkpointing and averaging do so between batches."""
+
+    class Copies(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            assert copy.deepcopy(pl_module.net) is not pl_module.net
+            copied = copy.deepcopy(pl_module)
+            assert "training_step" not in vars(copied)
+            pickle.dumps(callback.attack)
+
+    callback = AdversarialTraining(RANDOM, trades(6), schedule=WarmUp(3))
+    saver = pl.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1)
+    fit(Module(), callback, saver, Copies(), enable_checkpointing=True)
+    assert len(list(tmp_path.glob("*.ckpt"))) == 12
+    restored = pickle.loads(pickle.dumps(callback))
+    assert restored.attack == callback.attack
+    assert restored.objective == callback.objective
+
+
+def test_only_training_is_attacked():
+    class Never(Attack):
+        def run(self, model, x, y, *, code=None, key=0):
+            raise AssertionError("attacked")
+
+    t, module = trainer(AdversarialTraining(Never())), Module()
+    t.validate(module, loader(), verbose=False)
+    t.test(module, loader(), verbose=False)
+
+
+def test_the_step_of_the_instance_is_called_and_kept():
+    """`torch.compile(module)` and some users put a step on the instance."""
+    module, seen = Module(), []
+    original = module.training_step
+
+    def step(batch, batch_idx):
+        seen.append(batch)
+        return original(batch, batch_idx)
+
+    module.training_step = step
+    found = fit(module, AdversarialTraining(RANDOM))
+    assert len(seen) == 12
+    assert vars(module)["training_step"] is step
+    assert same(found, fit(Module(by_random)))
+
+
+def test_two_fits_with_one_callback():
+    callback = AdversarialTraining(RANDOM)
+    first = fit(Module(), callback)
+    assert same(first, fit(Module(), callback))
+
+
+def test_a_skipped_batch():
+    """-1 from `on_train_batch_start` ends the epoch, without an end of the batch."""
+
+    class Skips(Module):
+        def on_train_batch_start(self, batch, batch_idx):
+            return -1 if batch_idx == 2 else None
+
+    class Ends(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen.append(fingerprint(pl_module))
+
+    module, seen = Skips(), []
+    before = fingerprint(module)
+    found = fit(module, AdversarialTraining(RANDOM), Ends())
+    assert [*seen, fingerprint(module)] == [before] * 3
+    assert same(found, fit(Skips(by_random)))
+
+
+# Ways out
+
+
+class Broken(Exception):
+    """What goes wrong in the tests below."""
+
+
+class BreakingStep(Module):
+    def training_step(self, batch, batch_idx):
+        raise Broken
+
+
+class BreakingForward(Module):
+    """In the second batch, within the attack."""
+
+    def forward(self, x):
+        if self.trainer.global_step and not self.training:
+            raise Broken
+        return super().forward(x)
+
+
+class BreakingHook(pl.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        raise Broken
+
+
+class Interrupts(Module):
+    def training_step(self, batch, batch_idx):
+        raise KeyboardInterrupt
+
+
+def _break(model, x, y):
+    raise Broken
+
+
+@pytest.mark.parametrize(
+    ("make", "attack", "others", "error"),
+    [
+        (BreakingStep, RANDOM, (), Broken),
+        (BreakingForward, RANDOM, (), Broken),
+        (Module, _break, (), Broken),
+        (Module, RANDOM, (BreakingHook(),), Broken),
+        (Interrupts, RANDOM, (), SystemExit),
+    ],
+    ids=["step", "forward", "attack", "hook", "interrupt"],
+)
+def test_every_way_out(make, attack, others, error):
+    module = make()
+    module.net[1].eval()
+    module.net[0].bias.requires_grad_(False)
+    before = fingerprint(module)
+    callback = AdversarialTraining(attack)
+    with pytest.raises(error):
+        fit(module, callback, *others, max_epochs=1)
+    # Lightning itself sets the module to training mode at the start of an epoch, frozen layers excepted.
+    assert fingerprint(module)[:1] + fingerprint(module)[2:] == before[:1] + before[2:]
+    assert [m.training for m in module.modules()] == before[1]
+    assert "training_step" not in vars(module)
+    assert same(fit(Module(), AdversarialTraining(RANDOM)), fit(Module(by_random)))  # nothing global is left
+
+
+# Batches, forward, codes
+
+
+def test_forward_of_another_signature():
+    class Masked(Module):
+        """Needs a second input, and returns more than logits."""
+
+        def forward(self, x, mask, scale=1.0):
+            return {"logits": self.net(x * mask) * scale}
+
+        def training_step(self, batch, batch_idx):
+            x, y = batch["image"], batch["label"]
+            if self.prepare is not None:
+                x = self.prepare(self, batch)
+            return F.cross_entropy(self(x, batch["mask"])["logits"], y)
+
+    def masks():
+        given = batches("dict")
+        for index, batch in enumerate(given):
+            batch["mask"] = (data(seed=index)[0][:BATCH] > 0.25).float()
+        return preloaded(given)
+
+    def prepare(module, batch):
+        return textbook_pgd(View(module, batch["mask"]), batch["image"], batch["label"])
+
+    class View(nn.Module):
+        def __init__(self, module, mask):
+            super().__init__()
+            self.module, self.mask = module, mask
+
+        def forward(self, x):
+            return self.module(x, self.mask)["logits"]
+
+    def forward(module, batch):
+        return module(batch["image"], batch["mask"])["logits"]
+
+    for fraction, expected in ((1.0, prepare), (0.5, _on_last_half(prepare))):
+        callback = AdversarialTraining(TEXTBOOK, **fields("dict"), forward=forward, fraction=fraction)
+        assert same(fit(Masked(), callback, loader=masks()), fit(Masked(expected), loader=masks()))
+
+
+def _on_last_half(prepare):
+    def half(module, batch):
+        half = BATCH // 2
+        x_adv = prepare(module, {name: entry[half:] for name, entry in batch.items()})
+        return torch.cat([batch["image"][:half], x_adv])
+
+    return half
+
+
+def test_several_loaders():
+    """Lightning combines them to a dict of batches; one is attacked."""
+
+    class Two(Module):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch["labelled"], batch_idx)
+
+    loaders = {"labelled": loader(), "other": loader(seed=1)}
+    callback = AdversarialTraining(RANDOM, input=("labelled", 0), target=("labelled", 1))
+    assert same(fit(Two(), callback, loader=loaders), fit(Two(by_random), loader=loaders))
+
+
+class Doubling(nn.Module):
+    """A linear manifold: x = 0.5 + A z + b, with a constant that belongs to the code."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.basis = nn.Parameter(0.2 * torch.randn(5, 36, generator=generator))
+
+    def encode(self, x, y):
+        raise AssertionError("the batch brings its codes")
+
+    def decode(self, z, y, offset):
+        return (0.5 + z @ self.basis + offset).reshape(-1, 1, 6, 6)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_codes_of_the_batch(fraction):
+    manifold = Doubling()
+    attack = PGD(Threat(Linf(0.3), LatentSpace(manifold)), 2)
+    z = torch.rand(24, 5, generator=torch.Generator().manual_seed(4))
+    offset, y = torch.linspace(-0.1, 0.1, 24)[:, None], data()[1]
+    x = manifold.decode(z, y, offset).detach()
+    given = [(x[i : i + 4], y[i : i + 4], (z[i : i + 4], offset[i : i + 4])) for i in range(0, 24, 4)]
+
+    class Coded(Module):
+        def training_step(self, batch, batch_idx):
+            x, y, (z, offset) = batch
+            if self.prepare is not None:
+                x = self.prepare(self, x, y, z, offset)
+            return F.cross_entropy(self(x), y)
+
+    def prepare(module, x, y, z, offset):
+        k = round(len(x) * (1 - fraction))
+        x_adv = attack(module, x[k:], y[k:], code=(z[k:], offset[k:]), key=module.current_epoch)
+        return torch.cat([x[:k], x_adv])
+
+    callback = AdversarialTraining(attack, code=2, fraction=fraction)
+    found = fit(Coded(), callback, loader=preloaded(given))
+    assert same(found, fit(Coded(prepare), loader=preloaded(given)))
+    assert manifold.basis.requires_grad
+
+
+def test_a_fraction_with_names_in_the_batch():
+    """Collated strings come as a tuple or a list, one per sample: `forward` must get those of its samples."""
+    seen = []
+
+    def forward(module, batch):
+        seen.append((len(batch[0]), len(batch[2])))
+        return module(batch[0])
+
+    x, y = data()
+    for kind in (list, tuple):
+        seen.clear()
+        given = [(x[i : i + 4], y[i : i + 4], kind("abcd")) for i in range(0, 24, 4)]
+        callback = AdversarialTraining(TEXTBOOK, fraction=0.5, forward=forward)
+        fit(Module(), callback, loader=preloaded(given), max_epochs=1)
+        assert set(seen) == {(4, 4), (2, 2)}  # the check of the first batch, and the attacks
+
+
+# Schedules
+
+
+class Probe(Attack):
+    """An attack that only tells of its calls."""
+
+    def __init__(self, factor=1.0, calls=None):
+        self.factor, self.calls = factor, [] if calls is None else calls
+
+    def scaled(self, factor):
+        return Probe(factor, self.calls)
+
+    def run(self, model, x, y, *, code=None, key=0):
+        self.calls.append((key, self.factor))
+        return Outcome(x)
+
+
+def test_the_schedule_sees_the_fraction_of_the_epoch():
+    attack = Probe()
+    fit(Module(), AdversarialTraining(attack, schedule=WarmUp(epochs=1.5)))
+    sixths = [i / 6 for i in range(12)]
+    assert [factor for _, factor in attack.calls] == pytest.approx([min(1.0, s / 1.5) for s in sixths])
+    assert [key for key, _ in attack.calls] == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize("ball", [Linf(0.1), L2(1.0), L1(3.0)])
+def test_warm_up_from_radius_zero(ball):
+    """The first batch is clean, whatever the ball."""
+    attack = PGD(ball, 2)
+    found = fit(Module(), AdversarialTraining(attack, schedule=WarmUp(epochs=1)), max_epochs=1, limit_train_batches=1)
+    assert same(found, fit(Module(), max_epochs=1, limit_train_batches=1))
+
+
+def test_a_schedule_may_return_any_attack():
+    def schedule(attack, epoch):
+        return TEXTBOOK if epoch < 1 else textbook_pgd
+
+    found = fit(Module(), AdversarialTraining(RANDOM, schedule=schedule))
+    assert same(found, fit(Module(lambda module, x, y: textbook_pgd(module, x, y))))
+
+
+# Objectives
+
+
+def _trades(logits, logits_adv, y):
+    kl = F.kl_div(F.log_softmax(logits_adv, 1), F.softmax(logits, 1), reduction="batchmean")
+    return F.cross_entropy(logits, y) + 6.0 * kl
+
+
+def _mart(logits, logits_adv, y):
+    p, q = logits.softmax(1), logits_adv.softmax(1)
+    rows = torch.arange(len(y))
+    others = q.scatter(1, y[:, None], -1.0)
+    boosted = -q[rows, y].log() - (1 - others.amax(1)).log()
+    return (boosted + 5.0 * (p * (p / q).log()).sum(1) * (1 - p[rows, y])).mean()
+
+
+def _mixed(logits, logits_adv, y):
+    return 0.75 * F.cross_entropy(logits, y) + 0.25 * F.cross_entropy(logits_adv, y)
+
+
+class Logged(pl.Callback):
+    """Keeps the loss of every batch."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        assert torch.equal(outputs["loss"], trainer.callback_metrics["train/loss"])
+        assert "train/own" not in trainer.callback_metrics
+
+
+@pytest.mark.parametrize(
+    ("objective", "formula"),
+    [(trades(6.0), _trades), (mart(5.0), _mart), (mixed(0.25), _mixed)],
+    ids=["trades", "mart", "mixed"],
+)
+def test_an_objective_is_the_loss(objective, formula):
+    class ByHand(Module):
+        def __init__(self):
+            super().__init__()
+            self.losses = []
+
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            x_adv = by_random(self, x, y)
+            logits, logits_adv = self(torch.cat([x, x_adv])).chunk(2)
+            loss = formula(logits, logits_adv, y)
+            self.losses.append(float(loss.detach()))
+            return loss
+
+    class Uncalled(Module):
+        def training_step(self, batch, batch_idx):
+            raise AssertionError("the objective is the loss")
+
+    logged, module, by_hand = Logged(), Uncalled(), ByHand()
+    found = fit(module, AdversarialTraining(RANDOM, objective), logged)
+    expected = fit(by_hand)
+    assert logged.losses == pytest.approx(by_hand.losses, rel=1e-3)
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("objective", [standard, trades(6), mart(5), alp(0.5), awp(trades(6), 0.01)])
+def test_an_objective_equals_the_same_in_the_step(objective, precision):
+    class ByHand(Module):
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            return objective(self, x, by_random(self, x, y), y)
+
+    found = fit(Module(), AdversarialTraining(RANDOM, objective), precision=precision)
+    assert same(found, fit(ByHand(), precision=precision))
+
+
+def test_an_objective_with_accumulation_and_another_forward():
+    class Wrapped(Module):
+        def forward(self, x):
+            return (self.net(x),)
+
+    class ByHand(Module):
+        def training_step(self, batch, batch_idx):
+            x, y = unpack(batch)
+            return trades(6)(self, x, by_random(self, x, y), y)
+
+    callback = AdversarialTraining(
+        RANDOM, trades(6), **fields("dict"), forward=lambda module, batch: module(batch["image"])[0]
+    )
+    found = fit(Wrapped(), callback, loader=preloaded(batches("dict")), accumulate_grad_batches=3)
+    assert same(found, fit(ByHand(), accumulate_grad_batches=3))
+
+
+# Vanished gradients
+
+
+class Confident(Module):
+    """Cross entropy of these logits has no gradient in float32."""
+
+    def forward(self, x):
+        return 1e4 * x.flatten(1)[:, :CLASSES]
+
+
+@pytest.mark.parametrize(("gain", "warns"), [("cross_entropy", True), ("log_odds", False)])
+def test_vanished_gradients_are_reported_once(gain, warns):
+    from lightning_robust.attacks.gains import log_odds
+
+    attack = PGD(Linf(0.01), 2, gain={"cross_entropy": cross_entropy, "log_odds": log_odds}[gain], random_start=False)
+    x = torch.zeros(24, 1, 6, 6)
+    y = torch.arange(24) % CLASSES
+    x.flatten(1)[torch.arange(24), y] = 1.0
+    given = list(zip(x.split(4), y.split(4), strict=True))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(_NoGrad(Confident), AdversarialTraining(attack), loader=preloaded(given))
+    found = [str(w.message) for w in caught if "gradient was zero" in str(w.message)]
+    assert len(found) == warns
+    assert all("24 of 24 samples" in text and "log_odds" in text for text in found)
+
+
+def _NoGrad(make):
+    """A module whose loss needs no weights of the forward."""
+
+    class Trained(make):
+        def training_step(self, batch, batch_idx):
+            return sum(p.sum() for p in self.parameters())
+
+    return Trained()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "parts"),
+    [
+        ({"attack": 3}, TypeError, ("attack", "callable (model, x, y) -> x_adv", "3")),
+        ({"attack": "pgd"}, TypeError, ("PGD(Linf(8 / 255))", "'pgd'")),
+        ({"attack": PGD}, TypeError, ("attack", "PGD")),  # the class, not an attack
+        ({"objective": trades}, TypeError, ("`objective`", "trades")),
+        ({"fraction": 0}, ValueError, ("`fraction`", "(0, 1]", "but got 0")),
+        ({"fraction": 1.5}, ValueError, ("`fraction`", "1.5")),
+        ({"fraction": float("nan")}, ValueError, ("`fraction`", "nan")),
+        ({"input": 1.5}, TypeError, ("`input`", "an index, a key", "1.5")),
+        ({"target": ()}, TypeError, ("`target`", "a path", "()")),
+        ({"target": None}, TypeError, ("`target`", "None")),
+        ({"code": True}, TypeError, ("`code`", "True")),
+        ({"objective": "trades"}, TypeError, ("`objective`", "a function", "'trades'")),
+        ({"forward": 3}, TypeError, ("`forward`", "a function", "3")),
+        ({"schedule": 0.5}, TypeError, ("`schedule`", "a function", "0.5")),
+        ({"objective": trades(6), "fraction": 0.5}, ValueError, ("`fraction`", "objective", "0.5")),
+    ],
+)
+def test_wrong_arguments_fail_at_construction(kwargs, error, parts):
+    with pytest.raises(error) as caught:
+        AdversarialTraining(**({"attack": RANDOM} | kwargs))
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+class NoForward(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Fetches(Module):
+    def training_step(self, dataloader_iter):
+        raise AssertionError
+
+
+def test_a_module_without_forward_and_a_way_out():
+    with pytest.raises(TypeError, match=r"NoForward defines no `forward`.*forward=lambda"):
+        fit(NoForward(), AdversarialTraining(RANDOM))
+    callback = AdversarialTraining(RANDOM, forward=lambda module, batch: module.net(batch[0]))
+    assert len(fit(NoForward(), callback))
+
+
+@pytest.mark.parametrize(
+    ("module", "callbacks", "parts"),
+    [
+        (Module, lambda: [AdversarialTraining(RANDOM), AdversarialTraining(TEXTBOOK)], ("one", "several", "worst_of")),
+        (
+            lambda: Module(manual=True),
+            lambda: [AdversarialTraining(RANDOM, trades(6))],
+            ("automatic optimisation", "objective"),
+        ),
+        (Fetches, lambda: [AdversarialTraining(RANDOM)], ("dataloader_iter", "Take `batch`")),
+    ],
+    ids=["two", "manual", "iterator"],
+)
+def test_what_is_not_supported_is_refused_before_anything_runs(module, callbacks, parts):
+    module = module()
+    before = state(module)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        fit(module, *callbacks())
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert same(before, state(module))
+    assert "training_step" not in vars(module)
+
+
+def test_several_attacks_are_combined_by_worst_of():
+    attack = worst_of(RANDOM, TEXTBOOK)
+    found = fit(Module(), AdversarialTraining(attack))
+    assert same(found, fit(Module(lambda m, x, y: attack(m, x, y, key=m.current_epoch))))
+
+
+class Blocked(Module):
+    def forward(self, x):
+        with torch.no_grad():
+            return super().forward(x)
+
+
+class Predicts(Module):
+    def forward(self, x):
+        return super().forward(x).argmax(1)
+
+
+class Tuples(Module):
+    def forward(self, x):
+        return (super().forward(x),)
+
+
+X, Y = data(4)
+
+
+@pytest.mark.parametrize(
+    ("batch", "make", "error", "parts"),
+    [
+        (((255 * X).byte(), Y), Module, TypeError, ("float", "uint8", "/ 255")),
+        ((255 * X, Y), Module, ValueError, ("[0, 1]", "divide by 255")),
+        ((X - 0.5, Y), Module, ValueError, ("[0, 1]", "mean=")),
+        ((X.where(X > 0.5, float("nan")), Y), Module, ValueError, ("finite", "NaN")),
+        ((X, Y.float()), Module, TypeError, ("labels", "integers", "float32")),
+        ((X, Y + 1), Module, ValueError, ("labels", "classes, 3", "got 3")),
+        ((X, Y - 1), Module, ValueError, ("labels", "at least 0", "-1")),
+        ((X, Y[:3]), Module, ValueError, ("one label per input", "N=4", "(3,)")),
+        ((X[:0], Y[:0]), Module, ValueError, ("N >= 1", "(0, 1, 6, 6)")),
+        ((X,), Module, KeyError, ("field 1", "`target`", "tuple of 1 entries", "target=")),
+        ({"x": X, "y": Y}, Module, KeyError, ("field 0", "`input`", "['x', 'y']")),
+        (Sample(X, Y), Module, KeyError, ("field 0", "`input`", "Sample", "['image', 'label']")),
+        (X, Module, KeyError, ("field 0", "`input`", "single tensor")),
+        ((X, Y), Blocked, RuntimeError, ("no gradient", "torch.no_grad")),
+        ((X, Y), Predicts, ValueError, ("logits", "(N, K)", "(4,)")),
+        ((X, Y), Tuples, TypeError, ("logits", "tuple", "forward=lambda")),
+    ],
+    ids=lambda value: None,
+)
+def test_wrong_data_fails_at_the_first_batch(batch, make, error, parts):
+    module = make()
+    before, weights = fingerprint(module), state(module)
+    with pytest.raises(error) as caught:
+        fit(module, AdversarialTraining(RANDOM), loader=preloaded([batch, batch]))
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    assert fingerprint(module) == before
+    assert same(weights, state(module))
+
+
+def test_radii_of_the_wrong_length_fail_at_the_first_batch():
+    module = Module()
+    before = fingerprint(module)
+    with pytest.raises(ValueError, match=r"`eps`.*shape \(4,\).*shape \(3,\)"):
+        fit(module, AdversarialTraining(PGD(Linf(torch.full((3,), 0.1)), 2)))
+    assert fingerprint(module) == before
+
+
+def test_a_missing_code_is_named():
+    callback = AdversarialTraining(RANDOM, code="theta")
+    with pytest.raises(KeyError, match=r"field 'theta' \(argument `code`\).*code=<index or key>"):
+        fit(Module(), callback)
+
+
+def test_a_missing_field_reads_as_a_sentence():
+    """A KeyError shows its text quoted and escaped, unless told otherwise."""
+    with pytest.raises(KeyError) as caught:
+        fit(Module(), AdversarialTraining(RANDOM, input="pixel_values"))
+    assert str(caught.value).startswith("Expected the batch to have the field 'pixel_values'")

@@ -1,0 +1,116 @@
+"""Two processes over gloo: as by hand, the same on both ranks, nothing counted twice. They run `callbacks_ddp.py`."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import callbacks_ddp
+import pytest
+import torch
+from callbacks_ddp import CASES, EVALUATIONS, MAX_SAMPLES, ODD
+from callbacks_fakes import Module, data, loader, preloaded, same, trainer
+
+from lightning_robust import RobustEvaluation
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
+)
+
+
+def _free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What the two ranks found, and what they said if they failed."""
+    folder = tmp_path_factory.mktemp("ddp")
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, callbacks_ddp.__file__, str(folder)],
+            env=os.environ | world | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = []
+    try:
+        for process in ranks:
+            said.append(process.communicate(timeout=150)[0])
+    except subprocess.TimeoutExpired:
+        said.append("ran out of time")
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    files = [folder / f"{rank}.pt" for rank in range(2)]
+    results = [torch.load(file, weights_only=True) if file.exists() else {} for file in files]
+
+    def of(name):
+        assert all(name in result for result in results), (
+            f"the ranks did not get to {name!r}: " + "\n".join(said)[-3000:]
+        )
+        return [result[name] for result in results]
+
+    of.folder = folder
+    return of
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_as_by_hand_and_equal_on_all_ranks(found, case):
+    with_callback, by_hand = found(f"{case}, callback"), found(f"{case}, by hand")
+    for one, other in zip(with_callback, by_hand, strict=True):
+        assert same(one, other)  # buffers too, which differ between ranks
+    parameters = [name for name, _ in CASES[case]["with"]().named_parameters()]
+    assert same(*({name: weights[name] for name in parameters} for weights in with_callback))
+
+
+def test_the_cases_differ(found):
+    """Else the test above would compare nothing with nothing."""
+    names = [name for name in CASES if name not in ("static graph", "find unused", "trades static")]
+    weights = [found(f"{name}, callback")[0]["net.0.weight"] for name in names]
+    for i, one in enumerate(weights):
+        assert one.isfinite().all()
+        assert not any(torch.equal(one, other) for other in weights[:i])
+    assert same(found("static graph, callback")[0], found("plain, callback")[0])
+
+
+def _alone(found, loader, **kwargs):
+    """The values of one process that sees all samples."""
+    module = Module()
+    module.load_state_dict(found("plain, callback")[0])
+    (metrics,) = trainer(RobustEvaluation(EVALUATIONS, **kwargs)).validate(module, loader, verbose=False)
+    assert 0 < metrics["val/robust_acc"] < metrics["val/acc"]
+    return {name: value for name, value in metrics.items() if name != "val/own"}
+
+
+def _together(found, name):
+    first, second = found(name)
+    assert first == second
+    return {name: value for name, value in first.items() if name != "val/own"}
+
+
+@pytest.mark.parametrize("max_samples", MAX_SAMPLES)
+def test_an_odd_number_of_samples_is_counted_once(found, max_samples):
+    """The sampler repeats one to fill the last batch; and an adversarial example does not depend on the rank."""
+    metrics = _together(found, f"evaluation, {max_samples}")
+    assert metrics["val/robust_n"] == (ODD if max_samples is None else max_samples)
+    assert metrics == _alone(found, loader(ODD, seed=1), max_samples=max_samples)
+
+
+def test_samples_that_the_user_has_shared_out(found):
+    x, y = data(16, seed=1)
+    metrics = _together(found, "evaluation, own sharding")
+    assert metrics["val/robust_n"] == 16
+    assert metrics == _alone(found, preloaded([(x, y)]))
+
+
+def test_adversarial_examples_do_not_hang(found):
+    assert [result["step"] for result in found("examples")] == [3, 3]
+    assert [file.name for file in found.folder.rglob("*.png")] == ["epoch=0-step=3.png"]

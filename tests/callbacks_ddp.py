@@ -1,0 +1,137 @@
+"""What `callbacks/test_ddp.py` runs in two processes: `python callbacks_ddp.py <folder>` with LOCAL_RANK set.
+
+Each rank writes what it has found so far to <folder>/<rank>.pt, case by case, so that a case that hangs loses no other.
+"""
+
+import datetime as dt
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from callbacks_fakes import EPS, TEXTBOOK, Module, data, loader, preloaded, state, textbook_pgd
+from torch import nn
+
+from lightning_robust import PGD, AdversarialExamples, AdversarialTraining, Linf, RobustEvaluation
+from lightning_robust._lightning import pl
+from lightning_robust.objectives import trades
+
+RANDOM = PGD(Linf(EPS / 2), 2, seed=3)
+ODD = 23
+EVALUATIONS = {"pgd": TEXTBOOK, "random": PGD(Linf(EPS), 1, restarts=2)}
+MAX_SAMPLES = (None, 9)
+
+
+def textbook(module, x, y):
+    return textbook_pgd(module, x, y)
+
+
+def random(module, x, y):
+    return RANDOM(module, x, y, key=module.current_epoch)
+
+
+class Unused(Module):
+    """With parameters that no loss depends on."""
+
+    def __init__(self, prepare=None, **kwargs):
+        super().__init__(prepare, **kwargs)
+        self.spare = nn.Linear(2, 2)
+
+
+class TradesByHand(Module):
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return trades(6)(self, x, random(self, x, y), y)
+
+
+def _case(
+    attack=TEXTBOOK, prepare=textbook, objective=None, strategy=None, make=Module, by_hand=None, module=None, **kw
+):
+    return {
+        "with": lambda: make(**(module or {})),
+        "by_hand": (lambda: make(prepare, **(module or {}))) if by_hand is None else by_hand,
+        "callback": lambda: AdversarialTraining(attack, objective),
+        "strategy": strategy or {},
+        "trainer": kw,
+    }
+
+
+CASES = {
+    "plain": _case(),
+    "random starts": _case(RANDOM, random),
+    "accumulation": _case(accumulate_grad_batches=2),
+    "static graph": _case(strategy={"static_graph": True}),
+    "find unused": _case(make=Unused, strategy={"find_unused_parameters": True}),
+    "bf16-mixed": _case(precision="bf16-mixed"),
+    "manual": _case(module={"manual": True, "accumulate": 2}),
+    "trades": _case(RANDOM, objective=trades(6), by_hand=TradesByHand),
+    "trades static": _case(RANDOM, objective=trades(6), by_hand=TradesByHand, strategy={"static_graph": True}),
+    "early stop": _case(
+        PGD(Linf(EPS), 3, early_stop=True),
+        lambda m, x, y: PGD(Linf(EPS), 3, early_stop=True)(m, x, y, key=m.current_epoch),
+    ),
+}
+
+
+def trainer(*callbacks, strategy=None, **kwargs):
+    ddp = pl.strategies.DDPStrategy(process_group_backend="gloo", timeout=dt.timedelta(seconds=30), **(strategy or {}))
+    return pl.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy=ddp,
+        **{"max_epochs": 2} | kwargs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+    )
+
+
+def fit(module, callbacks, case):
+    torch.manual_seed(7)
+    trainer(*callbacks, strategy=case["strategy"], **case["trainer"]).fit(module, loader(batch_size=3))
+    return state(module)
+
+
+def main(folder):
+    rank, found = None, {}
+
+    def keep(name, value):
+        nonlocal rank
+        rank = torch.distributed.get_rank()
+        found[name] = value
+        torch.save(found, folder / f"{rank}.partial")
+        (folder / f"{rank}.partial").replace(folder / f"{rank}.pt")
+
+    for name, case in CASES.items():
+        keep(f"{name}, callback", fit(case["with"](), [case["callback"]()], case))
+        keep(f"{name}, by hand", fit(case["by_hand"](), [], case))
+
+    for max_samples in MAX_SAMPLES:
+        module = Module()
+        module.load_state_dict(found["plain, callback"])
+        callback = RobustEvaluation(EVALUATIONS, max_samples=max_samples)
+        (metrics,) = trainer(callback).validate(module, loader(ODD, seed=1), verbose=False)
+        keep(f"evaluation, {max_samples}", metrics)
+
+    # A user's own sharding: every process brings samples of its own.
+    x, y = data(16, seed=1)
+    mine = slice(8 * rank, 8 * rank + 8)
+    own = trainer(RobustEvaluation(EVALUATIONS), use_distributed_sampler=False)
+    (metrics,) = own.validate(module, preloaded([(x[mine], y[mine])]), verbose=False)
+    keep("evaluation, own sharding", metrics)
+
+    shown = AdversarialExamples(TEXTBOOK, num_samples=2)
+    t = trainer(shown, default_root_dir=folder, max_epochs=1)
+    t.fit(Module(), loader(), loader())
+    keep("examples", {"step": t.global_step})
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,35 @@
+"""`import lightning_robust` is cheap: measured in fresh processes, against the packages that it stands on."""
+
+import subprocess
+import sys
+
+BASE = "pytorch_lightning, torchmetrics, torchvision"
+HEAVY = ("matplotlib", "torchattacks", "foolbox", "scipy", "pandas", "sklearn")
+
+PROGRAM = f"""
+import sys, time
+import {BASE}
+before, start = set(sys.modules), time.perf_counter()
+import lightning_robust
+seconds = time.perf_counter() - start
+loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(seconds, *sorted(loaded & set({HEAVY!r})))
+"""
+
+
+def fresh() -> tuple[float, list[str]]:
+    """Seconds that the import adds, and the heavy packages that it has loaded."""
+    result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=120)
+    seconds, *heavy = result.stdout.split()
+    return float(seconds), heavy
+
+
+def test_the_import_is_cheap_and_loads_nothing_heavy():
+    best = float("inf")
+    for _ in range(4):
+        seconds, heavy = fresh()
+        assert not heavy, f"`import lightning_robust` loads {heavy}"
+        best = min(best, seconds)
+        if best <= 0.15:
+            return
+    assert best <= 0.15, f"`import lightning_robust` takes {best:.3f} s"

@@ -1,0 +1,145 @@
+"""Who may import whom, read from the source: section 2 of the design."""
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import lightning_robust
+
+ROOT = Path(lightning_robust.__file__).parent
+SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+PACKAGE = "lightning_robust"
+
+EVERYTHING = {
+    "attacks",
+    "callbacks",
+    "datamodules",
+    "interop",
+    "manifolds",
+    "metrics",
+    "models",
+    "objectives",
+    "plots",
+    "theory",
+}
+MAY_IMPORT = {
+    "attacks": set(),
+    "theory": set(),
+    "datamodules": set(),
+    "plots": set(),
+    "objectives": {"attacks"},
+    "metrics": {"attacks"},
+    "interop": {"attacks"},
+    "manifolds": {"attacks"},  # protocols only, see below
+    "models": {"attacks"},  # protocols only
+    "callbacks": {"attacks", "objectives", "metrics", "plots"},  # they feed the metrics and draw the grids
+    "studies": EVERYTHING | {"__init__"},
+    "cli": EVERYTHING | {"studies", "__init__"},
+    "__main__": {"cli"},
+    "__init__": EVERYTHING,
+}
+"""For each part, the parts that it may import besides itself. Private modules of the root are neutral ground."""
+
+TORCH_ONLY = {"attacks", "objectives"}
+
+
+def part_of(source: str) -> str:
+    return source.split("/")[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST, source: str) -> list[tuple[str, tuple[str, ...]]]:
+    """All imports of a file, anywhere in it: (module, names)."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    package = [PACKAGE, *source.split("/")[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found.append((module, tuple(alias.name for alias in node.names)))
+    return found
+
+
+def parts_imported(source: str, text: str | None = None) -> set[str]:
+    """The parts of our package that a file imports.
+
+    `from lightning_robust import x` counts as x where x is a part, as `__init__` where it is a public name of the
+    package, and not at all where it is the version.
+    """
+    found = set()
+    for module, names in imports(ast.parse(text or (ROOT / source).read_text("utf-8")), source):
+        head, *rest = module.split(".")
+        if head != PACKAGE:
+            continue
+        if rest:
+            found.add(rest[0])
+        else:
+            parts = {name for name in names if (ROOT / name).exists() or (ROOT / f"{name}.py").exists()}
+            found |= parts if parts and set(names) <= parts | {"__version__"} else parts | {"__init__"}
+            found -= {"__init__"} if set(names) == {"__version__"} else set()
+    return found
+
+
+def outside(source: str) -> set[str]:
+    return {module.split(".")[0] for module, _ in imports(ast.parse((ROOT / source).read_text("utf-8")), source)}
+
+
+def test_the_reading_of_imports():
+    text = (
+        "import lightning_robust.studies.x\nfrom lightning_robust import cli, PGD\n"
+        "def f():\n    from .metrics import y\n    from lightning_robust.callbacks._step import z\n"
+    )
+    assert parts_imported("x.py", text) == {"studies", "cli", "__init__", "metrics", "callbacks"}
+    assert parts_imported("attacks/x.py", "from .balls import Linf\nfrom ..theory import y") == {"attacks", "theory"}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_imports_go_down_only(source):
+    part, found = part_of(source), parts_imported(source)
+    if part.startswith("_") and part not in MAY_IMPORT:
+        allowed = set()  # a private module of the root knows none of the parts
+    else:
+        assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT what it may import"
+        allowed = MAY_IMPORT[part] | {part}
+    neutral = {name for name in found if name.startswith("_") and name not in MAY_IMPORT}
+    assert found - neutral <= allowed, f"{source} imports {sorted(found - neutral - allowed)}"
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if part_of(s) in ("manifolds", "models")])
+def test_manifolds_and_models_know_attacks_by_their_protocols(source):
+    for module, names in imports(ast.parse((ROOT / source).read_text("utf-8")), source):
+        if module.split(".")[:2] == [PACKAGE, "attacks"]:
+            assert names, f"{source} imports the module {module}"
+            for name in names:
+                found = getattr(importlib.import_module(module), name)
+                assert getattr(found, "_is_protocol", False), f"{source} imports {module}.{name}, which is no protocol"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_only_one_file_imports_lightning(source):
+    if source != "_lightning.py":
+        assert not outside(source) & {"pytorch_lightning", "lightning", "lightning_fabric"}
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if part_of(s) in TORCH_ONLY])
+def test_attacks_and_objectives_need_torch_only(source):
+    assert outside(source) <= {"torch", "numpy", PACKAGE, *sys.stdlib_module_names}
+    neutral = {name for name in parts_imported(source) if name.startswith("_")}
+    assert "_lightning" not in neutral
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_nothing_imports_tests_or_examples(source):
+    assert not outside(source) & {"tests", "examples", "benchmarks", "tools"}
+
+
+@pytest.mark.parametrize("part", sorted({part_of(s) for s in SOURCES if "/" in s}))
+def test_packages_name_what_is_public(part):
+    module = importlib.import_module(f"{PACKAGE}.{part}")
+    assert module.__doc__
+    assert sorted(module.__all__) == sorted(set(module.__all__))
+    assert all(name in vars(module) for name in module.__all__)
