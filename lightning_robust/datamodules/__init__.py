@@ -1,0 +1,35 @@
+"""Data modules: labelled images in [0, 1], a seeded, held-out validation part, nested class-balanced training sets."""
+
+from lightning_robust.datamodules.augment import RandomCropFlip
+from lightning_robust.datamodules.base import ImageDataModule
+from lightning_robust.datamodules.fonts import Fonts, FontsCode
+from lightning_robust.datamodules.in_memory import InMemoryDataModule
+from lightning_robust.datamodules.subsets import balanced_subset, stratified_split
+from lightning_robust.datamodules.tensors import TensorDataModule
+from lightning_robust.datamodules.vision import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    SVHN,
+    EMNISTDigits,
+    FashionMNIST,
+    VisionDataModule,
+)
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "SVHN",
+    "EMNISTDigits",
+    "FashionMNIST",
+    "Fonts",
+    "FontsCode",
+    "ImageDataModule",
+    "InMemoryDataModule",
+    "RandomCropFlip",
+    "TensorDataModule",
+    "VisionDataModule",
+    "balanced_subset",
+    "stratified_split",
+]
