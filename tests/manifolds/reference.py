@@ -1,0 +1,94 @@
+"""The training of a VAE-GAN, written out plainly: separate networks, torch's Adam, one gradient for each loss."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lightning_robust.attacks import Noise
+from lightning_robust.manifolds.vaegan import VAEGAN
+
+
+def member(stacked: nn.Module, template: nn.Sequential, k: int) -> nn.Sequential:
+    """The network of class k as a plain one, with the weights and statistics of the stacked one."""
+    plain = copy.deepcopy(template).to(next(stacked.parameters()))
+    state = {name.removeprefix("layers."): value[k] for name, value in stacked.state_dict().items()}
+    missing, unexpected = plain.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert all("num_batches_tracked" in name for name in missing)
+    return plain
+
+
+@dataclass
+class Reference:
+    """One class's three networks and their optimisers."""
+
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+    discriminator: nn.Sequential
+    beta: float = 3.0
+    gamma: float = 1.0
+    eta: float = 0.0
+    lr: float = 0.005
+    clip: float | None = None
+
+    def __post_init__(self):
+        self.networks = [self.encoder, self.decoder, self.discriminator]
+        self.adams = [
+            torch.optim.Adam(net.parameters(), lr=self.lr, betas=(0.5, 0.9), weight_decay=1e-4) for net in self.networks
+        ]
+
+    def gradients(self, x: Tensor, noise: Tensor) -> list[tuple[Tensor, ...]]:
+        mean, log_var = self.encoder(x).chunk(2, 1)
+        log_var = 10 - torch.log(1 + torch.exp(10 - log_var))
+        x_rec = torch.sigmoid(self.decoder(mean + torch.sqrt(torch.exp(log_var)) * noise))
+        kl = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum()
+        rec = (x - x_rec).abs().sum()
+        fake = torch.sigmoid(self.discriminator(x_rec))
+        gan = -torch.log(fake).sum()
+        disc = -(torch.log(torch.sigmoid(self.discriminator(x))) + torch.log(1 - fake)).sum()
+        losses = [
+            kl + self.beta * rec + self.gamma * gan + self.eta * log_var.abs().sum(),
+            self.beta * rec + self.gamma * gan,
+            self.gamma * disc,
+        ]
+        return [
+            torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
+            for loss, net in zip(losses, self.networks, strict=True)
+        ]
+
+    def step(self, *shards: tuple[Tensor, Tensor]) -> None:
+        """One step on (x, noise), or on several shards each of which is normalised by its own statistics."""
+        per_shard = [self.gradients(*shard) for shard in shards]
+        for net, adam, *own in zip(self.networks, self.adams, *per_shard, strict=True):
+            for p, *parts in zip(net.parameters(), *own, strict=True):
+                p.grad = torch.stack(parts).sum(0)
+            if self.clip is not None:
+                torch.nn.utils.clip_grad_norm_(net.parameters(), self.clip)
+            adam.step()
+
+
+def references(model: VAEGAN, **options) -> list[Reference]:
+    """One for each class of a model, with its weights as they are now."""
+    from lightning_robust.manifolds.networks import decoder, discriminator, encoder
+
+    shape, width = model.hparams["image_shape"], model.hparams["width"]
+    templates = [encoder(shape, model.latent, width), decoder(shape, model.latent, width), discriminator(shape, width)]
+    stacks = [model.encoder, model.decoder, model.discriminator]
+    return [
+        Reference(*(member(s, t, k) for s, t in zip(stacks, templates, strict=True)), **options)
+        for k in range(model.num_classes)
+    ]
+
+
+def noise_of(model: VAEGAN, x: Tensor, epoch: int) -> Tensor:
+    return Noise.of(x, model.seed, epoch).normal((model.latent,)).clamp(-6, 6).to(x)
+
+
+def assert_same(model: VAEGAN, expected: list[Reference], **tolerance) -> None:
+    """The stacked weights are those of the plain networks."""
+    for name in ("encoder", "decoder", "discriminator"):
+        for path, p in getattr(model, name).named_parameters():
+            own = [dict(getattr(r, name).named_parameters())[path.removeprefix("layers.")] for r in expected]
+            torch.testing.assert_close(p.detach(), torch.stack(own).detach(), **tolerance)
