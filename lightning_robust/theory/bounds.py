@@ -1,0 +1,511 @@
+r"""Every bound of Schmidt et al. (2018) on the Gaussian model, with its conditions.
+
+A bound is only true under its conditions, so each function refuses arguments outside them. In the upper bounds
+:math:`\|\theta^*\|_2 = \sqrt d` and the learner is the mean estimator :math:`\hat w = \bar z / \|\bar z\|_2`; the lower
+bounds hold for any learner at all. Logarithms are natural. The number of samples n need not be whole, except where a
+theorem speaks of one sample.
+
+Where the paper leaves a universal constant open (Theorems 4, 5 and 6), the functions use the constant of the corollary
+it follows from.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.special import ndtri
+
+from lightning_robust.theory._check import Real, count, non_negative, positive, probability, require, vector
+from lightning_robust.theory._normal import normal_cdf
+from lightning_robust.theory.gaussian import dual_norm
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What an upper bound promises: an error of at most `error` with a probability of at least `probability`.
+
+    The probability is over the training samples. Where the bound says nothing (too few dimensions), it is 0.
+
+    Args:
+        error: an upper bound on the (robust) classification error.
+        probability: a lower bound on the probability that it holds.
+    """
+
+    error: float
+    probability: float
+
+
+def _setting(n: float, d: int, sigma: float) -> None:
+    positive("n", n)
+    count("d", d)
+    positive("sigma", sigma)
+
+
+def _success(d: int, sigma: float) -> float:
+    """1 - 2 exp(-d / (8 (sigma^2 + 1))), the probability of the event of Lemma 16; 0 where that is negative."""
+    return max(0.0, 1 - 2 * math.exp(-d / (8 * (sigma**2 + 1))))
+
+
+def _ratio(n: float, sigma: float) -> float:
+    """(2 sqrt n - 1) / (2 sqrt n + 4 sigma), the alignment of Lemma 16 in units of sqrt d."""
+    return (2 * math.sqrt(n) - 1) / (2 * math.sqrt(n) + 4 * sigma)
+
+
+# ---- pieces of the upper bounds
+
+
+def fact_12(t: float, sigma: float) -> float:
+    r"""Bound the tail of a length: the probability that :math:`\|z\|_2`, :math:`z \sim N(0, \sigma^2 I_d)`, is large.
+
+    .. math:: P[\|z\|_2 \ge \sigma \sqrt d + t] \le e^{-t^2 / (2 \sigma^2)}, \qquad t \ge 0
+
+    Example:
+        >>> round(fact_12(2.0, 1.0), 4)
+        0.1353
+
+    Source: Schmidt et al. 2018, Fact 12, p. 22.
+    """
+    non_negative("t", t)
+    positive("sigma", sigma)
+    return math.exp(-(t**2) / (2 * sigma**2))
+
+
+def lemma_13(n: float, d: int, sigma: float, norm: float, delta: float) -> float:
+    r"""The length that :math:`\|\bar z\|_2` reaches with probability at most delta.
+
+    .. math:: \|\mu\| + \sigma (\sqrt d + \sqrt{2 \log (1/\delta)}) / \sqrt n
+
+    Args:
+        n: the number of samples, positive.
+        d: the dimension.
+        sigma: the noise of a coordinate, positive.
+        norm: the length of the mean mu, not negative.
+        delta: strictly between 0 and 1.
+
+    Example:
+        >>> round(lemma_13(4, 100, 1.0, 10.0, 0.01), 3)
+        16.517
+
+    Source: Schmidt et al. 2018, Lemma 13, p. 22.
+    """
+    _setting(n, d, sigma)
+    non_negative("norm", norm)
+    probability("delta", delta)
+    return norm + sigma * (math.sqrt(d) + math.sqrt(2 * math.log(1 / delta))) / math.sqrt(n)
+
+
+def lemma_14(n: float, d: int, sigma: float) -> tuple[float, float]:
+    r"""A length, and a bound on the probability that :math:`\|\bar z\|_2` reaches it, for a mean of length sqrt d.
+
+    .. math:: P[\|\bar z\|_2 \ge (1 + 2 \sigma / \sqrt n) \sqrt d] \le e^{-d/2}
+
+    Example:
+        >>> lemma_14(4, 4, 1.0)
+        (4.0, 0.1353...)
+
+    Source: Schmidt et al. 2018, Lemma 14, p. 23 (norm of the mean: sqrt d).
+    """
+    _setting(n, d, sigma)
+    return (1 + 2 * sigma / math.sqrt(n)) * math.sqrt(d), math.exp(-d / 2)
+
+
+def lemma_15(n: float, sigma: float, norm: float, delta: float) -> float:
+    r"""The alignment that :math:`\langle \bar z, \mu \rangle` misses with probability at most delta.
+
+    .. math:: \|\mu\|^2 - \sigma \|\mu\| \sqrt{2 \log(1/\delta) / n}
+
+    Args:
+        n: the number of samples, positive.
+        sigma: the noise of a coordinate, positive.
+        norm: the length of the mean mu, not negative.
+        delta: strictly between 0 and 1.
+
+    Example:
+        >>> round(lemma_15(4, 1.0, 10.0, 0.01), 3)
+        84.826
+
+    Source: Schmidt et al. 2018, Lemma 15, p. 23.
+    """
+    positive("n", n)
+    positive("sigma", sigma)
+    non_negative("norm", norm)
+    probability("delta", delta)
+    return norm**2 - sigma * norm * math.sqrt(2 * math.log(1 / delta) / n)
+
+
+def lemma_16(n: float, d: int, sigma: float) -> tuple[float, float]:
+    r"""The alignment of the mean estimator with the mean, and the probability of missing it.
+
+    .. math:: P\Big[\langle \hat w, \mu \rangle \le \frac{2 \sqrt n - 1}{2 \sqrt n + 4 \sigma} \sqrt d\Big]
+              \le 2 \exp\Big(-\frac{d}{8 (\sigma^2 + 1)}\Big)
+
+    Returns:
+        The alignment and the bound on the probability of falling short of it (which may exceed 1).
+
+    Example:
+        >>> alignment, missed = lemma_16(4, 100, 1.0)
+        >>> round(alignment, 3), round(missed, 4)
+        (3.75, 0.0039)
+
+    Source: Schmidt et al. 2018, Lemma 16, p. 23.
+    """
+    _setting(n, d, sigma)
+    return _ratio(n, sigma) * math.sqrt(d), 2 * math.exp(-d / (8 * (sigma**2 + 1)))
+
+
+def lemma_17(alignment: float, rho: float, sigma: float) -> float:
+    r"""Bound the probability of a margin below rho, for w of unit length and :math:`z \sim N(\mu, \sigma^2 I)`.
+
+    .. math:: P[\langle w, z \rangle \le \rho] \le e^{-(\langle w, \mu \rangle - \rho)^2 / (2 \sigma^2)}
+
+    Args:
+        alignment: the inner product of w and mu, at least rho.
+        rho: the margin asked for, not negative.
+        sigma: the noise of a coordinate, positive.
+
+    Example:
+        >>> round(lemma_17(3.0, 1.0, 1.0), 4)
+        0.1353
+
+    Source: Schmidt et al. 2018, Lemma 17.
+    """
+    positive("sigma", sigma)
+    non_negative("rho", rho)
+    require(alignment >= rho, "alignment", f"at least `rho` = {rho}", alignment)
+    return math.exp(-((alignment - rho) ** 2) / (2 * sigma**2))
+
+
+def lemma_20(w: Tensor, theta: Tensor, sigma: float, eps: float, *, p: float = math.inf) -> float:
+    r"""Bound the l_p-robust error of a linear classifier, w of unit length.
+
+    .. math:: e^{-(\langle w, \theta^* \rangle - \epsilon \|w\|_q)^2 / (2 \sigma^2)}
+
+    Args:
+        w: weights, shape (d,), not zero; they are scaled to unit length here. The margin after the attack must not be
+            negative.
+        theta: the mean of the class +1, shape (d,).
+        sigma: the noise of a coordinate, positive.
+        eps: the radius, not negative.
+        p: the order of the norm of the perturbation, at least 1.
+
+    Returns:
+        An upper bound on the robust error; `gaussian_error` is its exact value.
+
+    Example:
+        >>> round(lemma_20(torch.ones(4), torch.ones(4), 1.0, 0.5), 4)
+        0.6065
+
+    Source: Schmidt et al. 2018, Lemma 20, p. 25.
+    """
+    w, theta = vector("w", w), vector("theta", theta)
+    positive("sigma", sigma)
+    non_negative("eps", eps)
+    norm = torch.linalg.vector_norm(w)
+    require(norm > 0, "w", "not zero", w)
+    margin = float(((w * theta).sum() - eps * dual_norm(w, p)) / norm)
+    expectation = "such that <w, theta> is at least eps times the dual norm of w"
+    require(margin >= 0, "w", expectation, f"a margin of {margin:.6g}")
+    return math.exp(-(margin**2) / (2 * sigma**2))
+
+
+# ---- standard generalisation
+
+
+def theorem_18(n: float, d: int, sigma: float) -> Guarantee:
+    r"""The standard error of the mean estimator.
+
+    .. math:: \exp\Big(-\frac{(2 \sqrt n - 1)^2\, d}{2 (2 \sqrt n + 4 \sigma)^2 \sigma^2}\Big)
+              \text{ with probability } 1 - 2 e^{-d / (8 (\sigma^2 + 1))}
+
+    Args:
+        n: the number of samples, at least 1/4 (below, the alignment of Lemma 16 is negative).
+        d: the dimension.
+        sigma: the noise of a coordinate, positive.
+
+    Example:
+        >>> theorem_18(1, 1024, 1.0)
+        Guarantee(error=6.6...e-07, probability=1.0)
+
+    Source: Schmidt et al. 2018, Theorem 18: Lemmas 16 and 17 with rho = 0.
+    """
+    _setting(n, d, sigma)
+    require(n >= 0.25, "n", "at least 1/4", n)
+    return Guarantee(lemma_17(_ratio(n, sigma) * math.sqrt(d), 0.0, sigma), _success(d, sigma))
+
+
+def corollary_19_sigma(d: int, beta: float) -> float:
+    r"""The largest sigma of Corollary 19, :math:`d^{1/4} / (5 \sqrt{\log(1/\beta)})`.
+
+    Example:
+        >>> round(corollary_19_sigma(2**16, 0.01), 4)
+        1.4912
+    """
+    count("d", d)
+    probability("beta", beta)
+    return d**0.25 / (5 * math.sqrt(math.log(1 / beta)))
+
+
+def corollary_19(d: int, sigma: float, beta: float) -> Guarantee:
+    r"""One sample suffices for a standard error of beta.
+
+    Args:
+        d: the dimension.
+        sigma: the noise, positive and at most :math:`d^{1/4} / (5 \sqrt{\log(1/\beta)})`.
+        beta: the error, strictly between 0 and 1.
+
+    Example:
+        >>> corollary_19(2**16, 1.4, 0.01)
+        Guarantee(error=0.01, probability=1.0)
+
+    Source: Schmidt et al. 2018, Corollary 19. The constant 5 is checked in the tests against Theorem 18, from
+    which it follows.
+    """
+    positive("sigma", sigma)
+    most = corollary_19_sigma(d, beta)
+    require(sigma <= most, "sigma", f"at most d^(1/4) / (5 sqrt(log(1 / beta))) = {most:.6g}", sigma)
+    return Guarantee(beta, _success(d, sigma))
+
+
+def theorem_4(d: int, sigma: float) -> Guarantee:
+    r"""One sample gives a standard error of 1 %, where sigma is at most 0.0932 d^(1/4).
+
+    .. math:: \sigma \le c\, d^{1/4}, \qquad c = 1 / (5 \sqrt{\log 100})
+
+    The paper leaves c open; this is Corollary 19 at beta = 0.01. The truth is more generous: for large d, c below
+    0.6556 will do (`n_standard_large_d`).
+
+    Example:
+        >>> theorem_4(2**16, 1.4).error
+        0.01
+
+    Source: Schmidt et al. 2018, Theorem 4; Corollary 19.
+    """
+    return corollary_19(d, sigma, 0.01)
+
+
+# ---- robust generalisation: upper bounds
+
+
+def theorem_21_radius(n: float, d: int, sigma: float, beta: float) -> float:
+    r"""The largest radius of Theorem 21.
+
+    .. math:: \epsilon = \frac{2 \sqrt n - 1}{2 \sqrt n + 4 \sigma} - \frac{\sigma \sqrt{2 \log(1/\beta)}}{\sqrt d}
+
+    It is negative where the theorem says nothing.
+
+    Args:
+        n: the number of samples, positive.
+        d: the dimension.
+        sigma: the noise of a coordinate, positive.
+        beta: the error, strictly between 0 and 1.
+
+    Example:
+        >>> round(theorem_21_radius(16, 4096, 1.0, 0.01), 4)
+        0.5359
+    """
+    _setting(n, d, sigma)
+    probability("beta", beta)
+    return _ratio(n, sigma) - sigma * math.sqrt(2 * math.log(1 / beta) / d)
+
+
+def theorem_21(n: float, d: int, sigma: float, eps: float, beta: float) -> Guarantee:
+    r"""The l_inf-robust error of the mean estimator is at most beta for every radius up to `theorem_21_radius`.
+
+    Args:
+        n: the number of samples, positive.
+        d: the dimension.
+        sigma: the noise of a coordinate, positive.
+        eps: the radius, from 0 to `theorem_21_radius(n, d, sigma, beta)`.
+        beta: the error, strictly between 0 and 1.
+
+    Example:
+        >>> theorem_21(16, 4096, 1.0, 0.5, 0.01)
+        Guarantee(error=0.01, probability=1.0)
+
+    Source: Schmidt et al. 2018, Theorem 21, p. 26.
+    """
+    non_negative("eps", eps)
+    most = theorem_21_radius(n, d, sigma, beta)
+    require(eps <= most, "eps", f"at most the radius of Theorem 21, {most:.6g}", eps)
+    return Guarantee(beta, _success(d, sigma))
+
+
+def corollary_22_samples(d: int, eps: float) -> float:
+    r"""Samples for a robust error of 1 % at :math:`\sigma \le d^{1/4} / 32`.
+
+    1 up to :math:`\epsilon = d^{-1/4} / 4`, from there on :math:`64 \epsilon^2 \sqrt d`.
+
+    Args:
+        d: the dimension.
+        eps: the radius, from 0 to 1/4.
+
+    Example:
+        >>> corollary_22_samples(2**16, 0.015), corollary_22_samples(2**16, 0.25)
+        (1.0, 1024.0)
+
+    Source: Schmidt et al. 2018, Corollary 22, p. 27.
+    """
+    count("d", d)
+    require(0 <= eps <= 0.25, "eps", "from 0 to 1/4", eps)
+    return 1.0 if eps <= 0.25 * d**-0.25 else 64 * eps**2 * math.sqrt(d)
+
+
+def corollary_22(n: float, d: int, sigma: float, eps: float) -> Guarantee:
+    r"""The mean estimator's l_inf-robust error is at most 1 %, given enough samples.
+
+    Args:
+        n: the number of samples, at least `corollary_22_samples(d, eps)`.
+        d: the dimension.
+        sigma: the noise of a coordinate, positive and at most d^(1/4) / 32.
+        eps: the radius, from 0 to 1/4.
+
+    Example:
+        >>> corollary_22(1024, 2**16, 0.5, 0.25)
+        Guarantee(error=0.01, probability=1.0)
+
+    Source: Schmidt et al. 2018, Corollary 22, p. 27.
+    """
+    _setting(n, d, sigma)
+    least, most = corollary_22_samples(d, eps), d**0.25 / 32
+    require(sigma <= most, "sigma", f"at most d^(1/4) / 32 = {most:.6g}", sigma)
+    require(n >= least, "n", f"at least {least:.6g} (`corollary_22_samples`)", n)
+    return Guarantee(0.01, _success(d, sigma))
+
+
+def theorem_5(n: float, d: int, sigma: float, eps: float) -> Guarantee:
+    r"""A number of samples in proportion to :math:`\epsilon^2 \sqrt d` gives a robust error of 1 %.
+
+    The paper's main text leaves the constants open; this is Corollary 22 (:math:`c_1 = 1/32`, :math:`c_2 = 64`).
+
+    Example:
+        >>> theorem_5(1024, 2**16, 0.5, 0.25).error
+        0.01
+
+    Source: Schmidt et al. 2018, Theorem 5; Corollary 22, p. 27.
+    """
+    return corollary_22(n, d, sigma, eps)
+
+
+# ---- robust generalisation: lower bounds for any learner
+
+
+def theorem_11(n: Real, d: Real, sigma: Real, eps: Real) -> Tensor:
+    r"""No learner's expected l_inf-robust error is below this, prior :math:`\theta^* \sim N(0, I_d)`.
+
+    .. math:: \tfrac12\, P_{v \sim N(0, I_d)}\Big[\sqrt{\tfrac{n}{\sigma^2 + n}}\, \|v\|_\infty \le \epsilon\Big]
+              = \tfrac12 \Big(2 \Phi\Big(\epsilon \sqrt{\tfrac{\sigma^2 + n}{n}}\Big) - 1\Big)^d
+
+    The expectation is over theta, the samples and the test point: for one fixed theta a learner that knows it does
+    better.
+
+    Args:
+        n: the number of samples, not negative (0: the bound is 1/2).
+        d: the dimension, at least 1.
+        sigma: the noise of a coordinate, positive.
+        eps: the radius, not negative.
+
+    Returns:
+        The bound, in the common shape of the arguments.
+
+    Example:
+        >>> [round(b, 4) for b in theorem_11(torch.tensor([0.0, 0.05, 0.1, 1.0]), 256, 2.0, 0.5).tolist()]
+        [0.5, 0.4991, 0.3523, 0.0]
+
+    Source: Schmidt et al. 2018, Theorem 11, p. 28, with the probability written out.
+    """
+    n, d, spread, eps = non_negative("n", n), positive("d", d), positive("sigma", sigma), non_negative("eps", eps)
+    require(d >= 1, "d", "at least 1", d)
+    u = torch.where(n > 0, eps * ((spread.square() + n) / n).sqrt(), math.inf)
+    return 0.5 * torch.exp(d * torch.log1p(-2 * normal_cdf(-u)))
+
+
+def theorem_11_samples(level: float, d: int, sigma: float, eps: float) -> float:
+    r"""The number of samples at which the bound of Theorem 11 is `level`: with fewer, no learner expects less.
+
+    .. math:: n = \frac{\sigma^2}{u^2 / \epsilon^2 - 1}, \qquad 2 \Phi(u) - 1 = (2 \cdot \text{level})^{1/d}
+
+    Args:
+        level: an error strictly between 0 and 1/2.
+        d: the dimension.
+        sigma: the noise of a coordinate, positive.
+        eps: the radius, not negative.
+
+    Returns:
+        n, real; `math.inf` where the bound stays above the level for any n.
+
+    Example:
+        >>> round(theorem_11_samples(0.25, 2**16, 8.0, 0.5), 3)
+        0.835
+    """
+    count("d", d)
+    positive("sigma", sigma)
+    non_negative("eps", eps)
+    require(0 < level < 0.5, "level", "strictly between 0 and 1/2", level)
+    tail = -math.expm1(math.log(2 * level) / d) / 2
+    u = -float(ndtri(torch.tensor(tail, dtype=torch.float64)))
+    return sigma**2 * eps**2 / (u**2 - eps**2) if u > eps else math.inf
+
+
+def corollary_23_samples(d: int, sigma: float, eps: float) -> float:
+    r"""The number of samples :math:`\epsilon^2 \sigma^2 / (8 \log d)` up to which Corollary 23 holds.
+
+    Example:
+        >>> round(corollary_23_samples(2**16, 8.0, 0.5), 4)
+        0.1803
+    """
+    count("d", d, least=2)
+    positive("sigma", sigma)
+    non_negative("eps", eps)
+    return eps**2 * sigma**2 / (8 * math.log(d))
+
+
+def corollary_23(n: float, d: int, sigma: float, eps: float) -> float:
+    r"""No learner's expected l_inf-robust error is below :math:`(1 - 1/d) / 2`, prior N(0, I), with so few samples.
+
+    Args:
+        n: the number of samples, from 0 to `corollary_23_samples(d, sigma, eps)`.
+        d: the dimension, at least 2.
+        sigma: the noise of a coordinate, positive.
+        eps: the radius, not negative.
+
+    Returns:
+        The lower bound.
+
+    Example:
+        >>> corollary_23(0.1, 4, 8.0, 0.5)
+        0.375
+
+    Source: Schmidt et al. 2018, Corollary 23, p. 30.
+    """
+    non_negative("n", n)
+    most = corollary_23_samples(d, sigma, eps)
+    require(n <= most, "n", f"at most eps^2 sigma^2 / (8 log d) = {most:.6g}", n)
+    return (1 - 1 / d) / 2
+
+
+def theorem_6(n: float, d: int, scale: float, eps: float) -> float:
+    r"""At :math:`\sigma = c_1 d^{1/4}` every learner needs a number of samples that grows with d.
+
+    .. math:: n > c_2\, \epsilon^2 \sqrt d / \log d, \qquad c_2 = c_1^2 / 8
+
+    The paper leaves the constants open; this is Corollary 23 at that noise.
+
+    Args:
+        n: the number of samples, from 0 to :math:`c_2\, \epsilon^2 \sqrt d / \log d`.
+        d: the dimension, at least 2.
+        scale: c_1, positive.
+        eps: the radius, not negative.
+
+    Returns:
+        The lower bound (1 - 1/d) / 2 on the expected robust error.
+
+    Example:
+        >>> theorem_6(0.1, 2**16, 0.5, 0.5) > 0.4999
+        True
+
+    Source: Schmidt et al. 2018, Theorem 6; Corollary 23, p. 30.
+    """
+    positive("scale", scale)
+    count("d", d, least=2)
+    return corollary_23(n, d, scale * d**0.25, eps)
