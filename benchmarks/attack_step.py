@@ -1,0 +1,266 @@
+"""What a step of adversarial training costs: against the least it can cost, and against other packages, in one run.
+
+    python benchmarks/attack_step.py --rounds 15 --models standard --precisions float32
+
+The floor is the arithmetic of PGD-10 training and nothing else: ten forward passes with the gradient of the input, and
+one training step. Every variant takes turns with it, round by round, on the same batch, so that what else the machine
+does meets all of them alike. Each ratio is taken within a round; the table shows their median, least and greatest.
+
+On Linux the C library hands freed memory back to the system and fetches it again, at every pass or at none, depending
+on how the heap happens to lie: up to 30 % of the time of a small network, which no variant has earned. So the memory is
+kept, unless `--system-memory` asks for the usual behaviour. On a shared machine `--clock cpu` counts the time of this
+process only.
+"""
+
+import argparse
+import copy
+import ctypes
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from lightning_robust.attacks import PGD, Linf
+from lightning_robust.models import standard_net
+
+EPS, STEPS, CLASSES = 8 / 255, 10, 10
+ALPHA = 2.5 * EPS / STEPS
+
+Step = Callable[[Tensor, Tensor], None]
+"""One step of training on a batch (x, y)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network that a variant may keep, its optimiser, and the precision of its forward passes."""
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    precision: Callable[[], AbstractContextManager]
+
+    def train(self, x: Tensor, y: Tensor) -> None:
+        """A training step, inside the precision context already; the backward pass too, which costs nothing."""
+        loss = F.cross_entropy(self.net(x), y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
+# A variant is a function of a setting that returns a step. Add one here, and it is measured.
+
+
+def floor(setting: Setting) -> Step:
+    """Ten forward passes with input gradients in evaluation mode, and a training step.
+
+    The parameters are not frozen: autograd skips their gradients anyway, and autocast keeps the casts only of trainable
+    ones from one pass to the next.
+    """
+    net = setting.net
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with setting.precision():
+            net.eval()
+            for _ in range(STEPS):
+                x_adv = x.detach().requires_grad_()
+                torch.autograd.grad(F.cross_entropy(net(x_adv), y), x_adv)
+            net.train()
+            setting.train(x, y)
+
+    return step
+
+
+def ours(setting: Setting) -> Step:
+    """`PGD` of this package, called as a callback calls it after the first batch: without the checks of the data."""
+    attack = PGD(Linf(EPS), steps=STEPS)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with setting.precision():
+            setting.train(attack.run(setting.net, x, y).x_adv, y)
+
+    return step
+
+
+def ours_checked(setting: Setting) -> Step:
+    """The same with the checks of the data at every batch."""
+    attack = PGD(Linf(EPS), steps=STEPS)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with setting.precision():
+            setting.train(attack(setting.net, x, y), y)
+
+    return step
+
+
+def torchattacks_pgd(setting: Setting) -> Step:
+    """PGD of torchattacks, built once, which is the fastest and what its users write."""
+    import torchattacks
+
+    attack = torchattacks.PGD(setting.net, eps=EPS, alpha=ALPHA, steps=STEPS)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with setting.precision():
+            setting.train(attack(x, y), y)
+
+    return step
+
+
+def foolbox_pgd(setting: Setting) -> Step:
+    """LinfPGD of foolbox; the user sets the mode of the model, and its parameters stay trainable."""
+    import foolbox
+
+    device = next(setting.net.parameters()).device
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=ALPHA, steps=STEPS)
+    model = foolbox.PyTorchModel(setting.net.eval(), bounds=(0, 1), device=device)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with setting.precision():
+            setting.net.eval()
+            _, x_adv, _ = attack(model, x, y, epsilons=EPS)
+            setting.net.train()
+            setting.train(x_adv, y)
+
+    return step
+
+
+VARIANTS: dict[str, Callable[[Setting], Step]] = {
+    "floor": floor,
+    "lightning_robust": ours,
+    "lightning_robust, checked": ours_checked,
+    "torchattacks": torchattacks_pgd,
+    "foolbox": foolbox_pgd,
+}
+
+
+def resnet18() -> nn.Module:
+    """The ResNet-18 of torchvision at the size of CIFAR-10."""
+    from torchvision.models import resnet18 as imagenet_resnet18
+
+    net = imagenet_resnet18(num_classes=CLASSES)
+    net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return net
+
+
+# The network and the shape of its images.
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
+    "standard": (lambda: standard_net(1, CLASSES, 28), (1, 28, 28)),
+    "resnet18": (resnet18, (3, 32, 32)),
+}
+
+
+def settings(model: str, precision: str, device: torch.device) -> Iterator[Setting]:
+    """Settings that start alike, one for each variant."""
+    torch.manual_seed(0)
+    origin = MODELS[model][0]().to(device)
+    while True:
+        net = copy.deepcopy(origin)
+        context = (lambda: torch.autocast(device.type, torch.bfloat16)) if precision == "bfloat16" else nullcontext
+        yield Setting(net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9), context)
+
+
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def seconds(step: Step, x: Tensor, y: Tensor, clock: Clock) -> float:
+    """The time of one step, with all its work on the device done."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    start = clock()
+    step(x, y)
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return clock() - start
+
+
+def keep_memory() -> None:
+    """Tell glibc to serve large blocks from its heap and never to shrink it (mallopt(3))."""
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    libc = ctypes.CDLL(None)
+    for option, size in ((trim_threshold, 2**30), (top_pad, 2**28), (mmap_threshold, 2**30)):
+        libc.mallopt(option, size)
+
+
+def measure(
+    model: str, precision: str, names: list[str], batch_size: int, rounds: int, device: torch.device, clock: Clock
+) -> dict[str, list[float]]:
+    """Times per variant, in rounds in which every variant has its turn once: A B C, A B C, ..."""
+    steps = {
+        name: VARIANTS[name](setting) for name, setting in zip(names, settings(model, precision, device), strict=False)
+    }
+    x = torch.rand(batch_size, *MODELS[model][1], device=device)
+    y = torch.randint(CLASSES, (batch_size,), device=device)
+    for step in steps.values():  # buffers, kernels and caches are made in the first two
+        step(x, y)
+        step(x, y)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            times[name].append(seconds(step, x, y, clock))
+    return times
+
+
+def show(title: str, times: dict[str, list[float]], console: Console) -> None:
+    table = Table(title=title, title_justify="left")
+    for heading in ("step", "median ms", "x floor: median", "least", "greatest"):
+        table.add_column(heading, justify="left" if heading == "step" else "right")
+    for name, of_variant in times.items():
+        ratios = [t / base for t, base in zip(of_variant, times["floor"], strict=True)]
+        row = [f"{1000 * median(of_variant):.1f}", *(f"{f(ratios):.3f}" for f in (median, min, max))]
+        table.add_row(name, *row)
+    console.print(table)
+
+
+def processor() -> str:
+    """The name of the CPU where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="how often every variant has its turn")
+    parser.add_argument("--batch-size", type=int, default=None, help="default: 128, or 16 for resnet18 on a CPU")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--precisions", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="besides the floor")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=None, help="of torch on the CPU; default: as torch decides")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="wall, or the CPU time of this process")
+    parser.add_argument("--system-memory", action="store_true", help="let the C library hand memory back")
+    args = parser.parse_args()
+    keeps = platform.libc_ver()[0] == "glibc" and not args.system_memory
+    if keeps:
+        keep_memory()
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    device, console = torch.device(args.device), Console(width=100)
+    names = ["floor", *(name for name in args.variants if name != "floor")]
+    console.print(
+        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}\n"
+        f"CPU: {processor()}, {torch.get_num_threads()} threads\n"
+        f"device: {torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type}\n"
+        f"PGD-{STEPS} in Linf(8/255) and one step of SGD, {args.rounds} rounds, {args.clock} clock, "
+        f"memory {'kept' if keeps else 'as the system has it'}"
+    )
+    for model in args.models:
+        size = args.batch_size or (16 if model == "resnet18" and device.type == "cpu" else 128)
+        for precision in args.precisions:
+            times = measure(model, precision, names, size, args.rounds, device, CLOCKS[args.clock])
+            show(f"{model}, batches of {size}, {precision}", times, console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The attacks of foolbox (Rauber et al., JOSS 2020) as `Attack`s."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_robust.attacks.attack import Attack, Model, Outcome
+from lightning_robust.attacks.balls import L1, L2, Ball, Linf
+from lightning_robust.attacks.spaces import PixelSpace
+from lightning_robust.interop._bridge import check_hard_labels, run_foreign
+from lightning_robust.interop._generators import mixed
+
+
+def _ball(attack: Any, eps: float | None) -> Ball | None:
+    """The ball that the attack is confined to; None where it has none, and for L0."""
+    import foolbox
+
+    if eps is None or not isinstance(attack, foolbox.attacks.base.AttackWithDistance):
+        return None
+    balls: dict[float, Callable[[float], Ball]] = {1: L1, 2: L2, math.inf: Linf}
+    distance = attack.distance
+    if not isinstance(distance, foolbox.distances.LpDistance) or distance.p not in balls:
+        return None
+    return balls[distance.p](eps)
+
+
+@dataclass(frozen=True, eq=False)
+class FoolboxAttack(Attack):
+    """An attack of foolbox, see `from_foolbox`.
+
+    Args:
+        attack: The attack.
+        eps: Its radius, or None.
+        space: The range of the images and the normalisation of the data.
+        seed: Seeds the attack, together with the key of the call.
+    """
+
+    attack: Any
+    eps: float | None
+    space: PixelSpace = field(default_factory=PixelSpace)
+    seed: int = 0
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Refuse inputs and labels that cannot be meant."""
+        check_hard_labels(self.space, x, y)
+
+    def scaled(self, factor: float) -> "FoolboxAttack":
+        """The same attack with the radius times `factor`; a relative step size, the default of foolbox, follows."""
+        return super().scaled(factor) if self.eps is None else replace(self, eps=self.eps * factor)
+
+    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+        """Run the attack, see `Attack.run`. The outcome tells per sample what foolbox calls its success."""
+        import foolbox
+
+        def find(shell: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            bounds = (self.space.low, self.space.high)
+            target = foolbox.PyTorchModel(shell, bounds=bounds, device=pixels.device)
+            _, clipped, success = self.attack(target, pixels, labels, epsilons=self.eps)
+            return clipped, success
+
+        ball = _ball(self.attack, self.eps)
+        return run_foreign(find, model, x, y, space=self.space, seed=mixed(self.seed, key), ball=ball)
+
+
+def from_foolbox(
+    attack: Any,
+    eps: float | None,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    seed: int = 0,
+) -> FoolboxAttack:
+    """Make an `Attack` of an attack of foolbox.
+
+    Args:
+        attack: An attack of foolbox, e.g. `foolbox.attacks.LinfPGD(steps=10)`.
+        eps: The radius in the norm of the attack and in the units of `bounds`. A minimum-norm attack takes None too: it
+            finds the nearest adversarial example however far it is. With a number it is that example clipped to the
+            ball, so that a sample whose nearest one is further away counts as robust. Only L1, L2 and Linf are clipped.
+        bounds: The range of the images.
+        mean: The mean that was subtracted from the data, a number or one per channel; None: the data is not normalised.
+        std: The deviation the data was divided by, likewise.
+        seed: Seeds the attack, together with the key of the call.
+
+    Example:
+        >>> import foolbox, torch
+        >>> attack = from_foolbox(foolbox.attacks.LinfPGD(steps=10), eps=8 / 255)
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+        >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
+        >>> x_adv = attack(model, x, y)
+        >>> bool((x_adv - x).abs().max() <= 8 / 255)
+        True
+    """
+    try:
+        import foolbox
+    except ImportError as error:
+        raise ImportError(
+            'Expected the package foolbox, but it is not installed: pip install "lightning-robust[foolbox]"'
+        ) from error
+    if not isinstance(attack, foolbox.attacks.base.Attack):
+        raise TypeError(
+            "Expected argument `attack` to be an attack of foolbox, e.g. foolbox.attacks.LinfPGD(steps=10), "
+            f"but got {attack!r}."
+        )
+    core = attack
+    while isinstance(core, foolbox.attacks.base.Repeated):
+        core = core.attack
+    if eps is None and isinstance(core, foolbox.attacks.base.FixedEpsilonAttack):
+        raise ValueError(
+            f"Expected argument `eps` to be a number, because {type(core).__name__} is not a minimum-norm attack, "
+            "but got None."
+        )
+    if eps is not None and not (eps >= 0 and math.isfinite(eps)):
+        raise ValueError(f"Expected argument `eps` to be finite and not negative, or None, but got {eps}.")
+    _ball(attack, eps)  # foolbox says what is wrong with an attack whose distance is not known
+    return FoolboxAttack(attack, eps, PixelSpace(*bounds, mean=mean, std=std), seed)

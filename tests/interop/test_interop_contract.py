@@ -1,0 +1,321 @@
+# ruff: noqa: NPY002 - the legacy generator of numpy is what the other packages draw from
+"""Laws that every attack of another package obeys once it is an `Attack`, over one list of them."""
+
+import random
+import re
+
+import foolbox
+import numpy as np
+import pytest
+import torch
+import torchattacks
+from torch import nn
+
+from lightning_robust.attacks import L2, PGD, Linf, PixelSpace, Threat, worst_of
+from lightning_robust.interop import from_foolbox, from_torchattacks
+
+EPS = 0.1
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+
+# name: (the attack for data of this mean and std, the norm and radius of its ball, does it draw at random?)
+ATTACKS = {
+    "torchattacks.PGD": (lambda **k: from_torchattacks(torchattacks.PGD, eps=EPS, steps=3, **k), Linf(EPS), True),
+    "torchattacks.PGDL2": (lambda **k: from_torchattacks(torchattacks.PGDL2, eps=1.0, steps=3, **k), L2(1.0), True),
+    "torchattacks.FGSM": (lambda **k: from_torchattacks(torchattacks.FGSM, eps=EPS, **k), Linf(EPS), False),
+    "torchattacks.APGD": (lambda **k: from_torchattacks(torchattacks.APGD, eps=EPS, steps=3, **k), Linf(EPS), True),
+    "torchattacks.Square": (
+        lambda **k: from_torchattacks(torchattacks.Square, eps=EPS, n_queries=5, **k),
+        Linf(EPS),
+        True,
+    ),
+    "torchattacks.function": (
+        lambda **k: from_torchattacks(lambda model: torchattacks.PGD(model, eps=EPS, steps=3), **k),
+        Linf(EPS),
+        True,
+    ),
+    "foolbox.LinfPGD": (lambda **k: from_foolbox(foolbox.attacks.LinfPGD(steps=3), EPS, **k), Linf(EPS), True),
+    "foolbox.L2PGD": (lambda **k: from_foolbox(foolbox.attacks.L2PGD(steps=3), 1.0, **k), L2(1.0), True),
+    "foolbox.FGSM": (lambda **k: from_foolbox(foolbox.attacks.FGSM(), EPS, **k), Linf(EPS), False),
+    "foolbox.repeated": (
+        lambda **k: from_foolbox(foolbox.attacks.LinfPGD(steps=2).repeat(2), EPS, **k),
+        Linf(EPS),
+        True,
+    ),
+    "foolbox.L2DeepFool": (
+        lambda **k: from_foolbox(foolbox.attacks.L2DeepFoolAttack(steps=3), 1.0, **k),
+        L2(1.0),
+        False,
+    ),
+}
+
+
+@pytest.fixture(params=ATTACKS)
+def case(request):
+    return ATTACKS[request.param]
+
+
+def network() -> nn.Sequential:
+    """In training mode, with statistics of its own, dropout, and one BatchNorm that the user froze."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.Softplus(),
+        nn.Conv2d(8, 8, 3, stride=2),
+        nn.BatchNorm2d(8),
+        nn.Softplus(),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(72, 5),
+    )
+    net.train()
+    net[4].eval()
+    net[0].bias.requires_grad_(False)
+    net(torch.randn(16, 3, 8, 8))
+    return net
+
+
+def batch(n: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and what the network says of them: some attacks leave alone what is misclassified already."""
+    x = torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return x, network().eval()(x).argmax(1)
+
+
+def state_of_everything(net: nn.Module) -> dict[str, object]:
+    return {
+        "flags": [m.training for m in net.modules()],
+        "needs": [p.requires_grad for p in net.parameters()],
+        "grads": [None if p.grad is None else p.grad.clone() for p in net.parameters()],
+        "state": [v.clone() for v in net.state_dict().values()],
+        "objects": [id(v) for v in [*net.parameters(), *net.buffers()]],
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(np.random.get_state()[1].astype(np.int64)),
+        "place": np.random.get_state()[2],
+        "python": random.getstate(),
+        "grad mode": torch.is_grad_enabled(),
+        "hooks": [len(m._forward_hooks) for m in net.modules()],
+    }
+
+
+def assert_same(before: dict[str, object], after: dict[str, object]) -> None:
+    for name, value in before.items():
+        for a, b in zip(value, after[name], strict=True) if isinstance(value, list) else [(value, after[name])]:
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, name
+
+
+@pytest.mark.parametrize("gradients", ["absent", "present"])
+def test_is_inert(case, gradients):
+    net, (x, y) = network(), batch()
+    if gradients == "present":
+        net(x).square().sum().backward()
+    x_before, y_before, before = x.clone(), y.clone(), state_of_everything(net)
+    attack = case[0]()
+    x_adv = attack(net, x, y)
+    assert_same(before, state_of_everything(net))
+    assert torch.equal(x, x_before)
+    assert torch.equal(y, y_before)
+    assert not x_adv.requires_grad
+    assert not torch.equal(x_adv, x)
+
+
+def test_is_inert_after_an_exception(case):
+    class Stop(Exception):
+        pass
+
+    class Fragile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x):
+            random.random()
+            np.random.rand()
+            torch.rand(1)
+            raise Stop
+
+    net, (x, y) = Fragile(), batch()
+    before = state_of_everything(net)
+    with pytest.raises(Stop):
+        case[0]()(net, x, y)
+    assert_same(before, state_of_everything(net))
+
+
+def test_same_key_same_result_different_key_differs(case):
+    make, _, random_start = case
+    net, (x, y) = network(), batch()
+    first = make()(net, x, y, key=3)
+    torch.manual_seed(123), np.random.seed(5), random.seed(6)
+    assert torch.equal(make()(net, x, y, key=3), first)
+    assert torch.equal(make()(net, x, y, key=4), first) != random_start
+    assert torch.equal(make(seed=1)(net, x, y, key=3), first) != random_start
+
+
+def test_within_the_ball_and_the_range(case):
+    make, ball, _ = case
+    net, (x, y) = network(), batch()
+    x[0] = 0.0
+    x[1] = 1.0
+    x_adv = make()(net, x, y)
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    # torchattacks is free to leave the ball by a rounding error.
+    assert bool(ball.contains(x_adv - x, rtol=2e-6 / float(ball.radius)).all())
+
+
+def test_outcome_tells_the_perturbation(case):
+    net, (x, y) = network(), batch()
+    outcome = case[0]().run(net, x, y)
+    assert outcome.delta.dtype == x.dtype
+    assert torch.allclose(x + outcome.delta, outcome.x_adv, atol=1e-7)
+
+
+def test_normalised_data_give_the_same_images(case):
+    """A network on images, and the same network on normalised data that undoes the normalisation itself."""
+    make, ball, _ = case
+    net, (x, y) = network(), batch()
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+    normalised = (x - mean) / std
+
+    class Undo(nn.Module):
+        def forward(self, v):
+            return v * std + mean
+
+    plain = make()(net, x, y)
+    images = make(mean=MEAN, std=STD)(nn.Sequential(Undo(), net), normalised, y) * std + mean
+    assert bool(ball.contains(images - x, rtol=1e-5 / float(ball.radius)).all())
+    assert images.min() >= -1e-6
+    assert images.max() <= 1 + 1e-6
+    same = (images - plain).abs().flatten(1).amax(1) < 1e-4
+    assert (
+        same.float().mean() >= 0.5
+    )  # a sign may turn where a gradient is zero up to rounding; that sample goes elsewhere
+
+
+def test_a_normalised_sample_that_does_not_move_stays_bit_for_bit():
+    x, y = batch()
+    normalised = (x - torch.tensor(MEAN).reshape(1, 3, 1, 1)) / torch.tensor(STD).reshape(1, 3, 1, 1)
+    for attack in (
+        from_torchattacks(torchattacks.FGSM, eps=0.0, mean=MEAN, std=STD),
+        from_foolbox(foolbox.attacks.FGSM(), 0.0, mean=MEAN, std=STD),
+    ):
+        assert torch.equal(attack(network(), normalised, y), normalised)
+
+
+def test_refuses_data_that_is_normalised_but_not_said_to_be(case):
+    x, y = batch()
+    with pytest.raises(ValueError, match=r"Expected images in \[0, 1\]"):
+        case[0]()(network(), (x - 0.5) / 0.2, y)
+
+
+def test_refuses_soft_labels(case):
+    x, _ = batch()
+    with pytest.raises(TypeError, match="one integer label per input"):
+        case[0]()(network(), x, torch.full((6, 5), 0.2))
+
+
+def test_in_inference_mode(case):
+    make, _, _ = case
+    net, (x, y) = network(), batch()
+    expected = make()(net, x, y)
+    before = state_of_everything(net)
+    with torch.inference_mode():
+        x_adv = make()(net, x.clone(), y.clone())
+        assert torch.is_inference_mode_enabled()
+        # The logits stay usable by inference code around it.
+        assert net(x_adv).shape == (6, 5)
+    assert torch.equal(x_adv, expected)
+    assert_same(
+        {k: v for k, v in before.items() if k in ("flags", "needs", "grads")},
+        {k: v for k, v in state_of_everything(net).items() if k in ("flags", "needs", "grads")},
+    )
+
+
+def test_under_no_grad(case):
+    net, (x, y) = network(), batch()
+    expected = case[0]()(net, x, y)
+    with torch.no_grad():
+        assert torch.equal(case[0]()(net, x, y), expected)
+
+
+def test_with_autocast(case):
+    make, ball, _ = case
+    net, (x, y) = network(), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        x_adv = make()(net, x, y)
+        assert torch.is_autocast_enabled("cpu")
+    assert x_adv.dtype == torch.float32
+    assert bool(ball.contains(x_adv - x, rtol=2e-6 / float(ball.radius)).all())
+    assert not torch.equal(x_adv, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_keeps_the_type_of_the_data(case, dtype):
+    make, ball, _ = case
+    net, (x, y) = network().to(dtype), batch()
+    x = x.to(dtype)
+    x_adv = make()(net, x, y)
+    assert x_adv.dtype == dtype
+    assert not torch.equal(x_adv, x)
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
+    assert bool(ball.contains((x_adv.double() - x.double()), rtol=2e-6 / float(ball.radius)).all())
+
+
+def test_of_a_plain_function(case):
+    weights = torch.randn(192, 5, generator=torch.Generator().manual_seed(0))
+    x, y = batch()
+    x_adv = case[0]()(lambda v: torch.tanh(v.flatten(1) @ weights), x, y)
+    assert x_adv.shape == x.shape
+    assert not torch.equal(x_adv, x)
+
+
+def test_sees_the_model_of_the_moment(case):
+    """Nothing of an earlier model or of earlier weights is kept."""
+    make, _, _ = case
+    attack, net, (x, y) = make(), network(), batch()
+    attack(net, x, y)
+    with torch.no_grad():
+        net[-1].weight.neg_()
+    assert torch.equal(attack(net, x, y), make()(net, x, y))
+
+
+def test_in_worst_of_with_ours(case):
+    make, _, _ = case
+    net, (x, y) = network(), batch(20)
+    theirs, ours = make(), PGD(Linf(EPS), steps=3)
+    union = worst_of(theirs, ours)(net, x, y)
+    net.eval()
+    ce = nn.CrossEntropyLoss(reduction="none")
+    with torch.no_grad():
+        fooled = [net(a(net, x, y)).argmax(1) != y for a in (theirs, ours)]
+        assert torch.equal(net(union).argmax(1) != y, fooled[0] | fooled[1])
+        neither = ~(fooled[0] | fooled[1])
+        values = torch.stack([ce(net(a(net, x, y)), y) for a in (theirs, ours)])
+        assert torch.allclose(ce(net(union), y)[neither], values.amax(0)[neither])
+
+
+def test_repeats_itself_as_a_threat_for_the_metrics(case):
+    """In pixels, the threat of ours of the same radius contains what they found."""
+    make, ball, _ = case
+    net, (x, y) = network(), batch()
+    x = x.mul(0.8).add(0.1)
+    threat = Threat(ball, PixelSpace())
+    x_adv = make()(net, x, y)
+    if make().__class__.__name__ == "FoolboxAttack":
+        assert bool(threat.contains(x, x_adv).all())
+    else:
+        assert bool(threat.scaled(1 + 1e-5).contains(x, x_adv).all())
+
+
+def test_says_what_a_wrong_model_returns(case):
+    x, y = batch()
+    with pytest.raises(TypeError, match="Expected the model to return logits"):
+        case[0]()(lambda v: {"logits": v.flatten(1)}, x, y)
+
+
+@pytest.mark.parametrize("package", ["torchattacks", "foolbox"])
+def test_says_how_to_install_what_is_missing(package, monkeypatch):
+    attack = foolbox.attacks.FGSM()
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    with pytest.raises(ImportError, match=re.escape(f'pip install "lightning-robust[{package}]"')):
+        from_torchattacks(torchattacks.PGD) if package == "torchattacks" else from_foolbox(attack, EPS)

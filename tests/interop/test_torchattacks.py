@@ -1,0 +1,142 @@
+"""`from_torchattacks`, and our attacks against those of torchattacks."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchattacks
+from torch import nn
+
+from lightning_robust.attacks import L2, PGD, Attack, Linf, fgsm
+from lightning_robust.interop import from_torchattacks
+
+
+def smooth_network(dtype: torch.dtype = torch.float64, classes: int = 6) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.Softplus(), nn.Conv2d(8, 8, 3, stride=2), nn.Softplus()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(72, classes)).to(dtype)
+
+
+def images(low: float, high: float, n: int = 12, classes: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(n, 3, 9, 9, generator=generator, dtype=torch.float64) * (high - low) + low
+    return x, torch.randint(classes, (n,), generator=generator)
+
+
+def raise_of(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return F.cross_entropy(net(x), y, reduction="none")
+
+
+# Within [0, 1], and on its border, where the box cuts every step.
+@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.0, 1.0), (-0.0, 0.02)])
+def test_pgd_linf_is_theirs(low, high):
+    net, (x, y) = smooth_network(), images(low, high)
+    x = x.clamp(0, 1)
+    theirs = torchattacks.PGD(net, eps=8 / 255, alpha=2 / 255, steps=10, random_start=False)(x, y)
+    ours = PGD(Linf(8 / 255), steps=10, rel_step_size=0.25, random_start=False)(net, x, y)
+    assert (ours - theirs).abs().max() < 1e-5
+    assert (ours - x).abs().max() > 7.9 / 255
+
+
+def test_pgd_l2_is_theirs():
+    net, (x, y) = smooth_network(), images(0.4, 0.6)
+    theirs = torchattacks.PGDL2(net, eps=0.5, alpha=0.1, steps=10, random_start=False)(x, y)
+    ours = PGD(L2(0.5), steps=10, rel_step_size=0.2, random_start=False)(net, x, y)
+    assert (ours - theirs).abs().max() < 1e-5
+    assert torch.allclose(L2(0.5).norm(ours - x), torch.tensor(0.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.0, 1.0)])
+def test_fgsm_is_theirs(low, high):
+    net, (x, y) = smooth_network(), images(low, high)
+    theirs = torchattacks.FGSM(net, eps=8 / 255)(x, y)
+    assert (fgsm(Linf(8 / 255))(net, x, y) - theirs).abs().max() < 1e-5
+
+
+def test_through_the_adapter_it_is_the_attack_itself():
+    net, (x, y) = smooth_network(torch.float32), images(0.0, 1.0)
+    x = x.float()
+    theirs = torchattacks.PGD(net, eps=8 / 255, alpha=2 / 255, steps=5, random_start=False)(x, y)
+    adapted = from_torchattacks(torchattacks.PGD, eps=8 / 255, alpha=2 / 255, steps=5, random_start=False)(net, x, y)
+    assert (adapted - theirs).abs().max() < 1e-7
+
+
+def test_our_best_iterate_is_never_lower_than_their_last():
+    """With two classes: a misclassified iterate, which comes first, then always has the higher cross entropy."""
+    net, (x, y) = smooth_network(classes=2), images(0.0, 1.0, 40, classes=2)
+    theirs = torchattacks.PGD(net, eps=0.1, alpha=0.15, steps=7, random_start=False)(x, y)
+    best = PGD(Linf(0.1), steps=7, rel_step_size=1.5, random_start=False, keep="best")(net, x, y)
+    last = PGD(Linf(0.1), steps=7, rel_step_size=1.5, random_start=False)(net, x, y)
+    gap = raise_of(net, best, y) - raise_of(net, theirs, y)
+    assert (last - theirs).abs().max() < 1e-5
+    assert gap.min() >= -1e-9
+    assert gap.max() > 1e-6
+
+
+def test_is_an_attack_with_its_arguments():
+    attack = from_torchattacks(torchattacks.PGD, eps=0.2, steps=3, seed=4)
+    assert isinstance(attack, Attack)
+    assert dict(attack.arguments) == {"eps": 0.2, "steps": 3}
+    assert attack.seed == 4
+
+
+def test_scaled_scales_radius_and_step_given_or_default():
+    scaled = from_torchattacks(torchattacks.PGD, eps=0.2, steps=3).scaled(0.5)
+    assert dict(scaled.arguments) == {"eps": 0.1, "alpha": 1 / 255, "steps": 3}
+    with pytest.raises(TypeError, match="cannot be scaled"):
+        from_torchattacks(torchattacks.CW).scaled(0.5)
+
+
+def test_scaled_moves_less():
+    net, (x, y) = smooth_network(torch.float32), images(0.4, 0.6)
+    attack = from_torchattacks(torchattacks.PGD, eps=0.1, alpha=0.05, steps=4)
+    assert (attack.scaled(0.5)(net, x.float(), y) - x).abs().max() == pytest.approx(0.05, abs=1e-6)
+
+
+def test_autoattack_does_not_depend_on_the_clock(monkeypatch):
+    import time
+
+    net, (x, y) = smooth_network(torch.float32), images(0.0, 1.0, 4)
+    attack = from_torchattacks(
+        lambda model, seed: torchattacks.MultiAttack(
+            [
+                torchattacks.APGD(model, eps=0.05, steps=2, seed=seed),
+                torchattacks.Square(model, eps=0.05, n_queries=3, seed=seed),
+            ]
+        )
+    )
+    clock = iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    assert torch.equal(attack(net, x.float(), y), attack(net, x.float(), y))
+    whole = from_torchattacks(torchattacks.AutoAttack, eps=0.05, n_classes=6, version="rand")
+    assert torch.equal(whole(net, x[:1].float(), y[:1]), whole(net, x[:1].float(), y[:1]))
+
+
+def test_targets_by_a_function_that_builds_the_attack():
+    net, (x, y) = smooth_network(torch.float32), images(0.4, 0.6)
+    x = x.float()
+
+    def towards_the_next(model, **kwargs):
+        attack = torchattacks.PGD(model, **kwargs)
+        attack.set_mode_targeted_by_function(lambda images, labels: (labels + 1) % 6, quiet=True)
+        return attack
+
+    x_adv = from_torchattacks(towards_the_next, eps=0.2, alpha=0.05, steps=8)(net, x, y)
+    target = (y + 1) % 6
+    assert bool((raise_of(net, x_adv, target) < raise_of(net, x, target)).all())
+
+
+def test_prints_nothing(capsys):
+    net, (x, y) = smooth_network(torch.float32), images(0.4, 0.6)
+    from_torchattacks(torchattacks.PGD, steps=2)(net, x.float(), y)
+    assert capsys.readouterr().out == ""
+
+
+def test_refuses_an_attack_that_is_bound_to_a_model():
+    with pytest.raises(TypeError, match="bound to its model"):
+        from_torchattacks(torchattacks.PGD(smooth_network()))
+
+
+def test_refuses_what_builds_nothing():
+    with pytest.raises(TypeError, match=r"Expected argument `factory`.*but got 'PGD'"):
+        from_torchattacks("PGD")
