@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 _BACKENDS = ("pytorch_lightning", "lightning.pytorch")
 
@@ -35,4 +35,10 @@ if TYPE_CHECKING:
 else:
     pl = importlib.import_module(_choose())
 
-__all__ = ["pl"]
+
+def lightning_cli() -> Any:
+    """The class LightningCLI of the same copy; loaded here because it brings jsonargparse along."""
+    return importlib.import_module(f"{pl.__name__}.cli").LightningCLI
+
+
+__all__ = ["lightning_cli", "pl"]

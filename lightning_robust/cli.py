@@ -1,0 +1,74 @@
+"""The command line: `lightning-robust demo`, and LightningCLI with our classes by their bare names."""
+
+import sys
+from collections.abc import Sequence
+
+_HELP = """usage: lightning-robust COMMAND [options]
+
+  demo       four models on letters: test error, robust error, on-manifold error; a report in runs/demo
+  fit        train a module:     lightning-robust fit --config config.yaml
+  validate   evaluate on the validation data
+  test       evaluate on the test data
+  predict    predict
+
+Each command tells its options with --help. fit, validate, test and predict are LightningCLI's: --model, --data and
+--trainer take any LightningModule, LightningDataModule and callback; those of lightning_robust by their bare names.
+"""
+
+
+def demo(args: Sequence[str]) -> None:
+    """Run the demonstration with command-line options."""
+    from jsonargparse import ArgumentParser
+
+    from lightning_robust.studies.demo import Settings, run_demo
+
+    parser = ArgumentParser(
+        prog="lightning-robust demo",
+        description="Train four models on letters (normal, adversarial, on-manifold, transformations) and attack them.",
+    )
+    parser.add_class_arguments(Settings, as_group=False)
+    given = parser.instantiate_classes(parser.parse_args(list(args)))
+    run_demo(Settings(**vars(given)))
+
+
+def lightning(args: Sequence[str]) -> None:
+    """Run LightningCLI. What it knows by bare name are the subclasses that are imported: hence the imports."""
+    import lightning_robust.datamodules
+    import lightning_robust.interop
+    import lightning_robust.manifolds
+    import lightning_robust.models
+    import lightning_robust.objectives  # noqa: F401
+    from lightning_robust._lightning import lightning_cli, pl
+
+    lightning_cli()(
+        pl.LightningModule,
+        pl.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_kwargs={"overwrite": True},
+        args=list(args),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `lightning-robust`."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(_HELP)
+        return
+    if args[0] == "--version":
+        from lightning_robust import __version__
+
+        sys.stdout.write(f"lightning_robust {__version__}\n")
+        return
+    if args[0] == "demo":
+        demo(args[1:])
+    elif args[0] in ("fit", "validate", "test", "predict"):
+        lightning(args)
+    else:
+        sys.stderr.write(f"lightning-robust: there is no command {args[0]!r}.\n\n{_HELP}")
+        raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()
