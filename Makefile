@@ -9,7 +9,7 @@ demo: $(VENV)/.ready
 	$(BIN)/lightning-robust demo $(ARGS)
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

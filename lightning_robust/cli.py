@@ -27,8 +27,7 @@ def demo(args: Sequence[str]) -> None:
         description="Train four models on letters (normal, adversarial, on-manifold, transformations) and attack them.",
     )
     parser.add_class_arguments(Settings, as_group=False)
-    given = parser.instantiate_classes(parser.parse_args(list(args)))
-    run_demo(Settings(**vars(given)))
+    run_demo(Settings(**vars(parser.parse_args(list(args)))))
 
 
 def lightning(args: Sequence[str]) -> None:

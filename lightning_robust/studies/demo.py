@@ -40,6 +40,7 @@ from lightning_robust.plots import (
 from lightning_robust.studies.progress import Advance, progress_bars
 
 LETTERS = "ABCDEFGHIJ"
+TEST_BATCH = 250
 METRICS = ("test error", "pixel robust error", "on-manifold robust error", "on-manifold success rate")
 
 
@@ -64,7 +65,7 @@ class Settings:
     out: str = "runs/demo"
     seed: int = 0
     train_size: int = 2500
-    test_size: int = 2000
+    test_size: int = 1000
     epochs: int = 20
     eps: float = 0.1
     eta: float = 0.3
@@ -116,8 +117,8 @@ def run_demo(options: Settings, console: Console | None = None) -> list[dict[str
         batches = math.ceil(options.train_size / 100) * options.epochs
         # In passes through the network: a training step is three, an attack step two on half of the batch.
         train_cost = {name: 3.0 + (attack is not None) * options.train_steps for name, attack in training.items()}
-        test_cost = 6.0 * options.test_steps * options.restarts
-        test_batches = math.ceil(options.test_size / 100)
+        test_cost = 4.0 * TEST_BATCH / 100 * options.test_steps * options.restarts
+        test_batches = math.ceil(options.test_size / TEST_BATCH)
         total = sum(batches * cost + test_batches * test_cost for cost in train_cost.values())
         overall = progress.add_task("[bold]demo", total=total)
         for name, attack in training.items():
@@ -140,7 +141,8 @@ def run_demo(options: Settings, console: Console | None = None) -> list[dict[str
 
 
 def _data(options: Settings) -> Fonts:
-    return Fonts("hard", train_size=options.train_size, test_size=options.test_size, seed=options.seed)
+    sizes = {"train_size": options.train_size, "test_size": options.test_size, "eval_batch_size": TEST_BATCH}
+    return Fonts("hard", seed=options.seed, **sizes)
 
 
 def _train(attack: Attack | None, options: Settings, advance: pl.Callback) -> RobustClassifier:

@@ -1,0 +1,20 @@
+"""An attack is a function of a model and a batch: no Trainer needed, and the model is left as it was."""
+
+import torch
+
+from lightning_robust import L1, L2, PGD, Linf
+from lightning_robust.attacks import margin
+from lightning_robust.datamodules import Fonts
+from lightning_robust.models import standard_net
+
+if __name__ == "__main__":
+    x, y, _ = Fonts().tensors("test", limit=50)
+    model = standard_net()  # untrained, in training mode
+    for ball in (Linf(0.1), L2(1.5), L1(12.0)):
+        attack = PGD(ball, steps=20, restarts=2, gain=margin, keep="best")
+        x_adv = attack(model, x, y)
+        assert model.training
+        print(ball, "largest norm:", round(float(ball.norm(x_adv - x).max()), 3))
+    outcome = PGD(Linf(0.1), steps=20, restarts=2, keep="best").run(model, x, y)
+    print("fooled per restart:", outcome.fooled.float().mean(1).tolist(), "stuck:", int(outcome.stuck.sum()))
+    assert torch.equal(outcome.x_adv, PGD(Linf(0.1), steps=20, restarts=2, keep="best")(model, x, y))
