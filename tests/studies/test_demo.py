@@ -54,7 +54,7 @@ def test_writes_settings_figures_and_a_page_that_opens_offline(demo):
 
 
 def test_prints_one_table_and_where_the_report_is(demo):
-    out, _, text = demo
+    _, _, text = demo
     assert "on-manifold" in text
     assert "test error" in text
     assert "report.html" in text.replace("\n", "")
