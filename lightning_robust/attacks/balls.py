@@ -90,6 +90,10 @@ class Ball(ABC):
     def scaled(self: _B, factor: float) -> _B:
         """The ball factor * B."""
 
+    def box(self, like: Tensor) -> Tensor | float | None:
+        """How far each coordinate may go, if the ball is a box: then it and the bounds of a space are one box."""
+        return None
+
     def _values(self) -> tuple[Any, ...]:
         return tuple(torch.as_tensor(getattr(self, f.name), dtype=torch.float64) for f in fields(self))  # type: ignore[arg-type]
 
@@ -150,6 +154,10 @@ class Linf(Ball):
         """Uniform in the cube."""
         u = noise.uniform(tuple(zero.shape[1:])).to(zero.dtype)
         return u.mul_(2).sub_(1) * per_sample(self.eps, zero)
+
+    def box(self, like: Tensor) -> Tensor | float:
+        """The same for all coordinates."""
+        return per_sample(self.eps, like)
 
     def scaled(self, factor: float) -> "Linf":
         """`Linf(factor * eps)`."""
@@ -327,7 +335,8 @@ class Box(Ball):
         """`eps`, the common factor."""
         return self.eps
 
-    def _limit(self, like: Tensor) -> Tensor:
+    def box(self, like: Tensor) -> Tensor:
+        """Half-width times factor."""
         widths = torch.as_tensor(self.half_widths, dtype=like.dtype, device=like.device)
         return (widths * per_sample(self.eps, like)).expand_as(like)
 
@@ -339,17 +348,17 @@ class Box(Ball):
 
     def project(self, delta: Tensor) -> Tensor:
         """Clip every coordinate."""
-        limit = self._limit(delta)
+        limit = self.box(delta)
         return torch.clamp(delta, -limit, limit)
 
     def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
         """Go the half-width along every sign."""
-        return g.sign() * self._limit(g) * scale
+        return g.sign() * self.box(g) * scale
 
     def sample(self, noise: Noise, zero: Tensor) -> Tensor:
         """Uniform in the box."""
         u = noise.uniform(tuple(zero.shape[1:])).to(zero.dtype)
-        return u.mul_(2).sub_(1) * self._limit(zero)
+        return u.mul_(2).sub_(1) * self.box(zero)
 
     def scaled(self, factor: float) -> "Box":
         """The box with `factor * eps`."""

@@ -251,13 +251,15 @@ class PGD(Attack):
         size = self.rel_step_size
         if size is None:
             size = 1.0 if self.steps == 1 else 2.5 / self.steps
+        project = self._threat.projection(chart)
         trace, state = _Trace.start(delta), self.rule.init(delta)
         for step in range(self.steps):
             logits = model(chart.decode(delta.requires_grad_()))
             (check_logits if step == 0 else check_shape)(logits, y)
             value, grad = gain_and_gradient(gain, logits, delta)
             with torch.no_grad():
-                delta, grad = delta.detach(), grad.nan_to_num()
+                # An expanded gradient (of a model that sums its input) has no memory of its own to write to.
+                delta, grad = delta.detach(), grad.nan_to_num_() if grad.is_contiguous() else grad.nan_to_num()
                 if step == 0:
                     trace.stuck = grad.flatten(1).abs().amax(1) == 0
                 if self.keep == "best" or self.early_stop:
@@ -265,7 +267,7 @@ class PGD(Attack):
                 if self.early_stop and not torch.distributed.is_initialized() and bool(trace.fooled.all()):
                     break
                 move, state = self.rule(grad, state, delta=delta, ball=ball, chart=chart, size=size)
-                moved = chart.clip(ball.project(delta + move))
+                moved = project(delta + move)
                 still = trace.fooled.reshape(-1, *[1] * (delta.ndim - 1)) if self.early_stop else None
                 delta = moved if still is None else torch.where(still, delta, moved)
         if self.keep == "last":

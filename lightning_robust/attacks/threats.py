@@ -1,7 +1,9 @@
 """Threats: the set P(x) of adversarial inputs, a ball of perturbations in a space."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from lightning_robust.attacks.balls import Ball
@@ -53,6 +55,21 @@ class Threat:
     def admits(self, chart: Chart, delta: Tensor) -> Tensor:
         """(N,) bool: is each perturbation in the ball and within the bounds of the chart, up to rounding?"""
         return self.ball.contains(delta) & chart.contains(delta)
+
+    def projection(self, chart: Chart) -> Callable[[Tensor], Tensor]:
+        """The map of perturbations into the ball and the bounds of the chart, prepared once; it may overwrite its
+        argument.
+
+        A ball that is a box is intersected with the bounds once, and clipping is the exact projection onto both. Else
+        the perturbation is projected onto the ball, then clipped towards zero, which does not leave the ball.
+        """
+        width = self.ball.box(chart.zero)
+        if width is None:
+            return lambda delta: chart.clip(self.ball.project(delta))
+        limit = torch.as_tensor(width, dtype=chart.zero.dtype, device=chart.zero.device)
+        lower = -limit if chart.lower is None else torch.maximum(chart.lower, -limit)
+        upper = limit if chart.upper is None else torch.minimum(chart.upper, limit)
+        return lambda delta: delta.clamp_(lower, upper)
 
     def scaled(self, factor: float) -> "Threat":
         """The threat with the ball `factor * B`."""

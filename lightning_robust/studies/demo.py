@@ -141,8 +141,13 @@ def run_demo(options: Settings, console: Console | None = None) -> list[dict[str
 
 
 def _data(options: Settings) -> Fonts:
-    sizes = {"train_size": options.train_size, "test_size": options.test_size, "eval_batch_size": TEST_BATCH}
-    return Fonts("hard", seed=options.seed, **sizes)
+    return Fonts(
+        "hard",
+        train_size=options.train_size,
+        test_size=options.test_size,
+        eval_batch_size=TEST_BATCH,
+        seed=options.seed,
+    )
 
 
 def _train(attack: Attack | None, options: Settings, advance: pl.Callback) -> RobustClassifier:
