@@ -1,4 +1,4 @@
-"""What `AdversarialTraining` costs a batch outside the attack: the same fit with an attack that does nothing, and without.
+"""What `AdversarialTraining` costs a batch outside the attack: the same fit with an attack that does nothing, and none.
 
 python benchmarks/callback_overhead.py
 """
