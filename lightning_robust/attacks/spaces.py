@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -212,18 +212,6 @@ class PixelSpace(Space):
         raise ValueError(
             f"Expected images in [{self.low:g}, {self.high:g}], but got values in [{low:.4g}, {high:.4g}]. {advice}"
         )
-
-
-class Decoder(Protocol):
-    """A manifold as `LatentSpace` sees it: `encode` and `decode`, and `bounds` where codes are bounded."""
-
-    def encode(self, x: Tensor, y: Tensor) -> Any:
-        """Inputs (N, C, H, W) to codes z (N, Z), or to a tuple (z, *fixed) whose other entries stay as they are."""
-        ...
-
-    def decode(self, z: Tensor, y: Tensor, *fixed: Any) -> Tensor:
-        """Codes to inputs, differentiable in z."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -258,10 +258,11 @@ def _rich_table(rows: list[dict[str, Any]]) -> Table:
 def _summary(rows: list[dict[str, Any]]) -> str:
     value = {(row["model"], row["metric"]): f"{row['value'] * 100:.1f} %" for row in rows}
     return (
-        f"Training on on-manifold adversarial examples took the test error from {value['normal', 'test error']} to "
-        f"{value['on-manifold', 'test error']}; adversarial training in pixels left it at "
-        f"{value['adversarial', 'test error']} and took the pixel robust error from "
-        f"{value['normal', 'pixel robust error']} to {value['adversarial', 'pixel robust error']}."
+        f"Test error: {value['normal', 'test error']} after normal training, {value['adversarial', 'test error']} after "
+        f"adversarial training in pixels, {value['on-manifold', 'test error']} after training on on-manifold adversarial "
+        f"examples, {value['transformations', 'test error']} after training on adversarial transformations. Pixel robust "
+        f"error: {value['normal', 'pixel robust error']}, {value['adversarial', 'pixel robust error']}, "
+        f"{value['on-manifold', 'pixel robust error']}, {value['transformations', 'pixel robust error']}."
     )
 
 
