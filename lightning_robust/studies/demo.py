@@ -257,12 +257,11 @@ def _rich_table(rows: list[dict[str, Any]]) -> Table:
 
 def _summary(rows: list[dict[str, Any]]) -> str:
     value = {(row["model"], row["metric"]): f"{row['value'] * 100:.1f} %" for row in rows}
+    models = ("normal", "adversarial", "on-manifold", "transformations")
+    error, robust = (", ".join(value[model, metric] for model in models) for metric in METRICS[:2])
     return (
-        f"Test error: {value['normal', 'test error']} after normal training, {value['adversarial', 'test error']} after "
-        f"adversarial training in pixels, {value['on-manifold', 'test error']} after training on on-manifold adversarial "
-        f"examples, {value['transformations', 'test error']} after training on adversarial transformations. Pixel robust "
-        f"error: {value['normal', 'pixel robust error']}, {value['adversarial', 'pixel robust error']}, "
-        f"{value['on-manifold', 'pixel robust error']}, {value['transformations', 'pixel robust error']}."
+        f"After normal training, adversarial training in pixels, training on on-manifold adversarial examples and on "
+        f"adversarial transformations, the test error is {error}, and the pixel robust error {robust}."
     )
 
 
