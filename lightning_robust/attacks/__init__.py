@@ -16,7 +16,9 @@ from lightning_robust.attacks.gains import (
     targeted,
     targeted_dlr,
 )
+from lightning_robust.attacks.grid import GridSearch
 from lightning_robust.attacks.pgd import PGD
+from lightning_robust.attacks.random_search import RandomSearch
 from lightning_robust.attacks.recipes import bim, fgsm, mim, rs_fgsm, stutz
 from lightning_robust.attacks.rules import Adam, Rule, Steepest
 from lightning_robust.attacks.schedules import WarmUp
@@ -36,11 +38,13 @@ __all__ = [
     "Box",
     "Chart",
     "Foreign",
+    "GridSearch",
     "LatentSpace",
     "Linf",
     "Noise",
     "Outcome",
     "PixelSpace",
+    "RandomSearch",
     "Rule",
     "Space",
     "Steepest",

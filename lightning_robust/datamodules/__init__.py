@@ -2,8 +2,11 @@
 
 from lightning_robust.datamodules.augment import RandomCropFlip
 from lightning_robust.datamodules.base import ImageDataModule
+from lightning_robust.datamodules.celeba import CelebA
+from lightning_robust.datamodules.extra import Mixed, SVHNExtra, pseudo_labels, read_npz
 from lightning_robust.datamodules.fonts import Fonts, FontsCode
 from lightning_robust.datamodules.in_memory import InMemoryDataModule
+from lightning_robust.datamodules.mixtures import BernoulliMixture, GaussianMixture
 from lightning_robust.datamodules.subsets import balanced_subset, stratified_split
 from lightning_robust.datamodules.tensors import TensorDataModule
 from lightning_robust.datamodules.vision import (
@@ -21,15 +24,22 @@ __all__ = [
     "CIFAR100",
     "MNIST",
     "SVHN",
+    "BernoulliMixture",
+    "CelebA",
     "EMNISTDigits",
     "FashionMNIST",
     "Fonts",
     "FontsCode",
+    "GaussianMixture",
     "ImageDataModule",
     "InMemoryDataModule",
+    "Mixed",
     "RandomCropFlip",
+    "SVHNExtra",
     "TensorDataModule",
     "VisionDataModule",
     "balanced_subset",
+    "pseudo_labels",
+    "read_npz",
     "stratified_split",
 ]

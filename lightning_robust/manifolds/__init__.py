@@ -6,6 +6,7 @@ from lightning_robust.manifolds.fonts import FontsManifold, Projection
 from lightning_robust.manifolds.projection import Nearest, project
 from lightning_robust.manifolds.protocol import Code, Manifold
 from lightning_robust.manifolds.quality import CodeQuality
+from lightning_robust.manifolds.tangent import NeighbourTangent
 from lightning_robust.manifolds.vaegan import VAEGAN, Samples
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FontsManifold",
     "Manifold",
     "Nearest",
+    "NeighbourTangent",
     "Projection",
     "Samples",
     "bank",

@@ -10,14 +10,28 @@ from lightning_robust.models.resnet import resnet
 from lightning_robust.models.robust_classifier import RobustClassifier, adam
 from lightning_robust.models.schedules import ExponentialDecay
 from lightning_robust.models.standard_net import standard_net
+from lightning_robust.models.threshold import (
+    Bpda,
+    Threshold,
+    ThresholdDetector,
+    ThresholdFilters,
+    binarize,
+    find_thresholds,
+)
 from lightning_robust.models.vgg import vgg
 
 __all__ = [
+    "Bpda",
     "ExponentialDecay",
     "Normalize",
     "PerImageStandardize",
     "RobustClassifier",
+    "Threshold",
+    "ThresholdDetector",
+    "ThresholdFilters",
     "adam",
+    "binarize",
+    "find_thresholds",
     "madry_mnist",
     "madry_resnet",
     "mlp",

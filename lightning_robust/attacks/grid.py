@@ -1,0 +1,138 @@
+"""Grid search: every combination of a few values of a few parameters."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust._noise import Noise
+from lightning_robust.attacks._queries import Search, check_count, check_gain
+from lightning_robust.attacks.attack import Attack, Model, Outcome, check_batch
+from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.gains import GainFn, margin
+from lightning_robust.attacks.scope import plain, scope
+from lightning_robust.attacks.spaces import Chart, LatentSpace
+from lightning_robust.attacks.threats import Threat, as_threat
+
+_MOST = 100_000
+
+
+def box(ball: Ball, chart: Chart) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value of every coordinate, (N, ...) each, in the ball and the bounds of the chart."""
+    flat = torch.zeros_like(chart.zero).flatten(1)
+    reach = torch.empty_like(flat)
+    for i in range(flat.shape[1]):
+        axis = flat.clone()
+        axis[:, i] = 1.0
+        reach[:, i] = ball.support(axis.reshape(chart.zero.shape)).flatten(1)[:, i]
+    reach = reach.reshape(chart.zero.shape)
+    return chart.clip(-reach), chart.clip(reach)
+
+
+@dataclass(frozen=True)
+class GridSearch(Attack):
+    """The worst of a grid of perturbations, for spaces of few dimensions such as `AffineSpace`.
+
+    Gradients are of little use for rotations and translations: the loss has many local maxima, and a grid finds worse
+    ones (Engstrom et al., "Exploring the landscape of spatial robustness", ICML 2019, who take 5 values of each
+    translation and 31 of the rotation, and the worst of 10 random maps as a cheap substitute). Take the worst of both
+    with `worst_of(PGD(threat), GridSearch(threat))`.
+
+    The zero perturbation is tried first, then the grid, which spans the ball and the bounds of the space in every
+    coordinate, its ends included, then random points. Combinations outside the ball are projected onto it. A sample
+    that is misclassified stays where it is; otherwise the perturbation with the highest gain counts.
+
+    Args:
+        threat: The perturbation set: `Threat(ball, space)`. For all of `AffineSpace(...)` take a ball that holds its
+            ranges, such as `Linf(1.0)`; a parameter whose range is zero does not multiply the grid.
+        points: How many values each coordinate takes, one number or one for each coordinate; 1: it stays at zero.
+        random_points: How many random points to try besides, uniform in the box of the grid.
+        gain: What is raised, `(logits, y) -> (N,)`.
+        seed: Seeds the random points, together with the content of each sample and the key of the call.
+
+    Raises:
+        ValueError: on the first batch, if the grid has more than 100,000 points.
+
+    Example:
+        >>> from lightning_robust.attacks import AffineSpace, Linf
+        >>> space = AffineSpace(translation=0.1, shear=0.0, scale=0.0, rotation=0.5)
+        >>> attack = GridSearch(Threat(Linf(1.0), space), points=(5, 5, 1, 1, 1, 31))
+        >>> x, y = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
+        >>> attack(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)), x, y).shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    threat: Threat | Ball
+    points: int | Sequence[int] = 5
+    random_points: int = field(default=0, kw_only=True)
+    gain: GainFn = field(default=margin, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threat", as_threat(self.threat))
+        if isinstance(self.points, Sequence):
+            object.__setattr__(self, "points", tuple(self.points))
+        for value in self.points if isinstance(self.points, Sequence) else (self.points,):
+            check_count("points", value, 1)
+        check_count("random_points", self.random_points, 0)
+        check_gain(self.gain)
+
+    @property
+    def _threat(self) -> Threat:
+        return as_threat(self.threat)
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Refuse inputs and labels that cannot be meant."""
+        check_batch(x, y)
+        self._threat.space.check(x)
+
+    def scaled(self, factor: float) -> "GridSearch":
+        """The same attack in the ball `factor * B`."""
+        return replace(self, threat=self._threat.scaled(factor))
+
+    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+        """Attack and tell everything, see `Attack.run`."""
+        ball, space = self._threat.ball, self._threat.space
+        manifold = space.manifold if isinstance(space, LatentSpace) else None
+        with scope(model, "eval", key, x.device), scope(manifold, "eval", key, x.device), torch.no_grad():
+            x, y, code = plain(x), plain(y), plain(code)
+            chart = space.chart(x, y, code)
+            search = Search(model, chart, self.gain, y)
+            for delta in self._candidates(ball, chart, Noise.of(x, self.seed, key)):
+                search.ask(chart.clip(ball.project(delta)))
+                if search.over():
+                    break
+            return search.outcome()
+
+    def _counts(self, moves: list[bool]) -> list[int]:
+        """How many values each coordinate takes, given which can move at all."""
+        points = [self.points] * len(moves) if isinstance(self.points, int) else list(self.points)
+        if len(points) != len(moves):
+            raise ValueError(
+                f"Expected argument `points` to be a number or one for each of the {len(moves)} coordinates of a "
+                f"perturbation, but got {len(points)}."
+            )
+        counts = [number if moving else 1 for number, moving in zip(points, moves, strict=True)]
+        if math.prod(counts) > _MOST:
+            raise ValueError(
+                f"Expected argument `points` to make a grid of at most {_MOST} points, but got {math.prod(counts)} for "
+                f"{len(moves)} coordinates. Take fewer `points`, or RandomSearch."
+            )
+        return counts
+
+    def _candidates(self, ball: Ball, chart: Chart, noise: Noise) -> Iterator[Tensor]:
+        """Zero, the grid, the random points."""
+        low, high = box(ball, chart)
+        counts = self._counts((low < high).flatten(1).any(0).tolist())
+        yield chart.zero
+        shares = [torch.linspace(0, 1, n).tolist() if n > 1 else [math.nan] for n in counts]
+        for combination in itertools.product(*shares):
+            share = low.new_tensor(combination).reshape(chart.zero.shape[1:])
+            yield torch.where(share.isnan(), chart.zero, low + share * (high - low))
+        for number in range(self.random_points):
+            share = noise.fold(number).uniform(tuple(low.shape[1:])).to(low.dtype)
+            yield low + share * (high - low)

@@ -1,0 +1,288 @@
+import contextlib
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_robust._noise import Noise
+from lightning_robust.attacks import (
+    L2,
+    PGD,
+    LatentSpace,
+    Linf,
+    PixelSpace,
+    Threat,
+    divergence,
+    log_odds,
+    margin,
+)
+from lightning_robust.attacks.grid import GridSearch
+from lightning_robust.attacks.random_search import RandomSearch, scale, square, stripes
+from tests.helpers import (
+    BALLS,
+    SHAPE,
+    THREATS,
+    Plane,
+    batch,
+    class_scores,
+    images,
+    manifold_of,
+    net,
+    threat_of,
+    unchanged,
+)
+from tests.test_laws import CONTEXTS, WRONG_DATA, Failing
+
+QUERIES = 12
+CASES = {name: (RandomSearch(threat_of(*pair), QUERIES), pair[1]) for name, pair in THREATS.items()}
+CASES |= {
+    "grid": (GridSearch(threat_of("Linf", "affine"), points=(3, 2, 1, 1, 1, 3), random_points=3), "affine"),
+    "grid_latent": (GridSearch(threat_of("L2", "latent_code"), points=(3, 3, 1, 1, 1, 1, 2)), "latent_code"),
+    "grid_random": (GridSearch(threat_of("L1", "pixels"), points=1, random_points=3), "pixels"),
+    "log_odds": (RandomSearch(Linf(0.1), QUERIES, gain=log_odds, seed=3), "pixels"),
+}
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@every_case
+def test_inert(name, context):
+    (attack, space), model = CASES[name], net()
+    with CONTEXTS[context]():
+        x, y, code = batch(space, 4)
+        kept = x.clone(), y.clone()
+        with unchanged(model, manifold_of(space)):
+            x_adv = attack(model, x, y, code=code)
+    assert torch.equal(x, kept[0])
+    assert torch.equal(y, kept[1])
+    assert not x_adv.requires_grad
+    assert x_adv.shape == x.shape
+    assert x_adv.dtype == x.dtype
+    assert x_adv.isfinite().all()
+
+
+@every_case
+def test_inert_after_an_exception(name):
+    attack, space = CASES[name]
+    x, y, code = batch(space, 4)
+    model = Failing(2)
+    with unchanged(model, manifold_of(space)), contextlib.suppress(KeyError):
+        attack(model, x, y, code=code)
+        assert model.left > 0, "the exception has been swallowed"
+
+
+@every_case
+def test_alone_as_in_company(name):
+    (attack, space), model = CASES[name], net(dtype=torch.float64)
+    data = batch(space, 6, dtype=torch.float64)
+
+    def run(part):
+        return attack(model, part.x, part.y, code=part.code, key=3)
+
+    together = run(data)
+    order = torch.tensor([4, 1, 5, 0, 3, 2])
+    options = {"rtol": 1e-9, "atol": 1e-9}
+    torch.testing.assert_close(torch.cat([run(data[i : i + 1]) for i in range(6)]), together, **options)
+    torch.testing.assert_close(torch.cat([run(data[:4]), run(data[4:])]), together, **options)
+    torch.testing.assert_close(run(data[order]), together[order], **options)
+    torch.rand(7)
+    assert torch.equal(run(data), together)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@every_case
+def test_feasible(name, dtype):
+    attack, space = CASES[name]
+    if dtype != torch.float32 and space != "pixels":
+        pytest.skip("tested in pixels")
+    x, y, code = batch(space, 8, dtype=dtype)
+    model = net(dtype=dtype)
+    outcome = attack.run(model, x, y, code=code)
+    threat = attack.threat
+    assert threat.admits(threat.space.chart(x, y, code), outcome.delta).all()
+    assert outcome.fooled.shape == (attack.attempts, 8)
+    if isinstance(threat.space, PixelSpace):
+        assert threat.contains(x, outcome.x_adv).all()
+    if not name.startswith("grid"):
+        assert (outcome.delta != 0).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("ball", BALLS)
+def test_radii_of_its_own_for_each_sample(ball):
+    x, y, _ = batch(n=8)
+    threat = threat_of(ball, "pixels", torch.linspace(0, 1, 8))
+    x_adv = RandomSearch(threat, QUERIES)(net(), x, y)
+    assert threat.contains(x, x_adv).all()
+    assert torch.equal(x_adv[0], x[0])
+
+
+@every_case
+def test_the_outcome_tells_what_the_model_says(name):
+    attack, space = CASES[name]
+    x, _, code = batch(space, 12)
+    model = net().eval()
+    y = model(x).argmax(1)
+    outcome = attack.run(model, x, y, code=code)
+    assert torch.equal(model(outcome.x_adv).argmax(1) != y, outcome.fooled[0])
+    assert torch.equal(outcome.first[0] >= 0, outcome.fooled[0])
+
+
+@pytest.mark.parametrize("space", ["pixels", "latent_code", "affine"])
+def test_monotone_in_queries(space):
+    x, _, code = batch(space, 40)
+    threat = threat_of("Linf", space)
+    with torch.no_grad():
+        chart = threat.space.chart(x, x.new_zeros(40).long(), code)
+        y = class_scores(chart.decode(chart.zero)).argmax(1)
+    fooled, value, robust = torch.zeros(40, dtype=torch.bool), torch.full((40,), -math.inf), []
+    for queries in (1, 5, 20, 80):
+        outcome = RandomSearch(threat, queries).run(class_scores, x, y, code=code)
+        found, reached = outcome.fooled[0], margin(class_scores(outcome.x_adv), y)
+        assert found[fooled].all()
+        assert (reached >= value - 1e-5)[~found].all()
+        fooled, value = found, reached
+        robust.append(int((~fooled).sum()))
+    assert robust[0] > robust[-1], "more queries are to find more"
+
+
+@pytest.mark.parametrize("wrong", WRONG_DATA)
+@pytest.mark.parametrize("name", ["pixels-Linf", "grid"])
+def test_wrong_data_is_refused(name, wrong):
+    (attack, space), model = CASES[name], net()
+    x, y, code = batch(space)
+    spoil, message = WRONG_DATA[wrong]
+    with unchanged(model), pytest.raises((TypeError, ValueError), match=message):
+        attack(model, *spoil(x, y), code=code)
+    with pytest.raises(ValueError, match=r"Expected images in \[0, 1\], but got values in"):
+        attack(model, 255 * x, y, code=code)
+    with pytest.raises(ValueError, match=r"labels to be less than the number of classes, 5, but got 9"):
+        attack(model, x, y + 5, code=code)
+    with pytest.raises(TypeError, match=r"logits, a tensor \(N, K\), but got dict"):
+        attack(lambda x: {"logits": x}, x, y, code=code)
+
+
+# ------------------------------------------------------------------------------------------ what it is to find
+
+
+@pytest.mark.parametrize(("ball", "share"), [("Linf", 0.85), ("Box", 0.85), ("L2", 0.8), ("L1", 0.5)])
+def test_close_to_the_optimum_of_a_linear_model(ball, share):
+    w = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
+    x, y = 0.5 + 0.01 * images(4), torch.zeros(4, dtype=torch.long)
+    # No sample is ever misclassified: the search goes on to the end.
+
+    def model(x):
+        return torch.stack([torch.full((len(x),), 1e4), x.flatten(1) @ w.flatten()], 1)
+
+    threat = threat_of(ball, "pixels")
+    x_adv = RandomSearch(threat, 1200)(model, x, y)
+    gained = ((x_adv - x).flatten(1) * w.flatten()).sum(1)
+    best = 0.1 * BALLS[ball].dual(w[None])
+    assert (gained <= best * (1 + 1e-4)).all()
+    assert (gained / best).min() > share
+
+
+def test_close_to_the_optimum_in_few_dimensions():
+    plane = Plane()
+    w = torch.randn(SHAPE)
+    x, y = 0.5 + 0.1 * images(4), torch.zeros(4, dtype=torch.long)
+
+    def model(x):
+        return torch.stack([torch.full((len(x),), 1e4), x.flatten(1) @ w.flatten()], 1)
+
+    for ball in (Linf(0.5), L2(1.0)):
+        outcome = RandomSearch(Threat(ball, LatentSpace(plane)), 600).run(model, x, y)
+        g = (plane.weight @ w.flatten()).detach()
+        reached = outcome.delta @ g
+        best = (ball.support(g[None]) @ g)[0]
+        assert (reached / best).min() > 0.9
+        assert (reached <= best * 1.0001).all()
+
+
+class Quantised(nn.Module):
+    """A linear classifier of images rounded to 5 levels: its gradient is zero everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(108, 2))
+        with torch.no_grad():
+            self.head[1].weight.copy_(torch.stack([torch.zeros(108), torch.ones(108)]))
+            self.head[1].bias.copy_(torch.tensor([0.0, -62.0]))
+
+    def forward(self, x):
+        return self.head((x * 5).round() / 5 + 0 * x)
+
+
+def test_finds_what_masked_gradients_hide():
+    x, y = 0.4 + 0.2 * images(16), torch.zeros(16, dtype=torch.long)
+    model = Quantised()
+    assert (model(x).argmax(1) == 0).all()
+    masked = PGD(Linf(0.15), steps=20, random_start=False, keep="best").run(model, x, y)
+    assert masked.stuck.all()
+    assert not masked.fooled.any()
+    assert RandomSearch(Linf(0.15), 200).run(model, x, y).fooled.all()
+
+
+def test_with_no_gradient_at_all():
+    def forward(x):
+        with torch.no_grad():
+            total = x.detach().flatten(1).sum(1)
+        return torch.stack([total.new_full((len(x),), 60.0), total], 1)
+
+    x, y = torch.full((3, 3, 6, 6), 0.5), torch.zeros(3, dtype=torch.long)
+    assert (forward(RandomSearch(Linf(0.1), 100)(forward, x, y)).argmax(1) == 1).all()
+
+
+def test_the_square_attack_by_hand():
+    """Windows of the size of the paper, one sign per channel, everywhere in the image, on the corners of the ball."""
+    x = images(4000)
+    noise, chart = Noise.of(x), PixelSpace(-9, 9).chart(x, x[:, 0, 0, 0])
+    delta = 0.05 * torch.sign(torch.randn(1, *SHAPE)).expand(4000, -1, -1, -1)
+    for size, side in ((1.0, 5), (0.25, 3), (1 / 64, 1)):
+        moved = Linf(0.1).project(square(noise, delta, chart, Linf(0.1), size))
+        inside = moved.abs() == torch.tensor(0.1)
+        assert torch.equal(moved[~inside], delta[~inside])
+        assert (inside[:, 0].any(2).sum(1) == side).all()
+        assert (inside[:, 1].any(1).sum(1) == side).all()
+        assert (inside.flatten(1).sum(1) == 3 * side * side).all()
+        corner = inside[:, 0].flatten(1).float().argmax(1)
+        assert corner.unique().numel() == (6 - side + 1) ** 2
+        sign = moved.sign() * inside
+        assert ((sign.flatten(2).sum(2)).abs() == side * side).all()
+        assert abs(float(sign[:, 0].sum((1, 2)).sign().mean())) < 0.08
+    first = stripes(noise, chart, Linf(0.1))
+    assert torch.equal(first.abs(), torch.full_like(first, 0.1))
+    assert torch.equal(first, first[:, :, :1].expand_as(first))
+    assert not torch.equal(first[:, :, :, 0], first[:, :, :, 1])
+
+
+def test_the_schedule_of_the_paper():
+    asked = {0: 1, 10: 1, 11: 2, 50: 2, 51: 4, 201: 8, 501: 16, 1001: 32, 2001: 64, 4001: 128, 6001: 256, 8001: 512}
+    assert {query: 1 / scale(query) for query in asked} == asked
+
+
+@pytest.mark.parametrize("shape", [(24,), (2, 12), (2, 3, 4, 5)])
+def test_inputs_of_any_shape(shape):
+    x, y = torch.rand(4, *shape), torch.zeros(4, dtype=torch.long)
+
+    def model(x):
+        return torch.stack([torch.full((len(x),), 1e4), x.flatten(1).sum(1)], 1)
+
+    x_adv = RandomSearch(Threat(Linf(0.2), PixelSpace(-9, 9)), 600)(model, x, y)
+    assert (x_adv - x).mean() > 0.17
+
+
+def test_arguments():
+    attack = RandomSearch(Linf(0.2), 7)
+    assert attack.scaled(0.5).threat == Threat(Linf(0.1))
+    assert attack.thorough() is attack
+    for message, call in {
+        r"`queries` to be an integer of at least 1, but got 0": lambda: RandomSearch(Linf(0.1), 0),
+        r"`queries` to be an integer of at least 1, but got True": lambda: RandomSearch(Linf(0.1), True),
+        r"`gain` to be a function .* but got Anchored": lambda: RandomSearch(Linf(0.1), gain=divergence),
+        r"`threat` to be a Ball .* but got 0.1": lambda: RandomSearch(0.1),
+        r"`points` to be an integer of at least 1, but got 0": lambda: GridSearch(Linf(0.1), points=(2, 0)),
+        r"`random_points` to be an integer of at least 0": lambda: GridSearch(Linf(0.1), random_points=-1),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()

@@ -1,0 +1,178 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from callbacks_fakes import (
+    BATCH,
+    EPS,
+    MAKERS,
+    TEXTBOOK,
+    Module,
+    batches,
+    data,
+    fields,
+    fingerprint,
+    loader,
+    preloaded,
+    same,
+    state,
+    trainer,
+    unpack,
+)
+
+from lightning_robust import L2, PGD, AdversarialTraining, RobustEvaluation
+from lightning_robust.attacks import as_attack
+from lightning_robust.callbacks.robust_generalization_gap import RobustGeneralizationGap
+
+ATTACK = replace(TEXTBOOK, keep="best")
+
+
+def fit(callback, *others, module=None, train=None, val=None, **kwargs):
+    torch.manual_seed(7)
+    module = Module() if module is None else module
+    lightning = trainer(callback, *others, **kwargs)
+    lightning.fit(module, loader() if train is None else train, loader(12, seed=1) if val is None else val)
+    return module, lightning
+
+
+def accuracies(module, x, y, attack=ATTACK):
+    """Clean and robust accuracy by hand."""
+    net = module.net.eval()
+    clean = net(x).argmax(1) == y
+    robust = clean & (net(attack(net, x, y)).argmax(1) == y)
+    return float(clean.double().mean()), float(robust.double().mean())
+
+
+@pytest.mark.parametrize("size", [1000, 10, 8])
+def test_the_values_are_those_by_hand(size):
+    callback = RobustGeneralizationGap(ATTACK, max_samples=size)
+    module, lightning = fit(callback, max_epochs=4)
+    number = {"train": min(size, 24), "val": min(size, 12)}
+    expected = {}
+    for part, (x, y) in {"train": data(), "val": data(12, seed=1)}.items():
+        clean, robust = accuracies(module, x[: number[part]], y[: number[part]])
+        expected |= {f"{part}/acc": clean, f"{part}/robust_acc": robust, f"{part}/n": number[part]}
+    for name in ("acc", "robust_acc"):
+        expected[f"gap/{name}"] = expected[f"train/{name}"] - expected[f"val/{name}"]
+    assert callback.results == pytest.approx(expected)
+    assert expected["train/acc"] > expected["train/robust_acc"] > 0
+    for name in ("train/robust_acc", "gap/acc", "gap/robust_acc"):
+        assert float(lightning.callback_metrics[name]) == pytest.approx(expected[name])
+    assert "val/acc" not in lightning.callback_metrics
+
+
+def test_the_first_samples_of_the_first_epoch_are_kept_clean(monkeypatch):
+    """Also when they come shuffled and are attacked in training, and the user's batch is written to afterwards."""
+    seen = []
+
+    class Rude(Module):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            batch[0].zero_()
+
+    callback = RobustGeneralizationGap(ATTACK, max_samples=6)
+    monkeypatch.setattr(callback, "teardown", lambda *args, **kwargs: seen.extend(callback._kept))
+    shuffled = torch.utils.data.DataLoader(
+        loader().dataset, batch_size=BATCH, shuffle=True, generator=torch.Generator().manual_seed(3)
+    )
+    order = torch.utils.data.DataLoader(
+        loader().dataset, batch_size=BATCH, shuffle=True, generator=torch.Generator().manual_seed(3)
+    )
+    fit(callback, AdversarialTraining(TEXTBOOK), module=Rude(), train=shuffled)
+    first = iter(order)
+    (x, y), (more_x, more_y) = next(first), next(first)
+    assert torch.equal(torch.cat([batch[0] for batch in seen]), torch.cat([x, more_x[:2]]))
+    assert torch.equal(torch.cat([batch[1] for batch in seen]), torch.cat([y, more_y[:2]]))
+
+
+def helpful(model, x, y):
+    """The contrary of an attack: a step down the loss, which brings wrong samples right."""
+    x = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(torch.nn.functional.cross_entropy(model(x), y), x)
+    return (x - 3 * EPS * grad.sign()).clamp(0, 1)
+
+
+def test_a_sample_that_is_wrong_when_clean_is_not_robust():
+    x, y = data()
+    y = torch.where(torch.arange(24) % 4 == 1, 0, y)
+    train = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=BATCH)
+    callback = RobustGeneralizationGap(helpful)
+    module, _ = fit(callback, train=train, max_epochs=1)
+    net, attack = module.net.eval(), as_attack(helpful)
+    assert ((net(x).argmax(1) != y) & (net(attack(net, x, y)).argmax(1) == y)).any()
+    assert callback.results["train/robust_acc"] == pytest.approx(accuracies(module, x, y, attack)[1])
+
+
+def test_training_is_not_touched():
+    plain, _ = fit(RobustEvaluation(pgd=ATTACK))
+    for attack in (ATTACK, PGD(L2(EPS), 2)):
+        module, _ = fit(RobustGeneralizationGap(attack), RobustEvaluation(pgd=ATTACK))
+        assert same(state(module), state(plain))
+        assert fingerprint(module)[0] == fingerprint(plain)[0]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_every_kind_of_batch(kind):
+    callback = RobustGeneralizationGap(ATTACK, max_samples=10, **fields(kind))
+    module, _ = fit(callback, train=preloaded(batches(kind)), val=preloaded(batches(kind, 12)), max_epochs=1)
+    x, y = (torch.cat(parts)[:10] for parts in zip(*map(unpack, batches(kind)), strict=True))
+    clean, robust = accuracies(module, x, y)
+    assert (callback.results["train/acc"], callback.results["train/robust_acc"]) == (clean, robust)
+    assert callback.results["gap/robust_acc"] == 0, "the same samples in both"
+
+
+def test_the_precision_is_that_of_validation():
+    types = set()
+
+    class Watching(Module):
+        def forward(self, x):
+            logits = super().forward(x)
+            types.add(logits.dtype)
+            return logits
+
+    callback = RobustGeneralizationGap(ATTACK)
+    fit(callback, module=Watching(), precision="bf16-mixed", max_epochs=1)
+    assert types == {torch.bfloat16}
+    assert callback.results["train/n"] == 24
+
+
+def test_when():
+    measured = []
+
+    class Counting(RobustGeneralizationGap):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            if self._counts:
+                measured.append(trainer.current_epoch)
+            super().on_validation_epoch_end(trainer, pl_module)
+
+    callback = Counting(ATTACK, every_n_epochs=2)
+    module, lightning = fit(callback, max_epochs=5, num_sanity_val_steps=2)
+    assert measured == [0, 2, 4]
+    assert callback._kept == []
+    lightning.validate(module, loader(12), verbose=False)
+    assert measured == [0, 2, 4]
+
+
+def test_two_dataloaders_and_a_forward():
+    callback = RobustGeneralizationGap(ATTACK, forward=lambda module, batch: module.net(batch[0]))
+    fit(callback, val=[loader(12, seed=1), loader(20, seed=2)], max_epochs=1)
+    assert callback.results["val/n"] == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_samples": 0}, r"`max_samples` to be an integer of at least 1, but got 0"),
+        ({"every_n_epochs": True}, r"`every_n_epochs` to be an integer of at least 1, but got True"),
+        ({"forward": 3}, r"`forward` to be a function, but got 3"),
+        ({"input": 1.5}, r"`input`"),
+        ({"attack": 5}, r"Expected an attack"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        RobustGeneralizationGap(**{"attack": ATTACK, **arguments})
+
+
+def test_one_is_enough():
+    with pytest.raises(ValueError, match="one RobustGeneralizationGap callback"):
+        fit(RobustGeneralizationGap(ATTACK), RobustGeneralizationGap(ATTACK))

@@ -1,0 +1,212 @@
+import hashlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from lightning_robust.datamodules import Fonts, RandomCropFlip, TensorDataModule
+from lightning_robust.datamodules.extra import Mixed, SVHNExtra, pseudo_labels, read_npz
+
+from .helpers import Recorder, numbered, trainer
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_svhn_with_extra(tmp_path, monkeypatch):
+    scipy_io = pytest.importorskip("scipy.io")
+    rng, content, listed = np.random.default_rng(0), {}, {}
+    for part, size in (("train", 30), ("test", 20), ("extra", 50)):
+        images = rng.integers(0, 256, (32, 32, 3, size), dtype=np.uint8)
+        labels = (np.arange(size) % 10 + 1).astype(np.uint8)[:, None]  # the files call the digit 0 "10"
+        path = tmp_path / f"{part}_32x32.mat"
+        scipy_io.savemat(path, {"X": images, "y": labels})
+        content[part] = images.transpose(3, 2, 0, 1), labels[:, 0] % 10
+        url, name, _ = datasets.SVHN.split_list[part]
+        assert name == path.name
+        listed[part] = [url, name, md5(path)]
+    with pytest.raises(FileNotFoundError, match="missing or damaged"):
+        SVHNExtra(root=tmp_path).setup("fit")
+    monkeypatch.setattr(datasets.SVHN, "split_list", listed)
+
+    module = SVHNExtra(root=tmp_path, val_size=10)
+    module.prepare_data()
+    train = module.dataset("train")
+    assert len(train) == 70
+    assert np.array_equal(train.images.numpy(), np.concatenate([content["train"][0], content["extra"][0]]))
+    assert np.array_equal(train.labels.numpy(), np.concatenate([content["train"][1], content["extra"][1]]))
+    x, y = module.tensors("test")
+    assert np.array_equal((x * 255).round().numpy(), content["test"][0])
+    assert y.tolist() == content["test"][1].tolist()
+    monkeypatch.setattr(datasets.SVHN, "split_list", {**listed, "extra": [*listed["extra"][:2], "0" * 32]})
+    with pytest.raises(FileNotFoundError, match="missing or damaged"):
+        SVHNExtra(root=tmp_path).setup("fit")
+
+
+# ------------------------------------------------------------------------------------------------- npz, labels
+
+
+def test_npz(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (7, 5, 6, 3), dtype=np.uint8)
+    np.savez(tmp_path / "generated.npz", image=images, label=np.arange(7, dtype=np.int32))
+    x, y = read_npz(tmp_path / "generated.npz")
+    assert x.shape == (7, 3, 5, 6)
+    assert np.array_equal(x[4, 2].numpy(), images[4, :, :, 2])
+    assert torch.equal(y, torch.arange(7))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"image": np.zeros((2, 4, 4, 3), np.uint8)}, r"arrays image and label, but got \['image'\]"),
+        ({"image": np.zeros((2, 4, 4, 3)), "label": np.zeros(2, int)}, r"uint8 images .* got float64"),
+        ({"image": np.zeros((2, 4, 4), np.uint8), "label": np.zeros(2, int)}, r"uint8 images .* got uint8 \(2, 4, 4\)"),
+        ({"image": np.zeros((2, 4, 4, 3), np.uint8), "label": np.zeros(3, int)}, r"labels \(M,\), .* int64 \(3,\)"),
+        ({"image": np.zeros((2, 4, 4, 3), np.uint8), "label": np.zeros(2)}, r"integer labels .* float64 \(2,\)"),
+    ],
+)
+def test_npz_with_something_else(tmp_path, arrays, message):
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        read_npz(tmp_path / "wrong.npz")
+
+
+class Trap:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle has been loaded",))
+
+
+def test_npz_never_loads_pickles(tmp_path):
+    array = np.empty(2, object)
+    array[:] = [Trap(), Trap()]
+    np.savez(tmp_path / "trap.npz", image=array, label=np.zeros(2, int))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_npz(tmp_path / "trap.npz")
+    assert pickle.dumps(Trap())
+
+
+def test_pseudo_labels():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4), torch.nn.Dropout()).eval()
+    images = torch.randint(0, 256, (25, 3, 2, 2), dtype=torch.uint8)
+    expected = model(images.float() / 255).argmax(1)
+    assert torch.equal(pseudo_labels(model, images, batch_size=7), expected)
+    assert torch.equal(pseudo_labels(model, images.float() / 255), expected)
+    assert model[1].weight.grad is None
+    with pytest.raises(ValueError, match=r"evaluation mode, .* `model.eval\(\)`"):
+        pseudo_labels(model.train(), images)
+
+
+# ------------------------------------------------------------------------------------------------------- mixed
+
+
+def base(**kwargs):
+    return TensorDataModule(numbered(130), numbered(30), **{"val_size": 30, "batch_size": 16, **kwargs})
+
+
+def extra(n=1000):
+    """Float images whose first pixel is 0.5 + their number / 10,000; nothing of the base has more than 0.13."""
+    images = torch.zeros(n, 1, 4, 4)
+    images.flatten(1)[:, 0] = 0.5 + torch.arange(n) / 10_000
+    return images, torch.arange(n) % 10
+
+
+def batches(module):
+    return [module.on_after_batch_transfer(batch, 0) for batch in module.train_dataloader()]
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 16), (0.25, 5), (0.75, 48)])
+def test_batches_are_those_of_the_base_and_extra_ones(share, count):
+    found = batches(Mixed(base(), *extra(), share=share))
+    for (x, y), (own_x, own_y) in zip(found, base().train_dataloader(), strict=True):
+        n = len(own_x)
+        assert len(x) == n + (count if n == 16 else round(n * share / (1 - share)))
+        assert torch.equal(x[:n], own_x)
+        assert torch.equal(y[:n], own_y)
+        number = ((x[n:, 0, 0, 0] - 0.5) * 10_000).round().long()
+        assert (number >= 0).all()
+        assert torch.equal(y[n:], number % 10)
+
+
+def test_draws_are_uniform_and_new_in_every_epoch_and_the_same_again():
+    module, again = (Mixed(base(), *extra(100), share=0.9) for _ in range(2))
+    loader = module.train_dataloader()
+    first, second = ([batch.x for batch in loader] for _ in range(2))
+    assert all(torch.equal(a, b.x) for a, b in zip(first, again.train_dataloader(), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    number = ((torch.cat([*first, *second])[:, 0, 0, 0] - 0.5) * 10_000).round().long()
+    assert len(number) == 1800
+    counts = number.bincount(minlength=100).double()
+    assert ((counts - 18).square() / 18).sum() < 99 + 5 * (2 * 99) ** 0.5  # chi-square
+    other = Mixed(base(), *extra(100), share=0.9, seed=5).train_dataloader()
+    assert not torch.equal(next(iter(other)).x, first[0])
+    state = torch.get_rng_state()
+    batches(module)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_each_part_has_its_own_augmentation():
+    own = base(augment=lambda x: x + 2)
+    x, _ = batches(Mixed(own, *extra(), share=0.5, augment=lambda x: x + torch.rand(len(x), 1, 1, 1) + 5))[0]
+    assert (x[:16, 0, 0, 0] >= 2).all()
+    assert (x[:16, 0, 0, 0] < 3).all()
+    assert (x[16:, 0, 0, 0] > 5.5).all()
+    byte_images = (255 * torch.rand(9, 1, 4, 4)).byte()
+    x, _ = batches(Mixed(base(), byte_images, torch.zeros(9).long(), augment=RandomCropFlip(0, flip=False)))[0]
+    assert x.dtype == torch.float32
+    assert x.max() <= 1
+
+
+def test_validation_and_test_are_those_of_the_base():
+    module = Mixed(base(eval_batch_size=7), *extra())
+    assert (module.num_classes, module.image_shape, module.eval_batch_size) == (10, (1, 4, 4), 7)
+    model, lightning = Recorder(16), trainer(max_epochs=2)
+    lightning.fit(model, module)
+    lightning.test(model, module, verbose=False)
+    for part in ("val", "test"):
+        seen = torch.cat([x for x, _ in model.seen[part]])
+        assert torch.equal(seen.unique(dim=0), base().tensors(part)[0].unique(dim=0))
+    assert [len(x) for x, _ in model.seen["train"]] == [32] * 6 + [8] + [32] * 6 + [8]
+    assert torch.equal(module.tensors("train")[0], base().tensors("train")[0])
+
+
+def test_with_fonts_in_half_precision_and_workers():
+    fonts = Fonts("easy", train_size=40, val_size=10, test_size=10, batch_size=20, num_workers=1)
+    module = Mixed(fonts, torch.zeros(5, 1, 28, 28), torch.full((5,), 3))
+    model = Recorder()
+    trainer(max_epochs=1, precision="bf16-true").fit(model, module)
+    assert [x.shape for x, _ in model.seen["train"]] == [(40, 1, 28, 28)] * 2
+    assert {x.dtype for x, _ in model.seen["train"]} == {torch.bfloat16}
+    assert all((y[20:] == 3).all() and (x[20:] == 0).all() for x, y in model.seen["train"])
+    x, _, code = model.seen["val"][0]
+    assert (x.dtype, code.theta.dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_from_npz(tmp_path):
+    np.savez(tmp_path / "more.npz", image=np.full((3, 4, 4, 1), 255, np.uint8), label=np.array([9, 9, 9]))
+    x, y = batches(Mixed.from_npz(base(), tmp_path / "more.npz", share=0.2))[0]
+    assert len(x) == 20
+    assert (x[16:] == 1).all()
+    assert (y[16:] == 9).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"share": 0.0}, r"`share` to be between 0 and 1, but got 0.0"),
+        ({"share": 1}, r"`share` to be between 0 and 1, but got 1"),
+        ({"images": torch.zeros(1000, 3, 4, 4)}, r"`images` to be .* \(1, 4, 4\), but got \(1000, 3, 4, 4\)"),
+        ({"images": torch.full((1000, 1, 4, 4), 255.0)}, r"`images` to be uint8, or floating in \[0.0, 1.0\]"),
+        ({"labels": torch.zeros(999).long()}, r"`labels` to be int64 of shape \(1000,\), but got .* \(999,\)"),
+        ({"labels": torch.zeros(1000)}, r"`labels` to be int64 .* got torch.float32"),
+        ({"labels": torch.full((1000,), 10)}, r"`labels` to be in \[0, 9\], but got \[10, 10\]"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    images, labels = extra()
+    with pytest.raises(ValueError, match=message):
+        Mixed(base(), **{"images": images, "labels": labels, **arguments})
+    with pytest.raises(TypeError, match=r"`base` to be an ImageDataModule, but got 3"):
+        Mixed(3, images, labels)
