@@ -6,6 +6,7 @@ from collections.abc import Sequence
 _HELP = """usage: lightning-robust COMMAND [options]
 
   demo       four models on letters: test error, robust error, on-manifold error; a report in runs/demo
+  study      studies over grids of settings that can be stopped and continued: lightning-robust study manifold
   fit        train a module:     lightning-robust fit --config config.yaml
   validate   evaluate on the validation data
   test       evaluate on the test data
@@ -28,6 +29,17 @@ def demo(args: Sequence[str]) -> None:
     )
     parser.add_class_arguments(Settings, as_group=False)
     run_demo(Settings(**vars(parser.parse_args(list(args)))))
+
+
+def study(args: Sequence[str]) -> None:
+    """Run a study by name."""
+    if not args or args[0] != "manifold":
+        found = f"there is no study {args[0]!r}" if args else "no study is named"
+        sys.stderr.write(f"lightning-robust study: {found}. Studies: manifold.\n")
+        raise SystemExit(2)
+    from lightning_robust.studies.manifold import main as manifold
+
+    manifold(args[1:])
 
 
 def lightning(args: Sequence[str]) -> None:
@@ -62,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if args[0] == "demo":
         demo(args[1:])
+    elif args[0] == "study":
+        study(args[1:])
     elif args[0] in ("fit", "validate", "test", "predict"):
         lightning(args)
     else:

@@ -43,3 +43,19 @@ def test_demo_refuses_wrong_options(args, capsys, tmp_path):
 def test_help_is_quick():
     code = "import sys, lightning_robust.cli as c; c.main(['--help']); assert 'jsonargparse' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("args", [[], ["manifolds"]])
+def test_an_unknown_study_says_what_there_is(args, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["study", *args])
+    assert error.value.code == 2
+    assert "Studies: manifold" in capsys.readouterr().err
+
+
+def test_the_manifold_study_tells_its_options(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["study", "manifold", "--help"])
+    assert error.value.code == 0
+    text = capsys.readouterr().out
+    assert all(option in text for option in ("--sizes", "--schemes", "--seeds", "--preset", "--out"))

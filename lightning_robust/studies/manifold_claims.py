@@ -1,0 +1,246 @@
+"""What the manifold study found: means over seeds with intervals, and the four claims of the paper against them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lightning_robust.plots import PERCENT, Estimate, Unit, linear_fit
+from lightning_robust.studies.cells import Row
+
+POINTS = Unit(scale=100, digits=1, symbol="points")
+PIXELS = Unit(digits=2)
+DEGREES = Unit(digits=1, symbol="degrees")
+
+FAR = 5.0
+"""Claim 1 asks that off-manifold examples be so many times as far from the manifold as on-manifold ones,"""
+STEEP = 70.0
+"""and leave it at such an angle at least, in degrees, and on-manifold ones at less than 90 minus it."""
+CLOSE_FIT = 0.9
+"""Claim 3 asks for such a correlation r."""
+KEPT = 0.02
+"""Claim 4 asks that adversarial training raise the test error by at most this much."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper and what this study says of it.
+
+    Args:
+        title: the claim.
+        holds: by the criterion that `text` states; None where the study did not measure it.
+        text: the numbers.
+    """
+
+    title: str
+    holds: bool | None
+    text: str
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return {True: "holds", False: "does not hold here", None: "not measured"}[self.holds]
+
+
+def mean_over_seeds(values: Sequence[float], within: Sequence[tuple[float, float]], count: int) -> Estimate:
+    r"""The mean of models that differ in their seed.
+
+    .. math:: \bar v \pm t_{0.975, S - 1} \, s / \sqrt{S}
+
+    with Student's t for S seeds of standard deviation s. With one seed nothing is known of other seeds, and the
+    interval is the model's own, that of the draw of the test images.
+
+    Args:
+        values: one for each seed.
+        within: each one's own interval.
+        count: the samples behind all.
+
+    Example:
+        >>> mean_over_seeds([0.1, 0.2, 0.3], [(0, 1)] * 3, 300).text()
+        '20.0 % [-4.8, 44.8]'
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    mean = sum(values) / n
+    if n == 1:
+        return Estimate(mean, *within[0], count)
+    deviation = (sum((value - mean) ** 2 for value in values) / (n - 1)) ** 0.5
+    half = float(t.ppf(0.975, n - 1)) * deviation / n**0.5
+    return Estimate(mean, mean - half, mean + half, count)
+
+
+def over_seeds(rows: Sequence[Row], names: Sequence[str]) -> dict[tuple[Any, ...], Estimate]:
+    """For each combination of `names` the mean over its rows, in the order of their first appearance.
+
+    Args:
+        rows: with the columns `names`, value, low, high and count.
+        names: what tells rows apart, all but the seed.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    return {
+        key: mean_over_seeds(
+            [row["value"] for row in group],
+            [(row["low"], row["high"]) for row in group],
+            max(1, sum(row["count"] for row in group)),
+        )
+        for key, group in groups.items()
+    }
+
+
+def difference(models: Sequence[Row], n: object, scheme: str, reference: str) -> Estimate:
+    """By how much a scheme's test error exceeds the reference's at a size, models of one seed compared in pairs."""
+    found: dict[str, dict[object, Mapping[str, Any]]] = {scheme: {}, reference: {}}
+    for row in models:
+        if row["n"] == n and row["metric"] == "test error" and row["scheme"] in found:
+            found[str(row["scheme"])][row["seed"]] = row
+    pairs = [(found[scheme][seed], found[reference][seed]) for seed in found[scheme]]
+    values = [a["value"] - b["value"] for a, b in pairs]
+    # Of a single pair: the interval for two independent draws of test images, which is too wide for the same images.
+    a, b = pairs[0]
+    down = ((a["value"] - a["low"]) ** 2 + (b["high"] - b["value"]) ** 2) ** 0.5
+    up = ((a["high"] - a["value"]) ** 2 + (b["value"] - b["low"]) ** 2) ** 0.5
+    return mean_over_seeds(values, [(values[0] - down, values[0] + up)], sum(pair[0]["count"] for pair in pairs))
+
+
+def points(models: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row for each model and threat, with its test error and its success rate."""
+    errors = {(row["n"], row["scheme"], row["seed"]): row["value"] for row in models if row["metric"] == "test error"}
+    return [
+        {
+            "n": row["n"],
+            "scheme": row["scheme"],
+            "seed": row["seed"],
+            "threat": str(row["metric"]).removesuffix(" success"),
+            "test error": errors[row["n"], row["scheme"], row["seed"]],
+            "success": row["value"],
+        }
+        for row in models
+        if row["metric"] in ("off-manifold success", "on-manifold success")
+    ]
+
+
+def fits(models: Sequence[Row]) -> list[dict[str, Any]]:
+    """The regression of success on test error: over all models, then for each scheme over its sizes and seeds.
+
+    Rows have the columns schemes, threat and fit, which is None where there are fewer than three models or all have the
+    same error.
+    """
+    marks = points(models)
+    schemes = list(dict.fromkeys(mark["scheme"] for mark in marks))
+    rows = []
+    for name, members in (("all", schemes), *((scheme, [scheme]) for scheme in schemes)):
+        for threat in ("off-manifold", "on-manifold"):
+            chosen = [mark for mark in marks if mark["threat"] == threat and mark["scheme"] in members]
+            errors = [mark["test error"] for mark in chosen]
+            enough = len(chosen) >= 3 and min(errors) < max(errors)
+            fit = linear_fit(errors, [mark["success"] for mark in chosen]) if enough else None
+            rows.append({"schemes": name, "threat": threat, "fit": fit})
+    return rows
+
+
+def claims(models: Sequence[Row], distances: Sequence[Row]) -> list[Claim]:
+    """The four claims, each with its numbers and the criterion it is held to.
+
+    Args:
+        models: rows with the columns n, scheme, seed, metric, value, low, high, count.
+        distances: rows with n, scheme, seed, threat, manifold, metric, value, low, high, count.
+    """
+    return [_leave(distances), _exist(models), _errors(models), _compatible(models)]
+
+
+def _leave(distances: Sequence[Row]) -> Claim:
+    title = "1. Regular adversarial examples leave the manifold, on-manifold ones do not."
+    largest = max((float(str(row["n"])) for row in distances), default=0)
+    found = over_seeds([row for row in distances if row["n"] == largest], ("manifold", "threat", "metric"))
+    keys = [("true", threat, metric) for threat in ("off", "on") for metric in ("distance", "angle")]
+    if not all(key in found for key in keys):
+        return Claim(title, None, "The study found no successful examples of both kinds.")
+    off, off_angle, on, on_angle = (found[key] for key in keys)
+    holds = off.value >= FAR * on.value and off_angle.value >= STEEP and on_angle.value <= 90 - STEEP
+    return Claim(
+        title,
+        holds,
+        f"Models of {distances[0]['scheme']} training on {largest:g} images, true manifold: successful off-manifold "
+        f"examples lie {off.text(PIXELS)} from it (L2) and leave it at {off_angle.text(DEGREES)}; on-manifold ones lie "
+        f"{on.text(PIXELS)} from it, at {on_angle.text(DEGREES)}. Criterion: {FAR:g} times as far, at {STEEP:g} "
+        f"degrees or more against {90 - STEEP:g} or less.",
+    )
+
+
+def _exist(models: Sequence[Row]) -> Claim:
+    metric = "on-manifold success, worst attempt"
+    found: list[Mapping[str, Any]] = [row for row in models if row["metric"] == metric]
+    least = min(found, key=lambda row: row["value"])
+    estimate = Estimate(least["value"], least["low"], least["high"], max(1, least["count"]))
+    return Claim(
+        "2. On-manifold adversarial examples exist, for every model.",
+        estimate.low > 0,
+        f"Of {len(found)} models the one with the fewest ({least['scheme']}, {least['n']} images, seed "
+        f"{least['seed']}) has them for {estimate.text()} of the images that it reads correctly. Criterion: the "
+        "interval lies above 0.",
+    )
+
+
+def _errors(models: Sequence[Row]) -> Claim:
+    title = "3. On-manifold robustness is generalization; off-manifold robustness is not."
+    overall = {row["threat"]: row["fit"] for row in fits(models) if row["schemes"] == "all"}
+    on, off = overall["on-manifold"], overall["off-manifold"]
+    if on is None or off is None:
+        return Claim(title, None, "There are fewer than three models.")
+    correlated = on.r >= CLOSE_FIT and not (abs(off.r) >= CLOSE_FIT)
+    text = (
+        f"Success over test error, all {on.n} models: on the manifold {on.text()}; off it {off.text()}. "
+        f"Criterion: r at least {CLOSE_FIT:g} on the manifold and less off it"
+    )
+    if not {"normal", "on-true"} <= {row["scheme"] for row in models}:
+        return Claim(title, None, text + ". Whether on-manifold training lowers the error was not measured.")
+    lowered = {n: difference(models, n, "on-true", "normal") for n in _sizes(models)}
+    text += (
+        ", and a test error below that of normal training at every size. On-true-manifold training changes it by "
+        f"{_list(lowered)}."
+    )
+    if "on-learned-class" in {row["scheme"] for row in models}:
+        learned = {n: difference(models, n, "on-learned-class", "normal") for n in _sizes(models)}
+        text += f" On-learned-manifold training, which is not part of the criterion: {_list(learned)}."
+    return Claim(title, correlated and all(change.high < 0 for change in lowered.values()), text)
+
+
+def _compatible(models: Sequence[Row]) -> Claim:
+    title = "4. Robustness and generalization do not contradict each other: enough data keeps the accuracy."
+    if not {"normal", "adversarial"} <= {row["scheme"] for row in models}:
+        return Claim(title, None, "It takes the schemes normal and adversarial.")
+    changes = {n: difference(models, n, "adversarial", "normal") for n in _sizes(models)}
+    return Claim(
+        title,
+        changes[max(changes)].high <= KEPT,
+        f"Adversarial training in pixels changes the test error by {_list(changes)}. Criterion: at the largest size "
+        f"the interval ends at {POINTS.text(KEPT)} or below.",
+    )
+
+
+def _sizes(models: Sequence[Row]) -> list[int]:
+    return sorted({int(str(row["n"])) for row in models})
+
+
+def _list(changes: Mapping[int, Estimate]) -> str:
+    return ", ".join(f"{change.text(POINTS)} at N = {n}" for n, change in changes.items())
+
+
+def table_over_seeds(models: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line for each size and scheme, with an `Estimate` for each metric."""
+    lines: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for (n, scheme, metric), estimate in over_seeds(models, ("n", "scheme", "metric")).items():
+        lines.setdefault((n, scheme), {"N": n, "training": scheme})[metric] = share(estimate)
+    return list(lines.values())
+
+
+def share(estimate: Estimate) -> Estimate:
+    """The same with its interval cut to [0, 1], which Student's t knows nothing of."""
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
+
+
+def unit_of(metric: str) -> Unit:
+    """How a metric of the distances is written."""
+    return DEGREES if metric == "angle" else PIXELS if metric in ("distance", "size") else PERCENT
