@@ -65,7 +65,7 @@ class Settings:
     out: str = "runs/demo"
     seed: int = 0
     train_size: int = 2500
-    test_size: int = 1000
+    test_size: int = 2000
     epochs: int = 20
     eps: float = 0.1
     eta: float = 0.3
