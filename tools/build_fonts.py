@@ -125,7 +125,7 @@ class Face:
 
 
 def fetch(args: argparse.Namespace) -> None:
-    """Download the pinned packages and unpack each into WORK/root/<package>."""
+    """Download the pinned packages and unpack each into the folder root/<package> of WORK."""
     debs, root = args.work / "debs", args.work / "root"
     debs.mkdir(parents=True, exist_ok=True)
     pinned = [line for line in (HERE / "fonts_packages.txt").read_text().split() if line]

@@ -23,10 +23,14 @@ def _path(field: Field) -> tuple[int | str, ...]:
     return field if isinstance(field, tuple) else (field,)
 
 
-def check_field(name: str, field: Any) -> None:
-    """Refuse what cannot name a field."""
-    if not all(isinstance(part, int | str) and not isinstance(part, bool) for part in _path(field)) or not _path(field):
-        raise TypeError(f"Expected argument `{name}` to be an index, a key, or a path of these, but got {field!r}.")
+def check_fields(**fields: Any) -> None:
+    """Refuse what cannot name a field; None is allowed for `code`, which not every batch has."""
+    for name, field in fields.items():
+        if name == "code" and field is None:
+            continue
+        path = _path(field)
+        if not path or not all(isinstance(part, int | str) and not isinstance(part, bool) for part in path):
+            raise TypeError(f"Expected argument `{name}` to be an index, a key, or a path of these, but got {field!r}.")
 
 
 def _describe(batch: Any) -> str:

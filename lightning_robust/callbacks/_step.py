@@ -105,6 +105,21 @@ class View(nn.Module):
         return self._forward(self.module, _batch.put(self._batch, self._field, x))
 
 
+def check_counts(**counts: Any) -> None:
+    """Refuse what is not an integer of at least 1."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
+
+
+def check_functions(**functions: Any) -> None:
+    """Refuse what is neither None nor a function; a class is most likely one that was not called."""
+    for name, function in functions.items():
+        if function is not None and (not callable(function) or isinstance(function, type)):
+            hint = f" Did you mean {function.__name__}(...)?" if isinstance(function, type) else ""
+            raise TypeError(f"Expected argument `{name}` to be a function, but got {function!r}.{hint}")
+
+
 def check_module(module: Any, steps: tuple[str, ...], forward: Forward | None) -> None:
     """Refuse a module that cannot be attacked: no forward, or a step that fetches its own batches."""
     if forward is None and type(module).forward in (pl.LightningModule.forward, nn.Module.forward):

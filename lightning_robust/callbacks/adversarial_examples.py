@@ -11,7 +11,15 @@ from lightning_robust._lightning import pl
 from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.scope import plain
 from lightning_robust.callbacks import _batch
-from lightning_robust.callbacks._step import Forward, Step, View, check_module, put_around
+from lightning_robust.callbacks._step import (
+    Forward,
+    Step,
+    View,
+    check_counts,
+    check_functions,
+    check_module,
+    put_around,
+)
 from lightning_robust.plots.grid import image_grid
 
 
@@ -54,13 +62,9 @@ class AdversarialExamples(pl.Callback):
         forward: Forward | None = None,
     ) -> None:
         self.attack = as_attack(attack).thorough()
-        for name, value in (("num_samples", num_samples), ("every_n_epochs", every_n_epochs)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
-        for name, field in (("input", input), ("target", target), *([] if code is None else [("code", code)])):
-            _batch.check_field(name, field)
-        if forward is not None and not callable(forward):
-            raise TypeError(f"Expected argument `forward` to be a function, but got {forward!r}.")
+        check_counts(num_samples=num_samples, every_n_epochs=every_n_epochs)
+        _batch.check_fields(input=input, target=target, code=code)
+        check_functions(forward=forward)
         if scale is not None and not scale > 0:
             raise ValueError(f"Expected argument `scale` to be positive, but got {scale}.")
         if not low < high:

@@ -12,7 +12,7 @@ from lightning_robust.attacks.combinators import attacked_rows, check_fraction
 from lightning_robust.attacks.schedules import Schedule
 from lightning_robust.attacks.scope import scope
 from lightning_robust.callbacks import _batch
-from lightning_robust.callbacks._step import Forward, Step, View, check_alone, check_module, put_around
+from lightning_robust.callbacks._step import Forward, Step, View, check_alone, check_functions, check_module, put_around
 from lightning_robust.objectives.objective import Objective
 
 
@@ -61,14 +61,8 @@ class AdversarialTraining(pl.Callback):
     ) -> None:
         self.attack = as_attack(attack)
         check_fraction(fraction)
-        for name, field in (("input", input), ("target", target)):
-            _batch.check_field(name, field)
-        if code is not None:
-            _batch.check_field("code", code)
-        for name, function in (("objective", objective), ("forward", forward), ("schedule", schedule)):
-            if function is not None and (not callable(function) or isinstance(function, type)):
-                hint = f" Did you mean {function.__name__}(...)?" if isinstance(function, type) else ""
-                raise TypeError(f"Expected argument `{name}` to be a function, but got {function!r}.{hint}")
+        _batch.check_fields(input=input, target=target, code=code)
+        check_functions(objective=objective, forward=forward, schedule=schedule)
         if objective is not None and fraction != 1.0:
             raise ValueError(
                 "Expected `fraction` to be 1 with an objective, which sees clean and adversarial inputs, but got "

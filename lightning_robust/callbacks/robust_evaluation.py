@@ -12,7 +12,16 @@ from lightning_robust._lightning import pl
 from lightning_robust.attacks.attack import Attack, as_attack, check_logits, misclassified
 from lightning_robust.attacks.scope import plain, scope
 from lightning_robust.callbacks import _batch
-from lightning_robust.callbacks._step import Forward, Step, View, check_alone, check_module, put_around
+from lightning_robust.callbacks._step import (
+    Forward,
+    Step,
+    View,
+    check_alone,
+    check_counts,
+    check_functions,
+    check_module,
+    put_around,
+)
 from lightning_robust.metrics.attack_success import AttackSuccessRate
 from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.metrics.robust_accuracy import RobustAccuracy
@@ -118,13 +127,9 @@ class RobustEvaluation(pl.Callback):
                 "none."
             )
         self.attacks = {name: as_attack(attack).thorough() for name, attack in found.items()}
-        for name, value in (("every_n_epochs", every_n_epochs), ("max_samples", max_samples)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
-        for name, field in (("input", input), ("target", target), *([] if code is None else [("code", code)])):
-            _batch.check_field(name, field)
-        if forward is not None and not callable(forward):
-            raise TypeError(f"Expected argument `forward` to be a function, but got {forward!r}.")
+        check_counts(every_n_epochs=every_n_epochs, max_samples=1 if max_samples is None else max_samples)
+        _batch.check_fields(input=input, target=target, code=code)
+        check_functions(forward=forward)
         self.every_n_epochs = every_n_epochs
         self.max_samples = max_samples
         self.input, self.target, self.code = input, target, code

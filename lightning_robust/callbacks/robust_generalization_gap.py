@@ -11,7 +11,7 @@ from lightning_robust._lightning import pl
 from lightning_robust.attacks.attack import Attack, as_attack, check_logits, misclassified
 from lightning_robust.attacks.scope import plain, scope
 from lightning_robust.callbacks import _batch
-from lightning_robust.callbacks._step import Forward, View, check_alone, check_module
+from lightning_robust.callbacks._step import Forward, View, check_alone, check_counts, check_functions, check_module
 
 _KEY = -3
 
@@ -67,13 +67,9 @@ class RobustGeneralizationGap(pl.Callback):
         forward: Forward | None = None,
     ) -> None:
         self.attack = as_attack(attack).thorough()
-        for name, value in (("max_samples", max_samples), ("every_n_epochs", every_n_epochs)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
-        for name, field in (("input", input), ("target", target), *([] if code is None else [("code", code)])):
-            _batch.check_field(name, field)
-        if forward is not None and not callable(forward):
-            raise TypeError(f"Expected argument `forward` to be a function, but got {forward!r}.")
+        check_counts(max_samples=max_samples, every_n_epochs=every_n_epochs)
+        _batch.check_fields(input=input, target=target, code=code)
+        check_functions(forward=forward)
         self.max_samples, self.every_n_epochs = max_samples, every_n_epochs
         self.input, self.target, self.code = input, target, code
         self.forward = forward

@@ -201,13 +201,13 @@ def test_what_is_not_there_is_said_with_what_is(batch, field, described):
 
 @pytest.mark.parametrize("field", [0, -1, "x", ("a", 0), ("a", "b", "c")])
 def test_fields_that_can_be(field):
-    _batch.check_field("input", field)
+    _batch.check_fields(input=field)
 
 
 @pytest.mark.parametrize("field", [None, 1.0, True, ("a", True), (), [0], ("a", None), b"x"])
 def test_fields_that_cannot_be(field):
     with pytest.raises(TypeError) as caught:
-        _batch.check_field("input", field)
+        _batch.check_fields(input=field)
     assert str(caught.value) == (
         f"Expected argument `input` to be an index, a key, or a path of these, but got {field!r}."
     )
