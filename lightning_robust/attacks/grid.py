@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._queries import Search, check_count, check_gain
-from lightning_robust.attacks.attack import Attack, Model, Outcome, check_batch
+from lightning_robust.attacks.attack import Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.gains import GainFn, margin
 from lightning_robust.attacks.scope import plain, scope
 from lightning_robust.attacks.spaces import Chart, LatentSpace
-from lightning_robust.attacks.threats import Threat, as_threat
+from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _MOST = 100_000
 
@@ -34,7 +34,7 @@ def box(ball: Ball, chart: Chart) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class GridSearch(Attack):
+class GridSearch(ThreatAttack):
     """The worst of a grid of perturbations, for spaces of few dimensions such as `AffineSpace`.
 
     Gradients are of little use for rotations and translations: the loss has many local maxima, and a grid finds worse
@@ -80,19 +80,6 @@ class GridSearch(Attack):
             check_count("points", value, 1)
         check_count("random_points", self.random_points, 0)
         check_gain(self.gain)
-
-    @property
-    def _threat(self) -> Threat:
-        return as_threat(self.threat)
-
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse inputs and labels that cannot be meant."""
-        check_batch(x, y)
-        self._threat.space.check(x)
-
-    def scaled(self, factor: float) -> "GridSearch":
-        """The same attack in the ball `factor * B`."""
-        return replace(self, threat=self._threat.scaled(factor))
 
     def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from lightning_robust._noise import Noise
 from lightning_robust.attacks.attack import (
-    Attack,
     Model,
     Outcome,
-    check_batch,
     check_logits,
     check_shape,
     misclassified,
@@ -24,7 +22,7 @@ from lightning_robust.attacks.rules import Rule, Steepest
 from lightning_robust.attacks.scope import Mode, plain, scope
 from lightning_robust.attacks.spaces import Chart, LatentSpace
 from lightning_robust.attacks.starts import Start, uniform
-from lightning_robust.attacks.threats import Threat, as_threat
+from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 
 def _needs_scaling(logits: Tensor) -> bool:
@@ -108,7 +106,7 @@ def _wide(logits: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class PGD(Attack):
+class PGD(ThreatAttack):
     r"""Projected gradient ascent (Madry et al., ICLR 2018), for any ball, space, gain and step rule.
 
     .. math:: \delta \leftarrow \Pi_B\big(\delta + \alpha \arg\max_{v \in B} \langle v, \nabla_\delta\,
@@ -194,15 +192,6 @@ class PGD(Attack):
             )
 
     @property
-    def _threat(self) -> Threat:
-        return as_threat(self.threat)
-
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse inputs and labels that cannot be meant."""
-        check_batch(x, y)
-        self._threat.space.check(x)
-
-    @property
     def attempts(self) -> int:
         """One for each restart."""
         return self.restarts
@@ -210,10 +199,6 @@ class PGD(Attack):
     def thorough(self) -> "PGD":
         """Keep the best iterate."""
         return self if self.keep == "best" else replace(self, keep="best")
-
-    def scaled(self, factor: float) -> "PGD":
-        """The same attack in the ball `factor * B`."""
-        return replace(self, threat=self._threat.scaled(factor))
 
     def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""

@@ -1,7 +1,7 @@
 """Attacks that ask for scores only: random search, with square windows where the input is an image."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._queries import Search, check_count, check_gain
-from lightning_robust.attacks.attack import Attack, Model, Outcome, check_batch
+from lightning_robust.attacks.attack import Model, Outcome
 from lightning_robust.attacks.balls import L1, Ball, Box, Linf
 from lightning_robust.attacks.gains import GainFn, margin
 from lightning_robust.attacks.scope import plain, scope
 from lightning_robust.attacks.spaces import Chart, LatentSpace, PixelSpace
-from lightning_robust.attacks.threats import Threat, as_threat
+from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _FIRST_SHARE = 0.8
@@ -90,7 +90,7 @@ def nearby(noise: Noise, delta: Tensor, ball: Ball, query: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RandomSearch(Attack):
+class RandomSearch(ThreatAttack):
     """Random search on the scores of a model: no gradient is asked for, so none can be masked.
 
     Each query proposes a random change of the best perturbation so far, which is kept if the gain rises or the sample
@@ -131,19 +131,6 @@ class RandomSearch(Attack):
         object.__setattr__(self, "threat", as_threat(self.threat))
         check_count("queries", self.queries, 1)
         check_gain(self.gain)
-
-    @property
-    def _threat(self) -> Threat:
-        return as_threat(self.threat)
-
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse inputs and labels that cannot be meant."""
-        check_batch(x, y)
-        self._threat.space.check(x)
-
-    def scaled(self, factor: float) -> "RandomSearch":
-        """The same attack in the ball `factor * B`."""
-        return replace(self, threat=self._threat.scaled(factor))
 
     def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from lightning_robust.attacks.attack import Attack, check_batch
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.spaces import Chart, PixelSpace, Space
 
@@ -86,3 +88,25 @@ def as_threat(threat: Threat | Ball) -> Threat:
         f"Expected argument `threat` to be a Ball such as Linf(8 / 255) or a Threat(ball, space), but got {threat!r}. "
         "A norm is a class here: Linf, L2, L1 or Box."
     )
+
+
+_A = TypeVar("_A", bound="ThreatAttack")
+
+
+class ThreatAttack(Attack):
+    """An attack within a declared perturbation set: a frozen dataclass with a field `threat`."""
+
+    threat: Threat | Ball
+
+    @property
+    def _threat(self) -> Threat:
+        return as_threat(self.threat)
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Refuse inputs and labels that cannot be meant."""
+        check_batch(x, y)
+        self._threat.space.check(x)
+
+    def scaled(self: _A, factor: float) -> _A:
+        """The same attack in the ball `factor * B`."""
+        return replace(self, threat=self._threat.scaled(factor))  # type: ignore[type-var]
