@@ -83,6 +83,10 @@ class Noise:
         """The noise of a sub-stream, e.g. of one restart."""
         return Noise(_mix_(self.words ^ _mix_int(*key)))
 
+    def seed(self) -> int:
+        """One seed of 32 bits for a generator that knows no samples; waits for the device."""
+        return int(self.words.sum(dtype=torch.int64)) % (1 << 32)
+
     def uniform(self, shape: tuple[int, ...], *stream: int) -> Tensor:
         """Uniform numbers in the open interval (0, 1), float32 (N, *shape), multiples of 2^-23 plus 2^-24."""
         count = 1

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from lightning_robust._noise import Noise
 from lightning_robust.attacks.scope import guest, plain, scope
 
 Model = Callable[[Tensor], Tensor]
@@ -142,7 +143,9 @@ class Foreign(Attack):
     def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
         """Call the function with those of `code` and `key` that it takes."""
         extra = {name: value for name, value in (("code", code), ("key", key)) if name in self.takes}
-        with scope(model, seed=key, device=x.device), guest(model, key):
+        # Of the batch and the key: batches of one epoch shall not draw the same numbers.
+        seed = Noise.of(x, key).seed()
+        with scope(model, seed=seed, device=x.device), guest(model, seed):
             x_adv = self.function(model, x.detach().clone(), plain(y), **plain(extra))
         if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape:
             got = tuple(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__

@@ -41,6 +41,14 @@ def test_a_function_is_given_the_arguments_that_it_takes():
     assert seen == {"key": 4, "both": ("c", 5)}
 
 
+def test_a_function_draws_other_numbers_for_another_batch_and_the_same_again():
+    attack = as_attack(lambda model, x, y: x + torch.rand_like(x))
+    x, y = torch.rand(4, 3), torch.zeros(4, dtype=torch.long)
+    first, again, other = (attack.run(None, z, y, key=3).x_adv - z for z in (x, x, x.flip(0) / 2))
+    assert torch.equal(first, again)
+    assert (first - other).abs().mean() > 0.1
+
+
 class TestGuest:
     """A function from elsewhere runs in `scope`: what it does to the model and the generators does not last."""
 
