@@ -8,7 +8,7 @@ manifold (`distances`). All stages read what earlier ones left in the folder `ou
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.metrics.manifold_distance import manifold_angle
 from lightning_robust.models import ExponentialDecay, RobustClassifier, standard_net
 from lightning_robust.studies.cells import Cell, Row
+from lightning_robust.studies.command import run_command
 from lightning_robust.studies.errors import StudyArgumentError
+from lightning_robust.studies.fitting import correct, device, loaded, quiet_trainer
 from lightning_robust.studies.grid import cell_folder, choose, expand, load_artifact, run_grid, save_artifact
 from lightning_robust.studies.manifold_report import Tables, write_report
 from lightning_robust.studies.schemes import SCHEMES, Threats, fonts_threats
@@ -31,7 +33,6 @@ from lightning_robust.studies.tables import write_table
 
 MODELS, MANIFOLDS, TRANSFER, DISTANCES = "models", "manifolds", "transfer", "distances"
 _BALLS: dict[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2}
-T = TypeVar("T", bound=pl.LightningModule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +229,7 @@ class TrainManifold:
         data = Fonts(
             "hard", train_size=options.manifold_size, val_size=2000, batch_size=100 * module.num_classes, seed=0
         )
-        trainer = _trainer(max_epochs=options.manifold_epochs, num_sanity_val_steps=0)
+        trainer = quiet_trainer(max_epochs=options.manifold_epochs, num_sanity_val_steps=0)
         trainer.fit(module, data)
         save_artifact(folder / "manifold.pt", module.cpu().state_dict())
         names = ("val/rec_mse", "val/code_mean", "val/code_var", "val/code_within_2")
@@ -251,21 +252,21 @@ class TrainModel:
         steps = -(-n // data.batch_size)
         module = RobustClassifier(standard_net(), scheduler=lambda optimizer: ExponentialDecay(optimizer, steps))
         callbacks = scheme.callbacks(threats, options.train_steps)
-        _trainer(callbacks, max_epochs=options.epochs, limit_val_batches=0).fit(module, data)
+        quiet_trainer(callbacks, max_epochs=options.epochs, limit_val_batches=0).fit(module, data)
         save_artifact(folder / "model.pt", module.cpu().state_dict())
         return [_error(module, data), *_success(module, threats, options)]
 
 
 def _error(module: RobustClassifier, data: Fonts) -> Row:
     x, y, _ = data.tensors("test")
-    wrong = int((~_right(module.to(_device()), x, y)).sum())
+    wrong = int((~correct(module.to(device()), x, y)).sum())
     low, high = wilson_interval(wrong, len(y))
     return _row("test error", wrong / len(y), float(low), float(high), len(y))
 
 
 def _success(module: RobustClassifier, threats: Threats, options: ManifoldSettings) -> list[Row]:
     evaluation = RobustEvaluation(_attacks(threats, options), code=2)
-    _trainer([evaluation]).test(module, Fonts("hard", test_size=options.attacked), verbose=False)
+    quiet_trainer([evaluation]).test(module, Fonts("hard", test_size=options.attacked), verbose=False)
     found = evaluation.results
     right = round(found["test/robust_n"] * found["test/acc"])
     rows = []
@@ -301,10 +302,10 @@ class Transfer:
         rows: list[Row] = []
         for threat, attack in _attacks(_threats(options), options).items():
             x, y, x_adv, _ = _examples(source, attack, options)
-            right, fooled = _right(source, x, y), ~_right(source, x_adv, y)
+            right, fooled = correct(source, x, y), ~correct(source, x_adv, y)
             for name, model in models.items():
-                both = right & _right(model, x, y)
-                hits, count = int((both & fooled & ~_right(model, x_adv, y)).sum()), int(both.sum())
+                both = right & correct(model, x, y)
+                hits, count = int((both & fooled & ~correct(model, x_adv, y)).sum()), int(both.sum())
                 low, high = wilson_interval(hits, count)
                 row = _row("transfer", hits / max(count, 1), float(low), float(high), count)
                 rows.append({"threat": threat, "target": name, **row})
@@ -331,7 +332,7 @@ class MeasureDistance:
         kept: dict[str, Tensor] = {}
         for threat, attack in _attacks(_threats(options), options).items():
             x, y, x_adv, code = _examples(model, attack, options)
-            hit = _right(model, x, y) & ~_right(model, x_adv, y)
+            hit = correct(model, x, y) & ~correct(model, x_adv, y)
             if not bool(hit.any()):
                 continue
             x, y, x_adv, code = x[hit], y[hit], x_adv[hit], (code[0][hit], code[1][hit])
@@ -387,17 +388,10 @@ def _examples(
     """Test images, labels, adversarial examples and true codes, on the CPU."""
     x, y, code = Fonts("hard", test_size=options.attacked).tensors("test")
     found = [
-        attack(model, *(part.to(_device()) for part in (a, b)), code=(c.to(_device()), d.to(_device()))).cpu()
+        attack(model, *(part.to(device()) for part in (a, b)), code=(c.to(device()), d.to(device()))).cpu()
         for a, b, c, d in zip(*(part.split(100) for part in (x, y, *code)), strict=True)
     ]
     return x, y, torch.cat(found), (code.theta, code.font)
-
-
-@torch.no_grad()
-def _right(model: RobustClassifier, x: Tensor, y: Tensor) -> Tensor:
-    """(N,) bool on the CPU: is the image read correctly?"""
-    model.eval()
-    return torch.cat([model(part.to(_device())).argmax(1).cpu() for part in x.split(1000)]) == y
 
 
 def _threats(options: ManifoldSettings, learned: str | None = None) -> Threats:
@@ -420,61 +414,22 @@ def _new_manifold(kind: str, options: ManifoldSettings) -> VAEGAN:
 
 def _load_manifold(options: ManifoldSettings, kind: str) -> VAEGAN:
     path = cell_folder(options.out, MANIFOLDS, {"manifold": kind}) / "manifold.pt"
-    return _loaded(_new_manifold(kind, options), path)
+    return loaded(_new_manifold(kind, options), path)
 
 
 def _load_model(options: ManifoldSettings, n: Any, scheme: Any, seed: Any) -> RobustClassifier:
     folder = cell_folder(options.out, MODELS, {"n": n, "scheme": scheme, "seed": seed})
-    return _loaded(RobustClassifier(standard_net()), folder / "model.pt")
-
-
-def _loaded(module: T, path: Path) -> T:
-    module.load_state_dict(load_artifact(path))
-    return module.to(_device()).eval().requires_grad_(False)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _trainer(callbacks: Sequence[pl.Callback] = (), **options: Any) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="gpu" if _device().type == "cuda" else "cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-        **options,
-    )
+    return loaded(RobustClassifier(standard_net()), folder / "model.pt")
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the study with command-line options: `--preset` first, then what differs from it."""
-    from argparse import ArgumentParser as PlainParser
-
-    from jsonargparse import ArgumentParser
-
-    first = PlainParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=list(PRESETS), default="quick")
-    preset = PRESETS[first.parse_known_args(list(args))[0].preset]
-
-    parser = ArgumentParser(
+    """Run the study with command-line options."""
+    run_command(
+        ManifoldSettings,
+        run_manifold_study,
+        args,
         prog="lightning-robust study manifold",
         description="Off- and on-manifold robustness and generalization on letters, over sizes, schemes and seeds.",
+        presets=PRESETS,
+        lists={"sizes": (int, "training images"), "schemes": (str, "among " + ", ".join(SCHEMES))},
     )
-    parser.add_argument("--preset", choices=list(PRESETS), default="quick", help="what the other defaults are")
-    parser.add_class_arguments(ManifoldSettings, as_group=False, skip={"sizes", "schemes"})
-    defaults = ManifoldSettings(**preset)
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(defaults.sizes), help="training images")
-    parser.add_argument(
-        "--schemes", type=str, nargs="+", default=list(defaults.schemes), help="among " + ", ".join(SCHEMES)
-    )
-    parser.set_defaults({name: value for name, value in preset.items() if name not in ("sizes", "schemes")})
-    given = vars(parser.parse_args(list(args)))
-    del given["preset"]
-    try:
-        run_manifold_study(ManifoldSettings(**given))
-    except StudyArgumentError as error:
-        parser.error(str(error))

@@ -29,12 +29,11 @@ from lightning_robust.studies.manifold_claims import (
     PIXELS,
     claims,
     fits,
-    over_seeds,
     points,
-    share,
     table_over_seeds,
     unit_of,
 )
+from lightning_robust.studies.seeds import over_seeds, share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,6 @@ from lightning_robust.studies.manifold_claims import (
     claims,
     difference,
     fits,
-    mean_over_seeds,
-    over_seeds,
     table_over_seeds,
 )
 
@@ -54,28 +52,10 @@ def _distances(off=(2.0, 85.0), on=(0.05, 2.0)):
     ]
 
 
-def test_the_interval_is_that_of_scipy():
-    values = [0.21, 0.25, 0.24, 0.19]
-    found = mean_over_seeds(values, [(0, 1)] * 4, 400)
-    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
-    assert (found.value, found.low, found.high) == pytest.approx((np.mean(values), low, high))
-
-
 def test_intervals_of_shares_end_at_one():
     rows = [_row(v, n=500, scheme="normal", seed=s, metric="test error") for s, v in enumerate((0.99, 0.7))]
     (line,) = table_over_seeds(rows)
     assert (line["test error"].low, line["test error"].high) == (0.0, 1.0)
-
-
-def test_one_seed_has_its_own_interval():
-    found = mean_over_seeds([0.2], [(0.1, 0.4)], 100)
-    assert (found.value, found.low, found.high) == (0.2, 0.1, 0.4)
-
-
-def test_rows_are_told_apart_by_all_names_but_the_seed():
-    rows = [_row(v, n=n, seed=s, metric="test error") for n in (1, 2) for s, v in enumerate((0.1 * n, 0.2 * n))]
-    found = over_seeds(rows, ("n", "metric"))
-    assert {key: round(e.value, 6) for key, e in found.items()} == {(1, "test error"): 0.15, (2, "test error"): 0.3}
 
 
 def test_differences_are_taken_in_pairs():
