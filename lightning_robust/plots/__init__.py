@@ -15,12 +15,13 @@ from lightning_robust.plots.report import Report
 from lightning_robust.plots.scatter import LinearFit, linear_fit, regression_scatter
 from lightning_robust.plots.style import png, save_png
 from lightning_robust.plots.surface import loss_surface
-from lightning_robust.plots.units import PERCENT, PLAIN, Unit
+from lightning_robust.plots.units import PERCENT, PLAIN, POINTS, Unit
 from lightning_robust.plots.versions import versions
 
 __all__ = [
     "PERCENT",
     "PLAIN",
+    "POINTS",
     "AttackedSamples",
     "Estimate",
     "Html",

@@ -52,4 +52,6 @@ class Unit:
 
 
 PERCENT = Unit(scale=100.0, digits=1, symbol="%")
+POINTS = Unit(scale=100.0, digits=1, symbol="points")
+"""Percentage points, for differences of shares."""
 PLAIN = Unit()
