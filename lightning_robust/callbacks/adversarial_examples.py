@@ -1,7 +1,6 @@
 """Pictures of adversarial examples while training."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from lightning_robust._lightning import pl
 from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.scope import plain
-from lightning_robust.callbacks import _batch
+from lightning_robust.callbacks import _batch, _pictures
 from lightning_robust.callbacks._step import (
     Forward,
     Step,
@@ -88,9 +87,7 @@ class AdversarialExamples(pl.Callback):
     ) -> None:
         """Put the attack behind the first step."""
         self._remove()
-        since = None if self._shown_at is None else trainer.current_epoch - self._shown_at
-        due = trainer.state.fn != "fit" or since is None or since == 0 or since >= self.every_n_epochs
-        if trainer.sanity_checking or batch_idx or dataloader_idx or not due:
+        if batch_idx or dataloader_idx or not _pictures.due(trainer, self._shown_at, self.every_n_epochs):
             return
         self._shown_at = trainer.current_epoch
 
@@ -113,25 +110,7 @@ class AdversarialExamples(pl.Callback):
             with torch.inference_mode(False):
                 pictures = [plain(images).float().cpu() for images in (x, x_adv)]
             grid = image_grid(*pictures, scale=self.scale, low=self.low, high=self.high, zoom=2)
-            self._write(trainer, log_dir, grid)
-
-    def _write(self, trainer: pl.Trainer, log_dir: str | None, grid: Tensor) -> None:
-        loggers: list[Any] = trainer.loggers
-        for logger in loggers:
-            # Not every logger has an experiment.
-            add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-            if add_image is not None:
-                add_image("adversarial_examples", grid, trainer.global_step)
-            elif hasattr(logger, "log_image"):
-                logger.log_image(
-                    key="adversarial_examples", images=[grid.permute(1, 2, 0).numpy()], step=trainer.global_step
-                )
-        if self.to_disk:
-            from torchvision.io import write_png
-
-            folder = Path(log_dir or trainer.default_root_dir) / "adversarial_examples"
-            folder.mkdir(parents=True, exist_ok=True)
-            write_png(grid, str(folder / f"epoch={trainer.current_epoch}-step={trainer.global_step}.png"))
+            _pictures.publish(trainer, log_dir, "adversarial_examples", grid, to_disk=self.to_disk)
 
     def _remove(self) -> None:
         if self._undo is not None:

@@ -9,6 +9,7 @@ from lightning_robust.datamodules.in_memory import InMemoryDataModule
 from lightning_robust.datamodules.mixtures import BernoulliMixture, GaussianMixture
 from lightning_robust.datamodules.subsets import balanced_subset, stratified_split
 from lightning_robust.datamodules.tensors import TensorDataModule
+from lightning_robust.datamodules.through_manifold import Reconstructed, Sampled
 from lightning_robust.datamodules.vision import (
     CIFAR10,
     CIFAR100,
@@ -35,7 +36,9 @@ __all__ = [
     "InMemoryDataModule",
     "Mixed",
     "RandomCropFlip",
+    "Reconstructed",
     "SVHNExtra",
+    "Sampled",
     "TensorDataModule",
     "VisionDataModule",
     "balanced_subset",

@@ -1,0 +1,421 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_robust import PGD, AdversarialTraining, LatentSpace, Linf, RobustEvaluation, Threat
+from lightning_robust.datamodules import Fonts, Mixed, Reconstructed, Sampled, TensorDataModule
+from lightning_robust.manifolds import VAEGAN, FontsManifold
+from lightning_robust.models import RobustClassifier, standard_net
+
+from .helpers import Recorder, flat, numbered, numbers, trainer
+
+SHAPE = (1, 4, 4)
+PARTS = ("train", "val", "test")
+
+
+class Plane(nn.Module):
+    """The images 0.5 + z A for orthonormal rows of A, (3, 16): encode is the orthogonal projection."""
+
+    def __init__(self):
+        super().__init__()
+        basis = torch.linalg.qr(torch.randn(16, 3, generator=torch.Generator().manual_seed(0))).Q.T
+        self.register_buffer("basis", basis)
+        self.dropout, self.norm = nn.Dropout(0.5), nn.BatchNorm1d(3)
+        self.calls = []
+
+    def encode(self, x, y):
+        self.calls.append((len(x), self.dropout.training, torch.is_grad_enabled(), torch.rand(1).item()))
+        return self.dropout((x - 0.5).flatten(1).to(self.basis) @ self.basis.T)
+
+    def decode(self, z, y):
+        self.calls.append((len(z), self.norm.training, torch.is_grad_enabled(), torch.rand(1).item()))
+        return (0.5 + (self.dropout(z) @ self.basis)).reshape(-1, *SHAPE)
+
+
+def images(n=130, seed=0):
+    """Near mid-grey, so that projections are valid images."""
+    x = 0.5 + 0.1 * (torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(seed)) - 0.5)
+    return x, torch.arange(n) % 10
+
+
+def base(**kwargs):
+    return TensorDataModule(images(), images(30, seed=1), **{"val_size": 30, "batch_size": 16, **kwargs})
+
+
+class Sum(nn.Module):
+    """A code with what stays fixed: (z, shift, number). The first pixel is kept by the shift."""
+
+    def encode(self, x, y):
+        return torch.zeros(len(x), 2), x[:, :, :1, :1] - 0.25, torch.arange(len(x)) * 0 + y
+
+    def decode(self, z, y, shift, number):
+        assert torch.equal(number, y)
+        return (0.25 + shift + z.sum(1).reshape(-1, 1, 1, 1)).expand(-1, *SHAPE)
+
+
+# ---------------------------------------------------------------------------------------------------- reconstructed
+
+
+@pytest.mark.parametrize("difficulty", ["easy", "hard"])
+def test_the_true_manifold_gives_the_data_itself(difficulty):
+    data = Fonts(difficulty, train_size=40, val_size=20, test_size=50)
+    seen = Reconstructed(data, FontsManifold(difficulty), code=2, chunk=17)
+    for part in PARTS:
+        x, y, code = data.tensors(part)
+        x_rec, y_rec, (theta, font) = seen.tensors(part)
+        assert (x_rec - x).abs().max() < 1e-5
+        assert torch.equal(y_rec, y)
+        assert torch.equal(theta, code.theta)
+        assert torch.equal(font, code.font)
+
+
+def test_a_linear_manifold_in_closed_form():
+    data, plane = base(), Plane()
+    seen = Reconstructed(data, plane, chunk=7)
+    for part in PARTS:
+        x, y = data.tensors(part)
+        x_rec, y_rec, z = seen.tensors(part)
+        assert torch.equal(y_rec, y)
+        expected = 0.5 + (x - 0.5).flatten(1) @ torch.linalg.pinv(plane.basis) @ plane.basis
+        torch.testing.assert_close(x_rec.flatten(1), expected)
+        torch.testing.assert_close(plane.eval().decode(z, y), x_rec)
+        torch.testing.assert_close(plane.encode(x_rec, y), z)  # projecting twice is projecting once
+    assert torch.equal(seen.tensors("test", limit=4)[2], z[:4])
+
+
+def test_parts_and_subsets_are_those_of_the_data():
+    class First:
+        """Keeps the first pixel, which holds the number of the image, and nothing else."""
+
+        def encode(self, x, y):
+            return x.flatten(1)[:, :1]
+
+        def decode(self, z, y):
+            return torch.nn.functional.pad(z, (0, 15)).reshape(-1, *SHAPE)
+
+    def module(train_size):
+        data = TensorDataModule(numbered(130), numbered(30), val_size=30, train_size=train_size, batch_size=16)
+        return data, Reconstructed(data, First())
+
+    found = {}
+    for size in (20, 50, None):
+        data, seen = module(size)
+        for part in PARTS:
+            assert numbers([seen.tensors(part)]) == numbers([data.tensors(part)])
+        found[size] = numbers([seen.tensors("train")])[0]
+        # The loaders go through the same rows in the same order, epoch after epoch.
+        ours, theirs = seen.train_dataloader(), data.train_dataloader()
+        for _ in range(2):
+            assert numbers(ours) == numbers(theirs)
+        assert numbers(seen.val_dataloader()) == numbers(data.val_dataloader())
+    assert found[20] == found[50][:20]
+    assert set(found[50]) <= set(found[None])
+    assert not set(found[None]) & set(numbers([seen.tensors("val")])[0])
+
+
+def test_what_stays_fixed_in_a_code():
+    data = base()
+    seen = Reconstructed(data, Sum(), chunk=7)
+    x, y = data.tensors("test")
+    x_rec, _, (z, shift, number) = seen.tensors("test")
+    assert torch.equal(x_rec, x[:, :, :1, :1].expand(-1, *SHAPE))
+    assert torch.equal(number, y)
+    assert (z == 0).all()
+    one_x, one_y, (one_z, one_shift, one_number) = seen.dataset("test")[-2]
+    assert torch.equal(one_x, x_rec[28])
+    assert (int(one_y), int(one_number)) == (8, 8)
+    assert (one_z.shape, one_shift.shape) == ((2,), (1, 1, 1))
+    assert torch.equal(one_shift, shift[28])
+    with pytest.raises(IndexError, match=r"`index` to be in \[-30, 30\), but got 30"):
+        seen.dataset("test")[30]
+    assert Reconstructed(data, Plane()).dataset("test")[3][2].shape == (3,)
+
+
+def test_made_once_in_chunks_and_inert():
+    plane = Plane()
+    plane.dropout.train()
+    plane.norm.eval()
+    seen = Reconstructed(base(), plane, chunk=40)
+    assert not plane.calls, "nothing is made before it is asked for"
+    stream = torch.get_rng_state()
+    seen.setup("fit")
+    assert [size for size, *_ in plane.calls] == [40, 40, 40, 40, 20, 20, 30, 30]
+    assert not any(training or grad for _, training, grad, _ in plane.calls)
+    assert (plane.dropout.training, plane.norm.training) == (True, False)
+    assert torch.equal(torch.get_rng_state(), stream)
+    x = seen.tensors("train")[0]
+    assert len(plane.calls) == 8, "and once"
+    assert not x.requires_grad
+    with torch.inference_mode():
+        x, _, z = seen.dataset("test").samples
+    assert not x.is_inference()
+    assert not z[0].is_inference()
+    # What the manifold draws itself is the same again, wherever the global stream is.
+    torch.rand(5)
+    Reconstructed(base(), again := Plane(), chunk=40).setup("fit")
+    assert [call[-1] for call in again.calls] == [call[-1] for call in plane.calls[:8]]
+
+
+def test_modes_are_put_back_after_an_exception():
+    class Breaks(Plane):
+        def decode(self, z, y):
+            raise KeyError("on purpose")
+
+    plane = Breaks()
+    with pytest.raises(KeyError):
+        Reconstructed(base(), plane).tensors("test")
+    assert plane.dropout.training
+
+
+def test_half_and_double_precision_of_the_manifold():
+    for dtype, wide in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
+        seen = Reconstructed(base(), Plane().to(dtype))
+        x, _, z = seen.tensors("test")
+        assert (x.dtype, z.dtype) == (torch.float32, wide)
+
+
+def test_no_validation_part():
+    seen = Reconstructed(base(val_size=0), Plane())
+    assert seen.val_dataloader() == []
+    assert [len(part) for part in seen.tensors("val")] == [0, 0, 0]
+    trainer(max_epochs=1).fit(Recorder(16), seen)
+
+
+def test_data_of_other_kinds():
+    """Augmentation is left out; extra images are for training on `data` itself."""
+    augmented = Reconstructed(base(augment=lambda x: x + 2), Plane())
+    assert torch.equal(augmented.tensors("train")[0], Reconstructed(base(), Plane()).tensors("train")[0])
+    augmented.setup("fit")
+    assert all(x.max() < 1 for x, *_ in augmented.train_dataloader())
+    mixed = Reconstructed(Mixed(base(), *images(9)), Plane())
+    assert torch.equal(mixed.tensors("train")[0], augmented.tensors("train")[0])
+
+
+def test_settings_are_those_of_the_data():
+    data = base(batch_size=8, eval_batch_size=5, num_workers=1, drop_last=True, seed=3)
+    seen = Reconstructed(data, Plane())
+    for name in ("batch_size", "eval_batch_size", "num_workers", "drop_last", "pin_memory", "seed", "num_classes"):
+        assert getattr(seen, name) == getattr(data, name), name
+    assert (seen.image_shape, seen.value_range) == (SHAPE, (0.0, 1.0))
+    model = Recorder(16)
+    trainer(max_epochs=1).fit(model, seen)
+    assert [x.shape[0] for x, *_ in model.seen["train"]] == [8] * 12
+    assert flat(y.tolist() for _, y, _ in model.seen["val"]) == data.tensors("val")[1].tolist()
+
+
+def test_prepare_data_is_that_of_the_data():
+    called = []
+    data = base()
+    data.prepare_data = lambda: called.append(1)
+    Reconstructed(data, Plane()).prepare_data()
+    assert called
+
+
+def test_resumes_inside_an_epoch():
+    seen = Reconstructed(base(), Plane())
+    loader = seen.train_dataloader()
+    whole = [batch[2] for batch in loader]
+    loader.sampler.epoch = 0
+    fresh = seen.train_dataloader()
+    fresh.load_state_dict({"epoch": 0, "served": 3})
+    assert all(torch.equal(a, b[2]) for a, b in zip(whole[3:], fresh, strict=True))
+
+
+# ---------------------------------------------------------------------------------------------------------- sampled
+
+
+def vaegan(classes=3):
+    torch.manual_seed(0)
+    return VAEGAN(SHAPE, latent=4, width=1 / 16, num_classes=classes, init_std=None)
+
+
+def test_samples_are_the_decoded_codes_with_balanced_labels():
+    manifold = vaegan()
+    seen = Sampled(manifold, 3, 4, train_size=30, val_size=7, test_size=10, chunk=4, batch_size=8)
+    for part, size in (("train", 30), ("val", 7), ("test", 10)):
+        x, y, z = seen.tensors(part)
+        assert torch.equal(y, torch.arange(size) % 3)
+        with torch.no_grad():
+            torch.testing.assert_close(x, manifold.decode(z, y))
+    assert (seen.num_classes, seen.image_shape, seen.value_range) == (3, SHAPE, (0.0, 1.0))
+    assert manifold.training
+    assert sorted(len(batch[0]) for batch in seen.train_dataloader()) == [6, 8, 8, 8]
+
+
+def test_codes_are_truncated_normal():
+    """By the distribution function at 17 places, within five deviations, and no two coordinates go together."""
+    z = Sampled(Plane(), 2, 3, test_size=20_000, value_range=(-10, 10)).tensors("test")[2]
+    normal = torch.distributions.Normal(0.0, 1.0)
+    at = torch.linspace(-1.9, 1.9, 17)
+    expected = (normal.cdf(at) - normal.cdf(torch.tensor(-2.0))) / (2 * normal.cdf(torch.tensor(2.0)) - 1)
+    found = (z.flatten()[:, None] <= at).double().mean(0)
+    assert ((found - expected).abs() < 5 * (expected * (1 - expected) / 60_000).sqrt()).all()
+    assert z.abs().max() <= 2
+    correlation = torch.corrcoef(torch.cat([z[1:].T, z[:-1].T])) - torch.eye(6)
+    assert correlation.abs().max() < 5 / 20_000**0.5
+
+
+def test_codes_depend_on_seed_part_row_and_coordinate_alone():
+    def codes(part, size=12, **kwargs):
+        sizes = {f"{part}_size": size}
+        torch.rand(1)
+        return Sampled(Plane(), 2, 3, value_range=(-10, 10), **sizes, **kwargs).tensors(part)[2]
+
+    z = codes("test")
+    assert torch.equal(z, codes("test", chunk=5))
+    assert torch.equal(z, codes("test", size=40)[:12])
+    assert torch.equal(z, codes("test", seed=7))
+    assert not torch.equal(z, codes("test", data_seed=1))
+    everything = torch.cat([codes(part).flatten() for part in PARTS])
+    assert len(everything.unique()) == len(everything)
+    narrow = codes("test", bound=0.5)
+    assert narrow.abs().max() <= 0.5
+    assert (narrow.flatten().argsort() == z.flatten().argsort()).all()
+
+
+def test_needs_a_decoder_only_and_leaves_everything_as_it_was():
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dropout = nn.Dropout(0.5)
+
+        def decode(self, z, y):
+            assert not torch.is_grad_enabled()
+            torch.rand(1)
+            return self.dropout(torch.sigmoid(z))
+
+    stream, decoder = torch.get_rng_state(), Decoder()
+    x, _, z = Sampled(decoder, 2, 3, test_size=5).tensors("test")
+    assert torch.equal(x, torch.sigmoid(z)), "images of any shape"
+    assert decoder.dropout.training
+    assert torch.equal(torch.get_rng_state(), stream)
+    with pytest.raises(TypeError, match=r"`manifold` to have a method `decode`, but got int"):
+        Sampled(3, 2, 3)
+
+
+# ------------------------------------------------------------------------------------------------- with the attacks
+
+
+@pytest.mark.parametrize("kind", ["reconstructed", "sampled"])
+def test_codes_of_the_batch_are_attacked(kind):
+    """Those of `LatentSpace`: around the code of the batch, for which nothing need be encoded again."""
+    torch.manual_seed(0)
+    manifold = VAEGAN(latent=4, width=1 / 16, num_classes=10, init_std=None, bound=3.0)
+    if kind == "reconstructed":
+        data = Reconstructed(Fonts(train_size=20, val_size=20, test_size=20, batch_size=20), manifold)
+    else:
+        data = Sampled(manifold, 10, 4, train_size=20, val_size=20, test_size=20, batch_size=20)
+    threat = Threat(Linf(0.3), LatentSpace(manifold))
+    attack = PGD(threat, steps=2)
+    model = RobustClassifier(standard_net())
+    x, y, z = data.tensors("test")
+    outcome = attack.run(model, x, y, code=z)
+    assert outcome.delta.abs().max() <= 0.3 + 1e-6
+    torch.testing.assert_close(outcome.x_adv, manifold.decode(z + outcome.delta, y).detach())
+    data.setup("fit")
+    manifold.encode = None  # not needed: the batch brings its codes
+    run = trainer(
+        max_epochs=1, callbacks=[AdversarialTraining(attack, code=2), RobustEvaluation(on_manifold=attack, code=2)]
+    )
+    run.fit(model, data)
+    run.test(model, data, verbose=False)
+    assert 0 <= run.callback_metrics["test/acc_on_manifold"] <= run.callback_metrics["test/acc"] <= 1
+
+
+def test_half_precision_of_the_trainer():
+    model = Recorder(16)
+    trainer(precision="bf16-true").test(model, Reconstructed(base(), Plane()), verbose=False)
+    assert {x.dtype for x, *_ in model.seen["test"]} == {torch.bfloat16}
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+
+class Gives:
+    """A manifold that gives what it is told to."""
+
+    def __init__(self, z=None, x=None):
+        self.z, self.x = z, x
+
+    def encode(self, x, y):
+        return torch.zeros(len(x), 2) if self.z is None else self.z(len(x))
+
+    def decode(self, z, y, *fixed):
+        return torch.zeros(len(z), *SHAPE) if self.x is None else self.x(len(z))
+
+
+@pytest.mark.parametrize(
+    ("manifold", "message"),
+    [
+        (Gives(z=lambda n: torch.zeros(n)), r"codes to be float of shape \(30, Z\), but got torch.float32 \(30,\)"),
+        (Gives(z=lambda n: torch.zeros(1, 2)), r"codes to be float .* got torch.float32 \(1, 2\)"),
+        (Gives(z=lambda n: torch.zeros(n, 2).long()), r"codes to be float .* got torch.int64 \(30, 2\)"),
+        (Gives(z=lambda n: "code"), r"codes to be float .* got str"),
+        (Gives(z=lambda n: (torch.zeros(n, 2), 5)), r"fixed in a code to be tensors of 30 rows, but got int"),
+        (Gives(z=lambda n: (torch.zeros(n, 2), torch.zeros(2))), r"tensors of 30 rows, but got torch.float32 \(2,\)"),
+        (Gives(x=lambda n: torch.zeros(n, 16)), r"shape \(30, 1, 4, 4\), but got torch.float32 \(30, 16\)"),
+        (
+            Gives(x=lambda n: torch.zeros(n + 1, *SHAPE)),
+            r"shape \(30, 1, 4, 4\), but got torch.float32 \(31, 1, 4, 4\)",
+        ),
+        (Gives(x=lambda n: torch.zeros(n, *SHAPE).byte()), r"float images .* got torch.uint8 \(30, 1, 4, 4\)"),
+        (Gives(x=lambda n: None), r"float images of shape .* got NoneType"),
+        (
+            Gives(x=lambda n: torch.full((n, *SHAPE), -0.2)),
+            r"images in \[0.0, 1.0\], .* \[-0.2, -0.2\]. Let the decoder",
+        ),
+        (
+            Gives(x=lambda n: torch.full((n, *SHAPE), torch.nan)),
+            r"images in \[0.0, 1.0\], but got values in \[nan, nan",
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_manifold_may_not_give(manifold, message):
+    with pytest.raises(ValueError, match=message):
+        Reconstructed(base(), manifold).tensors("test")
+
+
+def test_what_a_decoder_may_not_give():
+    with pytest.raises(ValueError, match=r"images in \[0.0, 1.0\], but got values in \[2, 2\]"):
+        Sampled(Gives(x=lambda n: torch.full((n, *SHAPE), 2.0)), 2, 3)
+    with pytest.raises(ValueError, match=r"float images of shape \(1, ...\), but got torch.float32 \(3, 1, 4, 4\)"):
+        Sampled(Gives(x=lambda n: torch.zeros(3, *SHAPE)), 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"data": 3}, TypeError, r"`data` to be an ImageDataModule, but got 3"),
+        ({"manifold": 3}, TypeError, r"`manifold` to have a method `encode`, but got int"),
+        ({"code": 1}, ValueError, r"`code` to be an integer of at least 2, but got 1"),
+        ({"code": "code"}, ValueError, r"`code` to be an integer of at least 2, but got 'code'"),
+        ({"chunk": 0}, ValueError, r"`chunk` to be an integer of at least 1, but got 0"),
+    ],
+)
+def test_wrong_arguments_of_reconstructed(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Reconstructed(**{"data": base(), "manifold": Plane(), **arguments})
+
+
+def test_data_that_brings_no_codes():
+    with pytest.raises(ValueError, match=r"`code` to be where the batches of `data` bring codes, .* 2 entries, .* 2"):
+        Reconstructed(base(), Plane(), code=2).setup("test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, r"`num_classes` to be an integer of at least 1, but got 0"),
+        ({"latent": 1.5}, r"`latent` to be an integer of at least 1, but got 1.5"),
+        ({"train_size": 0}, r"`train_size` to be an integer of at least 1, but got 0"),
+        ({"val_size": -1}, r"`val_size` to be an integer of at least 0, but got -1"),
+        ({"test_size": 0}, r"`test_size` to be an integer of at least 1, but got 0"),
+        ({"bound": 0}, r"`bound` to be positive, but got 0"),
+        ({"value_range": (1, 0)}, r"`value_range` to be a pair low < high, but got \(1, 0\)"),
+        ({"chunk": 0}, r"`chunk` to be an integer of at least 1, but got 0"),
+    ],
+)
+def test_wrong_arguments_of_sampled(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Sampled(**{"manifold": Plane(), "num_classes": 2, "latent": 3, "value_range": (-10, 10), **arguments})
