@@ -6,7 +6,9 @@ from collections.abc import Sequence
 _HELP = """usage: lightning-robust COMMAND [options]
 
   demo       four models on letters: test error, robust error, on-manifold error; a report in runs/demo
-  study      studies over grids of settings that can be stopped and continued: lightning-robust study manifold
+  study      the papers' experiments, which can be stopped and continued: lightning-robust study NAME
+             manifold: on- and off-manifold robustness; sample-complexity: how much data robustness needs;
+             theory: the square-root-of-d gap, in seconds
   fit        train a module:     lightning-robust fit --config config.yaml
   validate   evaluate on the validation data
   test       evaluate on the test data
@@ -33,13 +35,23 @@ def demo(args: Sequence[str]) -> None:
 
 def study(args: Sequence[str]) -> None:
     """Run a study by name."""
-    if not args or args[0] != "manifold":
-        found = f"there is no study {args[0]!r}" if args else "no study is named"
-        sys.stderr.write(f"lightning-robust study: {found}. Studies: manifold.\n")
-        raise SystemExit(2)
-    from lightning_robust.studies.manifold import main as manifold
+    name, rest = (args[0], args[1:]) if args else (None, [])
+    if name == "manifold":
+        from lightning_robust.studies.manifold import main as manifold
 
-    manifold(args[1:])
+        manifold(rest)
+    elif name == "sample-complexity":
+        from lightning_robust.studies.sample_complexity import main as sample_complexity
+
+        sample_complexity(rest)
+    elif name == "theory":
+        from lightning_robust.studies.theory import main as theory
+
+        theory(rest)
+    else:
+        found = "no study is named" if name is None else f"there is no study {name!r}"
+        sys.stderr.write(f"lightning-robust study: {found}. Studies: manifold, sample-complexity, theory.\n")
+        raise SystemExit(2)
 
 
 def lightning(args: Sequence[str]) -> None:

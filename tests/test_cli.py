@@ -50,7 +50,7 @@ def test_an_unknown_study_says_what_there_is(args, capsys):
     with pytest.raises(SystemExit) as error:
         main(["study", *args])
     assert error.value.code == 2
-    assert "Studies: manifold" in capsys.readouterr().err
+    assert "Studies: manifold, sample-complexity, theory" in capsys.readouterr().err
 
 
 def test_the_manifold_study_tells_its_options(capsys):

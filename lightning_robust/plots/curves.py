@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_robust.plots.rows import Rows, check_columns, distinct
-from lightning_robust.plots.style import Look, even_columns, legend_below, looks, new_figure, themed
+from lightning_robust.plots.style import MUTED, Look, even_columns, legend_below, looks, new_figure, themed
 from lightning_robust.plots.units import PERCENT, Unit
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _PANELS_A_ROW = 4
 _MOST_MARKERS = 40
 _MOST_TICKS = 8
+_NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
 def curve_panel(
@@ -29,6 +31,11 @@ def curve_panel(
     group: str | None = None,
     panel: str | None = None,
     xscale: Literal["linear", "log"] = "linear",
+    yscale: Literal["linear", "log"] = "linear",
+    xticks: Sequence[float] | None = None,
+    ylim: tuple[float, float] | None = None,
+    dashed: Mapping[Any, Any] = _NONE,
+    marks: Mapping[str, float] = _NONE,
     unit: Unit = PERCENT,
     title: str = "",
     xlabel: str | None = None,
@@ -37,7 +44,8 @@ def curve_panel(
     """A line of ``y`` over ``x`` for each ``group``, with a band from ``low`` to ``high`` where these are given.
 
     Rows are sorted by ``x``. A NaN in ``y`` interrupts the line. A group has the same colour in all panels, and the
-    panels share both axes. On a logarithmic x axis with few distinct values the ticks stand at these values.
+    panels share both axes. On a logarithmic x axis with few distinct values the ticks stand at these values. On a
+    logarithmic y axis what is not positive is not drawn.
 
     Args:
         rows: a tidy table, one row a point.
@@ -48,6 +56,12 @@ def curve_panel(
         group: the column that names the line; without it all rows are one line.
         panel: the column that names the panel (for example the threat); without it there is one.
         xscale: ``"linear"`` or ``"log"``.
+        yscale: ``"linear"`` or ``"log"``.
+        xticks: where the ticks of the x axis stand.
+        ylim: the ends of the y axis; by default what the lines need.
+        dashed: groups that are drawn dashed and without markers, as bounds and closed forms are. Each is mapped to the
+            group whose colour it takes, which may be itself.
+        marks: vertical lines: what to write beside each, and its position on the x axis.
         unit: how numbers on the y axis are written; by default fractions, written in percent.
         title: above the figure.
         xlabel: below the x axis; by default the name of the column.
@@ -55,7 +69,8 @@ def curve_panel(
 
     Raises:
         ValueError: if there is no row, a column is missing, only one band end is given, one line has two points at the
-            same ``x``, or ``x`` is not finite (not positive on a logarithmic axis).
+            same ``x``, ``x``, a mark or a tick is not finite (not positive on a logarithmic axis), ``dashed`` names a
+            group that there is not, or ``ylim`` does not rise.
 
     Example:
         >>> rows = [{"epoch": e, "acc": 0.5 + 0.1 * e, "low": 0.4, "high": 0.9} for e in range(3)]
@@ -65,11 +80,18 @@ def curve_panel(
     """
     if (low is None) != (high is None):
         raise ValueError(f"Expected arguments `low` and `high` to be given together, but got {low!r} and {high!r}.")
-    if xscale not in ("linear", "log"):
-        raise ValueError(f"Expected argument `xscale` to be 'linear' or 'log', but got {xscale!r}.")
+    for argument, scale in (("xscale", xscale), ("yscale", yscale)):
+        if scale not in ("linear", "log"):
+            raise ValueError(f"Expected argument `{argument}` to be 'linear' or 'log', but got {scale!r}.")
     check_columns(rows, [column for column in (x, y, low, high, group, panel) if column is not None])
-    _check_positions(rows, x, xscale)
-    look_of = looks(_group_names(rows, group))
+    _check_positions(f"column `{x}`", [row[x] for row in rows], xscale)
+    _check_positions("argument `marks`", marks.values(), xscale)
+    _check_positions("argument `xticks`", () if xticks is None else xticks, xscale)
+    if ylim is not None and not (math.isfinite(ylim[0]) and ylim[0] < ylim[1] < math.inf):
+        raise ValueError(f"Expected argument `ylim` to be two finite numbers that rise, but got {ylim}.")
+    if ylim is not None and yscale == "log" and ylim[0] <= 0:
+        raise ValueError(f"Expected argument `ylim` to be positive on a logarithmic axis, but got {ylim}.")
+    look_of = _looks(_group_names(rows, group), dashed)
     panels = [None] if panel is None else list(distinct(rows, panel))
     columns = even_columns(len(panels), _PANELS_A_ROW)
     lines = math.ceil(len(panels) / columns)
@@ -95,7 +117,11 @@ def curve_panel(
                 axes.tick_params(axis="x", labelbottom=True)
             if i % columns == 0:
                 axes.set_ylabel(ylabel)
-            _dress_axes(axes, sorted({float(row[x]) for row in rows}), xscale, unit)
+            ticks = sorted({float(row[x]) for row in rows}) if xticks is None else sorted(map(float, xticks))
+            _dress_axes(axes, ticks, xscale, yscale, unit, fixed=xticks is not None)
+            if ylim is not None:
+                axes.set_ylim(*ylim)
+            _draw_marks(axes, marks)
         if panel is None:
             grid[0, 0].set_title(title)
         elif title:
@@ -109,12 +135,21 @@ def _group_names(rows: Rows, group: str | None) -> list[Any]:
     return [None if group is None else row[group] for row in rows]
 
 
-def _check_positions(rows: Rows, x: str, xscale: str) -> None:
-    for row in rows:
-        position = float(row[x])
+def _looks(names: Sequence[Any], dashed: Mapping[Any, Any]) -> dict[Hashable, Look]:
+    for name in (*dashed, *dashed.values()):
+        if name not in names:
+            raise ValueError(
+                f"Expected argument `dashed` to name groups among {tuple(dict.fromkeys(names))}, but got {name!r}."
+            )
+    own = looks(name for name in names if dashed.get(name, name) == name)
+    return {**own, **{name: Look(own[like].colour, "", "--", "") for name, like in dashed.items()}}
+
+
+def _check_positions(what: str, positions: Iterable[Any], xscale: str) -> None:
+    for position in map(float, positions):
         if not math.isfinite(position) or (xscale == "log" and position <= 0):
             kind = "positive and finite on a logarithmic axis" if xscale == "log" else "finite"
-            raise ValueError(f"Expected column `{x}` to be {kind}, but got {position}.")
+            raise ValueError(f"Expected {what} to be {kind}, but got {position}.")
 
 
 def _draw_line(
@@ -134,15 +169,36 @@ def _draw_line(
     axes.plot(positions, heights, color=look.colour, linestyle=look.dash, marker=marker, label=label)
 
 
-def _dress_axes(axes: Axes, positions: Sequence[float], xscale: str, unit: Unit) -> None:
+def _draw_marks(axes: Axes, marks: Mapping[str, float]) -> None:
+    for text, position in marks.items():
+        axes.axvline(position, color=MUTED, linewidth=1.0, linestyle=":", zorder=1)
+        axes.annotate(
+            text,
+            (position, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3, -3),
+            textcoords="offset points",
+            rotation=90,
+            ha="right",
+            va="top",
+            fontsize=8.5,
+            color=MUTED,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
+
+
+def _dress_axes(axes: Axes, positions: Sequence[float], xscale: str, yscale: str, unit: Unit, *, fixed: bool) -> None:
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+    if yscale == "log":
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda v, _: unit.tick(v))
     if xscale == "log":
         axes.set_xscale("log")
-        if len(positions) <= _MOST_TICKS:
-            axes.xaxis.set_major_locator(FixedLocator(positions))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_formatter(lambda v, _: f"{v:,.6g}")
-    elif all(position == round(position) for position in positions):
+    if fixed or (xscale == "log" and len(positions) <= _MOST_TICKS):
+        axes.xaxis.set_major_locator(FixedLocator(positions))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda v, _: f"{v:,.6g}")
+    elif xscale == "linear" and all(position == round(position) for position in positions):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

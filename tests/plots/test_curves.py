@@ -99,3 +99,54 @@ def test_nan_interrupts_the_line():
 def test_bad_arguments_are_refused(table, options, message):
     with pytest.raises(ValueError, match=message):
         curve_panel(table, "N", "error", **options)
+
+
+def test_dashed_groups_have_the_colour_they_are_given_and_no_markers():
+    table = rows() + [{**row, "model": f"{row['model']}, bound"} for row in rows()]
+    dashed = {"normal, bound": "normal", "robust, bound": "robust, bound"}
+    axes = curve_panel(table, "N", "error", group="model", dashed=dashed).axes[0]
+    drawn = {line.get_label(): line for line in axes.lines}
+    assert [drawn[name].get_linestyle() for name in ("normal", "normal, bound", "robust, bound")] == ["-", "--", "--"]
+    assert drawn["normal, bound"].get_marker() in ("", "None")
+    assert drawn["normal"].get_marker() == "o"
+    assert drawn["normal, bound"].get_color() == drawn["normal"].get_color()
+    assert len({drawn[name].get_color() for name in ("normal", "robust", "robust, bound")}) == 3
+
+
+def test_a_logarithmic_y_axis_with_its_ends_and_what_is_not_positive_left_out():
+    table = [{"N": n, "error": y} for n, y in zip(N, (1.0, 0.1, 0.01, 0.0, -0.1), strict=True)]
+    figure = curve_panel(table, "N", "error", yscale="log", ylim=(1e-3, 2.0))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylim() == (1e-3, 2.0)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert {"100 %", "10 %", "1 %", "0.1 %"} <= set(labels)
+
+
+def test_ticks_stand_where_they_are_asked_for_and_marks_where_they_belong():
+    figure = curve_panel(rows(), "N", "error", group="model", xscale="log", xticks=(500, 20000), marks={"enough": 2000})
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["500", "20,000"]
+    assert [text.get_text() for text in axes.texts] == ["enough"]
+    mark = next(line for line in axes.lines if line.get_label().startswith("_"))
+    assert set(mark.get_xdata()) == {2000}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CURVES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"yscale": "cubic"}, "`yscale` to be 'linear' or 'log', but got 'cubic'"),
+        ({"ylim": (1.0, 1.0)}, r"`ylim` to be two finite numbers that rise, but got \(1.0, 1.0\)"),
+        ({"ylim": (0.0, 1.0), "yscale": "log"}, "`ylim` to be positive on a logarithmic axis"),
+        ({"dashed": {"absent": "normal"}}, r"`dashed` to name groups among \('normal', 'robust'\), but got 'absent'"),
+        ({"dashed": {"normal": "absent"}}, r"`dashed` to name groups among \('normal', 'robust'\), but got 'absent'"),
+        ({"marks": {"here": 0.0}, "xscale": "log"}, "argument `marks` to be positive and finite on a logarithmic"),
+        ({"xticks": (1, float("inf"))}, "argument `xticks` to be finite, but got inf"),
+    ],
+)
+def test_bad_drawing_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        curve_panel(rows(), "N", "error", group="model", **options)
