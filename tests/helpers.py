@@ -27,21 +27,27 @@ from lightning_robust.attacks import (
     LatentSpace,
     Linf,
     PixelSpace,
+    RandomPerturbation,
     RandomSearch,
     Space,
     Steepest,
     Threat,
     as_attack,
     bim,
+    carlini_wagner,
+    confident_margin,
     cross_entropy,
     divergence,
     dlr,
     fgsm,
+    finite_differences,
+    in_turn,
     least_likely,
     log_odds,
     margin,
     mim,
     on_fraction,
+    pgd_cw,
     restarted,
     rs_fgsm,
     stutz,
@@ -49,6 +55,7 @@ from lightning_robust.attacks import (
     targeted_dlr,
     worst_of,
 )
+from lightning_robust.attacks.starts import norm_uniform
 
 C, H, W, K, Z = 3, 6, 6, 5, 7
 SHAPE = (C, H, W)
@@ -172,6 +179,7 @@ GAINS: dict[str, Any] = {
     "log_odds": log_odds,
     "cross_entropy": cross_entropy,
     "margin": margin,
+    "confident_margin": confident_margin(20.0),
     "dlr": dlr,
     "divergence": divergence,
     "targeted": targeted(margin),
@@ -219,14 +227,42 @@ ATTACKS: dict[str, AttackCase] = {
     "mim": AttackCase(mim(_LINF, 3)),
     "stutz": AttackCase(stutz(_LINF, steps=3, attempts=2)),
     "stutz_latent": AttackCase(stutz(threat_of("Linf", "latent_tuple"), steps=3, attempts=2), "latent_tuple"),
+    "pgd_cw": AttackCase(pgd_cw(L2(1.0), steps=3)),
+    "carlini_wagner": AttackCase(carlini_wagner(_LINF, steps=3, lr=0.03)),
+    "carlini_wagner_latent": AttackCase(carlini_wagner(threat_of("L2", "latent_tuple"), steps=3), "latent_tuple"),
     "zero_radius": AttackCase(PGD(L2(0.0), steps=2)),
     "worst_of": AttackCase(worst_of(PGD(_LINF, steps=2), PGD(L2(1.0), steps=2, keep="best"), fgsm(L1(3.0)))),
     "restarted": AttackCase(restarted(PGD(_LINF, steps=2), 2)),
     "on_fraction": AttackCase(on_fraction(PGD(_LINF, steps=2), 0.5), alone=False),
+    "in_turn": AttackCase(in_turn(PGD(_LINF, steps=2), PGD(L2(1.0), steps=2)), alone=False),
     "train_mode": AttackCase(PGD(_LINF, steps=3, mode="train"), alone=False),
     "grid_search": AttackCase(GridSearch(threat_of("Linf", "affine"), points=2, random_points=3), "affine"),
     "random_search": AttackCase(RandomSearch(_LINF, queries=8)),
     "random_search_latent": AttackCase(RandomSearch(threat_of("L2", "latent_tuple"), queries=8), "latent_tuple"),
+    **{
+        f"random_perturbation_{space}": AttackCase(RandomPerturbation(threat_of(ball, space)), space)
+        for ball, space in (("Linf", "pixels"), ("L1", "normalised"), ("L2", "latent"), ("Box", "latent_tuple"))
+    },
+    "random_perturbation_affine": AttackCase(
+        RandomPerturbation(threat_of("Linf", "affine"), start=norm_uniform), "affine"
+    ),
+    "worst_of_random": AttackCase(restarted(RandomPerturbation(_LINF), 3)),
+    "differences": AttackCase(finite_differences(PGD(_LINF, steps=3), 0.1, samples=3)),
+    "differences_exact": AttackCase(finite_differences(PGD(L2(1.0), steps=1), 1e-2, samples=None)),
+    "differences_latent": AttackCase(
+        finite_differences(PGD(threat_of("L2", "latent_tuple"), steps=2, restarts=2), 0.1, samples=3), "latent_tuple"
+    ),
+    "differences_affine": AttackCase(finite_differences(PGD(threat_of("Linf", "affine"), steps=2), 0.1), "affine"),
+    "differences_stopped": AttackCase(
+        finite_differences(PGD(_LINF, steps=5, restarts=2, early_stop=True), 0.1, samples=2)
+    ),
+    "differences_of_worst": AttackCase(
+        finite_differences(worst_of(RandomSearch(_LINF, queries=4), PGD(_LINF, steps=2)), 0.1, samples=2)
+    ),
+    "differences_in_turn": AttackCase(
+        finite_differences(in_turn(PGD(_LINF, steps=2), PGD(L2(1.0), steps=2)), 0.1, samples=2), alone=False
+    ),
+    "differences_foreign": AttackCase(finite_differences(foreign, 0.1, samples=2), alone=False),
     "foreign": AttackCase(as_attack(foreign), alone=False),
     "restarted_foreign": AttackCase(restarted(foreign, 2), alone=False),
 }

@@ -3,9 +3,11 @@
 from lightning_robust._noise import Noise
 from lightning_robust.attacks.attack import Attack, Foreign, Outcome, as_attack
 from lightning_robust.attacks.balls import L1, L2, Ball, Box, Linf
-from lightning_robust.attacks.combinators import on_fraction, restarted, worst_of
+from lightning_robust.attacks.combinators import in_turn, on_fraction, restarted, worst_of
+from lightning_robust.attacks.differences import finite_differences
 from lightning_robust.attacks.gains import (
     Anchored,
+    confident_margin,
     cross_entropy,
     divergence,
     dlr,
@@ -18,8 +20,9 @@ from lightning_robust.attacks.gains import (
 )
 from lightning_robust.attacks.grid import GridSearch
 from lightning_robust.attacks.pgd import PGD
+from lightning_robust.attacks.random_perturbation import RandomPerturbation
 from lightning_robust.attacks.random_search import RandomSearch
-from lightning_robust.attacks.recipes import bim, fgsm, mim, rs_fgsm, stutz
+from lightning_robust.attacks.recipes import bim, carlini_wagner, fgsm, mim, pgd_cw, rs_fgsm, stutz
 from lightning_robust.attacks.rules import Adam, Rule, Steepest
 from lightning_robust.attacks.schedules import WarmUp
 from lightning_robust.attacks.scope import scope
@@ -44,6 +47,7 @@ __all__ = [
     "Noise",
     "Outcome",
     "PixelSpace",
+    "RandomPerturbation",
     "RandomSearch",
     "Rule",
     "Space",
@@ -52,15 +56,20 @@ __all__ = [
     "WarmUp",
     "as_attack",
     "bim",
+    "carlini_wagner",
+    "confident_margin",
     "cross_entropy",
     "divergence",
     "dlr",
     "fgsm",
+    "finite_differences",
+    "in_turn",
     "least_likely",
     "log_odds",
     "margin",
     "mim",
     "on_fraction",
+    "pgd_cw",
     "restarted",
     "rs_fgsm",
     "runner_up",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_robust.attacks.attack import Attack, Model, Outcome, as_attack, misclassified
+from lightning_robust.attacks.attack import Attack, Model, Outcome, as_attack, check_logits, misclassified
 from lightning_robust.attacks.gains import cross_entropy
 from lightning_robust.attacks.scope import plain, scope
 
@@ -17,6 +17,7 @@ def _worst(model: Model, x: Tensor, y: Tensor, found: list[Outcome], key: int) -
     with scope(model, seed=key, device=x.device), torch.no_grad():
         y = plain(y)
         logits = [model(outcome.x_adv) for outcome in found]
+        check_logits(logits[0], y)  # not every attack asks the model
         fooled = torch.stack([misclassified(z, y) for z in logits])
         value = torch.stack([cross_entropy(z.float() if z.dtype != torch.float64 else z, y) for z in logits])
         # A large finite number for NaN and infinity: an attack that breaks the arithmetic of the model has won.
@@ -124,6 +125,16 @@ def restarted(attack: Any, restarts: int) -> Restarted:
     return Restarted(as_attack(attack), restarts)
 
 
+def _take(code: Any, rows: slice) -> Any:
+    """The codes of some samples: of a tensor, or of a tuple, list or named tuple of tensors."""
+    if code is None:
+        return None
+    if isinstance(code, tuple | list):
+        parts = [part[rows] for part in code]
+        return type(code)(*parts) if hasattr(code, "_fields") else type(code)(parts)
+    return code[rows]
+
+
 def attacked_rows(n: int, fraction: float) -> int:
     """How many of `n` samples are attacked, the last ones of the batch: fraction * n, rounded, a half up."""
     return math.floor(fraction * n + 0.5)
@@ -161,18 +172,8 @@ class OnFraction(Attack):
         first = len(x) - attacked_rows(len(x), self.fraction)
         if first == len(x):
             return Outcome(x)
-        rest = (
-            type(code)(*(c[first:] for c in code))
-            if hasattr(code, "_fields")
-            else (
-                tuple(c[first:] for c in code)
-                if isinstance(code, tuple | list)
-                else code
-                if code is None
-                else code[first:]
-            )
-        )
-        outcome = self.attack.run(model, x[first:], y[first:], code=rest, key=key)
+        rows = slice(first, None)
+        outcome = self.attack.run(model, x[rows], y[rows], code=_take(code, rows), key=key)
         return Outcome(torch.cat([x[:first], outcome.x_adv]))
 
 
@@ -185,3 +186,62 @@ def on_fraction(attack: Any, fraction: float) -> OnFraction:
     """
     check_fraction(fraction)
     return OnFraction(as_attack(attack), fraction)
+
+
+@dataclass(frozen=True)
+class InTurn(Attack):
+    """Each of several attacks on its share of the batch, see `in_turn`."""
+
+    attacks: tuple[Attack, ...]
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Refuse what any of the attacks refuses."""
+        for attack in self.attacks:
+            attack.check(x, y)
+
+    def thorough(self) -> Attack:  # type: ignore[override]
+        """All attacks on every sample: one must not be counted as robust because another attack was its turn."""
+        return WorstOf(tuple(attack.thorough() for attack in self.attacks))
+
+    def scaled(self, factor: float) -> "InTurn":
+        """Every attack in a scaled ball."""
+        return InTurn(tuple(attack.scaled(factor) for attack in self.attacks))
+
+    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+        """Run all attacks, each on its samples."""
+        ends = [len(x) * part // len(self.attacks) for part in range(len(self.attacks) + 1)]
+        found = [
+            attack.run(model, x[rows], y[rows], code=_take(code, rows), key=key)
+            for attack, rows in zip(self.attacks, map(slice, ends, ends[1:]), strict=True)
+            if rows.start < rows.stop
+        ]
+        stuck = [outcome.stuck for outcome in found]
+        return Outcome(
+            torch.cat([outcome.x_adv for outcome in found]),
+            stuck=None if any(s is None for s in stuck) else torch.cat(stuck),  # type: ignore[arg-type]
+        )
+
+
+def in_turn(*attacks: Any) -> InTurn:
+    """Cut every batch into equal parts, in order, and give each to one of several attacks.
+
+    Training on several threats at the cost of one attack a sample, where `worst_of` makes all of them on every sample.
+    With half of each batch clean, `in_turn(off, on)` is the combined scheme of Stutz et al. (CVPR 2019): 1/2 clean,
+    1/4 off, 1/4 on the manifold. Where a batch cannot be cut into equal parts, the later ones are the larger ones.
+
+    In evaluation every sample is given to all attacks, and the worst counts.
+
+    Args:
+        attacks: Attacks, or functions `(model, x, y) -> x_adv`.
+
+    Example:
+        >>> from lightning_robust.attacks import L2, PGD, Linf
+        >>> x, y = torch.full((4, 1, 2, 2), 0.5), torch.zeros(4).long()
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+        >>> x_adv = in_turn(PGD(Linf(0.1)), PGD(L2(0.1)))(model, x, y)
+        >>> [round(float(d.norm()), 3) for d in x_adv - x]
+        [0.2, 0.2, 0.1, 0.1]
+    """
+    if len(attacks) < 2:
+        raise ValueError(f"Expected at least two attacks to take turns, but got {len(attacks)}.")
+    return InTurn(tuple(map(as_attack, attacks)))

@@ -69,6 +69,32 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return _without(logits, y, -torch.inf).amax(1) - logits.gather(1, y[:, None])[:, 0]
 
 
+@dataclass(frozen=True)
+class _Confident:
+    kappa: float
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return margin(logits, y).clamp(max=self.kappa)
+
+
+def confident_margin(kappa: float) -> GainFn:
+    r"""The margin until it is `kappa`, and no further: :math:`\min(\max_{j\ne y} z_j - z_y, \kappa)`.
+
+    The function :math:`f_6` of Carlini & Wagner (S&P 2017) with the sign turned: the confidence kappa says how far
+    beyond the decision boundary an adversarial example shall lie. Once it lies there, the gradient is zero.
+
+    Args:
+        kappa: At least 0, in units of logits.
+
+    Example:
+        >>> confident_margin(3.0)(torch.tensor([[2.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
+        tensor([-2.,  3.])
+    """
+    if not kappa >= 0:
+        raise ValueError(f"Expected argument `kappa` to be at least 0, but got {kappa}.")
+    return _Confident(kappa)
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     r"""The difference of logits ratio, :math:`-(z_y - \max_{j\ne y} z_j) / (z_{\pi_1} - z_{\pi_3})` (Croce & Hein, ICML
     2020, eq. 6).

@@ -1,6 +1,7 @@
 """Named settings of `PGD` from the literature. Each is a point on the axes ball, space, gain and rule, not a class."""
 
 from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.gains import confident_margin
 from lightning_robust.attacks.pgd import PGD
 from lightning_robust.attacks.rules import Adam, Steepest
 from lightning_robust.attacks.starts import norm_uniform
@@ -34,3 +35,41 @@ def stutz(threat: Threat | Ball, steps: int = 40, attempts: int = 5, lr: float =
     where the paper's evaluation keeps the first success.
     """
     return PGD(threat, steps=steps, restarts=attempts, random_start=norm_uniform, rule=Adam(lr), keep="best")
+
+
+def pgd_cw(threat: Threat | Ball, steps: int = 30, kappa: float = 50.0) -> PGD:
+    """What tables of robust accuracy call "CW": PGD on the loss of Carlini & Wagner (Madry et al., ICLR 2018).
+
+    With steepest steps and the kappa of their code. The largest logit is taken of the wrong classes alone; theirs
+    includes a zero for the true one.
+    """
+    return PGD(threat, steps=steps, gain=confident_margin(kappa), keep="best")
+
+
+def carlini_wagner(
+    threat: Threat | Ball, steps: int = 120, *, kappa: float = 3.0, lr: float = 0.005, attempts: int = 1
+) -> PGD:
+    r"""The attack of Carlini & Wagner (S&P 2017) within a given threat: Adam on the margin, up to the confidence kappa.
+
+    .. math:: \max_{\delta \in B} \; \min\big(\max_{j \ne y} z_j - z_y,\; \kappa\big)
+
+    The constrained form: the ball bounds the perturbation by projection, and any space will do. Steps, kappa, lr and
+    the start of uniform norm are those of Stutz et al. (CVPR 2019), who instead add the norm to the loss and keep
+    pixels in range by a tanh, so that their perturbations have no bound. Adam moves all coordinates alike: in a ball of
+    the Euclidean norm `pgd_cw`, with the steepest steps, goes further.
+
+    The attack of minimum norm, which minimises the norm plus c times the hinge, is another thing, and other packages
+    have it: `from_foolbox(foolbox.attacks.L2CarliniWagnerAttack(), eps=0.5)`, which searches for c, and for which a
+    sample counts as robust if its nearest adversarial example is further than eps away; or
+    `from_torchattacks(torchattacks.CW, c=1.0, steps=300, lr=0.003)`, which takes the true class for a logit of zero, so
+    that it stands still where the logits of all wrong classes are negative.
+
+    Args:
+        threat: The perturbation set.
+        steps: The number of steps.
+        kappa: The confidence, in units of logits.
+        lr: The step size of Adam, in the units of the space.
+        attempts: Random starts.
+    """
+    gain = confident_margin(kappa)
+    return PGD(threat, steps=steps, restarts=attempts, random_start=norm_uniform, gain=gain, rule=Adam(lr), keep="best")

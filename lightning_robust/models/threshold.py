@@ -81,8 +81,9 @@ class ThresholdFilters(nn.Module):
     White-box PGD is too optimistic here: where x < eps both channels have gradient zero, although a perturbation may
     lead out of this zone. (On scikit-learn's digits, a network with filters of 0.1 kept 26 % under 20 steps of PGD at
     twice that radius, and 2.5 % under PGD through `Bpda` and under `RandomSearch` alike.) Evaluate also with attacks
-    that need no gradient at the pixel itself: finite differences over more than eps, transfer from a network without
-    filters, a score-based attack (`RandomSearch`), or `Bpda` with `filters.linear` as substitute; and report the worst.
+    that need no gradient at the pixel itself: `finite_differences(attack, width)` with a width of more than eps,
+    transfer from a network without filters, a score-based attack (`RandomSearch`), or `Bpda` with `filters.linear` as
+    substitute; and report the worst.
 
     Args:
         eps: the distance of the two thresholds from 0 and 1, between 0 and 1/2.

@@ -4,9 +4,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from lightning_robust.attacks import L2, PGD, Attack, Linf, Outcome, fgsm, on_fraction, restarted, worst_of
+from lightning_robust.attacks import L2, PGD, Attack, Linf, Outcome, fgsm, in_turn, on_fraction, restarted, worst_of
 from lightning_robust.attacks.combinators import attacked_rows
-from tests.helpers import batch, class_scores, images, net
+from tests.helpers import batch, class_scores, images, net, threat_of
 
 
 class Shift(Attack):
@@ -167,3 +167,57 @@ def test_on_fraction_passes_on():
     assert attack.thorough() == PGD(Linf(0.1), keep="best")  # a sample that is not attacked must not count as robust
     assert attack.scaled(0.5).attack.threat.ball.eps == 0.05
     assert attack.scaled(0.5).fraction == 0.25
+
+
+@pytest.mark.parametrize("shares", [(3, 3), (2, 3), (0, 1), (2, 2, 2), (2, 2, 3), (0, 1, 1)])
+def test_in_turn_gives_each_part_to_its_attack(shares):
+    x, y, code = batch("latent_tuple", sum(shares))
+    seen = []
+
+    def spy(number):
+        def attack(model, x, y, *, code, key):
+            seen.append((number, len(x), len(y), *map(len, code), key))
+            return x + number
+
+        return attack
+
+    x_adv = in_turn(*map(spy, range(1, 1 + len(shares))))(net(), x, y, code=code, key=7)
+    numbers = torch.tensor([number for number, share in enumerate(shares, 1) for _ in range(share)])
+    torch.testing.assert_close(x_adv, x + numbers[:, None, None, None])
+    assert seen == [(number, *[share] * 4, 7) for number, share in enumerate(shares, 1) if share]
+
+
+def test_in_turn_each_sample_fares_as_under_its_attack():
+    model, (x, y, code) = net().double(), batch("latent_tuple", 7, dtype=torch.float64)
+    off, on = PGD(threat_of("Linf", "pixels"), 3), PGD(threat_of("L2", "latent_tuple"), 3)
+    outcome = in_turn(off, on).run(model, x, y, code=code)
+    torch.testing.assert_close(outcome.x_adv[:3], off(model, x, y)[:3])
+    torch.testing.assert_close(outcome.x_adv[3:], on(model, x, y, code=code)[3:])
+    assert outcome.stuck.shape == (7,)
+    assert in_turn(off, Shift(0.1)).run(model, x, y).stuck is None
+
+
+def test_in_turn_in_evaluation_is_the_worst_of_all():
+    attack = in_turn(PGD(Linf(0.1)), PGD(L2(0.5)))
+    assert attack.thorough() == worst_of(PGD(Linf(0.1), keep="best"), PGD(L2(0.5), keep="best"))
+    assert [a.threat.ball.radius for a in attack.scaled(0.5).attacks] == [0.05, 0.25]
+    with pytest.raises(ValueError, match="at least two attacks to take turns, but got 1"):
+        in_turn(PGD(Linf(0.1)))
+    with pytest.raises(TypeError, match="Expected an attack"):
+        in_turn(PGD(Linf(0.1)), Linf(0.1))
+    with pytest.raises(ValueError, match=r"Expected images in \[0, 1\]"):
+        in_turn(Shift(0.1), PGD(Linf(0.1)))(class_scores, 255 * images(4), torch.zeros(4).long())
+
+
+@pytest.mark.parametrize("attack", [worst_of(Shift(0.0), Shift(0.1)), restarted(Shift(0.0), 2)], ids=["worst", "again"])
+def test_what_is_no_logits_is_refused_where_no_attack_asks_the_model(attack):
+    x, y = images(4), torch.zeros(4).long()
+    for model, error, message in (
+        (lambda x: {"logits": x}, TypeError, "to return logits"),
+        (lambda x: x.flatten(1)[:, 0], ValueError, r"logits of shape \(N, K\)"),
+        (lambda x: x.flatten(1)[:3], ValueError, r"logits of shape \(N, K\)"),
+    ):
+        with pytest.raises(error, match=message):
+            attack(model, x, y)
+    with pytest.raises(ValueError, match="less than the number of classes, 5, but got 9"):
+        attack(class_scores, x, y + 9)

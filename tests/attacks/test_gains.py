@@ -8,6 +8,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from lightning_robust.attacks import (
     Anchored,
+    confident_margin,
     cross_entropy,
     divergence,
     dlr,
@@ -61,6 +62,26 @@ def test_margin_and_dlr_are_positive_exactly_where_misclassified():
     logits, y = data()
     for gain in (margin, dlr):
         assert torch.equal(gain(logits, y) > 0, logits.argmax(1) != y)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 1.5, math.inf])
+def test_confident_margin_is_the_margin_up_to_kappa_and_flat_beyond(kappa):
+    logits, y = 2 * torch.randn(200, 6), torch.arange(200) % 6
+    logits.requires_grad_()
+    plain = margin(logits, y)
+    value = confident_margin(kappa)(logits, y)
+    assert torch.equal(value, torch.minimum(plain, torch.tensor(kappa)))
+    (grad,) = torch.autograd.grad(value.sum(), logits)
+    (whole,) = torch.autograd.grad(plain.sum(), logits)
+    below = (plain < kappa)[:, None]
+    assert torch.equal(grad, torch.where(below, whole, 0.0))
+    assert 0 < below.sum() < 200 or kappa == math.inf
+
+
+@pytest.mark.parametrize("kappa", [-0.1, math.nan])
+def test_a_confidence_that_is_none_is_refused(kappa):
+    with pytest.raises(ValueError, match="Expected argument `kappa` to be at least 0, but got"):
+        confident_margin(kappa)
 
 
 def test_dlr_does_not_change_with_the_scale_and_shift_of_the_logits():

@@ -1,0 +1,71 @@
+"""A random point of the perturbation set, where an attack would seek the worst."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust._noise import Noise
+from lightning_robust.attacks.attack import Model, Outcome
+from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.scope import plain, scope
+from lightning_robust.attacks.spaces import LatentSpace
+from lightning_robust.attacks.starts import Start, uniform
+from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
+
+
+@dataclass(frozen=True)
+class RandomPerturbation(ThreatAttack):
+    r"""Data augmentation within a threat: a random perturbation, for which the model is not asked.
+
+    .. math:: x' = \mathrm{decode}_x(\delta), \qquad \delta \sim U(B), \text{ clipped to the bounds of the space}
+
+    In pixels, in the codes of a true or a learned manifold, or in affine parameters, as the threat says: what random
+    augmentation is to adversarial training in each of them. In evaluation `restarted(RandomPerturbation(threat), 10)`
+    is the worst of ten random points, the cheapest attack there is (Engstrom et al., ICML 2019, for affine maps).
+
+    The augmentation of Stutz et al. (CVPR 2019), with two differences. Theirs adds no identity to the affine
+    parameters, so that it always shrinks the image; ours does not. Of their "strong" variants, which draw from all
+    parameters rather than around those of the image, the uniform one is this attack around the middle of the
+    parameters, with a `Box` of their half widths: in an `AffineSpace` of symmetric ranges as it is, in a `LatentSpace`
+    with the middle passed as `code`. (A large ball around another point is not the same: clipping would pile up its
+    points on the bounds.) The other one, codes from a normal distribution cut at two deviations, is no perturbation of
+    the image and not made here.
+
+    Args:
+        threat: The perturbation set: `Threat(ball, space)`, or a ball, which means pixels in [0, 1].
+        start: How a point is drawn, `(ball, noise, zero) -> delta`, as for the random starts of `PGD`; uniform in the
+            ball by default.
+        seed: Of the draw, together with the content of each sample and the key of the call.
+
+    Example:
+        >>> from lightning_robust.attacks import Linf
+        >>> x, y = torch.full((2, 1, 4, 4), 0.5), torch.tensor([0, 1])
+        >>> moved = RandomPerturbation(Linf(0.1))(torch.nn.Flatten(), x, y)
+        >>> 0 < float((moved - x).abs().max()) <= 0.1
+        True
+    """
+
+    threat: Threat | Ball
+    start: Start = field(default=uniform, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threat", as_threat(self.threat))
+        if not callable(self.start):
+            raise TypeError(
+                f"Expected argument `start` to be a function (ball, noise, zero) -> delta, but got {self.start!r}."
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise TypeError(f"Expected argument `seed` to be an integer, but got {self.seed!r}.")
+
+    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+        """Draw once, see `Attack.run`; the model is not asked."""
+        ball, space = self._threat.ball, self._threat.space
+        manifold = space.manifold if isinstance(space, LatentSpace) else None
+        with scope(manifold, "eval", key, x.device), torch.no_grad():
+            x, y, code = plain(x), plain(y), plain(code)
+            chart = space.chart(x, y, code)
+            delta = chart.clip(self.start(ball, Noise.of(x, self.seed, key), chart.zero))
+            return Outcome(chart.emit(delta), delta)
