@@ -30,9 +30,13 @@ from lightning_robust.studies.manifold_claims import (
     claims,
     fits,
     points,
+    table_beside_plot,
+    table_of_classes,
+    table_of_efforts,
     table_over_seeds,
     unit_of,
 )
+from lightning_robust.studies.manifold_pictures import picture_figures
 from lightning_robust.studies.seeds import over_seeds, share
 
 if TYPE_CHECKING:
@@ -41,24 +45,29 @@ if TYPE_CHECKING:
 _SUCCESS = {
     "off-manifold success": "off the manifold, mean of attempts",
     "on-manifold success": "on the true manifold, mean of attempts",
+    "learned-manifold success": "on the learned manifold, mean of attempts",
     "off-manifold success, worst attempt": "off the manifold, worst attempt",
     "on-manifold success, worst attempt": "on the true manifold, worst attempt",
 }
 _INTERVALS = (
-    "Brackets: 95 % intervals over {} seeds (Student's t) of initial weights and order of images; they do not cover "
-    "the draw of the training images, which are the same for all. With one seed: for the draw of test images. The "
-    "p-values take models as independent, but those of one size share their training images."
+    "Brackets: 95 % intervals over {} seeds (Student's t) of initial weights and order of images; for letters they "
+    "do not cover the draw of the training images, which are the same for all. With one seed: for the draw of test "
+    "images. The p-values take models as independent, but those of one size share their training images."
 )
 _SUCCESS_RATE = (
     "Success rate: of the test images that are read correctly, the share whose attack succeeds; the mean over random "
     "starts, as in the paper, or the worst of them. Every attempt keeps its best iterate. On-manifold attacks move the "
-    "six parameters that drew the letter, within the range of the data. Learned manifolds saw more images than the "
-    "classifiers did, as in the paper. Half of each batch is attacked in training, all of it in schemes that end in "
-    "-100."
+    "parameters that drew the image, within the range of the data; where these are not known (data but letters), "
+    "and in what is called learned-manifold success, they move the code that the learned manifold of the image's class "
+    "gives it: then the image before is the decoded one, and only images whose code has no entry beyond 2 count, "
+    'successful or not ("the paper\'s count", in the table of all results, applies that to successes alone). Learned '
+    "manifolds saw more images than the classifiers did, as in the paper. Half of each batch is attacked in training, "
+    "all of it in schemes that end in -100."
 )
 _PROJECTION = (
     "True manifold: Adam on the parameters of the known letter and face, from three starts. Tangent: the span of the "
-    "training images nearest to the example, at the clean image."
+    "training images nearest to the example, at the clean image. Learned manifold: Adam on the code of the image's "
+    "class, from that of the encoder, where the clean image itself is not on it."
 )
 _DISTANCE = (
     f"Distance: L2 in pixels from a successful example to its projection. {_PROJECTION} The angle is that between the "
@@ -81,6 +90,7 @@ class Tables:
         transfer: n, source, threat, target, value, low, high, count.
         distances: n, scheme, seed, threat, manifold, metric, value, low, high, count.
         examples: for "<off or on> <true or tangent> <distance or angle>" and "<off or on> size" the values (N,).
+        pictures: what `manifold_pictures.Illustrate` kept.
     """
 
     models: Sequence[Row]
@@ -88,20 +98,22 @@ class Tables:
     transfer: Sequence[Row] = ()
     distances: Sequence[Row] = ()
     examples: Mapping[str, Tensor] = field(default_factory=dict)
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def write_report(tables: Tables, out: Path, settings: Mapping[str, Any]) -> Path:
+def write_report(tables: Tables, out: Path, settings: Mapping[str, Any], classes: Sequence[str] = ()) -> Path:
     """Write `report.html` and each figure as a PNG.
 
     Args:
         tables: what the study found.
         out: the folder.
         settings: names and values to show at the end.
+        classes: names of the classes.
 
     Returns:
         the page.
     """
-    figures = _figures(tables)
+    figures = _figures(tables) | picture_figures(tables.pictures, settings, tuple(classes))
     for name, (figure, _) in figures.items():
         save_png(figure, out / f"{name}.png")
     found = claims(tables.models, tables.distances)
@@ -113,6 +125,7 @@ def write_report(tables: Tables, out: Path, settings: Mapping[str, Any]) -> Path
         _INTERVALS.format(seeds),
         heading("All models"),
         table(table_over_seeds(tables.models), caption="Means over seeds"),
+        *_extra_tables(tables, settings),
         *(picture(figure, caption=caption, alt=caption) for figure, caption in figures.values()),
         table(
             [
@@ -143,11 +156,23 @@ def write_report(tables: Tables, out: Path, settings: Mapping[str, Any]) -> Path
     return Report("Robustness and generalization, on and off the manifold", summary, parts).write(out / "report.html")
 
 
+def _extra_tables(tables: Tables, settings: Mapping[str, Any]) -> list[Html]:
+    beside = table_beside_plot(tables.models) if settings.get("data", "fonts") == "fonts" else []
+    found = {
+        "On-manifold success beside the plot of the authors, on letters of other faces": beside,
+        "Success rate by class, largest size, means over seeds": table_of_classes(tables.models),
+        "Distances of successful examples from their images, in pixels and in codes, and steps until the first "
+        "success; largest size, means over seeds": table_of_efforts(tables.models),
+    }
+    return [table(rows, caption=caption) for caption, rows in found.items() if rows]
+
+
 def _figures(tables: Tables) -> dict[str, tuple["Figure", str]]:
     """Figures and captions, by the name of the file."""
+    shown = [row for row in tables.models if row["metric"] == "test error" or row["metric"] in _SUCCESS]
     means = [
         {"n": n, "scheme": scheme, "metric": metric, "value": e.value, "low": share(e).low, "high": share(e).high}
-        for (n, scheme, metric), e in over_seeds(tables.models, ("n", "scheme", "metric")).items()
+        for (n, scheme, metric), e in over_seeds(shown, ("n", "scheme", "metric")).items()
     ]
     curve: dict[str, Any] = {"low": "low", "high": "high", "group": "scheme", "xscale": "log"}
     errors = [row for row in means if row["metric"] == "test error"]
@@ -181,7 +206,7 @@ def _histogram(examples: Mapping[str, Tensor], metric: str, unit: Unit, label: s
     values = {
         f"{_THREATS[threat]}, {manifold} manifold": kept
         for threat in _THREATS
-        for manifold in ("true", "tangent")
+        for manifold in ("true", "tangent", "learned")
         if len(kept := _defined(examples.get(f"{threat} {manifold} {metric}")))
     }
     return histogram_panel(values, unit=unit, xlabel=label) if values else None

@@ -1,21 +1,27 @@
 import csv
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from lightning_robust import PGD
-from lightning_robust.datamodules import Fonts
+from lightning_robust.datamodules import Fonts, TensorDataModule
 from lightning_robust.manifolds import FontsManifold
 from lightning_robust.studies import manifold
 from lightning_robust.studies.errors import StudyArgumentError
-from lightning_robust.studies.manifold import PRESETS, ManifoldSettings, TrainModel, run_manifold_study
+from lightning_robust.studies.manifold import run_manifold_study
+from lightning_robust.studies.manifold_cells import TrainModel, load_model, nearest_on_true
+from lightning_robust.studies.manifold_cells import threats as threats_of
+from lightning_robust.studies.manifold_data import DATA, ManifoldData
+from lightning_robust.studies.manifold_settings import PRESETS, ManifoldSettings
 
 TINY = ManifoldSettings(
     sizes=(100, 200),
     schemes=("normal", "on-learned-class"),
     seeds=1,
     epochs=1,
+    min_steps=0,
     train_steps=2,
     test_steps=2,
     attempts=2,
@@ -63,26 +69,31 @@ def test_a_stopped_study_continues_and_computes_nothing_twice(interrupted):
 def test_every_cell_has_its_rows(interrupted):
     _, _, tables, _ = interrupted
     found = {(row["n"], row["scheme"], row["metric"]) for row in tables.models}
-    metrics = {"test error"} | {
-        f"{threat}-manifold success{attempt}" for threat in ("off", "on") for attempt in ("", ", worst attempt")
-    }
-    assert found == {(n, scheme, m) for n in (100, 200) for scheme in TINY.schemes for m in metrics}
-    assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in tables.models)
+    attacks = [f"{threat}-manifold success" for threat in ("off", "on", "learned")]
+    metrics = ["test error", "error on reconstructions", "learned-manifold success, the paper's count"]
+    metrics += [f"{attack}{what}" for attack in attacks for what in ("", ", worst attempt")]
+    metrics += ["off-manifold success, L2 distance", "on-manifold success, Linf of codes"]
+    metrics += ["on-manifold success, first success after steps"]
+    assert found >= {(n, scheme, metric) for n in (100, 200) for scheme in TINY.schemes for metric in metrics}
+    assert any(metric.startswith("off-manifold success in class ") for _, _, metric in found)
+    shares = [row for row in tables.models if str(row["metric"]).endswith(("success", "error", "attempt", "count"))]
+    assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in shares)
     assert len(tables.transfer) == 2 * 2 * 2
     assert {row["n"] for row in (*tables.transfer, *tables.distances)} == {200}
+    assert {row["manifold"] for row in tables.distances} == {"true", "tangent", "learned", "none"}
     assert {row["manifold"] for row in tables.manifolds} == {"class"}
 
 
 def test_the_results_are_those_of_the_kept_weights(interrupted):
     options, _, tables, _ = interrupted
-    model = manifold._load_model(options, 200, "normal", 0)
+    model = load_model(options, 200, "normal", 0)
     x, y, code = Fonts("hard", test_size=300).tensors("test")
     with torch.no_grad():
         right = model(x).argmax(1) == y
     rows = {row["metric"]: row for row in tables.models if row["n"] == 200 and row["scheme"] == "normal"}
     assert rows["test error"]["value"] == pytest.approx(1 - right.float().mean().item())
     x, y, code, right = x[:100], y[:100], (code.theta[:100], code.font[:100]), right[:100]
-    threats = manifold._threats(options)
+    threats = threats_of(options)
     for name, threat in (("off", threats.pixels), ("on", threats.on_true)):
         # RobustEvaluation draws the starts of test by its own key: the rates agree but for chance.
         fooled = PGD(threat, 2, restarts=2, keep="best").run(model, x, y, code=code).fooled
@@ -111,7 +122,7 @@ def test_more_starts_find_on_manifold_examples_again():
     low, high = true_manifold.bounds
     delta = 0.3 * torch.sign(torch.randn(code.theta.shape, generator=torch.Generator().manual_seed(1)))
     moved = true_manifold.decode((code.theta + delta).clamp(low, high), y, code.font)
-    distances = [(manifold._nearest(moved, y, code, 0.3, n) - moved).flatten(1).norm(dim=1) for n in (1, 3)]
+    distances = [(nearest_on_true(moved, y, code, TINY, n) - moved).flatten(1).norm(dim=1) for n in (1, 3)]
     torch.testing.assert_close(distances[0], true_manifold.project(moved, y, code).distance, atol=1e-4, rtol=0)
     assert bool((distances[1] <= distances[0] + 1e-6).all())
     assert distances[1].mean() < 0.5 * distances[0].mean()
@@ -123,6 +134,7 @@ def test_tables_figures_and_report_are_written(interrupted):
         rows = list(csv.DictReader(file))
     assert [float(row["value"]) for row in rows] == [row["value"] for row in tables.models]
     names = ("error", "success", "regression", "distances", "angles", "transfer_off", "transfer_on")
+    names += ("examples", "surface", "embedding")
     assert all((out / f"{name}.png").stat().st_size > 1000 for name in names)
     page = (out / "report.html").read_text()
     assert page.count("<img") == len(names)
@@ -148,6 +160,9 @@ def test_other_settings_in_the_same_folder_are_refused(interrupted):
     ("change", "message"),
     [
         ({"schemes": ("on-tru",)}, "Did you mean 'on-true'"),
+        ({"data": "letters"}, "`data`"),
+        ({"data": "mnist", "schemes": ("normal", "on-true")}, "the true manifold, which is not known for mnist"),
+        ({"learned_seeds": -1}, "`learned_seeds` to be at least 0"),
         ({"sizes": (500, 0)}, "Expected argument `sizes` to be at least 1, but got 0"),
         ({"attempts": 0}, "Expected argument `attempts` to be at least 1, but got 0"),
         ({"eps": 0.0}, "Expected argument `eps` to be positive, but got 0.0"),
@@ -157,6 +172,47 @@ def test_other_settings_in_the_same_folder_are_refused(interrupted):
 def test_wrong_arguments_are_refused(change, message):
     with pytest.raises(StudyArgumentError, match=message):
         replace(TINY, **change)
+
+
+@pytest.fixture
+def patches(monkeypatch):
+    """Random images in place of MNIST."""
+    x, y = torch.rand(150, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.arange(150) % 3
+    data = partial(TensorDataModule, train=(x, y), test=(x[:60], y[:60]), val_size=15)
+
+    def module(*, root, val_size=15, **options):
+        return data(**{**options, "val_size": min(val_size, 15)})
+
+    source = ManifoldData(module=module, classes=tuple("abc"), image_shape=(1, 12, 12), latent=4)
+    monkeypatch.setitem(DATA, "mnist", source)
+    return source
+
+
+def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches, tmp_path):
+    options = replace(
+        TINY,
+        out=str(tmp_path),
+        data="mnist",
+        sizes=(60,),
+        schemes=("normal", "on-learned-class", "off-and-transformations"),
+        attacked=60,
+        test_size=60,
+        manifold_size=60,
+        neighbour_images=60,
+    )
+    tables = run_manifold_study(options)
+    metrics = {row["metric"] for row in tables.models}
+    assert {"off-manifold success", "on-manifold success", "on-manifold success, the paper's count"} <= metrics
+    assert not any("learned-manifold" in metric for metric in metrics)
+    assert {row["manifold"] for row in tables.distances} == {"tangent", "learned", "none"}
+    assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_more_images_than_there_are_is_said_before_anything_runs(patches, tmp_path):
+    options = replace(TINY, out=str(tmp_path), data="mnist", sizes=(300,), schemes=("normal",), manifold_size=60)
+    with pytest.raises(ValueError, match="`size` to be at most 135"):
+        run_manifold_study(options)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("preset", PRESETS)
