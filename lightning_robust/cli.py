@@ -37,7 +37,7 @@ def study(args: Sequence[str]) -> None:
     """Run a study by name."""
     name, rest = (args[0], args[1:]) if args else (None, [])
     if name == "manifold":
-        from lightning_robust.studies.manifold import main as manifold
+        from lightning_robust.studies.manifold.study import main as manifold
 
         manifold(rest)
     elif name == "sample-complexity":
@@ -45,7 +45,7 @@ def study(args: Sequence[str]) -> None:
 
         sample_complexity(rest)
     elif name == "theory":
-        from lightning_robust.studies.theory import main as theory
+        from lightning_robust.studies.theory.study import main as theory
 
         theory(rest)
     else:

@@ -4,7 +4,7 @@ from argparse import ArgumentParser as PlainParser
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from lightning_robust.studies.errors import StudyArgumentError
+from lightning_robust.studies.grid.errors import StudyArgumentError
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from lightning_robust.plots import Estimate
-from lightning_robust.studies.cells import Row
+from lightning_robust.studies.grid.cells import Row
 
 
 def mean_over_seeds(values: Sequence[float], within: Sequence[tuple[float, float]], count: int) -> Estimate:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from lightning_robust.studies.command import run_command
-from lightning_robust.studies.errors import StudyArgumentError
+from lightning_robust.studies.grid.errors import StudyArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)

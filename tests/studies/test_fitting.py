@@ -1,8 +1,8 @@
 import torch
 
 from lightning_robust.models import RobustClassifier
-from lightning_robust.studies.files import save_artifact
 from lightning_robust.studies.fitting import correct, device, loaded, quiet_trainer
+from lightning_robust.studies.grid.files import save_artifact
 
 
 def _module():

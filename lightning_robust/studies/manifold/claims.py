@@ -1,0 +1,253 @@
+"""The four claims of Stutz et al. (CVPR 2019), set against what the manifold study found."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lightning_robust.plots import PERCENT, POINTS, Estimate, Unit, linear_fit
+from lightning_robust.studies.claims import Claim
+from lightning_robust.studies.grid.cells import Row
+from lightning_robust.studies.seeds import mean_over_seeds, over_seeds, share
+
+PIXELS = Unit(digits=2)
+DEGREES = Unit(digits=1, symbol="degrees")
+
+FAR = 5.0
+"""Claim 1 asks that off-manifold examples be so many times as far from the manifold as on-manifold ones,"""
+STEEP = 70.0
+"""and leave it at such an angle at least, in degrees, and on-manifold ones at less than 90 minus it."""
+CLOSE_FIT = 0.9
+"""Claim 3 asks for such a correlation r."""
+KEPT = 0.02
+"""Claim 4 asks that adversarial training raise the test error by at most this much."""
+
+
+def difference(models: Sequence[Row], n: object, scheme: str, reference: str) -> Estimate:
+    """By how much a scheme's test error exceeds the reference's at a size, models of one seed compared in pairs."""
+    found: dict[str, dict[object, Mapping[str, Any]]] = {scheme: {}, reference: {}}
+    for row in models:
+        if row["n"] == n and row["metric"] == "test error" and row["scheme"] in found:
+            found[str(row["scheme"])][row["seed"]] = row
+    pairs = [(found[scheme][seed], found[reference][seed]) for seed in found[scheme]]
+    values = [a["value"] - b["value"] for a, b in pairs]
+    # Of a single pair: the interval for two independent draws of test images, which is too wide for the same images.
+    a, b = pairs[0]
+    down = ((a["value"] - a["low"]) ** 2 + (b["high"] - b["value"]) ** 2) ** 0.5
+    up = ((a["high"] - a["value"]) ** 2 + (b["value"] - b["low"]) ** 2) ** 0.5
+    return mean_over_seeds(values, [(values[0] - down, values[0] + up)], sum(pair[0]["count"] for pair in pairs))
+
+
+def points(models: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row for each model and threat, with its test error and its success rate."""
+    errors = {(row["n"], row["scheme"], row["seed"]): row["value"] for row in models if row["metric"] == "test error"}
+    return [
+        {
+            "n": row["n"],
+            "scheme": row["scheme"],
+            "seed": row["seed"],
+            "threat": str(row["metric"]).removesuffix(" success"),
+            "test error": errors[row["n"], row["scheme"], row["seed"]],
+            "success": row["value"],
+        }
+        for row in models
+        if row["metric"] in ("off-manifold success", "on-manifold success")
+    ]
+
+
+def fits(models: Sequence[Row]) -> list[dict[str, Any]]:
+    """The regression of success on test error: over all models, then for each scheme over its sizes and seeds.
+
+    Rows have the columns schemes, threat and fit, which is None where there are fewer than three models or all have the
+    same error.
+    """
+    marks = points(models)
+    schemes = list(dict.fromkeys(mark["scheme"] for mark in marks))
+    rows = []
+    for name, members in (("all", schemes), *((scheme, [scheme]) for scheme in schemes)):
+        for threat in ("off-manifold", "on-manifold"):
+            chosen = [mark for mark in marks if mark["threat"] == threat and mark["scheme"] in members]
+            errors = [mark["test error"] for mark in chosen]
+            enough = len(chosen) >= 3 and min(errors) < max(errors)
+            fit = linear_fit(errors, [mark["success"] for mark in chosen]) if enough else None
+            rows.append({"schemes": name, "threat": threat, "fit": fit})
+    return rows
+
+
+def claims(models: Sequence[Row], distances: Sequence[Row]) -> list[Claim]:
+    """The four claims, each with its numbers and the criterion it is held to.
+
+    Args:
+        models: rows with the columns n, scheme, seed, metric, value, low, high, count.
+        distances: rows with n, scheme, seed, threat, manifold, metric, value, low, high, count.
+    """
+    return [_leave(distances), _exist(models), _errors(models), _compatible(models)]
+
+
+_MANIFOLD = {"true": "true manifold", "tangent": "tangent spaces of neighbours"}
+
+
+def _leave(distances: Sequence[Row]) -> Claim:
+    title = "1. Regular adversarial examples leave the manifold, on-manifold ones do not."
+    largest = max((float(str(row["n"])) for row in distances), default=0)
+    found = over_seeds([row for row in distances if row["n"] == largest], ("manifold", "threat", "metric"))
+    manifold = "true" if any(row["manifold"] == "true" for row in distances) else "tangent"
+    keys = [(manifold, threat, metric) for threat in ("off", "on") for metric in ("distance", "angle")]
+    if not all(key in found for key in keys):
+        return Claim(title, None, "The study found no successful examples of both kinds.")
+    off, off_angle, on, on_angle = (found[key] for key in keys)
+    holds = off.value >= FAR * on.value and off_angle.value >= STEEP and on_angle.value <= 90 - STEEP
+    return Claim(
+        title,
+        holds,
+        f"Models of {distances[0]['scheme']} training on {largest:g} images, {_MANIFOLD[manifold]}: successful "
+        f"off-manifold examples lie {off.text(PIXELS)} from it (L2) and leave it at {off_angle.text(DEGREES)}; "
+        "on-manifold ones lie "
+        f"{on.text(PIXELS)} from it, at {on_angle.text(DEGREES)}. Criterion: {FAR:g} times as far, at {STEEP:g} "
+        f"degrees or more against {90 - STEEP:g} or less.",
+    )
+
+
+def _exist(models: Sequence[Row]) -> Claim:
+    metric = "on-manifold success, worst attempt"
+    found: list[Mapping[str, Any]] = [row for row in models if row["metric"] == metric]
+    least = min(found, key=lambda row: row["value"])
+    estimate = Estimate(least["value"], least["low"], least["high"], max(1, least["count"]))
+    return Claim(
+        "2. On-manifold adversarial examples exist, for every model.",
+        estimate.low > 0,
+        f"Of {len(found)} models the one with the fewest ({least['scheme']}, {least['n']} images, seed "
+        f"{least['seed']}) has them for {estimate.text()} of the images that it reads correctly. Criterion: the "
+        "interval lies above 0.",
+    )
+
+
+def _errors(models: Sequence[Row]) -> Claim:
+    title = "3. On-manifold robustness is generalization; off-manifold robustness is not."
+    overall = {row["threat"]: row["fit"] for row in fits(models) if row["schemes"] == "all"}
+    on, off = overall["on-manifold"], overall["off-manifold"]
+    if on is None or off is None:
+        return Claim(title, None, "There are fewer than three models.")
+    correlated = on.r >= CLOSE_FIT and not (abs(off.r) >= CLOSE_FIT)
+    text = (
+        f"Success over test error, all {on.n} models: on the manifold {on.text()}; off it {off.text()}. "
+        f"Criterion: r at least {CLOSE_FIT:g} on the manifold and less off it"
+    )
+    schemes = {row["scheme"] for row in models}
+    best = next((name for name in ("on-true", "on-learned-class") if name in schemes), None)
+    if best is None or "normal" not in schemes:
+        return Claim(title, None, text + ". Whether on-manifold training lowers the error was not measured.")
+    lowered = {n: difference(models, n, best, "normal") for n in _sizes(models)}
+    text += (
+        f", and a test error below that of normal training at every size. Training {best} changes it by "
+        f"{_list(lowered)}."
+    )
+    if {"on-true", "on-learned-class"} <= schemes:
+        learned = {n: difference(models, n, "on-learned-class", "normal") for n in _sizes(models)}
+        text += f" On-learned-manifold training, which is not part of the criterion: {_list(learned)}."
+    return Claim(title, correlated and all(change.high < 0 for change in lowered.values()), text)
+
+
+def _compatible(models: Sequence[Row]) -> Claim:
+    title = "4. Robustness and generalization do not contradict each other: enough data keeps the accuracy."
+    if not {"normal", "adversarial"} <= {row["scheme"] for row in models}:
+        return Claim(title, None, "It takes the schemes normal and adversarial.")
+    changes = {n: difference(models, n, "adversarial", "normal") for n in _sizes(models)}
+    return Claim(
+        title,
+        changes[max(changes)].high <= KEPT,
+        f"Adversarial training in pixels changes the test error by {_list(changes)}. Criterion: at the largest size "
+        f"the interval ends at {POINTS.text(KEPT)} or below.",
+    )
+
+
+def _sizes(models: Sequence[Row]) -> list[int]:
+    return sorted({int(str(row["n"])) for row in models})
+
+
+def _list(changes: Mapping[int, Estimate]) -> str:
+    return ", ".join(f"{change.text(POINTS)} at N = {n}" for n, change in changes.items())
+
+
+MAIN = (
+    "test error",
+    "off-manifold success",
+    "off-manifold success, worst attempt",
+    "on-manifold success",
+    "on-manifold success, worst attempt",
+    "learned-manifold success",
+)
+"""The metrics of the first table."""
+
+PLOT: Mapping[str, Mapping[int, float]] = {
+    "normal": {500: 0.952, 2500: 0.744, 10_000: 0.50, 20_000: 0.44},
+    "adversarial": {500: 0.886, 2500: 0.714, 10_000: 0.497, 20_000: 0.440},
+    "on-true": {500: 0.775, 2500: 0.337, 10_000: 0.22, 20_000: 0.165},
+    "augmentation": {500: 0.851, 2500: 0.587, 10_000: 0.403, 20_000: 0.334},
+    "transformations": {500: 0.803, 2500: 0.374, 10_000: 0.216, 20_000: 0.160},
+    "on-learned-class": {500: 0.931, 2500: 0.650, 10_000: 0.391, 20_000: 0.315},
+}
+"""On-manifold success on letters, read off a plot of the authors (about half a point of reading error)."""
+
+
+def table_over_seeds(models: Sequence[Row], metrics: Sequence[str] = MAIN) -> list[dict[str, Any]]:
+    """A line for each size and scheme, with an `Estimate` for each metric, of those that were measured."""
+    lines: dict[tuple[Any, Any], dict[str, Any]] = {}
+    chosen = [row for row in models if row["metric"] in metrics]
+    for (n, scheme, metric), estimate in over_seeds(chosen, ("n", "scheme", "metric")).items():
+        lines.setdefault((n, scheme), {"N": n, "training": scheme})[metric] = share(estimate)
+    return _filled(lines.values())
+
+
+def table_beside_plot(models: Sequence[Row]) -> list[dict[str, Any]]:
+    """On-manifold success beside that of the authors' plot, where both are there."""
+    chosen = [row for row in models if row["metric"] == "on-manifold success"]
+    return [
+        {
+            "N": n,
+            "training": scheme,
+            "here": share(estimate),
+            "the paper's plot": PERCENT.text(PLOT[scheme][n]),
+            "difference": POINTS.text(estimate.value - PLOT[scheme][n]),
+        }
+        for (n, scheme), estimate in over_seeds(chosen, ("n", "scheme")).items()
+        if n in PLOT.get(scheme, {})
+    ]
+
+
+def _filled(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines with the columns of all of them."""
+    found = list(lines)
+    columns = dict.fromkeys(name for line in found for name in line)
+    return [{name: line.get(name, "not measured") for name in columns} for line in found]
+
+
+def table_of_classes(models: Sequence[Row]) -> list[dict[str, Any]]:
+    """Success rates class by class at the largest size: a line for each scheme and threat."""
+    largest, mark = max(_sizes(models)), " success in class "
+    chosen = [row for row in models if row["n"] == largest and mark in str(row["metric"])]
+    lines: dict[tuple[Any, str], dict[str, Any]] = {}
+    for (scheme, metric), estimate in over_seeds(chosen, ("scheme", "metric")).items():
+        threat, _, label = str(metric).partition(mark)
+        line = lines.setdefault((scheme, threat), {"training": scheme, "threat": threat})
+        line[label] = PERCENT.text(estimate.value)
+    return _filled(lines.values())
+
+
+def table_of_efforts(models: Sequence[Row]) -> list[dict[str, Any]]:
+    """Distances of successful examples and steps to success at the largest size: a line for each scheme and threat."""
+    largest = max(_sizes(models))
+    chosen = [
+        row
+        for row in models
+        if row["n"] == largest and str(row["metric"]).endswith((" distance", " of codes", " after steps"))
+    ]
+    lines: dict[tuple[Any, str], dict[str, Any]] = {}
+    for (scheme, metric), estimate in over_seeds(chosen, ("scheme", "metric")).items():
+        threat, _, what = str(metric).partition(" success, ")
+        line = lines.setdefault((scheme, threat), {"training": scheme, "threat": threat})
+        line[what] = PIXELS.text(estimate.value)
+    return _filled(lines.values())
+
+
+def unit_of(metric: str) -> Unit:
+    """How a metric of the distances is written."""
+    return DEGREES if metric == "angle" else PIXELS if metric in ("distance", "size") else PERCENT

@@ -1,0 +1,132 @@
+"""The study of Stutz et al. (CVPR 2019): `lightning-robust study manifold`.
+
+Five stages, each a grid whose finished cells survive being killed: the learned manifolds, the models, and, for models
+of the largest size, what their adversarial examples do to other models (`transfer`), how far these are from the
+manifold (`distances`), and what the figures show of single images (`pictures`). All stages read what earlier ones left
+in the folder `out`, which all workers must see.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lightning_robust.studies.command import run_command
+from lightning_robust.studies.grid import run_grid
+from lightning_robust.studies.grid.axes import expand
+from lightning_robust.studies.grid.cells import Cell, Row
+from lightning_robust.studies.grid.files import load_artifact
+from lightning_robust.studies.grid.records import cell_folder
+from lightning_robust.studies.grid.tables import write_table
+from lightning_robust.studies.manifold.cells import (
+    BATCH,
+    DISTANCES,
+    MANIFOLDS,
+    MODELS,
+    TRANSFER,
+    MeasureDistance,
+    TrainManifold,
+    TrainModel,
+    Transfer,
+    load_examples,
+)
+from lightning_robust.studies.manifold.pictures import PICTURES, Illustrate
+from lightning_robust.studies.manifold.report import Tables, write_report
+from lightning_robust.studies.manifold.schemes import SCHEMES
+from lightning_robust.studies.manifold.settings import PRESETS, ManifoldSettings
+
+
+def run_manifold_study(options: ManifoldSettings) -> Tables:
+    """Train, attack and compare the models, and write tables, figures and `report.html` to `options.out`.
+
+    Returns:
+        The rows of all stages. Those of `models` have the columns n, scheme, seed, metric, value, low, high, count.
+
+    Raises:
+        StudyArgumentError: an argument is wrong, or the folder holds results of other settings.
+        CellsFailedError: cells failed; all others are finished, and the same command goes on with these.
+    """
+    options = replace(options, out=str(Path(options.out).resolve()), root=str(Path(options.root).resolve()))
+    _prepare(options)
+    out, seeds, largest = Path(options.out), range(options.seeds), max(options.sizes)
+    shown = "normal" if "normal" in options.schemes else options.schemes[0]
+    kinds = options.manifolds
+    manifolds = _grid(expand(manifold=kinds), TrainManifold(options), options, MANIFOLDS) if kinds else []
+    cells = expand(n=options.sizes, scheme=options.schemes, seed=seeds)
+    models = _grid(cells, TrainModel(options), options, MODELS, cost=lambda cell: _cost(cell, options))
+    pairs = expand(
+        n=[largest],
+        source=options.schemes,
+        seed=[0],
+        targets=[" ".join(options.schemes)],
+        target_seed=[options.seeds - 1],
+    )
+    transfer = _grid(pairs, Transfer(options), options, TRANSFER)
+    distances = _grid(expand(n=[largest], scheme=[shown], seed=seeds), MeasureDistance(options), options, DISTANCES)
+    pictured: Row = {"n": largest, "scheme": shown, "seed": 0}
+    _grid([pictured], Illustrate(options), options, PICTURES)
+    tables = Tables(
+        models,
+        manifolds,
+        transfer,
+        distances,
+        load_examples(options, pictured),
+        load_artifact(cell_folder(out, PICTURES, pictured) / "pictures.pt"),
+    )
+    write_table(models, out)
+    for name, rows in ((MANIFOLDS, manifolds), (TRANSFER, transfer), (DISTANCES, distances)):
+        if rows:
+            write_table(rows, out, name)
+    settings = {name: value for name, value in vars(options).items() if name not in ("out", "root")}
+    write_report(tables, out, settings=settings, classes=options.source.classes)
+    return tables
+
+
+def _prepare(options: ManifoldSettings) -> None:
+    """Download the data where it is not there, and see that it is large enough, before anything is computed."""
+    largest = max(*options.sizes, options.manifold_size if options.manifolds else 0)
+    data = options.source.make(options.root, train_size=largest, batch_size=BATCH)
+    data.prepare_data()
+    data.setup("fit")
+
+
+def _grid(
+    cells: list[Row],
+    work: Callable[[Row, Path], list[Row]],
+    options: ManifoldSettings,
+    stage: str,
+    cost: Callable[[Cell], float] | None = None,
+) -> list[Row]:
+    return run_grid(
+        cells,
+        work,
+        options.out,
+        stage=stage,
+        workers=1 if options.launcher == "inline" else min(options.workers, len(cells)),
+        threads=options.threads or None,
+        launcher=options.launcher,
+        progress=options.progress,
+        cost=cost,
+    )
+
+
+def _cost(cell: Cell, options: ManifoldSettings) -> float:
+    """In passes of an image through the classifier; a pass through a learned decoder is about four."""
+    scheme = SCHEMES[str(cell["scheme"])]
+    step = 2.0 if scheme.manifold is None else 10.0
+    images = BATCH * options.steps(int(str(cell["n"])), BATCH)
+    train = images * (3 + (scheme.attack is not None) * scheme.fraction * options.train_steps * step)
+    passes = 4.0 + 10 * options.along_learned(int(str(cell["seed"])))
+    return train + passes * options.attacked * options.test_steps * options.attempts + options.test_size
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the study with command-line options."""
+    run_command(
+        ManifoldSettings,
+        run_manifold_study,
+        args,
+        prog="lightning-robust study manifold",
+        description="Off- and on-manifold robustness and generalization over sizes, training schemes and seeds.",
+        presets=PRESETS,
+        lists={"sizes": (int, "training images"), "schemes": (str, "among " + ", ".join(SCHEMES))},
+    )

@@ -1,0 +1,241 @@
+import csv
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from lightning_robust import PGD
+from lightning_robust.datamodules import Fonts, TensorDataModule
+from lightning_robust.manifolds import FontsManifold
+from lightning_robust.studies.grid.errors import StudyArgumentError
+from lightning_robust.studies.manifold import study as manifold
+from lightning_robust.studies.manifold.cells import TrainModel, load_model, nearest_on_true
+from lightning_robust.studies.manifold.cells import threats as threats_of
+from lightning_robust.studies.manifold.data import DATA, ManifoldData
+from lightning_robust.studies.manifold.settings import PRESETS, ManifoldSettings
+from lightning_robust.studies.manifold.study import run_manifold_study
+
+TINY = ManifoldSettings(
+    sizes=(100, 200),
+    schemes=("normal", "on-learned-class"),
+    seeds=1,
+    epochs=1,
+    min_steps=0,
+    train_steps=2,
+    test_steps=2,
+    attempts=2,
+    test_size=300,
+    attacked=100,
+    manifold_size=200,
+    manifold_epochs=1,
+    manifold_width=1 / 16,
+    neighbour_images=120,
+    workers=1,
+    launcher="inline",
+    progress=False,
+)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A study that was stopped in its third model and then run again; what was computed in all."""
+    out, computed = tmp_path_factory.mktemp("study"), []
+    options = replace(TINY, out=str(out))
+    train = TrainModel.__call__
+
+    def counted(self, cell, folder):
+        computed.append((cell["n"], cell["scheme"]))
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return train(self, cell, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainModel, "__call__", counted)
+        with pytest.raises(KeyboardInterrupt):
+            run_manifold_study(options)
+        assert not (out / "report.html").exists()
+        tables = run_manifold_study(options)
+    return options, out, tables, computed
+
+
+def test_a_stopped_study_continues_and_computes_nothing_twice(interrupted):
+    _, _, _, computed = interrupted
+    assert len(computed) == 5
+    assert computed[2] == computed[3]
+    assert len(set(computed)) == 4
+
+
+def test_every_cell_has_its_rows(interrupted):
+    _, _, tables, _ = interrupted
+    found = {(row["n"], row["scheme"], row["metric"]) for row in tables.models}
+    attacks = [f"{threat}-manifold success" for threat in ("off", "on", "learned")]
+    metrics = ["test error", "error on reconstructions", "learned-manifold success, the paper's count"]
+    metrics += [f"{attack}{what}" for attack in attacks for what in ("", ", worst attempt")]
+    metrics += ["off-manifold success, L2 distance", "on-manifold success, Linf of codes"]
+    metrics += ["on-manifold success, first success after steps"]
+    assert found >= {(n, scheme, metric) for n in (100, 200) for scheme in TINY.schemes for metric in metrics}
+    assert any(metric.startswith("off-manifold success in class ") for _, _, metric in found)
+    shares = [row for row in tables.models if str(row["metric"]).endswith(("success", "error", "attempt", "count"))]
+    assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 1 for row in shares)
+    assert len(tables.transfer) == 2 * 2 * 2
+    assert {row["n"] for row in (*tables.transfer, *tables.distances)} == {200}
+    assert {row["manifold"] for row in tables.distances} == {"true", "tangent", "learned", "none"}
+    assert {row["manifold"] for row in tables.manifolds} == {"class"}
+
+
+def test_the_results_are_those_of_the_kept_weights(interrupted):
+    options, _, tables, _ = interrupted
+    model = load_model(options, 200, "normal", 0)
+    x, y, code = Fonts("hard", test_size=300).tensors("test")
+    with torch.no_grad():
+        right = model(x).argmax(1) == y
+    rows = {row["metric"]: row for row in tables.models if row["n"] == 200 and row["scheme"] == "normal"}
+    assert rows["test error"]["value"] == pytest.approx(1 - right.float().mean().item())
+    x, y, code, right = x[:100], y[:100], (code.theta[:100], code.font[:100]), right[:100]
+    threats = threats_of(options)
+    for name, threat in (("off", threats.pixels), ("on", threats.on_true)):
+        # RobustEvaluation draws the starts of test by its own key: the rates agree but for chance.
+        fooled = PGD(threat, 2, restarts=2, keep="best").run(model, x, y, code=code).fooled
+        found = rows[f"{name}-manifold success"]
+        assert found["count"] == int(right.sum())
+        assert found["value"] == pytest.approx(fooled[:, right].float().mean().item(), abs=0.15)
+        assert found["value"] <= rows[f"{name}-manifold success, worst attempt"]["value"]
+
+
+def test_distances_agree_with_the_examples_that_are_kept(interrupted):
+    _, _, tables, _ = interrupted
+    rows = [row for row in tables.distances if row["n"] == 200 and row["metric"] != "size"]
+    assert {row["threat"] for row in rows} == {"off", "on"}
+    for row in rows:
+        values = tables.examples[f"{row['threat']} {row['manifold']} {row['metric']}"]
+        values = values[~values.isnan()]
+        assert row["count"] == len(values)
+        assert row["value"] == pytest.approx(values.double().mean().item())
+    for threat in ("off", "on"):
+        assert bool((tables.examples[f"{threat} true distance"] <= tables.examples[f"{threat} size"] + 1e-5).all())
+
+
+def test_more_starts_find_on_manifold_examples_again():
+    _, y, code = Fonts("hard").tensors("test", limit=60)
+    true_manifold = FontsManifold("hard")
+    low, high = true_manifold.bounds
+    delta = 0.3 * torch.sign(torch.randn(code.theta.shape, generator=torch.Generator().manual_seed(1)))
+    moved = true_manifold.decode((code.theta + delta).clamp(low, high), y, code.font)
+    distances = [(nearest_on_true(moved, y, code, TINY, n) - moved).flatten(1).norm(dim=1) for n in (1, 3)]
+    torch.testing.assert_close(distances[0], true_manifold.project(moved, y, code).distance, atol=1e-4, rtol=0)
+    assert bool((distances[1] <= distances[0] + 1e-6).all())
+    assert distances[1].mean() < 0.5 * distances[0].mean()
+
+
+def test_tables_figures_and_report_are_written(interrupted):
+    _, out, tables, _ = interrupted
+    with (out / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["value"]) for row in rows] == [row["value"] for row in tables.models]
+    names = ("error", "success", "regression", "distances", "angles", "transfer_off", "transfer_on")
+    names += ("examples", "surface", "embedding")
+    assert all((out / f"{name}.png").stat().st_size > 1000 for name in names)
+    page = (out / "report.html").read_text()
+    assert page.count("<img") == len(names)
+    assert str(out) not in page
+
+
+def test_a_larger_grid_keeps_finished_cells(interrupted):
+    options, out, tables, _ = interrupted
+    before = {path: path.stat().st_mtime_ns for path in out.glob("models/*/*")}
+    more = run_manifold_study(replace(options, sizes=(100, 200, 300), schemes=("normal",)))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(out.glob("models/*/rows.json"))) == 5
+    assert [row for row in more.models if row["n"] < 300] == [r for r in tables.models if r["scheme"] == "normal"]
+
+
+def test_other_settings_in_the_same_folder_are_refused(interrupted):
+    options, *_ = interrupted
+    with pytest.raises(StudyArgumentError, match="Results of different settings do not mix"):
+        run_manifold_study(replace(options, eps=0.2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schemes": ("on-tru",)}, "Did you mean 'on-true'"),
+        ({"data": "letters"}, "`data`"),
+        ({"data": "mnist", "schemes": ("normal", "on-true")}, "the true manifold, which is not known for mnist"),
+        ({"learned_seeds": -1}, "`learned_seeds` to be at least 0"),
+        ({"sizes": (500, 0)}, "Expected argument `sizes` to be at least 1, but got 0"),
+        ({"attempts": 0}, "Expected argument `attempts` to be at least 1, but got 0"),
+        ({"eps": 0.0}, "Expected argument `eps` to be positive, but got 0.0"),
+        ({"attacked": 301}, "Expected argument `attacked` to be at most `test_size`, 300, but got 301"),
+    ],
+)
+def test_wrong_arguments_are_refused(change, message):
+    with pytest.raises(StudyArgumentError, match=message):
+        replace(TINY, **change)
+
+
+@pytest.fixture
+def patches(monkeypatch):
+    """Random images in place of MNIST."""
+    x, y = torch.rand(150, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.arange(150) % 3
+    data = partial(TensorDataModule, train=(x, y), test=(x[:60], y[:60]), val_size=15)
+
+    def module(*, root, val_size=15, **options):
+        return data(**{**options, "val_size": min(val_size, 15)})
+
+    source = ManifoldData(module=module, classes=tuple("abc"), image_shape=(1, 12, 12), latent=4)
+    monkeypatch.setitem(DATA, "mnist", source)
+    return source
+
+
+def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches, tmp_path):
+    options = replace(
+        TINY,
+        out=str(tmp_path),
+        data="mnist",
+        sizes=(60,),
+        schemes=("normal", "on-learned-class", "off-and-transformations"),
+        attacked=60,
+        test_size=60,
+        manifold_size=60,
+        neighbour_images=60,
+    )
+    tables = run_manifold_study(options)
+    metrics = {row["metric"] for row in tables.models}
+    assert {"off-manifold success", "on-manifold success", "on-manifold success, the paper's count"} <= metrics
+    assert not any("learned-manifold" in metric for metric in metrics)
+    assert {row["manifold"] for row in tables.distances} == {"tangent", "learned", "none"}
+    assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_more_images_than_there_are_is_said_before_anything_runs(patches, tmp_path):
+    options = replace(TINY, out=str(tmp_path), data="mnist", sizes=(300,), schemes=("normal",), manifold_size=60)
+    with pytest.raises(ValueError, match="`size` to be at most 135"):
+        run_manifold_study(options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
+    given = []
+    monkeypatch.setattr(manifold, "run_manifold_study", given.append)
+    manifold.main(["--preset", preset, "--seeds", "4", "--schemes", "normal", "on-true", "--out", "here"])
+    assert given == [
+        ManifoldSettings(**{**PRESETS[preset], "seeds": 4, "schemes": ["normal", "on-true"], "out": "here"})
+    ]
+
+
+def test_the_command_line_takes_several_sizes(monkeypatch):
+    given = []
+    monkeypatch.setattr(manifold, "run_manifold_study", given.append)
+    manifold.main(["--sizes", "500", "1000", "--eta=0.5"])
+    assert given[0].sizes == (500, 1000)
+    assert given[0].eta == 0.5
+    assert given[0].schemes == ManifoldSettings().schemes
+
+
+def test_the_command_line_says_what_is_wrong_without_a_traceback(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        manifold.main(["--schemes", "on-tru"])
+    assert stopped.value.code == 2
+    assert "Did you mean 'on-true'" in capsys.readouterr().err
