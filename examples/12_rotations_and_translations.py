@@ -1,4 +1,4 @@
-"""Rotations and translations as a perturbation set: gradients and a grid each miss some, so the worst of both counts."""
+"""Rotations and translations: gradients and a grid each miss some of them, so the worst of both is what counts."""
 
 import pytorch_lightning as pl
 

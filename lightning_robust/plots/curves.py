@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PANELS_A_ROW = 4
 _MOST_MARKERS = 40
+_FEW_DECADES = 200.0  # below this ratio the powers of ten alone are too few ticks
 _MOST_TICKS = 8
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 
@@ -188,10 +189,13 @@ def _draw_marks(axes: Axes, marks: Mapping[str, float]) -> None:
 
 
 def _dress_axes(axes: Axes, positions: Sequence[float], xscale: str, yscale: str, unit: Unit, *, fixed: bool) -> None:
-    from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
     if yscale == "log":
         axes.set_yscale("log")
+        bottom, top = axes.get_ylim()
+        if top < _FEW_DECADES * bottom:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(lambda v, _: unit.tick(v))
     if xscale == "log":

@@ -28,6 +28,7 @@ thead th { border-bottom: 1.5px solid #6b6b6b; vertical-align: bottom; }
 tbody th { font-weight: 600; }
 th.num, td.num { text-align: right; padding: .4rem 0 .4rem 1.1rem; }
 td.num { white-space: nowrap; }
+.num + th:not(.num), .num + td:not(.num) { padding-left: 1.1rem; }
 figure { margin: 1.5rem 0 2rem; }
 img { display: block; max-width: 100%; height: auto; }
 figcaption { max-width: 48rem; margin-top: .5rem; font-size: .92rem; color: #525252; }

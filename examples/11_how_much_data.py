@@ -1,0 +1,64 @@
+"""How much data robustness needs for a module and data of your own: a study that can be stopped and continued."""
+
+import pytorch_lightning as pl
+import torch
+
+from lightning_robust.datamodules import TensorDataModule
+from lightning_robust.studies.sample_complexity import Problem, SampleComplexitySettings, run_sample_complexity
+
+
+class YourModule(pl.LightningModule):
+    def __init__(self, steps):
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2)
+        )
+        self.steps = steps
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def test_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+
+def your_module(eps_train, steps):
+    return YourModule(steps)
+
+
+def your_data(n, seed):
+    """Stripes, across or upright, in noise: n training images, the same test images for all n."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(4000) % 2
+    stripes = (torch.arange(8) % 2 * 0.3 + 0.35).expand(8, 8)
+    x = torch.where(y[:, None, None] == 0, stripes, stripes.T) + 0.25 * torch.randn(4000, 8, 8, generator=generator)
+    x = x.clamp(0, 1)[:, None]
+    train, test = (x[:3000], y[:3000]), (x[3000:], y[3000:])
+    return TensorDataModule(train, test, train_size=n, val_size=500, batch_size=50, eval_batch_size=500, seed=seed)
+
+
+YOURS = Problem(
+    data=your_data,
+    models={"yours": your_module},
+    sizes=[20, 100, 500],
+    eps_train=[0.0, 0.1],
+    eps_test=[0.0, 0.1],
+    steps=200,
+    train_steps=5,
+)
+
+if __name__ == "__main__":
+    options = SampleComplexitySettings(
+        data=["yours"], seeds=2, targets=[0.8], masked_images=100, out="runs/how_much_data"
+    )
+    tables = run_sample_complexity(options, own={"yours": YOURS})
+    print(len(tables.models), "accuracies; the report is runs/how_much_data/report.html")

@@ -1,0 +1,137 @@
+"""The study of Schmidt et al. (NeurIPS 2018): `lightning-robust study sample-complexity`.
+
+For each problem two stages, grids whose finished cells survive being killed: the models, and whether what PGD says of
+those of the largest size can be believed (`masking`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning_robust.studies.command import run_command
+from lightning_robust.studies.grid import StudyArgumentError, choose, expand, run_grid, write_table
+from lightning_robust.studies.grid.cells import Cell, Row
+from lightning_robust.studies.sample_complexity.cells import FindMasking, TrainModel, masking_stage, models_stage
+from lightning_robust.studies.sample_complexity.problems import Problem, problems
+from lightning_robust.studies.sample_complexity.report import Tables, write_report
+from lightning_robust.studies.sample_complexity.settings import PRESETS, Grid, SampleComplexitySettings
+
+
+def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, Problem] | None = None) -> Tables:
+    """Train and evaluate models over sizes, radii and seeds; write tables, figures and `report.html` to `options.out`.
+
+    Args:
+        options: what to run; `options.data` names the problems.
+        own: problems of your own by name, besides the built-in ones.
+
+    Returns:
+        The rows of both stages. Those of `models` have the columns data, n, model, eps_train, seed, checkpoint, split,
+        eps_test, value, low, high and count.
+
+    Raises:
+        StudyArgumentError: an argument is wrong, a data set is smaller than asked for, or the folder holds results of
+            other settings.
+        CellsFailedError: cells failed; all others are finished, and the same call goes on with these.
+
+    Example:
+        >>> run_sample_complexity(
+        ...     SampleComplexitySettings(data=["mine"], sizes=[500, 2000], eps_train=[0, 0.1], eps_test=[0, 0.1]),
+        ...     own={"mine": Problem(data=my_data, models={"mine": my_module}, steps=1000, ...)},
+        ... )  # doctest: +SKIP
+    """
+    options = replace(options, out=str(Path(options.out).resolve()), root=str(Path(options.root).resolve()))
+    known = problems(options.root) | dict(own or {})
+    chosen = {name: known[name] for name in choose("data", options.data, known)}
+    grids = {name: options.of(name, problem) for name, problem in chosen.items()}
+    for name, problem in chosen.items():
+        _check_data(problem, grids[name])
+    models: list[Row] = []
+    masking: list[Row] = []
+    for name, problem in chosen.items():
+        grid = grids[name]
+        what: dict[str, Any] = {"options": options, "problem": problem, "grid": grid}
+        cells = expand(
+            data=[name], n=grid.sizes, model=grid.models, eps_train=grid.eps_train, seed=range(options.seeds)
+        )
+        models += _grid(cells, TrainModel(**what), options, models_stage(name), partial(_cost, grid=grid))
+        if options.masked_images:
+            largest = expand(
+                data=[name],
+                n=[max(grid.sizes)],
+                model=grid.models,
+                eps_train=grid.eps_train,
+                seed=[0],
+                plain=[grid.models[0]],
+                images=[options.masked_images],
+            )
+            masking += _grid(largest, FindMasking(**what), options, masking_stage(name))
+    out, accuracies = Path(options.out), [row for row in models if row["metric"] == "accuracy"]
+    gaps = [row for row in models if row["metric"] == "gap"]
+    tables = Tables(accuracies, gaps, masking)
+    for title, rows in (("results", accuracies), ("gaps", gaps), ("masking", masking)):
+        if rows:
+            write_table(rows, out, title)
+    settings = {name: value for name, value in vars(options).items() if name not in ("out", "root")}
+    write_report(tables, out, targets=options.targets, settings=settings, grids=list(grids.values()))
+    return tables
+
+
+def _check_data(problem: Problem, grid: Grid) -> None:
+    """Download the data where it is not there, and see that every size can be had, before anything is computed."""
+    for n in grid.sizes:
+        data = problem.data(n, 0)
+        try:
+            data.prepare_data()
+            data.setup("fit")
+            data.train_dataloader()
+        except ValueError as error:
+            raise StudyArgumentError(
+                f"Expected argument `sizes` to be numbers of images that {grid.data!r} has, but got {n}. {error}"
+            ) from error
+
+
+def _grid(
+    cells: list[Row],
+    work: Callable[[Row, Path], list[Row]],
+    options: SampleComplexitySettings,
+    stage: str,
+    cost: Callable[[Cell], float] | None = None,
+) -> list[Row]:
+    return run_grid(
+        cells,
+        work,
+        options.out,
+        stage=stage,
+        workers=1 if options.launcher == "inline" else min(options.workers, len(cells)),
+        threads=options.threads or None,
+        launcher=options.launcher,
+        progress=options.progress,
+        cost=cost,
+    )
+
+
+def _cost(cell: Cell, grid: Grid) -> float:
+    """In passes of a batch through the network."""
+    return grid.steps * (3.0 + (float(str(cell["eps_train"])) > 0) * 2.0 * grid.train_steps)
+
+
+def main(args: Sequence[str]) -> None:
+    """Run the study with command-line options."""
+    run_command(
+        SampleComplexitySettings,
+        run_sample_complexity,
+        args,
+        prog="lightning-robust study sample-complexity",
+        description="How many training images accuracy takes, and how many robust accuracy.",
+        presets=PRESETS,
+        lists={
+            "data": (str, "among " + ", ".join(problems())),
+            "sizes": (int, "training images; by default those of each problem"),
+            "eps_train": (float, "radii of training; likewise"),
+            "eps_test": (float, "radii of evaluation, 0 among them; likewise"),
+            "models": (str, "names of models; likewise"),
+            "targets": (float, "accuracies for which the number of samples is asked"),
+        },
+    )

@@ -1,0 +1,131 @@
+import csv
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from lightning_robust.studies.grid import StudyArgumentError
+from lightning_robust.studies.sample_complexity import study
+from lightning_robust.studies.sample_complexity.cells import FindMasking, TrainModel
+from lightning_robust.studies.sample_complexity.settings import PRESETS, SampleComplexitySettings
+from lightning_robust.studies.sample_complexity.study import run_sample_complexity
+from tests.studies.sample_complexity.tiny import OPTIONS, TINY, blobs
+
+OWN = {"tiny": TINY}
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A study that was stopped in its third model and then run again; what was computed in all."""
+    out, computed = tmp_path_factory.mktemp("study"), []
+    options = replace(OPTIONS, out=str(out))
+    train = TrainModel.__call__
+
+    def counted(self, cell, folder):
+        computed.append((cell["n"], cell["model"], cell["eps_train"]))
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return train(self, cell, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainModel, "__call__", counted)
+        with pytest.raises(KeyboardInterrupt):
+            run_sample_complexity(options, OWN)
+        assert not (out / "report.html").exists()
+        tables = run_sample_complexity(options, OWN)
+    return options, out, tables, computed
+
+
+def test_a_stopped_study_continues_and_computes_nothing_twice(interrupted):
+    _, _, _, computed = interrupted
+    assert len(computed) == 3 * 2 * 2 + 1
+    assert computed[2] == computed[3]
+    assert len(set(computed)) == 12
+
+
+def test_tables_figures_and_report_are_written(interrupted):
+    _, out, tables, _ = interrupted
+    with (out / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["value"]) for row in rows] == [row["value"] for row in tables.models]
+    assert len(rows) == 12 * 2 * 3 * 2
+    names = ("accuracy", "power_law", "radii_tiny", "networks_tiny", "gap_tiny")
+    assert all((out / f"{name}.png").stat().st_size > 1000 for name in names)
+    page = (out / "report.html").read_text()
+    assert page.count("<img") == len(names)
+    assert str(out) not in page
+
+
+def test_masking_is_asked_of_every_model_of_the_largest_size(interrupted):
+    _, _, tables, _ = interrupted
+    found = {(row["model"], row["eps_train"]) for row in tables.masking}
+    assert found == {(model, eps) for model in TINY.models for eps in TINY.eps_train}
+    assert {row["n"] for row in tables.masking} == {100}
+    for model, eps in found:
+        rows = [row for row in tables.masking if (row["model"], row["eps_train"]) == (model, eps)]
+        accuracy = {row["attack"]: row["value"] for row in rows if row["metric"] == "accuracy"}
+        (excess,) = [row["value"] for row in rows if row["metric"] == "too optimistic by"]
+        assert ("substitute gradients" in accuracy) == (model == "linear+threshold")
+        assert accuracy["all"] <= min(accuracy.values()) + 1e-9
+        assert excess == pytest.approx(accuracy["pgd"] - accuracy["all"])
+
+
+def test_transfer_from_a_model_to_itself_is_pgd(interrupted, tmp_path):
+    options, _, tables, _ = interrupted
+    rows = [row for row in tables.masking if (row["model"], row["eps_train"]) == ("linear", 0.1)]
+    accuracy = {row["attack"]: row["value"] for row in rows if row["metric"] == "accuracy"}
+    assert accuracy["transfer"] == accuracy["pgd"]
+    assert isinstance(FindMasking(options=options, problem=TINY, grid=options.of("tiny", TINY)), FindMasking)
+
+
+def test_a_larger_grid_keeps_finished_cells(interrupted):
+    options, out, tables, _ = interrupted
+    before = {path: path.stat().st_mtime_ns for path in out.glob("tiny-models/*/*")}
+    more = run_sample_complexity(replace(options, sizes=(10, 40, 60, 100), models=("linear",), masked_images=0), OWN)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {row["n"] for row in more.models} == {10, 40, 60, 100}
+    kept = [row for row in more.models if row["n"] != 60]
+    assert kept == [row for row in tables.models if row["model"] == "linear"]
+
+
+def test_other_settings_in_the_same_folder_are_refused(interrupted):
+    options, *_ = interrupted
+    with pytest.raises(StudyArgumentError, match="Results of different settings do not mix"):
+        run_sample_complexity(replace(options, test_steps=4), OWN)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"), [((10, 500), "`size` to be at most 120"), ((11,), "multiple of the number of classes")]
+)
+def test_sizes_that_the_data_does_not_have_are_refused_before_anything_runs(sizes, message, tmp_path):
+    with pytest.raises(StudyArgumentError, match=message) as error:
+        run_sample_complexity(replace(OPTIONS, out=str(tmp_path), sizes=sizes), OWN)
+    assert "Expected argument `sizes`" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_problem_is_refused(tmp_path):
+    with pytest.raises(StudyArgumentError, match="Did you mean 'digits'"):
+        run_sample_complexity(replace(OPTIONS, data=("digit",), out=str(tmp_path)))
+
+
+def test_data_without_validation_images_is_refused(tmp_path):
+    problem = replace(TINY, data=partial(_without_validation, blobs))
+    with pytest.raises(Exception, match="validation"):
+        run_sample_complexity(replace(OPTIONS, out=str(tmp_path), sizes=(10,)), {"tiny": problem})
+
+
+def _without_validation(make, n, seed):
+    data = make(n, seed)
+    data.val_size = 0
+    return data
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
+    given = []
+    monkeypatch.setattr(study, "run_sample_complexity", given.append)
+    study.main(["--preset", preset, "--seeds", "4", "--eps_train", "0", "0.1", "--out", "here"])
+    assert given == [
+        SampleComplexitySettings(**{**PRESETS[preset], "seeds": 4, "eps_train": [0.0, 0.1], "out": "here"})
+    ]
