@@ -32,6 +32,7 @@ from lightning_robust.studies.manifold.attacks import (
 )
 from lightning_robust.studies.manifold.schemes import SCHEMES, Threats
 from lightning_robust.studies.manifold.settings import BALLS, ManifoldSettings
+from lightning_robust.studies.stages import share_of
 
 MODELS, MANIFOLDS, TRANSFER, DISTANCES = "models", "manifolds", "transfer", "distances"
 BATCH = 100
@@ -79,7 +80,7 @@ class TrainModel:
         module = module.to(device()).eval().requires_grad_(False)
         data = options.source.make(options.root, train_size=n, seed=seed)
         x, y, *_ = data.tensors("test", limit=options.test_size)
-        rows = [_share("test error", ~correct(module, x, y))]
+        rows = [{"metric": "test error", **share_of(~correct(module, x, y))}]
         x, y, code = test_images(options)
         for name, attack in attacks(threats(options), options).items():
             found = attacked(module, attack, x, y, code)
@@ -115,7 +116,7 @@ class TrainModel:
         # Where the true manifold is not known, this is what "on the manifold" means, as in the paper.
         name = "on-manifold success" if options.source.true is None else "learned-manifold success"
         return [
-            _share("error on reconstructions", ~found.right),
+            {"metric": "error on reconstructions", **share_of(~found.right)},
             *attack_rows(name, found, options, latent=True, kept=kept),
         ]
 
@@ -130,11 +131,6 @@ def attack_rows(
         *effort_rows(name, counted, latent=latent),
         *class_rows(name, counted, options.source.classes),
     ]
-
-
-def _share(metric: str, hits: Tensor) -> Row:
-    low, high = wilson_interval(int(hits.sum()), len(hits))
-    return measured(metric, float(hits.double().mean()), float(low), float(high), len(hits))
 
 
 @dataclass(frozen=True)

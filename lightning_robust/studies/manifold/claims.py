@@ -1,12 +1,13 @@
 """The four claims of Stutz et al. (CVPR 2019), set against what the manifold study found."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_robust.plots import PERCENT, POINTS, Estimate, Unit, linear_fit
 from lightning_robust.studies.claims import Claim
 from lightning_robust.studies.grid.cells import Row
 from lightning_robust.studies.seeds import mean_over_seeds, over_seeds, share
+from lightning_robust.studies.stages import filled
 
 PIXELS = Unit(digits=2)
 DEGREES = Unit(digits=1, symbol="degrees")
@@ -194,7 +195,7 @@ def table_over_seeds(models: Sequence[Row], metrics: Sequence[str] = MAIN) -> li
     chosen = [row for row in models if row["metric"] in metrics]
     for (n, scheme, metric), estimate in over_seeds(chosen, ("n", "scheme", "metric")).items():
         lines.setdefault((n, scheme), {"N": n, "training": scheme})[metric] = share(estimate)
-    return _filled(lines.values())
+    return filled(lines.values())
 
 
 def table_beside_plot(models: Sequence[Row]) -> list[dict[str, Any]]:
@@ -213,13 +214,6 @@ def table_beside_plot(models: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _filled(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines with the columns of all of them."""
-    found = list(lines)
-    columns = dict.fromkeys(name for line in found for name in line)
-    return [{name: line.get(name, "not measured") for name in columns} for line in found]
-
-
 def table_of_classes(models: Sequence[Row]) -> list[dict[str, Any]]:
     """Success rates class by class at the largest size: a line for each scheme and threat."""
     largest, mark = max(_sizes(models)), " success in class "
@@ -229,7 +223,7 @@ def table_of_classes(models: Sequence[Row]) -> list[dict[str, Any]]:
         threat, _, label = str(metric).partition(mark)
         line = lines.setdefault((scheme, threat), {"training": scheme, "threat": threat})
         line[label] = PERCENT.text(estimate.value)
-    return _filled(lines.values())
+    return filled(lines.values())
 
 
 def table_of_efforts(models: Sequence[Row]) -> list[dict[str, Any]]:
@@ -245,7 +239,7 @@ def table_of_efforts(models: Sequence[Row]) -> list[dict[str, Any]]:
         threat, _, what = str(metric).partition(" success, ")
         line = lines.setdefault((scheme, threat), {"training": scheme, "threat": threat})
         line[what] = PIXELS.text(estimate.value)
-    return _filled(lines.values())
+    return filled(lines.values())
 
 
 def unit_of(metric: str) -> Unit:

@@ -6,12 +6,11 @@ manifold (`distances`), and what the figures show of single images (`pictures`).
 in the folder `out`, which all workers must see.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lightning_robust.studies.command import run_command
-from lightning_robust.studies.grid import run_grid
 from lightning_robust.studies.grid.axes import expand
 from lightning_robust.studies.grid.cells import Cell, Row
 from lightning_robust.studies.grid.files import load_artifact
@@ -33,6 +32,7 @@ from lightning_robust.studies.manifold.pictures import PICTURES, Illustrate
 from lightning_robust.studies.manifold.report import Tables, write_report
 from lightning_robust.studies.manifold.schemes import SCHEMES
 from lightning_robust.studies.manifold.settings import PRESETS, ManifoldSettings
+from lightning_robust.studies.stages import run_stage
 
 
 def run_manifold_study(options: ManifoldSettings) -> Tables:
@@ -50,9 +50,9 @@ def run_manifold_study(options: ManifoldSettings) -> Tables:
     out, seeds, largest = Path(options.out), range(options.seeds), max(options.sizes)
     shown = "normal" if "normal" in options.schemes else options.schemes[0]
     kinds = options.manifolds
-    manifolds = _grid(expand(manifold=kinds), TrainManifold(options), options, MANIFOLDS) if kinds else []
+    manifolds = run_stage(expand(manifold=kinds), TrainManifold(options), options, MANIFOLDS) if kinds else []
     cells = expand(n=options.sizes, scheme=options.schemes, seed=seeds)
-    models = _grid(cells, TrainModel(options), options, MODELS, cost=lambda cell: _cost(cell, options))
+    models = run_stage(cells, TrainModel(options), options, MODELS, cost=lambda cell: _cost(cell, options))
     pairs = expand(
         n=[largest],
         source=options.schemes,
@@ -60,10 +60,10 @@ def run_manifold_study(options: ManifoldSettings) -> Tables:
         targets=[" ".join(options.schemes)],
         target_seed=[options.seeds - 1],
     )
-    transfer = _grid(pairs, Transfer(options), options, TRANSFER)
-    distances = _grid(expand(n=[largest], scheme=[shown], seed=seeds), MeasureDistance(options), options, DISTANCES)
+    transfer = run_stage(pairs, Transfer(options), options, TRANSFER)
+    distances = run_stage(expand(n=[largest], scheme=[shown], seed=seeds), MeasureDistance(options), options, DISTANCES)
     pictured: Row = {"n": largest, "scheme": shown, "seed": 0}
-    _grid([pictured], Illustrate(options), options, PICTURES)
+    run_stage([pictured], Illustrate(options), options, PICTURES)
     tables = Tables(
         models,
         manifolds,
@@ -87,26 +87,6 @@ def _prepare(options: ManifoldSettings) -> None:
     data = options.source.make(options.root, train_size=largest, batch_size=BATCH)
     data.prepare_data()
     data.setup("fit")
-
-
-def _grid(
-    cells: list[Row],
-    work: Callable[[Row, Path], list[Row]],
-    options: ManifoldSettings,
-    stage: str,
-    cost: Callable[[Cell], float] | None = None,
-) -> list[Row]:
-    return run_grid(
-        cells,
-        work,
-        options.out,
-        stage=stage,
-        workers=1 if options.launcher == "inline" else min(options.workers, len(cells)),
-        threads=options.threads or None,
-        launcher=options.launcher,
-        progress=options.progress,
-        cost=cost,
-    )
 
 
 def _cost(cell: Cell, options: ManifoldSettings) -> float:

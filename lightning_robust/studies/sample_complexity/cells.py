@@ -14,7 +14,6 @@ from lightning_robust import PGD, AdversarialTraining, Attack, Linf, PixelSpace,
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Outcome, RandomSearch, finite_differences, margin
 from lightning_robust.callbacks import RobustGeneralizationGap
-from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.models import Bpda, ThresholdFilters
 from lightning_robust.studies.fitting import loaded, quiet_trainer
 from lightning_robust.studies.grid.cells import Row
@@ -23,6 +22,7 @@ from lightning_robust.studies.grid.files import save_artifact
 from lightning_robust.studies.grid.records import cell_folder
 from lightning_robust.studies.sample_complexity.problems import Problem
 from lightning_robust.studies.sample_complexity.settings import Grid, SampleComplexitySettings
+from lightning_robust.studies.stages import share_of
 
 CHECKPOINTS = ("best", "last")
 
@@ -262,8 +262,8 @@ class FindMasking(_Work):
                 break
         found = {name: torch.cat(parts) for name, parts in withstood.items()}
         found["all"] = torch.stack(list(found.values())).all(0)
-        rows = [{"attack": name, "metric": "accuracy", **_share(kept)} for name, kept in found.items()]
-        rows.append({"attack": "pgd", "metric": "too optimistic by", **_share(found["pgd"] & ~found["all"])})
+        rows = [{"attack": name, "metric": "accuracy", **share_of(kept)} for name, kept in found.items()]
+        rows.append({"attack": "pgd", "metric": "too optimistic by", **share_of(found["pgd"] & ~found["all"])})
         return [{"eps_test": eps, **row} for row in rows]
 
     def _load(self, cell: Mapping[str, Any], model: str) -> pl.LightningModule:
@@ -308,8 +308,3 @@ def _images(data: pl.LightningDataModule, where: Mapping[str, Any]) -> Any:
 @torch.no_grad()
 def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return (model(x).argmax(1) == y).cpu()
-
-
-def _share(hits: Tensor) -> Row:
-    low, high = wilson_interval(int(hits.sum()), len(hits))
-    return {"value": float(hits.double().mean()), "low": float(low), "high": float(high), "count": len(hits)}

@@ -32,6 +32,7 @@ from lightning_robust.studies.grid.cells import Row
 from lightning_robust.studies.sample_complexity.claims import claims
 from lightning_robust.studies.sample_complexity.settings import Grid
 from lightning_robust.studies.seeds import over_seeds, share
+from lightning_robust.studies.stages import filled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -281,7 +282,7 @@ def accuracy_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for (data, n, eps), estimate in over_seeds(best_over(rows), ("data", "n", "eps_test")).items():
         line = lines.setdefault((data, n), {"data": data, "N": n})
         line[_radius(eps)] = share(estimate)
-    return _filled(lines.values())
+    return filled(lines.values())
 
 
 def needed_lines(rows: Sequence[Row], targets: Sequence[float]) -> list[dict[str, Any]]:
@@ -329,7 +330,7 @@ def checkpoint_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for (data, n, eps), values in gains.items():
         line = lines.setdefault((data, n), {"data": data, "N": n})
         line[f"trained and attacked at {eps:g}"] = POINTS.text(sum(values) / len(values))
-    return _filled(lines.values())
+    return filled(lines.values())
 
 
 def _model(row: Row) -> tuple[Any, ...]:
@@ -344,7 +345,7 @@ def masking_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
         names = ("data", "network", "trained at", "attacked at")
         line = lines.setdefault(place, dict(zip(names, place, strict=True)))
         line[str(row["attack"]) if row["metric"] == "accuracy" else "PGD too optimistic by"] = _estimate(row).text()
-    return _filled(lines.values())
+    return filled(lines.values())
 
 
 def masking_verdict(rows: Sequence[Row]) -> str:
@@ -376,10 +377,3 @@ def _radius(eps: Any) -> str:
 
 def _names(rows: Sequence[Row], column: str) -> list[Any]:
     return list(dict.fromkeys(row[column] for row in rows))
-
-
-def _filled(lines: Any) -> list[dict[str, Any]]:
-    """The lines with the columns of all of them."""
-    found = list(lines)
-    columns = dict.fromkeys(name for line in found for name in line)
-    return [{name: line.get(name, "") for name in columns} for line in found]

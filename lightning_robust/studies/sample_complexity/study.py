@@ -4,19 +4,20 @@ For each problem two stages, grids whose finished cells survive being killed: th
 those of the largest size can be believed (`masking`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning_robust.studies.command import run_command
-from lightning_robust.studies.grid import StudyArgumentError, choose, expand, run_grid, write_table
+from lightning_robust.studies.grid import StudyArgumentError, choose, expand, write_table
 from lightning_robust.studies.grid.cells import Cell, Row
 from lightning_robust.studies.sample_complexity.cells import FindMasking, TrainModel, masking_stage, models_stage
 from lightning_robust.studies.sample_complexity.problems import Problem, problems
 from lightning_robust.studies.sample_complexity.report import Tables, write_report
 from lightning_robust.studies.sample_complexity.settings import PRESETS, Grid, SampleComplexitySettings
+from lightning_robust.studies.stages import run_stage
 
 
 def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, Problem] | None = None) -> Tables:
@@ -55,7 +56,7 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
         cells = expand(
             data=[name], n=grid.sizes, model=grid.models, eps_train=grid.eps_train, seed=range(options.seeds)
         )
-        models += _grid(cells, TrainModel(**what), options, models_stage(name), partial(_cost, grid=grid))
+        models += run_stage(cells, TrainModel(**what), options, models_stage(name), partial(_cost, grid=grid))
         if options.masked_images:
             largest = expand(
                 data=[name],
@@ -66,7 +67,7 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
                 plain=[grid.models[0]],
                 images=[options.masked_images],
             )
-            masking += _grid(largest, FindMasking(**what), options, masking_stage(name))
+            masking += run_stage(largest, FindMasking(**what), options, masking_stage(name))
     out, accuracies = Path(options.out), [row for row in models if row["metric"] == "accuracy"]
     gaps = [row for row in models if row["metric"] == "gap"]
     tables = Tables(accuracies, gaps, masking)
@@ -90,26 +91,6 @@ def _check_data(problem: Problem, grid: Grid) -> None:
             raise StudyArgumentError(
                 f"Expected argument `sizes` to be numbers of images that {grid.data!r} has, but got {n}. {error}"
             ) from error
-
-
-def _grid(
-    cells: list[Row],
-    work: Callable[[Row, Path], list[Row]],
-    options: SampleComplexitySettings,
-    stage: str,
-    cost: Callable[[Cell], float] | None = None,
-) -> list[Row]:
-    return run_grid(
-        cells,
-        work,
-        options.out,
-        stage=stage,
-        workers=1 if options.launcher == "inline" else min(options.workers, len(cells)),
-        threads=options.threads or None,
-        launcher=options.launcher,
-        progress=options.progress,
-        cost=cost,
-    )
 
 
 def _cost(cell: Cell, grid: Grid) -> float:

@@ -1,0 +1,88 @@
+"""What the stages of the studies share: how they are run, and how shares of images are told."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from torch import Tensor
+
+from lightning_robust.metrics.intervals import wilson_interval
+from lightning_robust.studies.grid import run_grid
+from lightning_robust.studies.grid.cells import Cell, Row
+
+
+class Running(Protocol):
+    """The settings that say where and how a study runs."""
+
+    @property
+    def out(self) -> str:
+        """The folder of the results."""
+
+    @property
+    def workers(self) -> int:
+        """How many cells at once."""
+
+    @property
+    def threads(self) -> int:
+        """CPU threads for each; 0 shares the cores out."""
+
+    @property
+    def launcher(self) -> Literal["processes", "ray", "inline"]:
+        """What runs them."""
+
+    @property
+    def progress(self) -> bool:
+        """Whether to show progress."""
+
+
+def run_stage(
+    cells: list[Row],
+    work: Callable[[Row, Path], list[Row]],
+    options: Running,
+    stage: str,
+    cost: Callable[[Cell], float] | None = None,
+) -> list[Row]:
+    """Compute the cells of a stage that are not finished, and give the rows of all; see `run_grid`.
+
+    Args:
+        cells: of the stage.
+        work: `(cell, folder) -> rows`.
+        options: of the study.
+        stage: its name.
+        cost: what a cell costs, in any unit.
+    """
+    return run_grid(
+        cells,
+        work,
+        options.out,
+        stage=stage,
+        workers=1 if options.launcher == "inline" else min(options.workers, len(cells)),
+        threads=options.threads or None,
+        launcher=options.launcher,
+        progress=options.progress,
+        cost=cost,
+    )
+
+
+def share_of(hits: Tensor) -> dict[str, Any]:
+    """The share of samples that were hit, (N,) bool, as value, low, high and count, with its 95 % Wilson interval.
+
+    Example:
+        >>> import torch
+        >>> {name: round(value, 3) for name, value in share_of(torch.tensor([True, False, False, True])).items()}
+        {'value': 0.5, 'low': 0.15, 'high': 0.85, 'count': 4}
+    """
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    return {"value": float(hits.double().mean()), "low": float(low), "high": float(high), "count": len(hits)}
+
+
+def filled(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a table with the columns of all of them, empty where a line has none.
+
+    Example:
+        >>> filled([{"n": 1, "a": 2}, {"n": 2, "b": 3}])
+        [{'n': 1, 'a': 2, 'b': ''}, {'n': 2, 'a': '', 'b': 3}]
+    """
+    found = list(lines)
+    columns = dict.fromkeys(name for line in found for name in line)
+    return [{name: line.get(name, "") for name in columns} for line in found]
