@@ -69,10 +69,10 @@ class ManifoldSettings:
     test_steps: int = 40
     attempts: int = 2
     test_size: int = 10_000
-    attacked: int = 500
+    attacked: int = 400
     learned_seeds: int = 1
     manifold_size: int = 40_000
-    manifold_epochs: int = 12
+    manifold_epochs: int = 10
     manifold_width: float = 0.25
     manifold_gamma: float = 1.0
     manifold_precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"

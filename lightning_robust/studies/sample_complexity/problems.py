@@ -207,7 +207,7 @@ def problems(root: str | Path = "data") -> dict[str, Problem]:
                 "cnn": partial(constant_adam, madry_mnist),
                 "cnn+threshold": partial(thresholded, constant_adam, madry_mnist),
             },
-            sizes=(1000, 2000, 5000, 10_000, 20_000, 40_000, 50_000),
+            sizes=(1000, 2000, 5000, 10_000, 20_000, 40_000, 49_000),
             eps_train=(0.0, 0.1, 0.2, 0.3),
             eps_test=(0.0, 0.1, 0.2, 0.3),
             steps=100_000,

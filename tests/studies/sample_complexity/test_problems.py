@@ -80,3 +80,14 @@ def test_threshold_filters_are_set_by_the_radius_of_training(eps_train, eps):
     module = BUILT_IN["digits"].models["cnn+threshold"](eps_train, 10)
     (filters,) = [part for part in module.modules() if isinstance(part, ThresholdFilters)]
     assert filters.eps == eps
+
+
+RAREST = {"mnist": (5421, 60_000), "cifar10": (5000, 50_000), "svhn": (4659 + 34_456, 604_388)}
+"""How many training images the rarest class of a public data set has, and all classes."""
+
+
+@pytest.mark.parametrize("name", RAREST)
+def test_the_largest_size_can_be_balanced(name):
+    problem, (rarest, images) = BUILT_IN[name], RAREST[name]
+    held_out = {"mnist": 5000}.get(name, 2500)
+    assert problem.sizes[-1] / 10 <= rarest - held_out * rarest / images - 1
