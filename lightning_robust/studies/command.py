@@ -1,10 +1,11 @@
 """Settings of a study from the command line: a preset first, then what differs from it."""
 
+import sys
 from argparse import ArgumentParser as PlainParser
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from lightning_robust.studies.grid.errors import StudyArgumentError
+from lightning_robust.studies.grid.errors import StudyArgumentError, StudyError
 
 T = TypeVar("T")
 
@@ -31,13 +32,13 @@ def run_command(
         lists: the fields that take several words, `--sizes 500 2500`: their type and help.
 
     Raises:
-        SystemExit: an option is wrong; the message says which, on the error stream.
+        SystemExit: an option is wrong, or the study failed; the message says why, on the error stream.
     """
     from jsonargparse import ArgumentParser
 
     lists = lists or {}
     default = next(iter(presets))
-    first = PlainParser(add_help=False, allow_abbrev=False)
+    first = PlainParser(prog=prog, add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=list(presets), default=default)
     preset = presets[first.parse_known_args(list(args))[0].preset]
 
@@ -54,3 +55,6 @@ def run_command(
         run(settings(**given))
     except StudyArgumentError as error:
         parser.error(str(error))
+    except (StudyError, ModuleNotFoundError) as error:
+        sys.stderr.write(f"{prog}: {error}\n")
+        raise SystemExit(1) from None

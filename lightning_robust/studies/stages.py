@@ -7,8 +7,10 @@ from typing import Any, Literal, Protocol
 from torch import Tensor
 
 from lightning_robust.metrics.intervals import wilson_interval
-from lightning_robust.studies.grid import run_grid
+from lightning_robust.studies.grid import Ray, run_grid
 from lightning_robust.studies.grid.cells import Cell, Row
+
+LAUNCHERS = ("processes", "ray", "inline")
 
 
 class Running(Protocol):
@@ -31,6 +33,10 @@ class Running(Protocol):
         """What runs them."""
 
     @property
+    def gpus(self) -> float:
+        """GPUs for each cell on a Ray cluster."""
+
+    @property
     def progress(self) -> bool:
         """Whether to show progress."""
 
@@ -51,14 +57,16 @@ def run_stage(
         stage: its name.
         cost: what a cell costs, in any unit.
     """
+    workers = 1 if options.launcher == "inline" else min(options.workers, len(cells))
+    on_ray = options.launcher == "ray"
     return run_grid(
         cells,
         work,
         options.out,
         stage=stage,
-        workers=1 if options.launcher == "inline" else min(options.workers, len(cells)),
+        workers=workers,
         threads=options.threads or None,
-        launcher=options.launcher,
+        launcher=Ray(workers=workers, threads=options.threads or 1, gpus=options.gpus) if on_ray else options.launcher,
         progress=options.progress,
         cost=cost,
     )

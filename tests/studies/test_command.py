@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 from lightning_robust.studies.command import run_command
-from lightning_robust.studies.grid.errors import StudyArgumentError
+from lightning_robust.studies.grid.errors import StudyArgumentError, StudyLockedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,11 @@ class Settings:
             raise StudyArgumentError(f"Expected argument `eps` to be at least 0, but got {self.eps}.")
 
 
-def _run(*args):
+def _run(*args, run=None):
     given = []
     run_command(
         Settings,
-        given.append,
+        run or given.append,
         args,
         prog="study",
         description="",
@@ -35,6 +35,17 @@ def _run(*args):
         lists={"sizes": (int, "images")},
     )
     return given[0]
+
+
+@pytest.mark.parametrize("error", [StudyLockedError("another run is at work"), ModuleNotFoundError("pip install it")])
+def test_a_study_that_fails_says_why_without_a_traceback(error, capsys):
+    def fail(settings):
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        _run(run=fail)
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == f"study: {error}\n"
 
 
 def test_the_first_preset_is_the_default():

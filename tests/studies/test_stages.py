@@ -5,6 +5,7 @@ import torch
 
 from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.studies import stages
+from lightning_robust.studies.grid import Ray
 from lightning_robust.studies.stages import filled, run_stage, share_of
 
 
@@ -26,7 +27,15 @@ def test_lines_get_the_columns_of_all():
 def test_a_stage_takes_no_more_workers_than_cells_and_one_inline(launcher, workers, threads, given, monkeypatch):
     asked = {}
     monkeypatch.setattr(stages, "run_grid", lambda *args, **options: asked.update(options) or [])
-    options = SimpleNamespace(out="here", workers=workers, threads=threads, launcher=launcher, progress=False)
+    options = SimpleNamespace(out="here", workers=workers, threads=threads, launcher=launcher, gpus=0.0, progress=False)
     assert run_stage([{"n": 1}, {"n": 2}], print, options, "models") == []
     assert (asked["workers"], asked["threads"]) == given
     assert asked["stage"] == "models"
+
+
+def test_on_ray_each_cell_has_its_gpus(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(stages, "run_grid", lambda *args, **options: asked.update(options) or [])
+    options = SimpleNamespace(out="here", workers=2, threads=0, launcher="ray", gpus=0.5, progress=False)
+    run_stage([{"n": 1}, {"n": 2}], print, options, "models")
+    assert asked["launcher"] == Ray(workers=2, threads=1, gpus=0.5)

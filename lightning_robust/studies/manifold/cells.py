@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_robust import PGD, Attack
+from lightning_robust import PGD, Attack, Threat
 from lightning_robust._lightning import pl
 from lightning_robust.manifolds import VAEGAN, FontsManifold
 from lightning_robust.manifolds import project as nearest_point
@@ -103,16 +103,9 @@ class TrainModel:
 
     def _along_learned(self, module: RobustClassifier, x: Tensor, y: Tensor) -> list[Row]:
         """Attacks on what the manifold of its class makes of an image: the image before is its reconstruction."""
-        options, manifold = self.options, load_manifold(self.options, "class")
-        pieces = list(zip(x.to(device()).split(BATCH), y.to(device()).split(BATCH), strict=True))
-        with torch.no_grad():
-            z = torch.cat([manifold.encode(*piece) for piece in pieces])
-            codes = zip(z.split(BATCH), (labels for _, labels in pieces), strict=True)
-            images = torch.cat([manifold.decode(*piece).clamp(0, 1).cpu() for piece in codes])
-        threat = threats(options, learned="class").on_class
-        assert threat is not None
-        found = attacked(module, _strong(threat, options), images, y, (z.cpu(),))
-        kept = (z.abs().amax(1) <= CODE_BOUND).cpu()
+        options = self.options
+        images, z, kept = reconstructed(options, x, y)
+        found = attacked(module, _strong(along_learned(options), options), images, y, (z,))
         # Where the true manifold is not known, this is what "on the manifold" means, as in the paper.
         name = "on-manifold success" if options.source.true is None else "learned-manifold success"
         return [
@@ -153,8 +146,8 @@ class Transfer:
         x, y, code = test_images(options)
         for threat, found in examples(source, options, x, y, code).items():
             for name, model in models.items():
-                both = found.right & correct(model, x, y)
-                fooled = ~correct(source, found.x_adv, y) & ~correct(model, found.x_adv, y)
+                both = found.right & correct(model, found.x, found.y)
+                fooled = ~correct(source, found.x_adv, found.y) & ~correct(model, found.x_adv, found.y)
                 hits, count = int((both & fooled).sum()), int(both.sum())
                 low, high = wilson_interval(hits, count)
                 row = measured("transfer", hits / max(count, 1), float(low), float(high), count)
@@ -212,10 +205,30 @@ def examples(
     """Attacks off and on the manifold: the true one, or, where that is not known, the one learned for each class."""
     found = {name: attacked(model, a, x, y, code) for name, a in attacks(threats(options), options).items()}
     if "on" not in found:
-        threat = threats(options, learned="class").on_class
-        assert threat is not None
-        found["on"] = attacked(model, _strong(threat, options), x, y)
+        images, z, kept = reconstructed(options, x, y)
+        attack = _strong(along_learned(options), options)
+        found["on"] = attacked(model, attack, images, y, (z,)).take(kept.nonzero()[:, 0])
     return found
+
+
+def reconstructed(options: ManifoldSettings, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the manifold of its class makes of an image: decode(encode(x)), the codes, and whether they are valid."""
+    manifold = load_manifold(options, "class")
+    images, codes = [], []
+    with torch.no_grad():
+        for part, labels in zip(x.to(device()).split(BATCH), y.to(device()).split(BATCH), strict=True):
+            z = manifold.encode(part, labels)
+            codes.append(z.cpu())
+            images.append(manifold.decode(z, labels).clamp(0, 1).cpu())
+    z = torch.cat(codes)
+    return torch.cat(images), z, z.abs().amax(1) <= CODE_BOUND
+
+
+def along_learned(options: ManifoldSettings) -> Threat:
+    """The perturbation set of codes of the manifold learned for each class."""
+    threat = threats(options, learned="class").on_class
+    assert threat is not None
+    return threat
 
 
 def nearest_on_true(x_adv: Tensor, y: Tensor, code: Code, options: ManifoldSettings, starts: int = 3) -> Tensor:
@@ -273,20 +286,21 @@ def threats(options: ManifoldSettings, learned: str | None = None) -> Threats:
 
 def new_manifold(kind: str, options: ManifoldSettings) -> VAEGAN:
     """A VAE-GAN for each class ("class") or for all ("data"), before training."""
-    torch.manual_seed(0)
     source = options.source
     classes = len(source.classes) if kind == "class" else 1
     beta = [source.class_beta.get(label, source.beta) for label in range(classes)] if classes > 1 else source.beta
-    return VAEGAN(
-        source.image_shape,
-        latent=source.latent,
-        num_classes=classes,
-        width=options.manifold_width,
-        beta=beta,
-        gamma=options.manifold_gamma,
-        init_std=None,
-        bound=CODE_BOUND,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return VAEGAN(
+            source.image_shape,
+            latent=source.latent,
+            num_classes=classes,
+            width=options.manifold_width,
+            beta=beta,
+            gamma=options.manifold_gamma,
+            init_std=None,
+            bound=CODE_BOUND,
+        )
 
 
 def load_manifold(options: ManifoldSettings, kind: str) -> VAEGAN:

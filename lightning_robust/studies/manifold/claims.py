@@ -110,6 +110,9 @@ def _leave(distances: Sequence[Row]) -> Claim:
 def _exist(models: Sequence[Row]) -> Claim:
     metric = "on-manifold success, worst attempt"
     found: list[Mapping[str, Any]] = [row for row in models if row["metric"] == metric]
+    if not found:
+        title = "2. On-manifold adversarial examples exist, for every model."
+        return Claim(title, None, "No model reads an image correctly.")
     least = min(found, key=lambda row: row["value"])
     estimate = Estimate(least["value"], least["low"], least["high"], max(1, least["count"]))
     return Claim(

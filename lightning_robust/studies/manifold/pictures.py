@@ -28,7 +28,7 @@ PICTURES = "pictures"
 _SHOWN, _GRID = 8, 33
 _EMBEDDED = 400
 _EXAMPLES = (
-    "The first test images under each threat, for one model of normal training on the largest set; third in a group: "
+    "The first test images under each threat, for one model of the largest set; third in a group: "
     "the difference. Along a learned manifold the image is decoded from a code, which by itself changes it a little."
 )
 _SURFACE = (

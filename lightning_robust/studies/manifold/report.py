@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 _SUCCESS = {
     "off-manifold success": "off the manifold, mean of attempts",
-    "on-manifold success": "on the true manifold, mean of attempts",
+    "on-manifold success": "on the manifold, mean of attempts",
     "learned-manifold success": "on the learned manifold, mean of attempts",
     "off-manifold success, worst attempt": "off the manifold, worst attempt",
-    "on-manifold success, worst attempt": "on the true manifold, worst attempt",
+    "on-manifold success, worst attempt": "on the manifold, worst attempt",
 }
 _INTERVALS = (
     "Brackets: 95 % intervals over {} seeds (Student's t) of initial weights and order of images; for letters they "
@@ -61,9 +61,10 @@ _SUCCESS_RATE = (
     "and in what is called learned-manifold success, they move the code that the learned manifold of the image's class "
     "gives it: then the image before is the decoded one, and only images whose code has no entry beyond 2 count, "
     'successful or not ("the paper\'s count", in the table of all results, applies that to successes alone). Learned '
-    "manifolds saw more images than the classifiers did, as in the paper. Half of each batch is attacked in training, "
+    "manifolds saw {} images; the paper's saw more than its classifiers. Half of each batch is attacked in training, "
     "all of it in schemes that end in -100."
 )
+_BESIDE = "On-manifold success beside the plot of the authors, on letters of other faces (their eps in pixels is 0.3)"
 _PROJECTION = (
     "True manifold: Adam on the parameters of the known letter and face, from three starts. Tangent: the span of the "
     "training images nearest to the example, at the clean image. Learned manifold: Adam on the code of the image's "
@@ -75,9 +76,11 @@ _DISTANCE = (
 )
 _TRANSFER = (
     "Transfer, {}, at the largest size: of the images that both models read correctly, the share whose adversarial "
-    "example, made on the model of the row, fools both."
+    "example, made on the model of the row, fools both. Rows and columns are models of different seeds; with one seed "
+    "the diagonal is the attack itself."
 )
-_THREATS = {"off": "off the manifold", "on": "on the true manifold"}
+_THREATS = {"off": "off the manifold", "on": "on the manifold"}
+_EXAMPLES = {"off": "off-manifold examples", "on": "on-manifold examples"}
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def write_report(tables: Tables, out: Path, settings: Mapping[str, Any], classes
         parts += [table(tables.manifolds, caption="Learned manifolds, on held-out images")]
     parts += [
         heading("What the numbers are"),
-        _SUCCESS_RATE,
+        _SUCCESS_RATE.format(settings.get("manifold_size", "their own")),
         _DISTANCE,
         heading("How it was made"),
         settings_part(settings),
@@ -157,9 +160,11 @@ def write_report(tables: Tables, out: Path, settings: Mapping[str, Any], classes
 
 
 def _extra_tables(tables: Tables, settings: Mapping[str, Any]) -> list[Html]:
-    beside = table_beside_plot(tables.models) if settings.get("data", "fonts") == "fonts" else []
+    theirs = {"data": "fonts", "norm": "linf", "eta": 0.3}
+    comparable = all(settings.get(name, value) == value for name, value in theirs.items())
+    beside = table_beside_plot(tables.models) if comparable else []
     found = {
-        "On-manifold success beside the plot of the authors, on letters of other faces": beside,
+        _BESIDE: beside,
         "Success rate by class, largest size, means over seeds": table_of_classes(tables.models),
         "Distances of successful examples from their images, in pixels and in codes, and steps until the first "
         "success; largest size, means over seeds": table_of_efforts(tables.models),
@@ -195,7 +200,7 @@ def _figures(tables: Tables) -> dict[str, tuple["Figure", str]]:
         figure = _histogram(tables.examples, metric, unit, label)
         if figure is not None:
             where = "L2 distance from the manifold" if metric == "distance" else "Angle to the manifold in degrees"
-            figures[f"{metric}s"] = (figure, f"{where} of successful examples of one normal model. {_PROJECTION}")
+            figures[f"{metric}s"] = (figure, f"{where} of successful examples of one model. {_PROJECTION}")
     if tables.transfer:
         for threat, name in _THREATS.items():
             figures[f"transfer_{threat}"] = (_matrix(tables.transfer, threat), _TRANSFER.format(name))
@@ -204,7 +209,7 @@ def _figures(tables: Tables) -> dict[str, tuple["Figure", str]]:
 
 def _histogram(examples: Mapping[str, Tensor], metric: str, unit: Unit, label: str) -> "Figure | None":
     values = {
-        f"{_THREATS[threat]}, {manifold} manifold": kept
+        f"{_EXAMPLES[threat]}, {manifold} manifold": kept
         for threat in _THREATS
         for manifold in ("true", "tangent", "learned")
         if len(kept := _defined(examples.get(f"{threat} {manifold} {metric}")))

@@ -1,5 +1,6 @@
 """What the manifold study runs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from lightning_robust.studies.grid.axes import choose
 from lightning_robust.studies.grid.errors import StudyArgumentError
 from lightning_robust.studies.manifold.data import DATA, ManifoldData
 from lightning_robust.studies.manifold.schemes import SCHEMES
+from lightning_robust.studies.stages import LAUNCHERS
 
 BALLS: Mapping[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2}
 
@@ -48,6 +50,7 @@ class ManifoldSettings:
         workers: cells at once.
         threads: CPU threads for each; 0 shares the cores out.
         launcher: processes on this machine, or a Ray cluster.
+        gpus: GPUs for each cell on a Ray cluster; processes see those of the machine.
         progress: whether to show progress.
     """
 
@@ -80,6 +83,7 @@ class ManifoldSettings:
     workers: int = field(default=2, repr=False)
     threads: int = field(default=1, repr=False)
     launcher: Literal["processes", "ray", "inline"] = field(default="processes", repr=False)
+    gpus: float = field(default=0.0, repr=False)
     progress: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,17 +97,28 @@ class ManifoldSettings:
                 f"got {', '.join(unknown)}. On-manifold training along a learned one is on-learned-class."
             )
         counts = [*((name, vars(self)[name], 1) for name in _COUNTS), *(("sizes", size, 1) for size in self.sizes)]
-        for name, count, least in (*counts, ("min_steps", self.min_steps, 0), ("learned_seeds", self.learned_seeds, 0)):
-            if count < least:
-                raise StudyArgumentError(f"Expected argument `{name}` to be at least {least}, but got {count}.")
-        for name, radius in (("eps", self.eps), ("eta", self.eta), ("eta_data", self.eta_data)):
-            if not radius > 0:
-                raise StudyArgumentError(f"Expected argument `{name}` to be positive, but got {radius}.")
+        counts += [(name, vars(self)[name], 0) for name in ("min_steps", "learned_seeds", "threads")]
+        for name, count, least in counts:
+            if not isinstance(count, int) or count < least:
+                raise StudyArgumentError(
+                    f"Expected argument `{name}` to be an integer of at least {least}, but got {count}."
+                )
+        for name in ("eps", "eta", "eta_data", "manifold_width"):
+            if not 0 < vars(self)[name] < math.inf:
+                raise StudyArgumentError(f"Expected argument `{name}` to be positive, but got {vars(self)[name]}.")
+        if not self.sizes:
+            raise StudyArgumentError("Expected argument `sizes` to hold a number of training images, but got none.")
+        if not self.manifold_gamma >= 0:
+            raise StudyArgumentError(
+                f"Expected argument `manifold_gamma` to be at least 0, but got {self.manifold_gamma}."
+            )
         if self.attacked > self.test_size:
             raise StudyArgumentError(
                 f"Expected argument `attacked` to be at most `test_size`, {self.test_size}, but got {self.attacked}."
             )
         choose("norm", [self.norm], BALLS)
+        choose("launcher", [self.launcher], LAUNCHERS)
+        choose("manifold_precision", [self.manifold_precision], ("32-true", "bf16-mixed"))
 
     @property
     def source(self) -> ManifoldData:

@@ -13,6 +13,7 @@ from pathlib import Path
 from lightning_robust.studies.command import run_command
 from lightning_robust.studies.grid.axes import expand
 from lightning_robust.studies.grid.cells import Cell, Row
+from lightning_robust.studies.grid.errors import StudyArgumentError
 from lightning_robust.studies.grid.files import load_artifact
 from lightning_robust.studies.grid.records import cell_folder
 from lightning_robust.studies.grid.tables import write_table
@@ -83,10 +84,19 @@ def run_manifold_study(options: ManifoldSettings) -> Tables:
 
 def _prepare(options: ManifoldSettings) -> None:
     """Download the data where it is not there, and see that it is large enough, before anything is computed."""
-    largest = max(*options.sizes, options.manifold_size if options.manifolds else 0)
-    data = options.source.make(options.root, train_size=largest, batch_size=BATCH)
-    data.prepare_data()
-    data.setup("fit")
+    wanted = {"sizes": options.sizes, "neighbour_images": (options.neighbour_images,)}
+    if options.manifolds:
+        wanted["manifold_size"] = (options.manifold_size,)
+    for name, sizes in wanted.items():
+        for n in sizes:
+            data = options.source.make(options.root, train_size=n, batch_size=BATCH)
+            data.prepare_data()
+            try:
+                data.setup("fit")
+            except ValueError as error:
+                raise StudyArgumentError(
+                    f"Expected argument `{name}` to be numbers of images that the data has, but got {n}. {error}"
+                ) from error
 
 
 def _cost(cell: Cell, options: ManifoldSettings) -> float:

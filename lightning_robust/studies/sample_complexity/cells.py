@@ -1,6 +1,9 @@
 """The works of the study of sample complexity: train and evaluate a model, and attack it in ways that nothing masks."""
 
 import copy
+import hashlib
+import math
+import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +17,15 @@ from lightning_robust import PGD, AdversarialTraining, Attack, Linf, PixelSpace,
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Outcome, RandomSearch, finite_differences, margin
 from lightning_robust.callbacks import RobustGeneralizationGap
+from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.models import Bpda, ThresholdFilters
 from lightning_robust.studies.fitting import loaded, quiet_trainer
+from lightning_robust.studies.grid.attempt import describe
 from lightning_robust.studies.grid.cells import Row
-from lightning_robust.studies.grid.errors import StudyArgumentError
-from lightning_robust.studies.grid.files import save_artifact
+from lightning_robust.studies.grid.files import load_artifact, save_artifact
 from lightning_robust.studies.grid.records import cell_folder
 from lightning_robust.studies.sample_complexity.problems import Problem
 from lightning_robust.studies.sample_complexity.settings import Grid, SampleComplexitySettings
-from lightning_robust.studies.stages import share_of
 
 CHECKPOINTS = ("best", "last")
 
@@ -67,7 +70,7 @@ class _Work:
         White-box PGD is misled by thresholds, and accuracies under it alone would be too high.
         """
         attack = self.attack(eps)
-        if eps == 0 or not _has_thresholds(module):
+        if eps == 0 or not has_thresholds(module) or "forward" in self.problem.batch:
             return attack
         pgd = PGD(self.threat(eps), self.options.test_steps, restarts=self.options.restarts, keep="best")
         return worst_of(attack, Transferred(pgd, passing(module)))
@@ -87,7 +90,9 @@ class Transferred(Attack):
 
     def run(self, model: Any, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
         """Attack the other model."""
-        return Outcome(self.attack.run(self.source.to(x.device), x, y, code=code, key=key).x_adv)
+        with torch.inference_mode(False):  # what is moved within inference mode could not be differentiated
+            source = self.source.to(x.device)
+        return Outcome(self.attack.run(source, x, y, code=code, key=key).x_adv)
 
 
 class Gaps(pl.Callback):
@@ -116,6 +121,44 @@ class Gaps(pl.Callback):
         self.history = [(int(step), float(a), float(b)) for step, a, b in state_dict["history"]]
 
 
+class Best(pl.Callback):
+    """Keeps the weights of the best state so far, by robust accuracy on validation images.
+
+    Args:
+        path: of the artifact.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.value = -math.inf
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the weights, if the accuracy is higher than ever."""
+        value = float(trainer.callback_metrics["val/robust_acc"])
+        if value > self.value and not trainer.sanity_checking:
+            self.value = value
+            save_artifact(self.path, {key: part.detach().cpu() for key, part in pl_module.state_dict().items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best accuracy."""
+        return {"value": self.value}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        self.value = float(state_dict["value"])
+
+
+def _resumable(path: Path) -> str | None:
+    """The checkpoint, if it is there and can be read safely; else training starts afresh."""
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        return None
+    return str(path)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainModel(_Work):
     """Train `model` on `n` images at `eps_train` from a `seed`, and evaluate its best and its last state.
@@ -129,28 +172,38 @@ class TrainModel(_Work):
         data = self.problem.data(n, seed)
         pl.seed_everything(seed, verbose=False)
         module = self.problem.models[str(cell["model"])](eps, self.grid.steps)
-        gaps, best = self._fit(module, data, eps, folder / "checkpoints")
-        weights = {"best": best, "last": copy.deepcopy(module.state_dict())}
+        # What another work left there is another training.
+        mark = f"checkpoints-{hashlib.sha256(describe(self).encode()).hexdigest()[:12]}"
+        for other in folder.glob("checkpoints-*"):
+            if other.name != mark:
+                shutil.rmtree(other)
+        gaps = self._fit(module, data, eps, folder, folder / mark)
+        save_artifact(folder / "last.pt", {key: value.cpu() for key, value in module.state_dict().items()})
         rows: list[Row] = []
         for name in CHECKPOINTS:
-            save_artifact(folder / f"{name}.pt", {key: value.cpu() for key, value in weights[name].items()})
-            module.load_state_dict(weights[name])
+            module.load_state_dict(load_artifact(folder / f"{name}.pt"))
             rows += [{"checkpoint": name, **row} for row in self._evaluate(module, self.problem.data(n, seed))]
         for step, on_train, on_val in gaps.history:
             place: Row = {"checkpoint": "over training", "eps_test": eps, "step": step}
             rows += [{**place, "split": name, "value": value} for name, value in (("train", on_train), ("val", on_val))]
-        shutil.rmtree(folder / "checkpoints")
+        (folder / mark / "last.ckpt").unlink(missing_ok=True)
+        shutil.rmtree(folder / mark)
         return [{"metric": "gap" if "step" in row else "accuracy", **row} for row in rows]
 
     def _fit(
-        self, module: pl.LightningModule, data: pl.LightningDataModule, eps: float, folder: Path
-    ) -> tuple[Gaps, dict[str, Tensor]]:
+        self, module: pl.LightningModule, data: pl.LightningDataModule, eps: float, folder: Path, checkpoints: Path
+    ) -> Gaps:
         options, where = self.options, self.problem.batch
         attack = PGD(self.threat(eps), self.grid.train_steps) if eps else unchanged
         gap = RobustGeneralizationGap(attack, max_samples=options.gap_images, **where)
         gaps = Gaps(gap)
-        keeper = pl.callbacks.ModelCheckpoint(folder, monitor="val/robust_acc", mode="max", save_last=True)
-        callbacks = [RobustEvaluation({"trained": attack}, max_samples=options.images, **where), gap, gaps, keeper]
+        callbacks: list[pl.Callback] = [
+            RobustEvaluation({"trained": attack}, max_samples=options.images, **where),
+            gap,
+            gaps,
+            Best(folder / "best.pt"),
+            pl.callbacks.ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False),
+        ]
         if eps:
             callbacks.append(AdversarialTraining(attack, **where))
         trainer = quiet_trainer(
@@ -162,15 +215,8 @@ class TrainModel(_Work):
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
         )
-        last = folder / "last.ckpt"
-        trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
-        if not keeper.best_model_path:
-            raise StudyArgumentError(
-                f"Expected the data of {self.grid.data!r} to have validation images, which choose among models, but it "
-                "has none."
-            )
-        kept = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-        return gaps, kept["state_dict"]
+        trainer.fit(module, data, ckpt_path=_resumable(checkpoints / "last.ckpt"))
+        return gaps
 
     def _evaluate(self, module: pl.LightningModule, data: pl.LightningDataModule) -> list[Row]:
         attacks = {f"radius{i}": self.on(module, eps) for i, eps in enumerate(self.grid.eps_test)}
@@ -208,6 +254,7 @@ class OnTraining(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """As for training."""
+        self.data.trainer = self.trainer
         self.data.setup("fit")
 
     def val_dataloader(self) -> Any:
@@ -232,38 +279,36 @@ class FindMasking(_Work):
     """Attack the best state of a model in ways that no part of it can mislead, at the largest radius.
 
     White-box PGD follows gradients, which thresholds and saturated units mask. A random search asks for scores alone;
-    numerical gradients see across a flat zone; examples of the `plain` model of the same cell are transferred; and
-    where the model has threshold filters, PGD gets the gradient of their linear part (Athalye et al., ICML 2018).
+    numerical gradients see across a flat zone; examples of the `plain` model of the same cell, where that is another
+    one, are transferred; and where the model has threshold filters, PGD gets the gradient of their linear part (Athalye
+    et al., ICML 2018).
     """
 
     def __call__(self, cell: Row, folder: Path) -> list[Row]:
         """The accuracy under each attack, under all of them, and by how much PGD was too optimistic."""
         eps = max(self.grid.eps_test)
         threat, options = self.threat(eps), self.options
-        model, plain = self._load(cell, str(cell["model"])), self._load(cell, str(cell["plain"]))
+        model = self._load(cell, str(cell["model"]))
         pgd = PGD(threat, options.test_steps, restarts=options.restarts, keep="best")
         attacks: dict[str, Attack] = {
             "pgd": pgd,
             "random search": RandomSearch(threat, options.queries),
             "numerical gradients": finite_differences(pgd, width=1.5 * eps),
-            "transfer": Transferred(pgd, plain),
         }
-        if _has_thresholds(model):
-            attacks["substitute gradients"] = Transferred(pgd, passing(model))
-        withstood: dict[str, list[Tensor]] = {}
-        left = options.masked_images
-        for x, y in _images(self.problem.data(int(str(cell["n"])), int(str(cell["seed"]))), self.problem.batch):
-            x, y = x[:left].to(model.device), y[:left].to(model.device)
-            left -= len(x)
-            clean = _right(model, x, y)
-            for name, attack in attacks.items():
-                withstood.setdefault(name, []).append(clean & _right(model, attack(model, x, y), y))
-            if left <= 0:
-                break
-        found = {name: torch.cat(parts) for name, parts in withstood.items()}
-        found["all"] = torch.stack(list(found.values())).all(0)
-        rows = [{"attack": name, "metric": "accuracy", **share_of(kept)} for name, kept in found.items()]
-        rows.append({"attack": "pgd", "metric": "too optimistic by", **share_of(found["pgd"] & ~found["all"])})
+        if "forward" not in self.problem.batch:  # another module is asked by its input alone
+            if cell["plain"] != cell["model"]:
+                attacks["transfer"] = Transferred(pgd, self._load(cell, str(cell["plain"])))
+            if has_thresholds(model):
+                attacks["substitute gradients"] = Transferred(pgd, passing(model))
+        evaluation = RobustEvaluation(attacks, max_samples=options.masked_images, **self.problem.batch)
+        data = self.problem.data(int(str(cell["n"])), int(str(cell["seed"])))
+        quiet_trainer([evaluation]).test(model, data, verbose=False)
+        found = evaluation.results
+        count = round(found["test/robust_n"])
+        withstood = {name: found[f"test/acc_{name}"] for name in attacks} | {"all": found["test/robust_acc"]}
+        rows = [{"attack": name, "metric": "accuracy", **_share(value, count)} for name, value in withstood.items()]
+        excess = withstood["pgd"] - withstood["all"]
+        rows.append({"attack": "pgd", "metric": "too optimistic by", **_share(excess, count)})
         return [{"eps_test": eps, **row} for row in rows]
 
     def _load(self, cell: Mapping[str, Any], model: str) -> pl.LightningModule:
@@ -292,19 +337,12 @@ def passing(module: pl.LightningModule) -> pl.LightningModule:
     return copied
 
 
-def _has_thresholds(module: nn.Module) -> bool:
+def has_thresholds(module: nn.Module) -> bool:
+    """Does the module begin with, or contain, threshold filters?"""
     return any(isinstance(part, ThresholdFilters) for part in module.modules())
 
 
-def _images(data: pl.LightningDataModule, where: Mapping[str, Any]) -> Any:
-    """Test batches as (x, y)."""
-    data.prepare_data()
-    data.setup("test")
-    for batch in data.test_dataloader():
-        full = data.on_after_batch_transfer(batch, 0)
-        yield full[where.get("input", 0)], full[where.get("target", 1)]
-
-
-@torch.no_grad()
-def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return (model(x).argmax(1) == y).cpu()
+def _share(value: float, count: int) -> Row:
+    """A share of so many images with its Wilson interval."""
+    low, high = wilson_interval(round(value * count), count)
+    return {"value": value, "low": float(low), "high": float(high), "count": count}

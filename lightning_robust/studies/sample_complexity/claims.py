@@ -78,7 +78,8 @@ def claims(
         Claim(
             "3. Training with the largest radius gives the best robust accuracy, natural training the best standard.",
             radii,
-            f"Cases are sizes, seeds and radii of the attack; ties count. {radii_text} "
+            "Cases are sizes, seeds and all radii of the attack, judged on validation images; ties count. "
+            f"{radii_text} "
             f"Criterion: at least {PERCENT.tick(ALMOST_ALL)} of the cases, for both.",
         ),
         Claim(

@@ -38,6 +38,9 @@ class Problem:
         high: the greatest.
         batch: where things are in a batch: `input`, `target` and `forward` of the callbacks, for batches that are not
             (x, y).
+
+    Raises:
+        ValueError: if an argument has another value than said here.
     """
 
     data: Callable[[int, int], pl.LightningDataModule]
@@ -50,6 +53,16 @@ class Problem:
     low: float = 0.0
     high: float = 1.0
     batch: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"Expected argument `low` to be less than `high`, but got {self.low} and {self.high}.")
+        for name in ("models", "sizes", "eps_train", "eps_test"):
+            if not vars(self)[name]:
+                raise ValueError(f"Expected argument `{name}` to hold at least one, but got {vars(self)[name]!r}.")
+        for name in ("steps", "train_steps"):
+            if vars(self)[name] < 1:
+                raise ValueError(f"Expected argument `{name}` to be at least 1, but got {vars(self)[name]}.")
 
 
 def small_net(channels: int, side: int, classes: int) -> nn.Sequential:
@@ -146,18 +159,35 @@ def letters(n: int, seed: int, test_size: int = 10_000) -> Fonts:
     )
 
 
-def _mnist(root: str, n: int, seed: int) -> MNIST:
-    return MNIST(root, train_size=n, val_size=5000, batch_size=50, eval_batch_size=250, seed=seed)
+@dataclass(frozen=True, kw_only=True)
+class Downloaded:
+    """A public data set, called with n and a seed.
 
+    Args:
+        kind: the data module.
+        root: its folder, which does not change results.
+        val_size: validation images.
+        batch_size: of training.
+        augment: of training images.
+    """
 
-def _cifar10(root: str, n: int, seed: int) -> CIFAR10:
-    augment = RandomCropFlip(padding=4, flip=True)
-    return CIFAR10(root, train_size=n, val_size=2500, augment=augment, batch_size=128, eval_batch_size=250, seed=seed)
+    kind: Callable[..., pl.LightningDataModule]
+    root: str = field(repr=False)
+    val_size: int
+    batch_size: int
+    augment: RandomCropFlip | None = None
 
-
-def _svhn(root: str, n: int, seed: int) -> SVHNExtra:
-    augment = RandomCropFlip(padding=4, flip=False)
-    return SVHNExtra(root, train_size=n, val_size=2500, augment=augment, batch_size=128, eval_batch_size=250, seed=seed)
+    def __call__(self, n: int, seed: int) -> pl.LightningDataModule:
+        """The data module with n training images."""
+        return self.kind(
+            self.root,
+            train_size=n,
+            val_size=self.val_size,
+            batch_size=self.batch_size,
+            eval_batch_size=250,
+            augment=self.augment,
+            seed=seed,
+        )
 
 
 def _resnet(filters: Sequence[int]) -> nn.Module:
@@ -202,7 +232,7 @@ def problems(root: str | Path = "data") -> dict[str, Problem]:
             train_steps=7,
         ),
         "mnist": Problem(
-            data=partial(_mnist, root),
+            data=Downloaded(kind=MNIST, root=root, val_size=5000, batch_size=50),
             models={
                 "cnn": partial(constant_adam, madry_mnist),
                 "cnn+threshold": partial(thresholded, constant_adam, madry_mnist),
@@ -214,7 +244,7 @@ def problems(root: str | Path = "data") -> dict[str, Problem]:
             train_steps=20,
         ),
         "cifar10": Problem(
-            data=partial(_cifar10, root),
+            data=Downloaded(kind=CIFAR10, root=root, val_size=2500, batch_size=128, augment=RandomCropFlip(flip=True)),
             models={name: resnets[name] for name in ("resnet", "resnet-x10")},
             sizes=(2000, 5000, 10_000, 20_000, 30_000, 40_000),
             eps_train=(0.0, byte, 2 * byte, 4 * byte, 8 * byte),
@@ -223,7 +253,9 @@ def problems(root: str | Path = "data") -> dict[str, Problem]:
             train_steps=10,
         ),
         "svhn": Problem(
-            data=partial(_svhn, root),
+            data=Downloaded(
+                kind=SVHNExtra, root=root, val_size=2500, batch_size=128, augment=RandomCropFlip(flip=False)
+            ),
             models={name: resnets[name] for name in ("resnet", "resnet-x4")},
             sizes=(5000, 10_000, 25_000, 75_000, 150_000, 300_000),
             eps_train=(0.0, byte, 2 * byte, 4 * byte),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from lightning_robust.studies.grid.axes import choose
 from lightning_robust.studies.grid.errors import StudyArgumentError
 from lightning_robust.studies.sample_complexity.problems import Problem
+from lightning_robust.studies.stages import LAUNCHERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class SampleComplexitySettings:
         workers: cells at once.
         threads: CPU threads for each; 0 shares the cores out.
         launcher: processes on this machine, or a Ray cluster.
+        gpus: GPUs for each cell on a Ray cluster; processes see those of the machine.
         progress: whether to show progress.
     """
 
@@ -65,36 +67,44 @@ class SampleComplexitySettings:
     workers: int = field(default=2, repr=False)
     threads: int = field(default=1, repr=False)
     launcher: Literal["processes", "ray", "inline"] = field(default="processes", repr=False)
+    gpus: float = field(default=0.0, repr=False)
     progress: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("data", "sizes", "eps_train", "eps_test", "models", "targets"):
             object.__setattr__(self, name, tuple(vars(self)[name]))
         counts = [*((name, vars(self)[name], 1) for name in _COUNTS), *(("sizes", size, 1) for size in self.sizes)]
-        counts += [(name, vars(self)[name], 0) for name in ("steps", "train_steps", "masked_images")]
+        counts += [(name, vars(self)[name], 0) for name in ("steps", "train_steps", "masked_images", "threads")]
         for name, count, least in counts:
-            if count < least:
-                raise StudyArgumentError(f"Expected argument `{name}` to be at least {least}, but got {count}.")
-        for name in ("eps_train", "eps_test"):
-            if not all(0 <= eps <= 1 for eps in vars(self)[name]):
-                raise StudyArgumentError(f"Expected argument `{name}` to be in [0, 1], but got {vars(self)[name]}.")
-        if self.eps_test and (0 not in self.eps_test or max(self.eps_test) == 0):
-            raise StudyArgumentError(
-                "Expected argument `eps_test` to hold 0, accuracy without an attack, and a positive radius, but got "
-                f"{self.eps_test}."
-            )
+            if not isinstance(count, int) or count < least:
+                raise StudyArgumentError(
+                    f"Expected argument `{name}` to be an integer of at least {least}, but got {count}."
+                )
         if not self.targets or not all(0 < target < 1 for target in self.targets):
             raise StudyArgumentError(
                 f"Expected argument `targets` to be strictly between 0 and 1, but got {self.targets}."
             )
         choose("attacks", [self.attacks], ("pgd", "worst"))
+        choose("launcher", [self.launcher], LAUNCHERS)
 
     def of(self, name: str, problem: Problem) -> "Grid":
         """The grid of one problem.
 
         Raises:
-            StudyArgumentError: a model is not among its own.
+            StudyArgumentError: a model is not among its own, or a radius is not one of its images.
         """
+        for axis in ("eps_train", "eps_test"):
+            radii, most = vars(self)[axis] or vars(problem)[axis], problem.high - problem.low
+            if not all(0 <= eps <= most for eps in radii):
+                raise StudyArgumentError(
+                    f"Expected argument `{axis}` to be in [0, {most:g}], the range of the images, but got {radii}."
+                )
+        tested = self.eps_test or problem.eps_test
+        if 0 not in tested or max(tested) == 0:
+            raise StudyArgumentError(
+                "Expected argument `eps_test` to hold 0, accuracy without an attack, and a positive radius, but got "
+                f"{tested}."
+            )
         models = tuple(choose("models", self.models, problem.models)) if self.models else tuple(problem.models)
         return Grid(
             data=name,
@@ -132,7 +142,15 @@ class Grid:
 
 _COUNTS = ("seeds", "test_steps", "restarts", "images", "checks", "gap_images", "queries", "workers")
 
-_FULL: Mapping[str, Any] = {"seeds": 1, "images": 10_000, "gap_images": 1000, "masked_images": 1000, "workers": 1}
+_FULL: Mapping[str, Any] = {
+    "seeds": 1,
+    "restarts": 5,
+    "attacks": "worst",
+    "images": 10_000,
+    "gap_images": 1000,
+    "masked_images": 1000,
+    "workers": 1,
+}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {},

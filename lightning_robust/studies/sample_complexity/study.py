@@ -82,15 +82,20 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
 def _check_data(problem: Problem, grid: Grid) -> None:
     """Download the data where it is not there, and see that every size can be had, before anything is computed."""
     for n in grid.sizes:
-        data = problem.data(n, 0)
         try:
+            data = problem.data(n, 0)
             data.prepare_data()
             data.setup("fit")
-            data.train_dataloader()
+            held_out = data.val_dataloader()
         except ValueError as error:
             raise StudyArgumentError(
                 f"Expected argument `sizes` to be numbers of images that {grid.data!r} has, but got {n}. {error}"
             ) from error
+        if not held_out:
+            raise StudyArgumentError(
+                f"Expected the data of {grid.data!r} to have validation images, which choose among models, but it has "
+                "none."
+            )
 
 
 def _cost(cell: Cell, grid: Grid) -> float:

@@ -162,9 +162,13 @@ def test_other_settings_in_the_same_folder_are_refused(interrupted):
         ({"schemes": ("on-tru",)}, "Did you mean 'on-true'"),
         ({"data": "letters"}, "`data`"),
         ({"data": "mnist", "schemes": ("normal", "on-true")}, "the true manifold, which is not known for mnist"),
-        ({"learned_seeds": -1}, "`learned_seeds` to be at least 0"),
-        ({"sizes": (500, 0)}, "Expected argument `sizes` to be at least 1, but got 0"),
-        ({"attempts": 0}, "Expected argument `attempts` to be at least 1, but got 0"),
+        ({"sizes": ()}, "`sizes` to hold"),
+        ({"manifold_width": 0}, "`manifold_width` to be positive"),
+        ({"manifold_gamma": -1}, "`manifold_gamma`"),
+        ({"manifold_precision": "64"}, "`manifold_precision` to be among"),
+        ({"learned_seeds": -1}, "`learned_seeds` to be an integer of at least 0"),
+        ({"sizes": (500, 0)}, "Expected argument `sizes` to be an integer of at least 1, but got 0"),
+        ({"attempts": 0}, "Expected argument `attempts` to be an integer of at least 1, but got 0"),
         ({"eps": 0.0}, "Expected argument `eps` to be positive, but got 0.0"),
         ({"attacked": 301}, "Expected argument `attacked` to be at most `test_size`, 300, but got 301"),
     ],
@@ -210,7 +214,7 @@ def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches
 
 def test_more_images_than_there_are_is_said_before_anything_runs(patches, tmp_path):
     options = replace(TINY, out=str(tmp_path), data="mnist", sizes=(300,), schemes=("normal",), manifold_size=60)
-    with pytest.raises(ValueError, match="`size` to be at most 135"):
+    with pytest.raises(StudyArgumentError, match=r"`sizes` to be numbers .* `size` to be at most 135"):
         run_manifold_study(options)
     assert not list(tmp_path.iterdir())
 

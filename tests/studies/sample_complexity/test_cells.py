@@ -63,7 +63,7 @@ def test_a_cell_that_was_killed_goes_on_to_the_same_weights(trained, tmp_path, m
     monkeypatch.setattr(pl.callbacks.ModelCheckpoint, "on_validation_end", stopping)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         _work()(CELL, tmp_path)
-    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert len(list(tmp_path.glob("checkpoints-*/last.ckpt"))) == 1
     again = _work()(CELL, tmp_path)
     assert validated == [10, 20]
     for name in ("best.pt", "last.pt"):
@@ -74,7 +74,28 @@ def test_a_cell_that_was_killed_goes_on_to_the_same_weights(trained, tmp_path, m
         kept = [[r for r in found if r["metric"] == part and r["split"] != "train"] for found in (rows, again)]
         assert kept[0] == kept[1]
     assert [r for r in again if r["metric"] == "accuracy"] == [r for r in rows if r["metric"] == "accuracy"]
-    assert not (tmp_path / "checkpoints").exists()
+    assert not list(tmp_path.glob("checkpoints-*"))
+
+
+def test_what_a_training_with_other_settings_left_is_not_resumed(trained, tmp_path):
+    _, rows = trained
+    left = tmp_path / "checkpoints-of-another"
+    left.mkdir()
+    (left / "last.ckpt").write_bytes(b"something else")
+    assert _work()(CELL, tmp_path) == rows
+    assert not left.exists()
+
+
+def test_examples_of_another_model_can_be_made_where_it_is_moved_within_inference_mode():
+    source, x, y = linear(0, 1).eval(), torch.rand(4, 1, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
+
+    class Moving:
+        def to(self, device):
+            return source.double()  # a move to another device makes new tensors, as this does
+
+    with torch.inference_mode():
+        found = Transferred(PGD(Linf(0.1), 3), Moving())(source, x, y)
+    assert float((found - x).abs().max()) > 0.05
 
 
 def test_the_worst_of_several_attacks_is_no_better_than_pgd(trained, tmp_path):

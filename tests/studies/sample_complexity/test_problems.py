@@ -1,5 +1,6 @@
 import pickle
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,6 +41,19 @@ def test_letters_are_balanced():
 @pytest.mark.parametrize(("channels", "side", "classes"), [(1, 8, 10), (3, 28, 4), (2, 32, 7), (1, 9, 2)])
 def test_small_nets_fit_their_images(channels, side, classes):
     assert small_net(channels, side, classes)(torch.rand(2, channels, side, side)).shape == (2, classes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"low": 1.0}, "`low`"), ({"models": {}}, "`models`"), ({"sizes": ()}, "`sizes`"), ({"steps": 0}, "`steps`")],
+)
+def test_wrong_problems_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(BUILT_IN["digits"], **change)
+
+
+def test_the_folder_of_the_data_does_not_tell_works_apart():
+    assert repr(problems("here")["mnist"].data) == repr(problems("there")["mnist"].data)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
