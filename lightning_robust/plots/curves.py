@@ -204,5 +204,10 @@ def _dress_axes(axes: Axes, positions: Sequence[float], xscale: str, yscale: str
         axes.xaxis.set_major_locator(FixedLocator(positions))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda v, _: f"{v:,.6g}")
+    elif xscale == "log":
+        few = positions[-1] < _FEW_DECADES * positions[0]
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda v, _: f"{v:,.6g}")
     elif xscale == "linear" and all(position == round(position) for position in positions):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -128,7 +128,7 @@ def write_report(
     parts += [table(needed_lines(judged, targets), caption="Training images for an accuracy, and their ratio")]
     laws = law_lines(judged)
     if laws:
-        parts += [shown.pop("power_law"), table(laws, caption="Power laws: error = a n^-b + c")]
+        parts += [shown.pop("power_law"), table(laws, caption="Power laws: error = a n^-b")]
     parts += [heading("Radii, networks, checkpoints and training images"), *shown.values()]
     checkpoints = checkpoint_lines(tables.models)
     if checkpoints:
@@ -254,7 +254,6 @@ def _law_figure(rows: Sequence[Row]) -> "Figure | None":
         panel="data",
         xscale="log",
         yscale="log",
-        xticks=sorted({point["n"] for point in points if not point["curve"].endswith(", fit")}),
         dashed=dashed,
         xlabel="training images",
         ylabel="test error",
