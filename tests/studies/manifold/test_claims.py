@@ -117,3 +117,8 @@ def test_each_claim_can_fail(broken, models, distances):
 def test_what_was_not_measured_is_not_claimed():
     rows = [row for row in _as_in_the_paper() if row["scheme"] == "on-true"]
     assert [claim.holds for claim in claims(rows, [])] == [None, True, None, None]
+
+
+def test_the_least_correlation_of_a_scheme_by_itself_is_told():
+    third = claims(_as_in_the_paper(), _distances())[2]
+    assert "Of each scheme by itself, as in the paper, r is at least 1.00" in third.text
