@@ -369,7 +369,6 @@ class Gives:
             r"images in \[0.0, 1.0\], but got values in \[nan, nan",
         ),
     ],
-    ids=str,
 )
 def test_what_a_manifold_may_not_give(manifold, message):
     with pytest.raises(ValueError, match=message):
