@@ -17,6 +17,7 @@ from lightning_robust import PGD, AdversarialTraining, Attack, Linf, PixelSpace,
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Outcome, RandomSearch, finite_differences, margin
 from lightning_robust.callbacks import RobustGeneralizationGap
+from lightning_robust.datamodules import ImageDataModule
 from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.models import Bpda, ThresholdFilters
 from lightning_robust.studies.fitting import loaded, quiet_trainer
@@ -179,10 +180,13 @@ class TrainModel(_Work):
                 shutil.rmtree(other)
         gaps = self._fit(module, data, eps, folder, folder / mark)
         save_artifact(folder / "last.pt", {key: value.cpu() for key, value in module.state_dict().items()})
-        rows: list[Row] = []
-        for name in CHECKPOINTS:
-            module.load_state_dict(load_artifact(folder / f"{name}.pt"))
-            rows += [{"checkpoint": name, **row} for row in self._evaluate(module, self.problem.data(n, seed))]
+        best, last = (load_artifact(folder / f"{name}.pt") for name in CHECKPOINTS)
+        found = {}
+        for name, weights in (("last", last), ("best", best)):
+            if name == "last" or any(not torch.equal(value, last[key]) for key, value in weights.items()):
+                module.load_state_dict(weights)
+                found[name] = self._evaluate(module, self.problem.data(n, seed))
+        rows = [{"checkpoint": name, **row} for name in CHECKPOINTS for row in found.get(name, found["last"])]
         for step, on_train, on_val in gaps.history:
             place: Row = {"checkpoint": "over training", "eps_test": eps, "step": step}
             rows += [{**place, "split": name, "value": value} for name, value in (("train", on_train), ("val", on_val))]
@@ -214,6 +218,7 @@ class TrainModel(_Work):
             val_check_interval=max(1, self.grid.steps // options.checks),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
+            limit_val_batches=_enough(data, max(options.images, options.gap_images)),
         )
         trainer.fit(module, data, ckpt_path=_resumable(checkpoints / "last.ckpt"))
         return gaps
@@ -223,7 +228,8 @@ class TrainModel(_Work):
         rows: list[Row] = []
         for split in ("train", "val", "test"):
             evaluation = RobustEvaluation(attacks, max_samples=self.options.images, **self.problem.batch)
-            trainer = quiet_trainer([evaluation])
+            enough = _enough(data, self.options.images, training=split == "train")
+            trainer = quiet_trainer([evaluation], limit_val_batches=enough, limit_test_batches=enough)
             if split == "test":
                 trainer.test(module, data, verbose=False)
             else:
@@ -302,7 +308,8 @@ class FindMasking(_Work):
                 attacks["substitute gradients"] = Transferred(pgd, passing(model))
         evaluation = RobustEvaluation(attacks, max_samples=options.masked_images, **self.problem.batch)
         data = self.problem.data(int(str(cell["n"])), int(str(cell["seed"])))
-        quiet_trainer([evaluation]).test(model, data, verbose=False)
+        enough = _enough(data, options.masked_images)
+        quiet_trainer([evaluation], limit_test_batches=enough).test(model, data, verbose=False)
         found = evaluation.results
         count = round(found["test/robust_n"])
         withstood = {name: found[f"test/acc_{name}"] for name in attacks} | {"all": found["test/robust_acc"]}
@@ -315,6 +322,13 @@ class FindMasking(_Work):
         place = {name: cell[name] for name in ("data", "n", "eps_train", "seed")} | {"model": model}
         module = self.problem.models[model](float(cell["eps_train"]), self.grid.steps)
         return loaded(module, cell_folder(self.options.out, models_stage(self.grid.data), place) / "best.pt")
+
+
+def _enough(data: pl.LightningDataModule, images: int, *, training: bool = False) -> int | float:
+    """How many batches hold so many images; all where the batch size is not known."""
+    if not isinstance(data, ImageDataModule):
+        return 1.0
+    return math.ceil(images / (data.batch_size if training else data.eval_batch_size or data.batch_size))
 
 
 def models_stage(data: str) -> str:

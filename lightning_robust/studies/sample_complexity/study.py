@@ -4,12 +4,18 @@ For each problem two stages, grids whose finished cells survive being killed: th
 those of the largest size can be believed (`masking`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_robust._lightning import pl
+from lightning_robust.callbacks._batch import get
+from lightning_robust.datamodules import ImageDataModule
 from lightning_robust.studies.command import run_command
 from lightning_robust.studies.grid import StudyArgumentError, choose, expand, write_table
 from lightning_robust.studies.grid.cells import Cell, Row
@@ -96,6 +102,30 @@ def _check_data(problem: Problem, grid: Grid) -> None:
                 f"Expected the data of {grid.data!r} to have validation images, which choose among models, but it has "
                 "none."
             )
+        if not isinstance(data, ImageDataModule):  # these see to it themselves
+            _check_balance(problem, grid, n, data)
+
+
+def _check_balance(problem: Problem, grid: Grid, n: int, data: pl.LightningDataModule) -> None:
+    """See that a data module of the user's own has n training images, and of no class more than its share."""
+    field, found, held_out = problem.batch.get("target", 1), data.train_dataloader(), data.val_dataloader()
+    if not all(isinstance(loader, DataLoader) and isinstance(loader.dataset, Sized) for loader in (found, held_out)):
+        return  # a stream, or several loaders: not to be told beforehand
+    size = len(found.dataset)
+    if size != n or not len(found):
+        raise StudyArgumentError(
+            f"Expected argument `sizes` to be numbers of images that {grid.data!r} has, but got {n}, for which its "
+            f"data module has {size} training images in {len(found)} batches."
+        )
+    train, val = (torch.cat([get(b, field, "target") for b in part]) for part in (found, held_out))
+    classes = len(torch.cat([train, val]).unique())
+    label, count = max(((int(y), int((train == y).sum())) for y in train.unique()), key=lambda pair: pair[1])
+    if count > -(-n // classes):
+        raise StudyArgumentError(
+            f"Expected the {n} training images of {grid.data!r} to be class-balanced, {n / classes:g} of each of "
+            f"{classes} classes, but class {label} has {count}. Choose them with "
+            "`lightning_robust.datamodules.balanced_subset`."
+        )
 
 
 def _cost(cell: Cell, grid: Grid) -> float:

@@ -3,7 +3,9 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 
+from lightning_robust._lightning import pl
 from lightning_robust.studies.grid import StudyArgumentError
 from lightning_robust.studies.sample_complexity import study
 from lightning_robust.studies.sample_complexity.cells import TrainModel
@@ -106,6 +108,43 @@ def test_data_without_validation_images_is_refused(tmp_path):
     with pytest.raises(StudyArgumentError, match="to have validation images"):
         run_sample_complexity(replace(OPTIONS, out=str(tmp_path), sizes=(10,)), {"tiny": problem})
     assert list(tmp_path.iterdir()) == []
+
+
+class _Own(pl.LightningDataModule):
+    """As a user may write it: it takes the first images, as many as there are, whatever is asked for."""
+
+    def __init__(self, labels, n, seed):
+        super().__init__()
+        x, y = torch.rand(len(labels), 1, 4, 4), torch.tensor(labels)
+        self.train = torch.utils.data.TensorDataset(x[:n], y[:n])
+        self.val = torch.utils.data.TensorDataset(x, y)
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(self.train, 4, shuffle=True, drop_last=True)
+
+    def val_dataloader(self):
+        return torch.utils.data.DataLoader(self.val, 4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "n", "message"),
+    [
+        ([0, 1] * 5, 12, "12, for which its data module has 10 training images"),
+        ([0, 1] * 5, 2, "has 2 training images in 0 batches"),
+        ([0] * 8 + [1] * 8, 10, "5 of each of 2 classes, but class 0 has"),
+        ([0, 1] * 8 + [2], 12, "4 of each of 3 classes, but class 0 has 6"),
+    ],
+)
+def test_data_of_ones_own_that_is_less_or_not_balanced_is_refused(labels, n, message, tmp_path):
+    problem = replace(TINY, data=partial(_Own, labels))
+    with pytest.raises(StudyArgumentError, match=message):
+        run_sample_complexity(replace(OPTIONS, out=str(tmp_path), sizes=(n,)), {"tiny": problem})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_balanced_data_of_ones_own_passes():
+    problem = replace(TINY, data=partial(_Own, [0, 1] * 8))
+    study._check_data(problem, OPTIONS.of("tiny", replace(problem, sizes=(4, 10))))
 
 
 def _without_validation(make, n, seed):
