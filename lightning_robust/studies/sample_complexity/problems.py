@@ -219,7 +219,7 @@ def problems(root: str | Path = "data") -> dict[str, Problem]:
             sizes=(250, 500, 1000, 2000, 4000),
             eps_train=(0.0, 0.05, 0.1),
             eps_test=(0.0, 0.05, 0.1),
-            steps=650,
+            steps=600,
             train_steps=5,
         ),
         "digits": Problem(
@@ -228,7 +228,7 @@ def problems(root: str | Path = "data") -> dict[str, Problem]:
             sizes=(60, 150, 400, 900),
             eps_train=(0.0, 0.1, 0.2),
             eps_test=(0.0, 0.1, 0.2),
-            steps=650,
+            steps=600,
             train_steps=7,
         ),
         "mnist": Problem(
