@@ -43,17 +43,38 @@ class LinearFit:
         """The height of the line at ``x``."""
         return self.slope * x + self.intercept
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        r"""The 95 % interval of r by Fisher's transformation, which takes the points as independent and normal.
+
+        .. math:: \tanh\left( \operatorname{artanh} r \pm 1.96 / \sqrt{n - 3} \right)
+
+        Three points say nothing: (-1, 1). NaN where ``r`` is.
+
+        Example:
+            >>> low, high = LinearFit(slope=1.0, intercept=0.0, r=0.9, p=0.0, n=30).interval
+            >>> round(low, 3), round(high, 3)
+            (0.799, 0.952)
+        """
+        if self.n <= _LEAST_POINTS and not math.isnan(self.r):
+            return -1.0, 1.0
+        if abs(self.r) == 1:
+            return self.r, self.r
+        middle, half = math.atanh(self.r), 1.959964 / math.sqrt(max(1, self.n - 3))
+        return math.tanh(middle - half), math.tanh(middle + half)
+
     def text(self) -> str:
-        """How the fit is written in a figure.
+        """How the fit is written in a figure, with the 95 % interval of r.
 
         Example:
             >>> LinearFit(slope=1.0, intercept=0.0, r=0.934, p=0.0201, n=5).text()
-            'r = 0.93, p = 0.020, n = 5'
+            'r = 0.93 [0.29, 1.00], p = 0.020, n = 5'
         """
         if math.isnan(self.r):
             return f"r and p n/a (all heights equal), n = {self.n}"
         p = f"p < {_SMALLEST_P}" if self.p < _SMALLEST_P else f"p = {self.p:.3f}"
-        return f"r = {round(self.r, 2) + 0.0:.2f}, {p}, n = {self.n}"
+        r, low, high = (f"{round(value, 2) + 0.0:.2f}" for value in (self.r, *self.interval))
+        return f"r = {r} [{low}, {high}], {p}, n = {self.n}"
 
 
 def linear_fit(x: Numbers, y: Numbers) -> LinearFit:
@@ -130,7 +151,7 @@ def regression_scatter(
         >>> rows = [{"error": e / 10, "success": e / 5, "scheme": "normal"} for e in range(4)]
         >>> figure = regression_scatter(rows, "error", "success", group="scheme")
         >>> [text.get_text() for text in figure.axes[0].texts]
-        ['r = 1.00, p < 0.001, n = 4']
+        ['r = 1.00 [1.00, 1.00], p < 0.001, n = 4']
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -31,7 +31,7 @@ from lightning_robust.studies.manifold.attacks import (
     success_rows,
 )
 from lightning_robust.studies.manifold.schemes import SCHEMES, Threats
-from lightning_robust.studies.manifold.settings import BALLS, ManifoldSettings
+from lightning_robust.studies.manifold.settings import ATTACKS, BALLS, ManifoldSettings
 from lightning_robust.studies.stages import share_of
 
 MODELS, MANIFOLDS, TRANSFER, DISTANCES = "models", "manifolds", "transfer", "distances"
@@ -95,7 +95,8 @@ class TrainModel:
         steps = options.steps(n, BATCH)
         pl.seed_everything(seed, verbose=False)
         module = RobustClassifier(
-            _network(options), scheduler=lambda optimizer: ExponentialDecay(optimizer, -(-steps // options.epochs))
+            _network(options),
+            scheduler=lambda optimizer: ExponentialDecay(optimizer, -(-steps // options.epochs), options.decay),
         )
         callbacks = scheme.callbacks(threats(options, learned=scheme.manifold), options.train_steps)
         quiet_trainer(callbacks, max_epochs=-1, max_steps=steps, limit_val_batches=0).fit(module, data)
@@ -105,7 +106,7 @@ class TrainModel:
         """Attacks on what the manifold of its class makes of an image: the image before is its reconstruction."""
         options = self.options
         images, z, kept = reconstructed(options, x, y)
-        found = attacked(module, _strong(along_learned(options), options), images, y, (z,))
+        found = attacked(module, testing(along_learned(options), options), images, y, (z,))
         # Where the true manifold is not known, this is what "on the manifold" means, as in the paper.
         name = "on-manifold success" if options.source.true is None else "learned-manifold success"
         return [
@@ -206,7 +207,7 @@ def examples(
     found = {name: attacked(model, a, x, y, code) for name, a in attacks(threats(options), options).items()}
     if "on" not in found:
         images, z, kept = reconstructed(options, x, y)
-        attack = _strong(along_learned(options), options)
+        attack = testing(along_learned(options), options)
         found["on"] = attacked(model, attack, images, y, (z,)).take(kept.nonzero()[:, 0])
     return found
 
@@ -258,11 +259,12 @@ def _nearest_on_learned(manifold: VAEGAN, x_adv: Tensor, y: Tensor) -> Tensor:
 def attacks(sets: Threats, options: ManifoldSettings) -> dict[str, Attack]:
     """The attacks of the evaluation: off and, where it is known, on the true manifold."""
     found = {"off": sets.pixels, "on": sets.on_true}
-    return {name: _strong(threat, options) for name, threat in found.items() if threat is not None}
+    return {name: testing(threat, options) for name, threat in found.items() if threat is not None}
 
 
-def _strong(threat: Any, options: ManifoldSettings) -> PGD:
-    return PGD(threat, options.test_steps, restarts=options.attempts, keep="best")
+def testing(threat: Threat, options: ManifoldSettings) -> PGD:
+    """The attack of the evaluation against a threat."""
+    return ATTACKS[options.attack](threat, options.test_steps, options.attempts)
 
 
 def test_images(options: ManifoldSettings) -> tuple[Tensor, Tensor, Code | None]:

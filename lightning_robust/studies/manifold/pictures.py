@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightning_robust import PGD, Threat
+from lightning_robust import Threat
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import log_odds
 from lightning_robust.manifolds import Manifold
@@ -17,7 +17,14 @@ from lightning_robust.studies.fitting import device
 from lightning_robust.studies.grid.cells import Row
 from lightning_robust.studies.grid.files import save_artifact
 from lightning_robust.studies.manifold.attacks import Attacked, Code, attacked
-from lightning_robust.studies.manifold.cells import attacks, load_manifold, load_model, nearest_on_true, threats
+from lightning_robust.studies.manifold.cells import (
+    attacks,
+    load_manifold,
+    load_model,
+    nearest_on_true,
+    testing,
+    threats,
+)
 from lightning_robust.studies.manifold.cells import test_images as images_of
 from lightning_robust.studies.manifold.settings import ManifoldSettings
 
@@ -70,8 +77,7 @@ class Illustrate:
         small = x[:_SHOWN], y[:_SHOWN]
         for name, threat in (("learned", sets.on_class), ("maps", sets.transformations)):
             if threat is not None:
-                attack = PGD(threat, options.test_steps, restarts=options.attempts, keep="best")
-                found[name] = attacked(model, attack, *small)
+                found[name] = attacked(model, testing(threat, options), *small)
         kept: dict[str, Tensor] = {}
         for name, part in found.items():
             kept |= {f"{name} {key}": value for key, value in _sheet(model, part).items()}
