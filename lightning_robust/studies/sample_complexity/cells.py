@@ -1,6 +1,5 @@
 """The works of the study of sample complexity: train and evaluate a model, and attack it in ways that nothing masks."""
 
-import copy
 import hashlib
 import math
 import pickle
@@ -11,29 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lightning_robust import PGD, AdversarialTraining, Attack, Linf, PixelSpace, RobustEvaluation, Threat, worst_of
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import Outcome, RandomSearch, finite_differences, margin
+from lightning_robust.attacks import RandomSearch, finite_differences, margin
 from lightning_robust.callbacks import RobustGeneralizationGap
 from lightning_robust.datamodules import ImageDataModule
 from lightning_robust.metrics.intervals import wilson_interval
-from lightning_robust.models import Bpda, ThresholdFilters
 from lightning_robust.studies.fitting import loaded, quiet_trainer
 from lightning_robust.studies.grid.attempt import describe
 from lightning_robust.studies.grid.cells import Row
 from lightning_robust.studies.grid.files import load_artifact, save_artifact
 from lightning_robust.studies.grid.records import cell_folder
+from lightning_robust.studies.sample_complexity.attacks import Transferred, has_thresholds, passing, unchanged
+from lightning_robust.studies.sample_complexity.following import Best, Gaps, OnTraining
 from lightning_robust.studies.sample_complexity.problems import Problem
 from lightning_robust.studies.sample_complexity.settings import Grid, SampleComplexitySettings
 
 CHECKPOINTS = ("best", "last")
-
-
-def unchanged(model: Any, x: Tensor, y: Tensor) -> Tensor:
-    """The attack of radius 0."""
-    return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,78 +69,6 @@ class _Work:
             return attack
         pgd = PGD(self.threat(eps), self.options.test_steps, restarts=self.options.restarts, keep="best")
         return worst_of(attack, Transferred(pgd, passing(module)))
-
-
-@dataclass(frozen=True, eq=False)
-class Transferred(Attack):
-    """The adversarial examples of another model.
-
-    Args:
-        attack: on the other model.
-        source: the other model, in evaluation mode; it is moved to the device of the images.
-    """
-
-    attack: Attack
-    source: Any
-
-    def run(self, model: Any, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
-        """Attack the other model."""
-        with torch.inference_mode(False):  # what is moved within inference mode could not be differentiated
-            source = self.source.to(x.device)
-        return Outcome(self.attack.run(source, x, y, code=code, key=key).x_adv)
-
-
-class Gaps(pl.Callback):
-    """Remembers what `RobustGeneralizationGap` found over the training; part of checkpoints.
-
-    Args:
-        gap: the callback.
-    """
-
-    def __init__(self, gap: RobustGeneralizationGap) -> None:
-        self.gap = gap
-        self.history: list[tuple[int, float, float]] = []
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep (step, accuracy on training images, on validation images), both under attack."""
-        found = self.gap.results
-        if found and not trainer.sanity_checking:
-            self.history.append((trainer.global_step, found["train/robust_acc"], found["val/robust_acc"]))
-
-    def state_dict(self) -> dict[str, Any]:
-        """The history."""
-        return {"history": list(self.history)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
-        self.history = [(int(step), float(a), float(b)) for step, a, b in state_dict["history"]]
-
-
-class Best(pl.Callback):
-    """Keeps the weights of the best state so far, by robust accuracy on validation images.
-
-    Args:
-        path: of the artifact.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.value = -math.inf
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the weights, if the accuracy is higher than ever."""
-        value = float(trainer.callback_metrics["val/robust_acc"])
-        if value > self.value and not trainer.sanity_checking:
-            self.value = value
-            save_artifact(self.path, {key: part.detach().cpu() for key, part in pl_module.state_dict().items()})
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best accuracy."""
-        return {"value": self.value}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
-        self.value = float(state_dict["value"])
 
 
 def _resumable(path: Path) -> str | None:
@@ -243,43 +165,6 @@ class TrainModel(_Work):
         return rows
 
 
-class OnTraining(pl.LightningDataModule):
-    """Another data module whose validation data is its training data.
-
-    Args:
-        data: the other one.
-    """
-
-    def __init__(self, data: pl.LightningDataModule) -> None:
-        super().__init__()
-        self.data = data
-
-    def prepare_data(self) -> None:
-        """Whatever it does."""
-        self.data.prepare_data()
-
-    def setup(self, stage: str) -> None:
-        """As for training."""
-        self.data.trainer = self.trainer
-        self.data.setup("fit")
-
-    def val_dataloader(self) -> Any:
-        """The training data."""
-        return self.data.train_dataloader()
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Whatever it does."""
-        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Whatever it does."""
-        return self.data.on_before_batch_transfer(batch, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Whatever it does."""
-        return self.data.on_after_batch_transfer(batch, dataloader_idx)
-
-
 @dataclass(frozen=True, kw_only=True)
 class FindMasking(_Work):
     """Attack the best state of a model in ways that no part of it can mislead, at the largest radius.
@@ -339,21 +224,6 @@ def models_stage(data: str) -> str:
 def masking_stage(data: str) -> str:
     """The stage of their masking."""
     return f"{data}-masking"
-
-
-def passing(module: pl.LightningModule) -> pl.LightningModule:
-    """A copy of a module whose threshold filters let gradients through."""
-    copied = copy.deepcopy(module).eval()
-    for parent in list(copied.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, ThresholdFilters):
-                setattr(parent, name, Bpda(child, child.linear))
-    return copied
-
-
-def has_thresholds(module: nn.Module) -> bool:
-    """Does the module begin with, or contain, threshold filters?"""
-    return any(isinstance(part, ThresholdFilters) for part in module.modules())
 
 
 def _share(value: float, count: int) -> Row:

@@ -21,8 +21,9 @@ from lightning_robust.studies.grid import StudyArgumentError, choose, expand, wr
 from lightning_robust.studies.grid.cells import Cell, Row
 from lightning_robust.studies.sample_complexity.cells import FindMasking, TrainModel, masking_stage, models_stage
 from lightning_robust.studies.sample_complexity.problems import Problem, problems
-from lightning_robust.studies.sample_complexity.report import Tables, write_report
+from lightning_robust.studies.sample_complexity.report import write_report
 from lightning_robust.studies.sample_complexity.settings import PRESETS, Grid, SampleComplexitySettings
+from lightning_robust.studies.sample_complexity.tables import Tables
 from lightning_robust.studies.stages import run_stage
 
 

@@ -3,12 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightning_robust import PGD, Linf, RobustEvaluation
+from lightning_robust import PGD, Linf
 from lightning_robust._lightning import pl
-from lightning_robust.datamodules import Fonts
-from lightning_robust.studies.fitting import quiet_trainer
 from lightning_robust.studies.grid import load_artifact
-from lightning_robust.studies.sample_complexity.cells import OnTraining, TrainModel, Transferred, passing
+from lightning_robust.studies.sample_complexity.attacks import Transferred, passing
+from lightning_robust.studies.sample_complexity.cells import TrainModel
 from tests.studies.sample_complexity.tiny import OPTIONS, TINY, behind, blobs, linear
 
 CELL = {"data": "tiny", "n": 40, "model": "linear", "eps_train": 0.1, "seed": 0}
@@ -86,46 +85,11 @@ def test_what_a_training_with_other_settings_left_is_not_resumed(trained, tmp_pa
     assert not left.exists()
 
 
-def test_examples_of_another_model_can_be_made_where_it_is_moved_within_inference_mode():
-    source, x, y = linear(0, 1).eval(), torch.rand(4, 1, 4, 4, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
-
-    class Moving:
-        def to(self, device):
-            return source.double()  # a move to another device makes new tensors, as this does
-
-    with torch.inference_mode():
-        found = Transferred(PGD(Linf(0.1), 3), Moving())(source, x, y)
-    assert float((found - x).abs().max()) > 0.05
-
-
 def test_the_worst_of_several_attacks_is_no_better_than_pgd(trained, tmp_path):
     _, rows = trained
     worst = _work(attacks="worst")(CELL, tmp_path)
     for before, after in zip(rows, worst, strict=True):
         assert after["value"] <= before["value"] + 1e-9
-
-
-def test_training_images_are_validated_as_they_come():
-    data = Fonts("easy", train_size=20, batch_size=10)
-    module = linear(0, 1)
-    module.network[1] = torch.nn.Linear(784, 10)
-    evaluation = RobustEvaluation({"none": lambda m, x, y: x})
-    quiet_trainer([evaluation]).validate(module, OnTraining(data), verbose=False)
-    x, y, _ = data.tensors("train")
-    assert evaluation.results["val/robust_n"] == 20
-    assert evaluation.results["val/acc"] == pytest.approx((module.eval()(x).argmax(1) == y).float().mean().item())
-
-
-def test_a_passing_copy_has_the_same_logits_and_the_gradient_of_the_linear_filters():
-    torch.manual_seed(0)
-    module = behind(0.3, 1).eval()
-    copied = passing(module)
-    x = torch.full((1, 1, 4, 4), 0.1, requires_grad=True)  # below both thresholds
-    torch.testing.assert_close(copied(x), module(x))
-    assert not bool(torch.autograd.grad(module(x)[0, 0], x)[0].any())
-    gradient = torch.autograd.grad(copied(x)[0, 0], x)[0]
-    weight = module.network[2].weight[0].detach().reshape(2, 4, 4).sum(0)
-    torch.testing.assert_close(gradient[0, 0], weight)
 
 
 def test_threshold_filters_are_attacked_through():
