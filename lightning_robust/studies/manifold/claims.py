@@ -4,14 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning_robust.plots import PERCENT, POINTS, Estimate, Unit, linear_fit
+from lightning_robust.plots import POINTS, Estimate, linear_fit
 from lightning_robust.studies.claims import Claim
 from lightning_robust.studies.grid.cells import Row
-from lightning_robust.studies.seeds import mean_over_seeds, over_seeds, share
-from lightning_robust.studies.stages import filled
-
-PIXELS = Unit(digits=2)
-DEGREES = Unit(digits=1, symbol="degrees")
+from lightning_robust.studies.manifold.tables import DEGREES, PIXELS, sizes_of
+from lightning_robust.studies.seeds import mean_over_seeds, over_seeds
 
 FAR = 5.0
 """Claim 1 asks that off-manifold examples be so many times as far from the manifold as on-manifold ones,"""
@@ -141,13 +138,13 @@ def _errors(models: Sequence[Row]) -> Claim:
     best = next((name for name in ("on-true", "on-learned-class") if name in schemes), None)
     if best is None or "normal" not in schemes:
         return Claim(title, None, text + ". Whether on-manifold training lowers the error was not measured.")
-    lowered = {n: difference(models, n, best, "normal") for n in _sizes(models)}
+    lowered = {n: difference(models, n, best, "normal") for n in sizes_of(models)}
     text += (
         f", and a test error below that of normal training at every size. Training {best} changes it by "
         f"{_list(lowered)}."
     )
     if {"on-true", "on-learned-class"} <= schemes:
-        learned = {n: difference(models, n, "on-learned-class", "normal") for n in _sizes(models)}
+        learned = {n: difference(models, n, "on-learned-class", "normal") for n in sizes_of(models)}
         text += f" On-learned-manifold training, which is not part of the criterion: {_list(learned)}."
     return Claim(title, correlated and all(change.high < 0 for change in lowered.values()), text)
 
@@ -169,7 +166,7 @@ def _compatible(models: Sequence[Row]) -> Claim:
     title = "4. Robustness and generalization do not contradict each other: enough data keeps the accuracy."
     if not {"normal", "adversarial"} <= {row["scheme"] for row in models}:
         return Claim(title, None, "It takes the schemes normal and adversarial.")
-    changes = {n: difference(models, n, "adversarial", "normal") for n in _sizes(models)}
+    changes = {n: difference(models, n, "adversarial", "normal") for n in sizes_of(models)}
     return Claim(
         title,
         changes[max(changes)].high <= KEPT,
@@ -178,88 +175,5 @@ def _compatible(models: Sequence[Row]) -> Claim:
     )
 
 
-def _sizes(models: Sequence[Row]) -> list[int]:
-    return sorted({int(str(row["n"])) for row in models})
-
-
 def _list(changes: Mapping[int, Estimate]) -> str:
     return ", ".join(f"{change.text(POINTS)} at N = {n}" for n, change in changes.items())
-
-
-MAIN = (
-    "test error",
-    "off-manifold success",
-    "off-manifold success, worst attempt",
-    "on-manifold success",
-    "on-manifold success, worst attempt",
-    "learned-manifold success",
-)
-"""The metrics of the first table."""
-
-PLOT: Mapping[str, Mapping[int, float]] = {
-    "normal": {500: 0.952, 2500: 0.744, 10_000: 0.50, 20_000: 0.44},
-    "adversarial": {500: 0.886, 2500: 0.714, 10_000: 0.497, 20_000: 0.440},
-    "on-true": {500: 0.775, 2500: 0.337, 10_000: 0.22, 20_000: 0.165},
-    "augmentation": {500: 0.851, 2500: 0.587, 10_000: 0.403, 20_000: 0.334},
-    "transformations": {500: 0.803, 2500: 0.374, 10_000: 0.216, 20_000: 0.160},
-    "on-learned-class": {500: 0.931, 2500: 0.650, 10_000: 0.391, 20_000: 0.315},
-}
-"""On-manifold success on letters, read off a plot of the authors (about half a point of reading error)."""
-
-
-def table_over_seeds(models: Sequence[Row], metrics: Sequence[str] = MAIN) -> list[dict[str, Any]]:
-    """A line for each size and scheme, with an `Estimate` for each metric, of those that were measured."""
-    lines: dict[tuple[Any, Any], dict[str, Any]] = {}
-    chosen = [row for row in models if row["metric"] in metrics]
-    for (n, scheme, metric), estimate in over_seeds(chosen, ("n", "scheme", "metric")).items():
-        lines.setdefault((n, scheme), {"N": n, "training": scheme})[metric] = share(estimate)
-    return filled(lines.values())
-
-
-def table_beside_plot(models: Sequence[Row]) -> list[dict[str, Any]]:
-    """On-manifold success beside that of the authors' plot, where both are there."""
-    chosen = [row for row in models if row["metric"] == "on-manifold success"]
-    return [
-        {
-            "N": n,
-            "training": scheme,
-            "here": share(estimate),
-            "the paper's plot": PERCENT.text(PLOT[scheme][n]),
-            "difference": POINTS.text(estimate.value - PLOT[scheme][n]),
-        }
-        for (n, scheme), estimate in over_seeds(chosen, ("n", "scheme")).items()
-        if n in PLOT.get(scheme, {})
-    ]
-
-
-def table_of_classes(models: Sequence[Row]) -> list[dict[str, Any]]:
-    """Success rates class by class at the largest size: a line for each scheme and threat."""
-    largest, mark = max(_sizes(models)), " success in class "
-    chosen = [row for row in models if row["n"] == largest and mark in str(row["metric"])]
-    lines: dict[tuple[Any, str], dict[str, Any]] = {}
-    for (scheme, metric), estimate in over_seeds(chosen, ("scheme", "metric")).items():
-        threat, _, label = str(metric).partition(mark)
-        line = lines.setdefault((scheme, threat), {"training": scheme, "threat": threat})
-        line[label] = PERCENT.text(estimate.value)
-    return filled(lines.values())
-
-
-def table_of_efforts(models: Sequence[Row]) -> list[dict[str, Any]]:
-    """Distances of successful examples and steps to success at the largest size: a line for each scheme and threat."""
-    largest = max(_sizes(models))
-    chosen = [
-        row
-        for row in models
-        if row["n"] == largest and str(row["metric"]).endswith((" distance", " of codes", " after steps"))
-    ]
-    lines: dict[tuple[Any, str], dict[str, Any]] = {}
-    for (scheme, metric), estimate in over_seeds(chosen, ("scheme", "metric")).items():
-        threat, _, what = str(metric).partition(" success, ")
-        line = lines.setdefault((scheme, threat), {"training": scheme, "threat": threat})
-        line[what] = PIXELS.text(estimate.value)
-    return filled(lines.values())
-
-
-def unit_of(metric: str) -> Unit:
-    """How a metric of the distances is written."""
-    return DEGREES if metric == "angle" else PIXELS if metric in ("distance", "size") else PERCENT

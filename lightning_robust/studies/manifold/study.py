@@ -30,9 +30,10 @@ from lightning_robust.studies.manifold.cells import (
     load_examples,
 )
 from lightning_robust.studies.manifold.pictures import PICTURES, Illustrate
-from lightning_robust.studies.manifold.report import Tables, write_report
+from lightning_robust.studies.manifold.report import write_report
 from lightning_robust.studies.manifold.schemes import SCHEMES
 from lightning_robust.studies.manifold.settings import PRESETS, ManifoldSettings
+from lightning_robust.studies.manifold.tables import Tables
 from lightning_robust.studies.stages import run_stage
 
 

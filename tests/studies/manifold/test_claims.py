@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_robust.studies.manifold.claims import (
-    claims,
-    difference,
-    fits,
-    table_over_seeds,
-)
+from lightning_robust.studies.manifold.claims import claims, difference, fits
 
 SCHEMES = ("normal", "adversarial", "on-true", "on-learned-class")
 
@@ -50,12 +45,6 @@ def _distances(off=(2.0, 85.0), on=(0.05, 2.0)):
         for metric, value in zip(("distance", "angle"), values, strict=True)
         for seed in range(3)
     ]
-
-
-def test_intervals_of_shares_end_at_one():
-    rows = [_row(v, n=500, scheme="normal", seed=s, metric="test error") for s, v in enumerate((0.99, 0.7))]
-    (line,) = table_over_seeds(rows)
-    assert (line["test error"].low, line["test error"].high) == (0.0, 1.0)
 
 
 def test_differences_are_taken_in_pairs():
