@@ -34,7 +34,10 @@ _SUCCESS_RATE = (
     "manifolds saw {} images; the paper's saw more than its classifiers. Half of each batch is attacked in training, "
     "all of it in schemes that end in -100."
 )
-_BESIDE = "On-manifold success beside the plot of the authors, on letters of other faces (theirs: eps 0.3 in pixels, attacks of 40 steps in training)"
+_BESIDE = (
+    "On-manifold success beside the plot of the authors, on letters of other faces (theirs: eps 0.3 in pixels, attacks "
+    "of 40 steps in training)"
+)
 _DISTANCE = (
     f"Distance: L2 in pixels from a successful example to its projection. {PROJECTION} The angle is that between the "
     "perturbation and its part along the manifold."
