@@ -68,12 +68,12 @@ class LinearFit:
 
         Example:
             >>> LinearFit(slope=1.0, intercept=0.0, r=0.934, p=0.0201, n=5).text()
-            'r = 0.93 [0.29, 1.00], p = 0.020, n = 5'
+            'r = 0.934 [0.294, 0.996], p = 0.020, n = 5'
         """
         if math.isnan(self.r):
             return f"r and p n/a (all heights equal), n = {self.n}"
         p = f"p < {_SMALLEST_P}" if self.p < _SMALLEST_P else f"p = {self.p:.3f}"
-        r, low, high = (f"{round(value, 2) + 0.0:.2f}" for value in (self.r, *self.interval))
+        r, low, high = (f"{round(value, 3) + 0.0:.3f}" for value in (self.r, *self.interval))
         return f"r = {r} [{low}, {high}], {p}, n = {self.n}"
 
 
@@ -151,7 +151,7 @@ def regression_scatter(
         >>> rows = [{"error": e / 10, "success": e / 5, "scheme": "normal"} for e in range(4)]
         >>> figure = regression_scatter(rows, "error", "success", group="scheme")
         >>> [text.get_text() for text in figure.axes[0].texts]
-        ['r = 1.00 [1.00, 1.00], p < 0.001, n = 4']
+        ['r = 1.000 [1.000, 1.000], p < 0.001, n = 4']
     """
     from matplotlib.ticker import MaxNLocator
 

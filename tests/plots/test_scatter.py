@@ -50,7 +50,7 @@ def test_p_is_students_t():
 def test_a_perfect_line():
     fit = linear_fit(torch.arange(5), [3.0 - 2.0 * i for i in range(5)])
     assert (fit.slope, fit.intercept, fit.r) == pytest.approx((-2.0, 3.0, -1.0))
-    assert fit.text() == "r = -1.00 [-1.00, -1.00], p < 0.001, n = 5"
+    assert fit.text() == "r = -1.000 [-1.000, -1.000], p < 0.001, n = 5"
 
 
 def test_equal_heights_have_no_correlation():
@@ -62,7 +62,7 @@ def test_equal_heights_have_no_correlation():
 
 
 def test_no_minus_zero_is_written():
-    assert LinearFit(0.0, 0.0, r=-0.001, p=0.9, n=9).text() == "r = 0.00 [-0.66, 0.66], p = 0.900, n = 9"
+    assert LinearFit(0.0, 0.0, r=-0.0001, p=0.9, n=9).text() == "r = 0.000 [-0.664, 0.664], p = 0.900, n = 9"
 
 
 def test_the_interval_of_r_covers_the_correlation():

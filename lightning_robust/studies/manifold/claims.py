@@ -159,7 +159,7 @@ def _each(models: Sequence[Row]) -> str:
     if len(found) < 2 or any(math.isnan(r) for r in found.values()):
         return ""
     least = min(found, key=lambda name: found[name])
-    return f" Of each scheme by itself, as in the paper, r is at least {found[least]:.2f} ({least})."
+    return f" Of each scheme by itself, as in the paper, r is at least {found[least]:.3f} ({least})."
 
 
 def _compatible(models: Sequence[Row]) -> Claim:

@@ -110,4 +110,4 @@ def test_what_was_not_measured_is_not_claimed():
 
 def test_the_least_correlation_of_a_scheme_by_itself_is_told():
     third = claims(_as_in_the_paper(), _distances())[2]
-    assert "Of each scheme by itself, as in the paper, r is at least 1.00" in third.text
+    assert "Of each scheme by itself, as in the paper, r is at least 1.000" in third.text
