@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from lightning_robust.plots.arrays import Numbers, finite
@@ -56,11 +57,13 @@ class LinearFit:
             >>> round(low, 3), round(high, 3)
             (0.799, 0.952)
         """
-        if self.n <= _LEAST_POINTS and not math.isnan(self.r):
+        if math.isnan(self.r):
+            return math.nan, math.nan
+        if self.n <= _LEAST_POINTS:
             return -1.0, 1.0
         if abs(self.r) == 1:
             return self.r, self.r
-        middle, half = math.atanh(self.r), 1.959964 / math.sqrt(max(1, self.n - 3))
+        middle, half = math.atanh(self.r), NormalDist().inv_cdf(0.975) / math.sqrt(self.n - 3)
         return math.tanh(middle - half), math.tanh(middle + half)
 
     def text(self) -> str:

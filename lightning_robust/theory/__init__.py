@@ -31,13 +31,6 @@ from lightning_robust.theory.bounds import (
     corollary_22_samples,
     corollary_23,
     corollary_23_samples,
-    fact_12,
-    lemma_13,
-    lemma_14,
-    lemma_15,
-    lemma_16,
-    lemma_17,
-    lemma_20,
     theorem_4,
     theorem_5,
     theorem_6,
@@ -53,22 +46,18 @@ from lightning_robust.theory.comparison import (
     compare_learner,
     monotone_error,
 )
-from lightning_robust.theory.gaussian import (
+from lightning_robust.theory.gaussian import dual_norm, gaussian_error, optimal_error, optimal_weights, soft_threshold
+from lightning_robust.theory.gaussian_curves import (
     bayes_error_large_d,
     bayes_errors,
-    dual_norm,
     folded_mean,
-    gaussian_error,
     mean_error_curve,
     mean_error_large_d,
     mean_errors,
     mean_estimator,
     mean_prior_errors,
-    optimal_error,
-    optimal_weights,
     posterior_mean,
     predictive_sigma,
-    soft_threshold,
 )
 from lightning_robust.theory.learners import (
     Learner,
@@ -80,6 +69,7 @@ from lightning_robust.theory.learners import (
     mean_learner,
     soft_threshold_learner,
 )
+from lightning_robust.theory.lemmas import fact_12, lemma_13, lemma_14, lemma_15, lemma_16, lemma_17, lemma_20
 from lightning_robust.theory.sample_size import (
     affine_fit,
     affine_law,

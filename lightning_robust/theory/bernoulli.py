@@ -30,7 +30,7 @@ from lightning_robust.theory._check import (
     vector,
 )
 from lightning_robust.theory._normal import normal_cdf
-from lightning_robust.theory.gaussian import mean_error_large_d
+from lightning_robust.theory.gaussian_curves import mean_error_large_d
 
 _MOST_WORK = 10**10
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.special import ndtri
 
-from lightning_robust.theory._check import Real, count, non_negative, positive, probability, require, vector
+from lightning_robust.theory._check import Real, count, non_negative, positive, probability, require
 from lightning_robust.theory._normal import normal_cdf
-from lightning_robust.theory.gaussian import dual_norm
+from lightning_robust.theory.lemmas import check_setting, lemma_17, ratio, success
 
 
 @dataclass(frozen=True)
@@ -34,179 +34,6 @@ class Guarantee:
 
     error: float
     probability: float
-
-
-def _setting(n: float, d: int, sigma: float) -> None:
-    positive("n", n)
-    count("d", d)
-    positive("sigma", sigma)
-
-
-def _success(d: int, sigma: float) -> float:
-    """1 - 2 exp(-d / (8 (sigma^2 + 1))), the probability of the event of Lemma 16; 0 where that is negative."""
-    return max(0.0, 1 - 2 * math.exp(-d / (8 * (sigma**2 + 1))))
-
-
-def _ratio(n: float, sigma: float) -> float:
-    """(2 sqrt n - 1) / (2 sqrt n + 4 sigma), the alignment of Lemma 16 in units of sqrt d."""
-    return (2 * math.sqrt(n) - 1) / (2 * math.sqrt(n) + 4 * sigma)
-
-
-# ---- pieces of the upper bounds
-
-
-def fact_12(t: float, sigma: float) -> float:
-    r"""Bound the tail of a length: the probability that :math:`\|z\|_2`, :math:`z \sim N(0, \sigma^2 I_d)`, is large.
-
-    .. math:: P[\|z\|_2 \ge \sigma \sqrt d + t] \le e^{-t^2 / (2 \sigma^2)}, \qquad t \ge 0
-
-    Example:
-        >>> round(fact_12(2.0, 1.0), 4)
-        0.1353
-
-    Source: Schmidt et al. 2018, Fact 12, p. 22.
-    """
-    non_negative("t", t)
-    positive("sigma", sigma)
-    return math.exp(-(t**2) / (2 * sigma**2))
-
-
-def lemma_13(n: float, d: int, sigma: float, norm: float, delta: float) -> float:
-    r"""The length that :math:`\|\bar z\|_2` reaches with probability at most delta.
-
-    .. math:: \|\mu\| + \sigma (\sqrt d + \sqrt{2 \log (1/\delta)}) / \sqrt n
-
-    Args:
-        n: the number of samples, positive.
-        d: the dimension.
-        sigma: the noise of a coordinate, positive.
-        norm: the length of the mean mu, not negative.
-        delta: strictly between 0 and 1.
-
-    Example:
-        >>> round(lemma_13(4, 100, 1.0, 10.0, 0.01), 3)
-        16.517
-
-    Source: Schmidt et al. 2018, Lemma 13, p. 22.
-    """
-    _setting(n, d, sigma)
-    non_negative("norm", norm)
-    probability("delta", delta)
-    return norm + sigma * (math.sqrt(d) + math.sqrt(2 * math.log(1 / delta))) / math.sqrt(n)
-
-
-def lemma_14(n: float, d: int, sigma: float) -> tuple[float, float]:
-    r"""A length, and a bound on the probability that :math:`\|\bar z\|_2` reaches it, for a mean of length sqrt d.
-
-    .. math:: P[\|\bar z\|_2 \ge (1 + 2 \sigma / \sqrt n) \sqrt d] \le e^{-d/2}
-
-    Example:
-        >>> lemma_14(4, 4, 1.0)
-        (4.0, 0.1353...)
-
-    Source: Schmidt et al. 2018, Lemma 14, p. 23 (norm of the mean: sqrt d).
-    """
-    _setting(n, d, sigma)
-    return (1 + 2 * sigma / math.sqrt(n)) * math.sqrt(d), math.exp(-d / 2)
-
-
-def lemma_15(n: float, sigma: float, norm: float, delta: float) -> float:
-    r"""The alignment that :math:`\langle \bar z, \mu \rangle` misses with probability at most delta.
-
-    .. math:: \|\mu\|^2 - \sigma \|\mu\| \sqrt{2 \log(1/\delta) / n}
-
-    Args:
-        n: the number of samples, positive.
-        sigma: the noise of a coordinate, positive.
-        norm: the length of the mean mu, not negative.
-        delta: strictly between 0 and 1.
-
-    Example:
-        >>> round(lemma_15(4, 1.0, 10.0, 0.01), 3)
-        84.826
-
-    Source: Schmidt et al. 2018, Lemma 15, p. 23.
-    """
-    positive("n", n)
-    positive("sigma", sigma)
-    non_negative("norm", norm)
-    probability("delta", delta)
-    return norm**2 - sigma * norm * math.sqrt(2 * math.log(1 / delta) / n)
-
-
-def lemma_16(n: float, d: int, sigma: float) -> tuple[float, float]:
-    r"""The alignment of the mean estimator with the mean, and the probability of missing it.
-
-    .. math:: P\Big[\langle \hat w, \mu \rangle \le \frac{2 \sqrt n - 1}{2 \sqrt n + 4 \sigma} \sqrt d\Big]
-              \le 2 \exp\Big(-\frac{d}{8 (\sigma^2 + 1)}\Big)
-
-    Returns:
-        The alignment and the bound on the probability of falling short of it (which may exceed 1).
-
-    Example:
-        >>> alignment, missed = lemma_16(4, 100, 1.0)
-        >>> round(alignment, 3), round(missed, 4)
-        (3.75, 0.0039)
-
-    Source: Schmidt et al. 2018, Lemma 16, p. 23.
-    """
-    _setting(n, d, sigma)
-    return _ratio(n, sigma) * math.sqrt(d), 2 * math.exp(-d / (8 * (sigma**2 + 1)))
-
-
-def lemma_17(alignment: float, rho: float, sigma: float) -> float:
-    r"""Bound the probability of a margin below rho, for w of unit length and :math:`z \sim N(\mu, \sigma^2 I)`.
-
-    .. math:: P[\langle w, z \rangle \le \rho] \le e^{-(\langle w, \mu \rangle - \rho)^2 / (2 \sigma^2)}
-
-    Args:
-        alignment: the inner product of w and mu, at least rho.
-        rho: the margin asked for, not negative.
-        sigma: the noise of a coordinate, positive.
-
-    Example:
-        >>> round(lemma_17(3.0, 1.0, 1.0), 4)
-        0.1353
-
-    Source: Schmidt et al. 2018, Lemma 17.
-    """
-    positive("sigma", sigma)
-    non_negative("rho", rho)
-    require(alignment >= rho, "alignment", f"at least `rho` = {rho}", alignment)
-    return math.exp(-((alignment - rho) ** 2) / (2 * sigma**2))
-
-
-def lemma_20(w: Tensor, theta: Tensor, sigma: float, eps: float, *, p: float = math.inf) -> float:
-    r"""Bound the l_p-robust error of a linear classifier, w of unit length.
-
-    .. math:: e^{-(\langle w, \theta^* \rangle - \epsilon \|w\|_q)^2 / (2 \sigma^2)}
-
-    Args:
-        w: weights, shape (d,), not zero; they are scaled to unit length here. The margin after the attack must not be
-            negative.
-        theta: the mean of the class +1, shape (d,).
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative.
-        p: the order of the norm of the perturbation, at least 1.
-
-    Returns:
-        An upper bound on the robust error; `gaussian_error` is its exact value.
-
-    Example:
-        >>> round(lemma_20(torch.ones(4), torch.ones(4), 1.0, 0.5), 4)
-        0.6065
-
-    Source: Schmidt et al. 2018, Lemma 20, p. 25.
-    """
-    w, theta = vector("w", w), vector("theta", theta)
-    positive("sigma", sigma)
-    non_negative("eps", eps)
-    norm = torch.linalg.vector_norm(w)
-    require(norm > 0, "w", "not zero", w)
-    margin = float(((w * theta).sum() - eps * dual_norm(w, p)) / norm)
-    expectation = "such that <w, theta> is at least eps times the dual norm of w"
-    require(margin >= 0, "w", expectation, f"a margin of {margin:.6g}")
-    return math.exp(-(margin**2) / (2 * sigma**2))
 
 
 # ---- standard generalisation
@@ -229,9 +56,9 @@ def theorem_18(n: float, d: int, sigma: float) -> Guarantee:
 
     Source: Schmidt et al. 2018, Theorem 18: Lemmas 16 and 17 with rho = 0.
     """
-    _setting(n, d, sigma)
+    check_setting(n, d, sigma)
     require(n >= 0.25, "n", "at least 1/4", n)
-    return Guarantee(lemma_17(_ratio(n, sigma) * math.sqrt(d), 0.0, sigma), _success(d, sigma))
+    return Guarantee(lemma_17(ratio(n, sigma) * math.sqrt(d), 0.0, sigma), success(d, sigma))
 
 
 def corollary_19_sigma(d: int, beta: float) -> float:
@@ -264,7 +91,7 @@ def corollary_19(d: int, sigma: float, beta: float) -> Guarantee:
     positive("sigma", sigma)
     most = corollary_19_sigma(d, beta)
     require(sigma <= most, "sigma", f"at most d^(1/4) / (5 sqrt(log(1 / beta))) = {most:.6g}", sigma)
-    return Guarantee(beta, _success(d, sigma))
+    return Guarantee(beta, success(d, sigma))
 
 
 def theorem_4(d: int, sigma: float) -> Guarantee:
@@ -304,9 +131,9 @@ def theorem_21_radius(n: float, d: int, sigma: float, beta: float) -> float:
         >>> round(theorem_21_radius(16, 4096, 1.0, 0.01), 4)
         0.5359
     """
-    _setting(n, d, sigma)
+    check_setting(n, d, sigma)
     probability("beta", beta)
-    return _ratio(n, sigma) - sigma * math.sqrt(2 * math.log(1 / beta) / d)
+    return ratio(n, sigma) - sigma * math.sqrt(2 * math.log(1 / beta) / d)
 
 
 def theorem_21(n: float, d: int, sigma: float, eps: float, beta: float) -> Guarantee:
@@ -328,7 +155,7 @@ def theorem_21(n: float, d: int, sigma: float, eps: float, beta: float) -> Guara
     non_negative("eps", eps)
     most = theorem_21_radius(n, d, sigma, beta)
     require(eps <= most, "eps", f"at most the radius of Theorem 21, {most:.6g}", eps)
-    return Guarantee(beta, _success(d, sigma))
+    return Guarantee(beta, success(d, sigma))
 
 
 def corollary_22_samples(d: int, eps: float) -> float:
@@ -366,11 +193,11 @@ def corollary_22(n: float, d: int, sigma: float, eps: float) -> Guarantee:
 
     Source: Schmidt et al. 2018, Corollary 22, p. 27.
     """
-    _setting(n, d, sigma)
+    check_setting(n, d, sigma)
     least, most = corollary_22_samples(d, eps), d**0.25 / 32
     require(sigma <= most, "sigma", f"at most d^(1/4) / 32 = {most:.6g}", sigma)
     require(n >= least, "n", f"at least {least:.6g} (`corollary_22_samples`)", n)
-    return Guarantee(0.01, _success(d, sigma))
+    return Guarantee(0.01, success(d, sigma))
 
 
 def theorem_5(n: float, d: int, sigma: float, eps: float) -> Guarantee:

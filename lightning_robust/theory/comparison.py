@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 
 from lightning_robust.theory._check import count, non_negative, positive, signs, vector
 from lightning_robust.theory.bounds import theorem_11
-from lightning_robust.theory.gaussian import gaussian_error, optimal_error, predictive_sigma
+from lightning_robust.theory.gaussian import gaussian_error, optimal_error
+from lightning_robust.theory.gaussian_curves import predictive_sigma
 from lightning_robust.theory.learners import Learner, mean_learner
 from lightning_robust.theory.sampling import sample_gaussian
 

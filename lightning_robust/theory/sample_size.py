@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust.theory._check import Real, non_negative, positive, probability, require, vector
-from lightning_robust.theory.gaussian import bayes_errors, mean_error_curve, mean_error_large_d
+from lightning_robust.theory.gaussian_curves import bayes_errors, mean_error_curve, mean_error_large_d
 
 _SMALLEST, _LARGEST = 1e-9, 1e15
 

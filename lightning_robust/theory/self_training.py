@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from lightning_robust.theory._check import Real, count, non_negative, positive, require, same_size, vector
 from lightning_robust.theory._normal import normal_cdf
-from lightning_robust.theory.gaussian import mean_error_large_d
+from lightning_robust.theory.gaussian_curves import mean_error_large_d
 
 
 def self_trained_estimator(w: Tensor, unlabelled: int, theta: Tensor, sigma: Real, *, generator: Generator) -> Tensor:

@@ -58,6 +58,7 @@ def test_equal_heights_have_no_correlation():
     assert (fit.slope, fit.intercept, fit.n) == (0.0, 0.5, 3)
     assert math.isnan(fit.r)
     assert math.isnan(fit.p)
+    assert all(math.isnan(end) for end in fit.interval)
     assert fit.text() == "r and p n/a (all heights equal), n = 3"
 
 

@@ -52,12 +52,15 @@ class _Work:
         """The attack of the evaluation."""
         if eps == 0:
             return unchanged
-        options, threat = self.options, self.threat(eps)
-        pgd = PGD(threat, options.test_steps, restarts=options.restarts, keep="best")
-        if options.attacks == "pgd":
-            return pgd
-        on_margin = PGD(threat, options.test_steps, restarts=options.restarts, keep="best", gain=margin, seed=1)
-        return worst_of(pgd, on_margin, RandomSearch(threat, options.queries))
+        if self.options.attacks == "pgd":
+            return self.pgd(eps)
+        search = RandomSearch(self.threat(eps), self.options.queries)
+        return worst_of(self.pgd(eps), self.pgd(eps, gain=margin, seed=1), search)
+
+    def pgd(self, eps: float, **changes: Any) -> PGD:
+        """PGD as the evaluation uses it, but for `changes`."""
+        options = self.options
+        return PGD(self.threat(eps), options.test_steps, restarts=options.restarts, keep="best", **changes)
 
     def on(self, module: pl.LightningModule, eps: float) -> Any:
         """The attack of the evaluation on a module: with threshold filters, also through their linear part.
@@ -67,8 +70,7 @@ class _Work:
         attack = self.attack(eps)
         if eps == 0 or not has_thresholds(module) or "forward" in self.problem.batch:
             return attack
-        pgd = PGD(self.threat(eps), self.options.test_steps, restarts=self.options.restarts, keep="best")
-        return worst_of(attack, Transferred(pgd, passing(module)))
+        return worst_of(attack, Transferred(self.pgd(eps), passing(module)))
 
 
 def _resumable(path: Path) -> str | None:
@@ -180,7 +182,7 @@ class FindMasking(_Work):
         eps = max(self.grid.eps_test)
         threat, options = self.threat(eps), self.options
         model = self._load(cell, str(cell["model"]))
-        pgd = PGD(threat, options.test_steps, restarts=options.restarts, keep="best")
+        pgd = self.pgd(eps)
         attacks: dict[str, Attack] = {
             "pgd": pgd,
             "random search": RandomSearch(threat, options.queries),
