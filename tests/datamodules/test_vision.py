@@ -5,6 +5,7 @@ import hashlib
 import pickle
 import struct
 import zipfile
+from urllib.request import urlretrieve
 
 import numpy as np
 import pytest
@@ -16,11 +17,15 @@ from lightning_robust.datamodules import (
     CIFAR100,
     MNIST,
     SVHN,
+    CelebA,
     EMNISTDigits,
     FashionMNIST,
     RandomCropFlip,
+    SVHNExtra,
     VisionDataModule,
+    vision,
 )
+from lightning_robust.datamodules.vision import DownloadError
 
 
 def md5(path):
@@ -41,24 +46,50 @@ def rng():
     return np.random.default_rng(0)
 
 
-@pytest.mark.parametrize(("cls", "source"), [(MNIST, datasets.MNIST), (FashionMNIST, datasets.FashionMNIST)])
-def test_mnist_family(cls, source, tmp_path, rng, monkeypatch):
-    content = {"train": digits(rng, 60), "t10k": digits(rng, 20)}
-    raw = tmp_path / source.__name__ / "raw"
-    raw.mkdir(parents=True)
+FAMILY = pytest.mark.parametrize(
+    ("cls", "source", "folder"),
+    [(MNIST, datasets.MNIST, "mnist"), (FashionMNIST, datasets.FashionMNIST, "fashion-mnist")],
+)
+
+
+@pytest.fixture
+def debian(tmp_path, monkeypatch):
+    """A folder in place of that of Debian's packages, which may be installed here."""
+    monkeypatch.setattr(vision, "_DEBIAN", tmp_path / "debian")
+    return tmp_path / "debian"
+
+
+def written(folder, content, *, packed=True):
+    """The four files of a set like MNIST; their names and checksums."""
+    folder.mkdir(parents=True, exist_ok=True)
     resources = []
     for name, (images, labels) in content.items():
         for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            path = raw / f"{name}-{kind}-ubyte.gz"
-            path.write_bytes(gzip.compress(idx(array)))
+            path = folder / f"{name}-{kind}-ubyte{'.gz' if packed else ''}"
+            path.write_bytes(gzip.compress(idx(array)) if packed else idx(array))
             resources.append((path.name, md5(path)))
-    assert [name for name, _ in resources] == [name for name, _ in source.resources]
-    monkeypatch.setattr(source, "resources", resources)
+    return resources
 
-    module = cls(root=tmp_path, val_size=10)
-    with pytest.raises(FileNotFoundError, match=r"prepare_data\(\)"):
-        module.setup("fit")
+
+@FAMILY
+@pytest.mark.parametrize("place", ["torchvision's", "its own", "root itself", "Debian's", "unpacked"])
+def test_mnist_family_is_read_where_it_lies(cls, source, folder, place, tmp_path, rng, debian):
+    content = {"train": digits(rng, 60), "t10k": digits(rng, 20)}
+    raw = tmp_path / source.__name__ / "raw"
+    root, where = {
+        "torchvision's": (tmp_path, raw),
+        "its own": (tmp_path, tmp_path / folder),
+        "root itself": (tmp_path / folder, tmp_path / folder),
+        "Debian's": (tmp_path, debian / folder),
+        "unpacked": (tmp_path, raw),
+    }[place]
+    names = [name for name, _ in written(where, content, packed=place != "unpacked")]
+    assert place == "unpacked" or names == [name for name, _ in source.resources]
+
+    module = cls(root=root, val_size=10)
     module.prepare_data()
+    module.setup("fit")
+    assert sorted(path.name for path in tmp_path.rglob("*ubyte*")) == sorted(names), "nothing is unpacked or fetched"
     x, y = module.tensors("test")
     assert x.dtype == torch.float32
     assert np.array_equal((x[:, 0] * 255).round().numpy(), content["t10k"][0])
@@ -69,17 +100,99 @@ def test_mnist_family(cls, source, tmp_path, rng, monkeypatch):
     assert parts[0].images.dtype == torch.uint8
 
 
-def test_mnist_archives_with_a_wrong_checksum_are_not_used(tmp_path, rng, monkeypatch):
+def test_files_in_root_count_before_those_of_debian(tmp_path, rng, debian):
+    theirs, own = ({"train": digits(rng, 20), "t10k": digits(rng, 20)} for _ in range(2))
+    written(debian / "fashion-mnist", theirs)
+    written(tmp_path / "FashionMNIST" / "raw", own)
+    assert np.array_equal(FashionMNIST(root=tmp_path).load("test")[0][:, 0].numpy(), own["t10k"][0])
+
+
+def test_files_of_a_folder_that_is_not_named_like_the_set_may_be_of_another(tmp_path, rng, debian):
+    written(tmp_path, {"train": digits(rng, 20), "t10k": digits(rng, 20)})
+    with pytest.raises(FileNotFoundError, match=r"FashionMNIST in .* are missing .*prepare_data\(\)"):
+        FashionMNIST(root=tmp_path).setup("test")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda data: data[:-20], "is damaged"),
+        (lambda data: b"", "is no IDX file"),
+        (lambda data: b"<html>", "is damaged"),
+        (lambda data: gzip.compress(b"<html>"), "is no IDX file"),
+        (lambda data: gzip.compress(gzip.decompress(data)[:-1]), "is no IDX file"),
+        (lambda data: gzip.compress(gzip.decompress(data)[:7]), "is no IDX file"),
+        (lambda data: gzip.compress(gzip.decompress(data)[:3]), "is no IDX file"),
+    ],
+)
+def test_a_damaged_file_is_not_used(damage, says, tmp_path, rng, debian):
+    written(tmp_path / "mnist", {"train": digits(rng, 20), "t10k": digits(rng, 20)})
+    path = tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=says):
+        vision.read_idx(path)
+    assert len(MNIST(root=tmp_path).load("train")[0]) == 20
+    with pytest.raises(FileNotFoundError, match="missing or damaged"):
+        MNIST(root=tmp_path).load("test")
+
+
+def unreachable(monkeypatch, tmp_path):
+    """Torchvision's addresses point nowhere, as without a network."""
+    nowhere = (tmp_path / "nowhere").as_uri() + "/"
+    for source in (datasets.MNIST, datasets.FashionMNIST):
+        monkeypatch.setattr(source, "mirrors", [nowhere])
+    for source in (datasets.EMNIST, datasets.CIFAR10, datasets.CIFAR100):
+        monkeypatch.setattr(source, "url", nowhere)
+    listed = {part: [nowhere, *rest] for part, (_, *rest) in datasets.SVHN.split_list.items()}
+    monkeypatch.setattr(datasets.SVHN, "split_list", listed)
+    monkeypatch.setattr(
+        "torchvision.datasets.celeba.download_file_from_google_drive",
+        lambda *args: (_ for _ in ()).throw(RuntimeError("no\nnetwork")),
+    )
+
+
+@pytest.mark.parametrize("cls", [MNIST, FashionMNIST, EMNISTDigits, CIFAR10, CIFAR100, SVHN, SVHNExtra, CelebA])
+def test_without_a_network_one_line_says_which_data_set_where_and_what_to_do(cls, tmp_path, debian, monkeypatch):
+    unreachable(monkeypatch, tmp_path)
+    with pytest.raises(DownloadError) as failed:
+        cls(root=tmp_path / "mine").prepare_data()
+    said = str(failed.value)
+    assert said.startswith(f"{cls.__name__} is not in '{tmp_path / 'mine'}' and could not be downloaded to it (")
+    assert "Put its files there, or set `root`" in said
+    assert "\n" not in said
+    assert ("apt install" in said) == (cls is FashionMNIST)
+    assert not said.endswith(" ")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, debian):
+    (tmp_path / "data").touch()
+    with pytest.raises(DownloadError, match=r"MNIST is not in .*data' and could not .* \(.*Not a directory"):
+        MNIST(root=tmp_path / "data").prepare_data()
+
+
+def test_mnist_archives_with_a_wrong_checksum_are_fetched_anew(tmp_path, rng, debian, monkeypatch):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, _ in datasets.MNIST.resources:
-        (raw / name).write_bytes(gzip.compress(idx(digits(rng, 5)[0])))
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
-    with pytest.raises(RuntimeError, match="Error downloading"):
+        (raw / name).write_bytes(gzip.compress(idx(digits(rng, 5)[0]))[:-30])
+    unreachable(monkeypatch, tmp_path)
+    with pytest.raises(DownloadError):
         MNIST(root=tmp_path).prepare_data()
 
 
-def test_emnist_digits_stand_upright(tmp_path, rng, monkeypatch):
+def test_what_torchvision_fetches_is_read(tmp_path, rng, debian, monkeypatch):
+    content = {"train": digits(rng, 60), "t10k": digits(rng, 20)}
+    monkeypatch.setattr(datasets.MNIST, "resources", written(tmp_path / "mirror", content))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [(tmp_path / "mirror").as_uri() + "/"])
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", lambda url, path: urlretrieve(url, path))
+    module = MNIST(root=tmp_path / "data", val_size=10)
+    with pytest.raises(FileNotFoundError, match=r"prepare_data\(\)"):
+        module.setup("fit")
+    module.prepare_data()
+    assert np.array_equal((module.tensors("test")[0][:, 0] * 255).round().numpy(), content["t10k"][0])
+
+
+def test_emnist_digits_stand_upright(tmp_path, rng, debian, monkeypatch):
     content = {"train": digits(rng, 60), "test": digits(rng, 20)}
     raw = tmp_path / "EMNIST" / "raw"
     raw.mkdir(parents=True)
@@ -98,6 +211,14 @@ def test_emnist_digits_stand_upright(tmp_path, rng, monkeypatch):
     assert np.array_equal((x[:, 0] * 255).round().numpy(), content["test"][0])
     assert y.tolist() == content["test"][1].tolist()
     assert np.array_equal(module.dataset("train").images[:, 0].numpy(), content["train"][0])
+
+
+def test_emnist_digits_are_read_gzipped(tmp_path, rng, debian):
+    content = {"emnist-digits-train": digits(rng, 60), "emnist-digits-test": digits(rng, 20)}
+    written(tmp_path / "EMNIST", content)
+    images, labels = EMNISTDigits(root=tmp_path).load("test")
+    assert np.array_equal(images[:, 0].mT.numpy(), content["emnist-digits-test"][0])
+    assert labels.tolist() == content["emnist-digits-test"][1].tolist()
 
 
 @pytest.mark.parametrize(
