@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lightning_robust.objectives._logits import Forward, both_logits, check_forward, check_weight
+from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["alp"]
 
 
 @dataclass(frozen=True)
-class alp:  # noqa: N801 (used like a function: `alp(0.5)`)
+class alp(ObjectiveBase):  # noqa: N801 (used like a function: `alp(0.5)`)
     """Half clean, half adversarial cross-entropy, and a price for logits that move under attack.
 
         loss = (CE(x, y) + CE(x_adv, y)) / 2  +  weight * (1/(N K)) sum_n ||z(x) - z(x_adv)||_2^2

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightning_robust.objectives._logits import check_weight
-from lightning_robust.objectives.objective import Objective
+from lightning_robust.objectives.objective import Objective, ObjectiveBase
 from lightning_robust.objectives.standard import standard
 
 __all__ = ["awp", "weight_perturbation"]
@@ -92,7 +92,7 @@ def _rescaled(g: Tensor, w: Tensor, gamma: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class awp:  # noqa: N801 (used like a function: `awp(trades(), gamma=0.005)`)
+class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), gamma=0.005)`)
     """Any objective at weights that were first moved against it.
 
         loss = objective(w + v),    v from `weight_perturbation`, held constant

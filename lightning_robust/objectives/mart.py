@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_robust.objectives._logits import Forward, both_logits, check_forward, check_weight, kl_divergence
+from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["boosted_cross_entropy", "mart"]
 
@@ -36,7 +37,7 @@ def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class mart:  # noqa: N801 (used like a function: `mart(beta=5)`)
+class mart(ObjectiveBase):  # noqa: N801 (used like a function: `mart(beta=5)`)
     """Boosted cross-entropy on adversarial images, and a divergence that counts most on misclassified clean images.
 
         loss = (1/N) sum_n  BCE(p(x_adv), y)  +  beta * KL( p(x) || p(x_adv) ) * (1 - p_y(x))

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lightning_robust.objectives._logits import Forward, both_logits, check_forward
+from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["mixed"]
 
 
 @dataclass(frozen=True)
-class mixed:  # noqa: N801 (used like a function: `mixed(0.5)`)
+class mixed(ObjectiveBase):  # noqa: N801 (used like a function: `mixed(0.5)`)
     """Cross-entropy on clean and on adversarial images, weighted.
 
         loss = (1 - weight) * CE(x, y) + weight * CE(x_adv, y)

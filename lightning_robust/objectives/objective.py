@@ -1,13 +1,23 @@
 """The type of an objective: what the learner lowers."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "ObjectiveBase"]
 
-Objective: TypeAlias = Callable[[nn.Module, Tensor, Tensor, Tensor], Any]
+
+class ObjectiveBase(ABC):
+    """An objective with settings. LightningCLI lists the subclasses, and knows them by their bare names."""
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        """Return the loss, a scalar."""
+
+
+Objective: TypeAlias = ObjectiveBase | Callable[[nn.Module, Tensor, Tensor, Tensor], Any]
 """`objective(model, x, x_adv, y) -> loss`.
 
 `model` maps images to logits (N, K); `x` (N, C, H, W) are clean images, `x_adv` (N, C, H, W) adversarial ones, already
@@ -16,6 +26,6 @@ detached; `y` (N,) int64 are labels; `loss` is a scalar that carries a gradient 
 An objective calls the model in the mode in which it finds it, keeps no state, and should pickle, so that it reaches
 the processes of `strategy="ddp_spawn"`: a function at the top of a module, or a frozen dataclass with `__call__`.
 
-The result is a `Tensor`; it is written as `Any` because jsonargparse, and with it LightningCLI, reads a class in this
-place as "a factory of such objects" and then refuses `class_path: lightning_robust.objectives.trades`.
+A function returns a `Tensor`; it is written as `Any` because jsonargparse, and with it LightningCLI, reads a class in
+this place as "a factory of such objects" and then refuses a function.
 """

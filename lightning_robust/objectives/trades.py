@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lightning_robust.objectives._logits import Forward, both_logits, check_forward, check_weight, kl_divergence
+from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["trades"]
 
 
 @dataclass(frozen=True)
-class trades:  # noqa: N801 (used like a function: `trades(beta=6)`)
+class trades(ObjectiveBase):  # noqa: N801 (used like a function: `trades(beta=6)`)
     """Cross-entropy on clean images plus `beta` times the divergence between clean and adversarial predictions.
 
         loss = (1/N) sum_n  -log p_y(x)  +  beta * KL( p(x) || p(x_adv) )
