@@ -6,7 +6,9 @@ works and a `repr` or a configuration file shows `5` where `numpy.int64(5)` was 
 
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,8 +49,9 @@ def number(
         raise TypeError(f"{wanted}, but got {_shown(value)}.")
     plain = int(value) if isinstance(value, numbers.Integral) else float(value)
     inside = (plain > low if above else plain >= low) and (plain < high if below else plain <= high)
-    if not inside or math.isnan(plain) or (finite and math.isinf(plain)):
-        raise ValueError(f"{wanted}{' and finite' if finite and math.isinf(plain) else ''}, but got {_shown(value)}.")
+    infinite = inside and finite and plain in (math.inf, -math.inf)
+    if not inside or infinite or plain != plain:  # NaN alone differs from itself
+        raise ValueError(f"{wanted}{' and finite' if infinite else ''}, but got {_shown(value)}.")
     return plain
 
 
@@ -63,9 +66,10 @@ def count(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     wanted += "" if most is None else f" and at most {most}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{wanted}, but got {_shown(value)}.")
-    if value < least or (most is not None and value > most):
+    plain = int(value)
+    if plain < least or (most is not None and plain > most):
         raise ValueError(f"{wanted}, but got {_shown(value)}.")
-    return int(value)
+    return plain
 
 
 def seed(name: str, value: Any) -> int:
@@ -103,15 +107,16 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def function(name: str, value: _T, signature: str) -> _T:
+def function(name: str, value: _T, signature: str, makes: type | None = None) -> _T:
     """Something callable that is no class: a class in its place was most likely not called.
 
     Args:
         name: The argument.
         value: What was given.
         signature: What it is called with and returns, such as `(logits, y) -> (N,)`.
+        makes: What it returns, where classes of that kind are welcome, such as optimizers.
     """
-    if isinstance(value, type):
+    if isinstance(value, type) and not (makes is not None and issubclass(value, makes)):
         raise TypeError(
             f"Expected argument `{name}` to be a function {signature}, but got the class {value.__name__}. "
             f"Did you mean {value.__name__}(...)?"
@@ -145,15 +150,78 @@ def sequence(name: str, value: Any, wanted: str, length: int | None = None) -> t
 
     Args:
         name: The argument.
-        value: What was given: a list, a tuple, an array.
+        value: What was given: a list, a tuple, an array, a tensor.
         wanted: What it is to be, such as "a pair (low, high)".
         length: How many; None: any number.
     """
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    array = hasattr(value, "tolist") and not isinstance(value, type)
+    entries = value.tolist() if array else value  # an array of no dimensions is a number
+    if isinstance(entries, str | bytes | Mapping | Set) or not isinstance(entries, Iterable):
         raise TypeError(f"Expected argument `{name}` to be {wanted}, but got {_shown(value)}.")
-    entries = tuple(value)
+    entries = tuple(entries)
     if length is not None and len(entries) != length:
         raise ValueError(f"Expected argument `{name}` to be {wanted}, but got {_shown(value)}.")
+    return entries
+
+
+def counts(name: str, value: Any, least: int = 1, *, empty: bool = False) -> tuple[int, ...]:
+    """Integers of at least `least`, as a tuple; may there be none?
+
+    Example:
+        >>> counts("hidden", [64, 0])
+        Traceback (most recent call last):
+        ValueError: Expected argument `hidden[1]` to be an integer of at least 1, but got 0.
+    """
+    entries = _entries(name, value, "integer", empty=empty)
+    return tuple(count(f"{name}[{i}]", entry, least) for i, entry in enumerate(entries))
+
+
+def values(name: str, value: Any, low: float = -math.inf, high: float = math.inf, **ends: bool) -> tuple[float, ...]:
+    """Numbers, one or more, as a tuple; the other arguments are those of `number`."""
+    entries = _entries(name, value, "number")
+    return tuple(number(f"{name}[{i}]", entry, low, high, **ends) for i, entry in enumerate(entries))
+
+
+def one_or_more(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, **ends: bool
+) -> float | tuple[float, ...]:
+    """A number for all or one for each; the other arguments are those of `number`.
+
+    Example:
+        >>> one_or_more("std", 0.5), one_or_more("std", [0.5, 0.25])
+        (0.5, (0.5, 0.25))
+    """
+    many = isinstance(value, Iterable) and not isinstance(value, str | bytes) and getattr(value, "ndim", 1) > 0
+    return values(name, value, low, high, **ends) if many else number(name, value, low, high, **ends)
+
+
+def interval(name: str, value: Any, *, finite: bool = True) -> tuple[float, float]:
+    """Two numbers that rise.
+
+    Example:
+        >>> interval("value_range", [0, 255])
+        (0, 255)
+    """
+    wanted = "a pair of numbers (low, high) with low < high"
+    low, high = sequence(name, value, wanted, 2)
+    low, high = number(f"{name}[0]", low, finite=finite), number(f"{name}[1]", high, finite=finite)
+    if not low < high:
+        raise ValueError(f"Expected argument `{name}` to be {wanted}, but got {_shown(value)}.")
+    return low, high
+
+
+def path(name: str, value: Any) -> Path:
+    """The name of a file or folder."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise TypeError(f"Expected argument `{name}` to be a path, but got {_shown(value)}.")
+    return Path(value)
+
+
+def _entries(name: str, value: Any, noun: str, *, empty: bool = False) -> tuple[Any, ...]:
+    """The entries of a sequence that holds at least one, or may be empty."""
+    entries = sequence(name, value, f"a sequence of {noun}s")
+    if not entries and not empty:
+        raise ValueError(f"Expected argument `{name}` to hold at least one {noun}, but got none.")
     return entries
 
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from lightning_robust.models._checks import check_counts
+from lightning_robust._checks import count
 
 __all__ = ["madry_mnist"]
 
@@ -30,7 +30,7 @@ def madry_mnist(in_channels: int = 1, num_classes: int = 10) -> nn.Sequential:
         >>> sum(p.numel() for p in madry_mnist().parameters())
         3274634
     """
-    check_counts(in_channels=in_channels, num_classes=num_classes)
+    in_channels, num_classes = count("in_channels", in_channels), count("num_classes", num_classes)
     network = nn.Sequential(
         nn.Conv2d(in_channels, 32, 5, padding=2),
         nn.ReLU(),

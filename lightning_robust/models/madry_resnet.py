@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_robust.models._checks import check_counts
+from lightning_robust._checks import boolean, count, counts
 from lightning_robust.models.per_image_standardize import PerImageStandardize
 
 __all__ = ["madry_resnet"]
@@ -84,15 +84,12 @@ def madry_resnet(
         >>> sum(p.numel() for p in madry_resnet(filters=(16, 160, 320, 640)).parameters())
         45901914
     """
-    check_counts(
-        in_channels=in_channels,
-        num_classes=num_classes,
-        units=units,
-        **{f"filters[{i}]": n for i, n in enumerate(filters)},
-    )
+    in_channels, num_classes = count("in_channels", in_channels), count("num_classes", num_classes)
+    units = count("units", units)
+    filters = counts("filters", filters)
     if len(filters) < 2 or list(filters) != sorted(filters):
         raise ValueError(f"Expected argument `filters` to be two or more numbers that do not fall, but got {filters}.")
-    layers: list[nn.Module] = [PerImageStandardize()] if standardize else []
+    layers: list[nn.Module] = [PerImageStandardize()] if boolean("standardize", standardize) else []
     layers.append(_conv(in_channels, filters[0]))
     before = filters[0]
     for stage, after in enumerate(filters[1:]):

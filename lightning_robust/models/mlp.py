@@ -5,7 +5,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from lightning_robust.models._checks import check_counts, height_and_width
+from lightning_robust._checks import count, counts
+from lightning_robust.models._checks import height_and_width
 from lightning_robust.models._init import kaiming_
 
 __all__ = ["mlp"]
@@ -40,12 +41,12 @@ def mlp(
         >>> sum(p.numel() for p in mlp().parameters())
         152330
     """
-    check_counts(in_channels=in_channels, num_classes=num_classes, **{f"hidden[{i}]": n for i, n in enumerate(hidden)})
+    in_channels, num_classes = count("in_channels", in_channels), count("num_classes", num_classes)
     height, width = height_and_width(image_size)
-    sizes = [in_channels * height * width, *hidden]
+    units = [in_channels * height * width, *counts("hidden", hidden, empty=True)]
     layers: list[nn.Module] = [nn.Flatten()]
-    for d_in, d_out in pairwise(sizes):
+    for d_in, d_out in pairwise(units):
         layers += [nn.Linear(d_in, d_out), nn.ReLU(), nn.BatchNorm1d(d_out)]
-    network = nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
+    network = nn.Sequential(*layers, nn.Linear(units[-1], num_classes))
     kaiming_(network)
     return network

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_robust._checks import one_or_more
+
 __all__ = ["Normalize"]
 
 
@@ -35,9 +37,7 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
-        pair = {"mean": _vector("mean", mean), "std": _vector("std", std)}
-        if not (pair["std"] > 0).all():
-            raise ValueError(f"Expected argument `std` to be positive, but got {std}.")
+        pair = {"mean": _vector(one_or_more("mean", mean)), "std": _vector(one_or_more("std", std, 0, above=True))}
         channels = max(len(v) for v in pair.values())
         for name, vector in pair.items():
             if len(vector) not in (1, channels):
@@ -61,8 +61,5 @@ class Normalize(nn.Module):
         return (x - self.mean.to(x.dtype).view(shape)) / self.std.to(x.dtype).view(shape)
 
 
-def _vector(name: str, value: float | Sequence[float]) -> Tensor:
-    vector = torch.atleast_1d(torch.as_tensor(value, dtype=torch.float32))
-    if vector.ndim != 1 or len(vector) == 0 or not vector.isfinite().all():
-        raise ValueError(f"Expected argument `{name}` to be a finite number or one per channel, but got {value}.")
-    return vector
+def _vector(value: float | Sequence[float]) -> Tensor:
+    return torch.atleast_1d(torch.tensor(value, dtype=torch.float32))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from lightning_robust._checks import number
+
 __all__ = ["PerImageStandardize"]
 
 
@@ -29,9 +31,7 @@ class PerImageStandardize(nn.Module):
 
     def __init__(self, levels: float = 255.0) -> None:
         super().__init__()
-        if not levels > 0:
-            raise ValueError(f"Expected argument `levels` to be positive, but got {levels}.")
-        self.levels = levels
+        self.levels = number("levels", levels, 0, above=True)
 
     def extra_repr(self) -> str:
         """Show the argument."""

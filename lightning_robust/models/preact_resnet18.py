@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lightning_robust.models._checks import check_counts
+from lightning_robust._checks import count
 
 __all__ = ["preact_resnet18"]
 
@@ -54,7 +54,8 @@ def preact_resnet18(in_channels: int = 3, num_classes: int = 10, width: int = 64
         >>> sum(p.numel() for p in preact_resnet18().parameters())
         11172170
     """
-    check_counts(in_channels=in_channels, num_classes=num_classes, width=width)
+    in_channels, num_classes = count("in_channels", in_channels), count("num_classes", num_classes)
+    width = count("width", width)
     layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1, bias=False)]
     before = width
     for stage in range(4):

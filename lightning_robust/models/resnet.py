@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lightning_robust.models._checks import check_counts
+from lightning_robust._checks import count, counts
 
 __all__ = ["resnet"]
 
@@ -56,13 +56,12 @@ def resnet(
         >>> sum(p.numel() for p in resnet().parameters())
         2776522
     """
-    check_counts(
-        in_channels=in_channels, num_classes=num_classes, width=width, **{f"units[{i}]": n for i, n in enumerate(units)}
-    )
+    in_channels, num_classes = count("in_channels", in_channels), count("num_classes", num_classes)
+    width = count("width", width)
     layers: list[nn.Module] = []
     layers += [nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     before = width
-    for stage, blocks in enumerate(units):
+    for stage, blocks in enumerate(counts("units", units)):
         after = width * 2**stage
         for block in range(blocks):
             layers.append(_BasicBlock(before, after, stride=2 if stage > 0 and block == 0 else 1))

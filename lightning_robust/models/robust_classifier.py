@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lightning_robust._checks import choice, count, function, instance, number, one_or_more
 from lightning_robust._lightning import pl
 from lightning_robust.models.normalize import Normalize
 
@@ -81,14 +82,16 @@ class RobustClassifier(pl.LightningModule):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if interval not in ("step", "epoch"):
-            raise ValueError(f"Expected argument `interval` to be 'step' or 'epoch', but got {interval!r}.")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"Expected argument `label_smoothing` to be in [0, 1), but got {label_smoothing}.")
-        if num_classes is not None and num_classes < 2:
-            raise ValueError(f"Expected argument `num_classes` to be at least 2, but got {num_classes}.")
+        network = instance("network", network, nn.Module, "an nn.Module")
+        optimizer = function("optimizer", optimizer, "parameters -> optimizer, such as torch.optim.Adam", Optimizer)
+        if scheduler is not None:
+            scheduler = function("scheduler", scheduler, "optimizer -> learning rate scheduler", LRScheduler)
+        interval = choice("interval", interval, ("step", "epoch"))
+        label_smoothing = number("label_smoothing", label_smoothing, 0, 1, below=True)
+        num_classes = None if num_classes is None else count("num_classes", num_classes, 2)
         if (mean is None) != (std is None):
             raise ValueError(f"Expected arguments `mean` and `std` to be given together, but got {mean} and {std}.")
+        mean, std = _plain("mean", mean), _plain("std", std)
         self.save_hyperparameters("interval", "mean", "std", "num_classes", "label_smoothing")
         self.network = network
         self.normalize = nn.Identity() if mean is None or std is None else Normalize(mean, std)
@@ -154,6 +157,12 @@ class RobustClassifier(pl.LightningModule):
 
     def _log_epoch(self, values: dict[str, Tensor], n: int) -> None:
         self.log_dict(values, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=n)
+
+
+def _plain(name: str, value: float | Sequence[float] | None) -> float | list[float] | None:
+    """A mean or deviation as a checkpoint and a configuration file keep it."""
+    plain = None if value is None else one_or_more(name, value)
+    return list(plain) if isinstance(plain, tuple) else plain
 
 
 def _wide(logits: Tensor) -> Tensor:

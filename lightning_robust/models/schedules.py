@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_robust._checks import count, instance, number
+
 __all__ = ["ExponentialDecay"]
 
 
@@ -52,14 +54,9 @@ class ExponentialDecay(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, steps_per_epoch: int, decay: float = 0.95, floor: float = 1e-7) -> None:
-        if steps_per_epoch < 1:
-            raise ValueError(
-                f"Expected argument `steps_per_epoch` to be a positive integer, but got {steps_per_epoch}."
-            )
-        if not 0 < decay <= 1:
-            raise ValueError(f"Expected argument `decay` to be in (0, 1], but got {decay}.")
-        if not floor >= 0:
-            raise ValueError(f"Expected argument `floor` to be >= 0, but got {floor}.")
+        optimizer = instance("optimizer", optimizer, Optimizer, "an optimizer")
+        steps_per_epoch = count("steps_per_epoch", steps_per_epoch)
+        decay, floor = number("decay", decay, 0, 1, above=True), number("floor", floor, 0)
         rates = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
         factors: list[Callable[[int], float]] = [
             _Factor(steps_per_epoch, decay, floor / rate if rate > 0 else 0.0) for rate in rates

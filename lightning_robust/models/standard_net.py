@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from lightning_robust.models._checks import check_counts, height_and_width
+from lightning_robust._checks import count, number
+from lightning_robust.models._checks import height_and_width
 from lightning_robust.models._init import kaiming_
 
 __all__ = ["standard_net"]
@@ -45,10 +46,9 @@ def standard_net(
         >>> sum(p.numel() for p in standard_net().parameters())
         100262
     """
-    check_counts(in_channels=in_channels, num_classes=num_classes)
-    height, width = height_and_width(image_size)
-    if min(height, width) < 4:
-        raise ValueError(f"Expected argument `image_size` to be at least 4, but got {image_size!r}.")
+    in_channels, num_classes = count("in_channels", in_channels), count("num_classes", num_classes)
+    height, width = height_and_width(image_size, least=4)
+    negative_slope = number("negative_slope", negative_slope)
     layers: list[nn.Module] = []
     channels = 16
     while min(height, width) // 2 >= 2:

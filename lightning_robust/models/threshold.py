@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lightning_robust import _checks
+from lightning_robust._checks import instance, interval, number
+
 __all__ = ["Bpda", "Threshold", "ThresholdDetector", "ThresholdFilters", "binarize", "find_thresholds"]
 
 
@@ -52,7 +55,8 @@ class Bpda(nn.Module):
         self, function: Callable[[Tensor], Tensor], substitute: Callable[[Tensor], Tensor] = _identity
     ) -> None:
         super().__init__()
-        self.function, self.substitute = function, substitute
+        self.function = _checks.function("function", function, "of one tensor")
+        self.substitute = _checks.function("substitute", substitute, "of one tensor")
 
     def forward(self, x: Tensor) -> Tensor:
         """The value of `function`, exactly, with the gradient of `substitute`."""
@@ -100,9 +104,7 @@ class ThresholdFilters(nn.Module):
 
     def __init__(self, eps: float) -> None:
         super().__init__()
-        if not 0 < eps < 0.5:
-            raise ValueError(f"Expected argument `eps` to be between 0 and 1/2, but got {eps}.")
-        self.eps = eps
+        self.eps = number("eps", eps, 0, 0.5, above=True, below=True)
 
     def extra_repr(self) -> str:
         """Show the argument."""
@@ -184,17 +186,14 @@ def find_thresholds(
         >>> [round(t.threshold, 3) for t in find_thresholds(weight, torch.tensor([-0.6, -0.6]))]
         [0.3]
     """
-    if weight.ndim != 4:
+    if instance("weight", weight, Tensor, "a kernel (O, C, h, w)").ndim != 4:
         raise ValueError(f"Expected argument `weight` to be a kernel (O, C, h, w), but got {tuple(weight.shape)}.")
-    if bias is not None and bias.shape != weight.shape[:1]:
+    if bias is not None and instance("bias", bias, Tensor, "a tensor (O,) or None").shape != weight.shape[:1]:
         raise ValueError(
             f"Expected argument `bias` to be of shape ({weight.shape[0]},) or None, but got {tuple(bias.shape)}."
         )
-    if not 0.5 < dominance <= 1:
-        raise ValueError(f"Expected argument `dominance` to be in (1/2, 1], but got {dominance}.")
-    low, high = value_range
-    if not low < high:
-        raise ValueError(f"Expected argument `value_range` to be (low, high) with low < high, but got {value_range}.")
+    dominance = number("dominance", dominance, 0.5, 1, above=True)
+    low, high = interval("value_range", value_range, finite=False)
     kernels = weight.detach().double().cpu()
     offsets = torch.zeros(len(kernels), dtype=torch.float64) if bias is None else bias.detach().double().cpu()
     found = []
@@ -236,6 +235,10 @@ class ThresholdDetector:
 
     dominance: float = 0.95
     value_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dominance", number("dominance", self.dominance, 0.5, 1, above=True))
+        object.__setattr__(self, "value_range", interval("value_range", self.value_range, finite=False))
 
     def __call__(self, model: nn.Module) -> list[Threshold]:
         """The thresholds of the first convolution.

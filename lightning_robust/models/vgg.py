@@ -5,7 +5,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from lightning_robust.models._checks import check_counts, height_and_width
+from lightning_robust._checks import count, counts
+from lightning_robust.models._checks import height_and_width
 from lightning_robust.models._init import kaiming_
 
 __all__ = ["vgg"]
@@ -36,12 +37,8 @@ def vgg(
     Raises:
         ValueError: if a number is not positive or the pools leave nothing of the image.
     """
-    check_counts(
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **{f"channels[{i}]": n for i, n in enumerate(channels)},
-        **{f"hidden[{i}]": n for i, n in enumerate(hidden)},
-    )
+    in_channels, num_classes = count("in_channels", in_channels), count("num_classes", num_classes)
+    channels, hidden = counts("channels", channels), counts("hidden", hidden, empty=True)
     height, width = height_and_width(image_size)
     layers: list[nn.Module] = []
     for before, after in pairwise([in_channels, *channels]):

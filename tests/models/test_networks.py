@@ -61,18 +61,10 @@ def test_comes_from_a_command_line(name, make, kwargs, shape, count):
     assert [p.shape for p in network.parameters()] == [p.shape for p in make(**kwargs).parameters()]
 
 
-@pytest.mark.parametrize("make", [standard_net, mlp, resnet, vgg, madry_mnist, madry_resnet, preact_resnet18])
-def test_refuses_counts_that_are_not_positive(make):
-    for name in ("in_channels", "num_classes"):
-        for wrong in (0, -1, 2.0):
-            with pytest.raises(ValueError, match=f"`{name}` to be a positive integer, but got {wrong}"):
-                make(**{name: wrong})
-
-
 @pytest.mark.parametrize("make", [standard_net, mlp, vgg])
 @pytest.mark.parametrize("size", [0, (28,), (28, 28, 1), (28, -1), "28"])
 def test_refuses_sizes_that_are_not_sizes(make, size):
-    with pytest.raises(ValueError, match="`image_size`"):
+    with pytest.raises((TypeError, ValueError), match=r"argument `image_size(\[\d\])?`"):
         make(image_size=size)
 
 

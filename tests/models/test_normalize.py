@@ -32,12 +32,10 @@ def test_travels_with_the_state_dict():
 
 
 def test_refuses_wrong_arguments():
-    with pytest.raises(ValueError, match=r"`std` to be positive, but got 0.0"):
-        Normalize(0.0, 0.0)
+    with pytest.raises(ValueError, match=r"`std\[1\]` to be a number greater than 0, but got 0.0"):
+        Normalize(0.0, [1.0, 0.0])
     with pytest.raises(ValueError, match="as many entries"):
         Normalize([0.0, 0.0], [1.0, 1.0, 1.0])
-    with pytest.raises(ValueError, match="`mean` to be a finite number or one per channel, but got nan"):
-        Normalize(float("nan"), 1.0)
 
 
 def test_refuses_wrong_images():

@@ -32,8 +32,3 @@ def test_a_constant_image_is_zero_with_a_finite_gradient(dtype):
     assert y.dtype == dtype
     assert not y.any()
     assert g.isfinite().all()
-
-
-def test_refuses_levels_that_are_not_positive():
-    with pytest.raises(ValueError, match="`levels` to be positive, but got 0"):
-        PerImageStandardize(0)

@@ -182,11 +182,13 @@ def test_subclass(tmp_path):
 
 
 def test_refuses_wrong_arguments():
-    for name, wrong in (("interval", "batch"), ("label_smoothing", 1.0), ("num_classes", 1)):
-        with pytest.raises(ValueError, match=f"`{name}` to be .* but got '?{wrong}"):
-            RobustClassifier(_network(), **{name: wrong})
     with pytest.raises(ValueError, match=r"`mean` and `std` to be given together, but got 0.5 and None"):
         RobustClassifier(_network(), mean=0.5)
+    with pytest.raises(TypeError, match=r"`network` .* the class Linear. Did you mean Linear\(...\)\?"):
+        RobustClassifier(nn.Linear)
+    with pytest.raises(TypeError, match=r"`optimizer` .* the class LambdaLR"):
+        RobustClassifier(_network(), torch.optim.lr_scheduler.LambdaLR)
+    RobustClassifier(_network(), torch.optim.SGD, torch.optim.lr_scheduler.ExponentialLR)  # classes that make them
 
 
 def test_refuses_wrong_batches():

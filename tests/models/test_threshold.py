@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -121,12 +119,8 @@ def test_the_detector_looks_at_the_first_convolution():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ThresholdFilters(0.0), r"`eps` to be between 0 and 1/2, but got 0.0"),
-        (lambda: ThresholdFilters(0.5), r"`eps` to be between 0 and 1/2, but got 0.5"),
-        (lambda: ThresholdFilters(math.nan), r"`eps` to be between 0 and 1/2, but got nan"),
         (lambda: find_thresholds(torch.zeros(2, 3), None), r"`weight` to be a kernel .* but got \(2, 3\)"),
         (lambda: find_thresholds(kernels()[0], torch.zeros(2)), r"`bias` to be of shape \(6,\) .* but got \(2,\)"),
-        (lambda: find_thresholds(*kernels(), dominance=0.5), r"`dominance` to be in \(1/2, 1\], but got 0.5"),
         (lambda: find_thresholds(*kernels(), value_range=(1, 1)), r"`value_range` .* but got \(1, 1\)"),
     ],
 )
