@@ -1,7 +1,10 @@
-"""Checks of arguments that the metrics share: every error names the argument, the expectation and the value."""
+"""Checks of tensors that the metrics share: every error names the argument, the expectation and the value."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from lightning_robust._checks import number
 
 Sizes = tuple[int | str, ...]
 """The sizes of a tensor: a number is required as it is, a letter is free, ``"..."`` at the end is any more sizes."""
@@ -59,18 +62,17 @@ def check_labels(name: str, value: Tensor, n: int, num_classes: int) -> None:
         )
 
 
-def check_count(name: str, value: int, least: int = 1) -> int:
-    """Return ``value``, an integer of at least ``least``, or raise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"Expected argument `{name}` to be an integer of at least {least}, but got {value!r}.")
-    return value
+def coverage(confidence: float) -> float:
+    """Return the nominal coverage of an interval, a number strictly between 0 and 1, or raise."""
+    return number("confidence", confidence, 0, 1, above=True, below=True)
 
 
-def check_confidence(confidence: float) -> float:
-    """Return ``confidence``, a number strictly between 0 and 1, or raise."""
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"Expected argument `confidence` to be strictly between 0 and 1, but got {confidence!r}.")
-    return confidence
+def amounts(name: str, value: float | Tensor) -> Tensor:
+    """Return a number or a tensor of numbers, none of them negative, in float64, or raise."""
+    found = torch.as_tensor(value if isinstance(value, Tensor | np.ndarray) else number(name, value)).double()
+    if not bool((found >= 0).all()):  # false for NaN too
+        raise ValueError(f"Expected argument `{name}` to be at least 0, but got {value}.")
+    return found
 
 
 def counted(mask: Tensor | None, n: int, device: torch.device) -> Tensor:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_robust.metrics._checks import check_bool, check_confidence, check_count, counted
+from lightning_robust._checks import count
+from lightning_robust.metrics._checks import check_bool, counted, coverage
 from lightning_robust.metrics.intervals import clustered_interval, wilson_interval
 
 
@@ -102,8 +103,8 @@ class AttackSuccessRate(Metric):
 
     def __init__(self, num_attempts: int, confidence: float = 0.95, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_attempts = check_count("num_attempts", num_attempts)
-        self.confidence = check_confidence(confidence)
+        self.num_attempts = count("num_attempts", num_attempts)
+        self.confidence = coverage(confidence)
         self.add_state("hits", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("squares", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("fooled", torch.tensor(0), dist_reduce_fx="sum")

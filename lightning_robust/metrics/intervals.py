@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from lightning_robust.metrics._checks import check_confidence
+from lightning_robust._checks import count
+from lightning_robust.metrics._checks import amounts, coverage
 
 
 def wilson_interval(
@@ -43,13 +44,10 @@ def wilson_interval(
         E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
         L. D. Brown, T. T. Cai, A. DasGupta, Interval estimation for a binomial proportion, Stat. Sci. 16 (2001).
     """
-    s = torch.as_tensor(successes).double()
-    n = torch.as_tensor(total).double()
-    if not bool((n >= 0).all()):
-        raise ValueError(f"Expected argument `total` to be at least 0, but got {total}.")
-    if not bool(((s >= 0) & (s <= n)).all()):
+    s, n = amounts("successes", successes), amounts("total", total)
+    if not bool((s <= n).all()):
         raise ValueError(f"Expected argument `successes` to be from 0 to `total`, but got {successes} of {total}.")
-    z = torch.special.ndtri(torch.tensor((1 + check_confidence(confidence)) / 2, dtype=torch.float64)).item()
+    z = torch.special.ndtri(torch.tensor((1 + coverage(confidence)) / 2, dtype=torch.float64)).item()
 
     def low(s: Tensor) -> Tensor:
         rate = s / n.clamp(min=torch.finfo(torch.float64).tiny)
@@ -101,8 +99,10 @@ def clustered_interval(
         in complex sample surveys, J. Survey Stat. Methodol. 7 (2019), recommend Wilson's interval with the effective
         sample size. The right bound on that size, and the rule for no variance, are ours.
     """
-    s, q, n = (torch.as_tensor(value).double() for value in (hits, squares, clusters))
-    trials = n * size
+    s, q, n = amounts("hits", hits), amounts("squares", squares), amounts("clusters", clusters)
+    trials = n * count("size", size)
+    if not bool((s <= trials).all()):
+        raise ValueError(f"Expected argument `hits` to be at most `clusters` times `size`, but got {hits}.")
     numerator, denominator = s * (trials - s), n * q - s**2
     extreme = (numerator == 0) | (n <= 1)
     effective = torch.where(extreme, n, (n * numerator / denominator).clamp(min=n, max=trials))

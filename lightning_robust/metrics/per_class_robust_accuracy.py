@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_robust.metrics._checks import check_bool, check_confidence, check_count, check_labels, counted
+from lightning_robust._checks import count
+from lightning_robust.metrics._checks import check_bool, check_labels, counted, coverage
 from lightning_robust.metrics.intervals import wilson_interval
 
 
@@ -97,9 +98,9 @@ class PerClassRobustAccuracy(Metric):
 
     def __init__(self, num_classes: int, confidence: float = 0.95, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_classes = check_count("num_classes", num_classes, least=2)
-        self.confidence = check_confidence(confidence)
-        zeros = torch.zeros(num_classes, dtype=torch.int64)
+        self.num_classes = count("num_classes", num_classes, 2)
+        self.confidence = coverage(confidence)
+        zeros = torch.zeros(self.num_classes, dtype=torch.int64)
         self.add_state("class_correct", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("class_robust", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("class_total", zeros.clone(), dist_reduce_fx="sum")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import number
 from lightning_robust.metrics._checks import check_float, counted
 from lightning_robust.metrics._float64 import Float64Metric
 
@@ -18,9 +19,10 @@ def difference(start: Tensor, end: Tensor) -> Tensor:
 
 def check_order(p: float) -> float:
     """Return ``p`` as a float, one of 1, 2 and infinity, or raise."""
-    if p not in (1, 2, math.inf):
+    order = float(number("p", p, 1, finite=False))
+    if order not in (1, 2, math.inf):
         raise ValueError(f"Expected argument `p` to be 1, 2 or float('inf'), but got {p!r}.")
-    return float(p)
+    return order
 
 
 def perturbation_norm(x: Tensor, x_adv: Tensor, p: float) -> Tensor:

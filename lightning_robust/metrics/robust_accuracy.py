@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_robust.metrics._checks import check_bool, check_confidence, counted
+from lightning_robust._checks import sequence, text
+from lightning_robust.metrics._checks import check_bool, counted, coverage
 from lightning_robust.metrics.intervals import wilson_interval
 
 
@@ -97,13 +98,12 @@ class RobustAccuracy(Metric):
 
     def __init__(self, names: Sequence[str], confidence: float = 0.95, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(names, str) or not names or not all(isinstance(name, str) and name for name in names):
-            raise ValueError(f"Expected argument `names` to be a sequence of one name per attack, but got {names!r}.")
-        if len(set(names)) < len(names):
-            raise ValueError(f"Expected argument `names` to be distinct names, but got {names!r}.")
-        self.names = tuple(names)
-        self.confidence = check_confidence(confidence)
-        self.add_state("correct", torch.zeros(1 + len(names), dtype=torch.int64), dist_reduce_fx="sum")
+        given = sequence("names", names, "a sequence of one name per attack")
+        self.names = tuple(text(f"names[{i}]", name) for i, name in enumerate(given))
+        if not given or len(set(given)) < len(given):
+            raise ValueError(f"Expected argument `names` to be distinct names, one per attack, but got {names!r}.")
+        self.confidence = coverage(confidence)
+        self.add_state("correct", torch.zeros(1 + len(given), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("robust", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 

@@ -5,21 +5,10 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Forward", "both_logits", "check_forward", "check_weight", "kl_divergence", "logits_of"]
+__all__ = ["FORWARDS", "Forward", "both_logits", "kl_divergence", "logits_of"]
 
 Forward: TypeAlias = Literal["joint", "separate"]
-
-
-def check_forward(forward: str) -> None:
-    """Refuse anything but the two ways of running the model on two views."""
-    if forward not in get_args(Forward):
-        raise ValueError(f"Expected argument `forward` to be one of {get_args(Forward)}, but got {forward!r}.")
-
-
-def check_weight(name: str, value: float) -> None:
-    """Refuse a weight of a loss term that is negative, infinite or not a number."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"Expected argument `{name}` to be a finite number >= 0, but got {value}.")
+FORWARDS: tuple[Forward, ...] = get_args(Forward)
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lightning_robust.objectives._logits import Forward, both_logits, check_forward, check_weight
+from lightning_robust._checks import choice, number
+from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits
 from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["alp"]
@@ -39,8 +40,8 @@ class alp(ObjectiveBase):  # noqa: N801 (used like a function: `alp(0.5)`)
     forward: Forward = "joint"
 
     def __post_init__(self) -> None:
-        check_weight("weight", self.weight)
-        check_forward(self.forward)
+        object.__setattr__(self, "weight", number("weight", self.weight, 0))
+        choice("forward", self.forward, FORWARDS)
 
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lightning_robust.objectives._logits import Forward, both_logits, check_forward
+from lightning_robust._checks import choice, number
+from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits
 from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["mixed"]
@@ -40,9 +41,8 @@ class mixed(ObjectiveBase):  # noqa: N801 (used like a function: `mixed(0.5)`)
     forward: Forward = "joint"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"Expected argument `weight` to be in [0, 1], but got {self.weight}.")
-        check_forward(self.forward)
+        object.__setattr__(self, "weight", number("weight", self.weight, 0, 1))
+        choice("forward", self.forward, FORWARDS)
 
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""

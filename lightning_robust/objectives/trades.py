@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lightning_robust.objectives._logits import Forward, both_logits, check_forward, check_weight, kl_divergence
+from lightning_robust._checks import choice, number
+from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence
 from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["trades"]
@@ -45,8 +46,8 @@ class trades(ObjectiveBase):  # noqa: N801 (used like a function: `trades(beta=6
     forward: Forward = "joint"
 
     def __post_init__(self) -> None:
-        check_weight("beta", self.beta)
-        check_forward(self.forward)
+        object.__setattr__(self, "beta", number("beta", self.beta, 0))
+        choice("forward", self.forward, FORWARDS)
 
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""

@@ -102,9 +102,3 @@ def test_without_a_correct_sample():
 def test_wrong_data_names_the_argument(correct_clean, fooled, message):
     with pytest.raises(ValueError, match=message):
         AttackSuccessRate(2).update(correct_clean, fooled)
-
-
-@pytest.mark.parametrize("num_attempts", [0, -1, 1.5, None])
-def test_wrong_number_of_attempts(num_attempts):
-    with pytest.raises(ValueError, match="`num_attempts` to be an integer of at least 1"):
-        AttackSuccessRate(num_attempts)

@@ -96,9 +96,9 @@ def test_no_graph_is_kept():
 
 @pytest.mark.parametrize("p", [0, 3, -1, math.nan, "2"])
 def test_wrong_order(p):
-    with pytest.raises(ValueError, match=r"`p` to be 1, 2 or float\('inf'\), but got"):
+    with pytest.raises((TypeError, ValueError), match=r"argument `p` to be .*, but got"):
         PerturbationNorm(p)
-    with pytest.raises(ValueError, match="`p`"):
+    with pytest.raises((TypeError, ValueError), match="argument `p`"):
         perturbation_norm(torch.zeros(1, 1), torch.zeros(1, 1), p)
 
 

@@ -14,8 +14,3 @@ def test_weight_is_the_weight_of_the_adversarial_loss(forward):
     torch.testing.assert_close(mixed(0.25, forward)(model, x, x_adv, y), 0.75 * clean + 0.25 * adversarial)
     torch.testing.assert_close(mixed(0.0, forward)(model, x, x_adv, y), clean)
     torch.testing.assert_close(mixed(1.0, forward)(model, x, x_adv, y), standard(model, x, x_adv, y))
-
-
-def test_refuses_a_weight_above_one():
-    with pytest.raises(ValueError, match=r"`weight` to be in \[0, 1\], but got 1.5"):
-        mixed(1.5)
