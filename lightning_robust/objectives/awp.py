@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lightning_robust.objectives._logits import check_weight
+from lightning_robust._checks import function, number
 from lightning_robust.objectives.objective import Objective, ObjectiveBase
 from lightning_robust.objectives.standard import standard
 
@@ -136,7 +136,8 @@ class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), ga
     gamma: float = 0.005
 
     def __post_init__(self) -> None:
-        check_weight("gamma", self.gamma)
+        function("objective", self.objective, "(model, x, x_adv, y) -> loss")
+        object.__setattr__(self, "gamma", number("gamma", self.gamma, 0))
 
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss at the perturbed weights, a scalar."""
