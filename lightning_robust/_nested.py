@@ -109,10 +109,10 @@ def get(batch: Any, field: Field, argument: str) -> Any:
     return found
 
 
-def find(batch: Any, field: Field) -> Any | None:
+def find(batch: Any, field: Field, argument: str | None = None) -> Any | None:
     """The content of a field, or None where it or a part on the way to it is None.
 
-    `CombinedLoader("max_size")` gives None for a loader that is over.
+    `CombinedLoader("max_size")` gives None for a loader that is over. The other arguments are those of `get`.
     """
     path = _path(field)
     found = batch
@@ -122,7 +122,7 @@ def find(batch: Any, field: Field) -> Any | None:
         try:
             found = _read(found, part)
         except LookupError:
-            raise _missing(found, path, at, None) from None
+            raise _missing(found, path, at, argument) from None
     return found
 
 
