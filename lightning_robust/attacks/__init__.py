@@ -1,14 +1,17 @@
 """Attacks: balls, spaces, threats, gains, and the one ascent loop. Torch only; usable without Lightning."""
 
 from lightning_robust._noise import Noise
-from lightning_robust.attacks.attack import Attack, Foreign, Outcome, as_attack
+from lightning_robust.attacks.attack import Attack, Context, Foreign, Outcome, as_attack
 from lightning_robust.attacks.balls import L1, L2, Ball, Box, Linf
 from lightning_robust.attacks.combinators import in_turn, on_fraction, restarted, worst_of
 from lightning_robust.attacks.differences import finite_differences
 from lightning_robust.attacks.gains import (
     Anchored,
+    binary_cross_entropy,
+    binary_margin,
     confident_margin,
     cross_entropy,
+    dense,
     divergence,
     dlr,
     least_likely,
@@ -19,6 +22,7 @@ from lightning_robust.attacks.gains import (
     targeted_dlr,
 )
 from lightning_robust.attacks.grid import GridSearch
+from lightning_robust.attacks.labels import Correct, binary_correct, classified, dense_correct
 from lightning_robust.attacks.pgd import PGD
 from lightning_robust.attacks.random_perturbation import RandomPerturbation
 from lightning_robust.attacks.random_search import RandomSearch
@@ -40,6 +44,8 @@ __all__ = [
     "Ball",
     "Box",
     "Chart",
+    "Context",
+    "Correct",
     "Foreign",
     "GridSearch",
     "LatentSpace",
@@ -56,9 +62,15 @@ __all__ = [
     "WarmUp",
     "as_attack",
     "bim",
+    "binary_correct",
+    "binary_cross_entropy",
+    "binary_margin",
     "carlini_wagner",
+    "classified",
     "confident_margin",
     "cross_entropy",
+    "dense",
+    "dense_correct",
     "divergence",
     "dlr",
     "fgsm",

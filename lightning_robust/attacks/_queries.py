@@ -1,25 +1,24 @@
 """What attacks without gradients share: asking the model, and keeping what was best."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from lightning_robust.attacks.attack import Model, Outcome, check_logits, check_shape, misclassified
-from lightning_robust.attacks.gains import Anchored, GainFn
-from lightning_robust.attacks.spaces import Chart
+from lightning_robust import _checks
+from lightning_robust.attacks.attack import Context, Outcome
+from lightning_robust.attacks.gains import Anchored, GainFn, check_gain, gain_of
+from lightning_robust.attacks.labels import Judge, check_output, finite, judge_of
+from lightning_robust.attacks.threats import Batch
 
 
-def check_gain(gain: GainFn) -> None:
+def check_plain_gain(gain: Any) -> GainFn:
     """Refuse what is no gain of labels."""
-    if isinstance(gain, Anchored) or not callable(gain):
+    if isinstance(gain, Anchored):
         raise TypeError(
             f"Expected argument `gain` to be a function (logits, y) -> (N,) such as margin, but got {gain!r}."
         )
-
-
-def check_count(name: str, value: int, least: int) -> None:
-    """Refuse what is not an integer of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"Expected argument `{name}` to be an integer of at least {least}, but got {value!r}.")
+    return _checks.function("gain", gain, "(logits, y) -> (N,)")
 
 
 class Search:
@@ -29,27 +28,32 @@ class Search:
     stays where it is: the search is over for it, so that when it ends for all does not matter to any.
 
     Args:
-        model: Inputs to logits (N, K).
-        chart: Of the batch.
+        batch: The model, the labels and the chart.
         gain: `(logits, y) -> (N,)`.
-        y: (N,) labels.
+        context: Of the attack.
     """
 
-    def __init__(self, model: Model, chart: Chart, gain: GainFn, y: Tensor) -> None:
-        self._model, self._chart, self._gain, self._y = model, chart, gain, y
-        self.delta = chart.zero
-        self._value = torch.full((len(y),), -torch.inf, dtype=chart.zero.dtype, device=chart.zero.device)
-        self._fooled = torch.zeros(len(y), dtype=torch.bool, device=chart.zero.device)
-        self._first = torch.full((len(y),), -1, device=chart.zero.device)
+    def __init__(self, batch: Batch, gain: GainFn, context: Context) -> None:
+        self._model, self._chart, self._gain, self._y = batch.model, batch.chart, gain, batch.y
+        self._correct = context.correct
+        self._judge: Judge | None = None
+        self.delta = zero = batch.chart.zero
+        n = len(zero)
+        self._value = torch.full((n,), -torch.inf, dtype=zero.dtype, device=zero.device)
+        self._fooled = torch.zeros(n, dtype=torch.bool, device=zero.device)
+        self._first = torch.full((n,), -1, device=zero.device)
         self._asked = 0
 
     def ask(self, delta: Tensor) -> None:
         """Try one perturbation of every sample, (N, ...), which must be in the perturbation set."""
         logits = self._model(self._chart.decode(delta))
-        (check_shape if self._asked else check_logits)(logits, self._y)
+        if not self._asked:
+            check_output(logits, len(delta))
+            check_gain(self._gain, logits, self._y)
+            self._judge = judge_of(self._correct, logits, self._y)
         wide = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-        value = self._gain(wide, self._y).to(self._value.dtype)
-        fooled = misclassified(logits, self._y)
+        value = gain_of(self._gain, wide, self._y).to(self._value.dtype)
+        fooled = ~finite(logits) if self._judge is None else self._judge(logits)
         better = ~self._fooled & (fooled | (value > self._value))
         self.delta = torch.where(better.reshape(-1, *[1] * (delta.ndim - 1)), delta, self.delta)
         self._value = torch.where(better, value, self._value)
@@ -63,6 +67,10 @@ class Search:
 
     def outcome(self) -> Outcome:
         """What was found; `first` counts questions from 0."""
+        known = self._judge is not None
         return Outcome(
-            self._chart.emit(self.delta), self.delta, fooled=self._fooled[None], first=self._first[None], stuck=None
+            self._chart.emit(self.delta),
+            self.delta,
+            fooled=self._fooled[None] if known else None,
+            first=self._first[None] if known else None,
         )

@@ -10,10 +10,30 @@ import torch
 from torch import Tensor
 
 from lightning_robust._noise import Noise
+from lightning_robust.attacks.labels import Correct
 from lightning_robust.attacks.scope import guest, plain, scope
 
-Model = Callable[[Tensor], Tensor]
+Model = Callable[[Tensor], Any]
 _A = TypeVar("_A", bound="Attack")
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What an attack may know of a batch besides the model, the inputs and the labels.
+
+    Args:
+        code: Known latent codes, for attacks in a latent space.
+        key: Changes the random starts, e.g. the epoch. The same key gives the same adversarial examples.
+        correct: `(output, y) -> (N,) bool`: which samples are right. None: for class labels, those whose class has the
+            largest logit; for other labels an attack cannot know when it has succeeded.
+    """
+
+    code: Any = None
+    key: int = 0
+    correct: Correct | None = None
+
+
+_NOTHING = Context()
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +44,10 @@ class Outcome:
         x_adv: (N, C, H, W) adversarial inputs, of the type of the clean ones.
         delta: (N, ...) the perturbation in its space; None where the attack does not tell.
         fooled: (R, N) bool, for each restart or attempt: was the sample misclassified? None where that was not
-        evaluated.
+            evaluated, or what "right" means is not known.
         first: (R, N) int, the step at which the sample was first misclassified, -1 for never; None likewise.
         stuck: (N,) bool, was the gradient zero throughout at the start? Such a sample cannot move, which is no
-            robustness.
+            robustness. None where no gradient was asked for.
     """
 
     x_adv: Tensor
@@ -45,25 +65,36 @@ class Attack(ABC):
     """
 
     @abstractmethod
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
-        """Attack and tell everything; no checks of the data.
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+        """Attack and tell everything; no checks of the inputs.
 
         Args:
             model: (N, C, H, W) -> logits (N, K); an `nn.Module`, or a function.
             x: (N, C, H, W) clean inputs.
-            y: (N,) integer labels.
-            code: Known latent codes, for attacks in a latent space.
-            key: Changes the random starts, e.g. the epoch. The same key gives the same adversarial examples.
+            y: Labels: class labels (see `attacks/labels.py`), or whatever the gain takes.
+            context: What else is known of the batch.
         """
 
-    def __call__(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Tensor:
-        """The adversarial inputs (N, C, H, W). The data is checked first; arguments as for `run`."""
+    def __call__(
+        self, model: Model, x: Tensor, y: Any, *, code: Any = None, key: int = 0, correct: Correct | None = None
+    ) -> Tensor:
+        """The adversarial inputs (N, C, H, W). The inputs are checked first; arguments as for `run` and `Context`."""
+        if isinstance(model, type):
+            raise TypeError(
+                f"Expected argument `model` to be a module or a function, but got the class {model.__name__}. "
+                f"Did you mean {model.__name__}(...)?"
+            )
         self.check(x, y)
-        return self.run(model, x, y, code=code, key=key).x_adv
+        return self.run(model, x, y, Context(code, key, correct)).x_adv
 
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse inputs and labels that cannot be meant."""
-        check_batch(x, y)
+    def check(self, x: Tensor, y: Any) -> None:
+        """Refuse inputs that cannot be meant; called for every batch. Labels are checked by the gain."""
+        check_inputs(x)
+        check_finite(x)
+
+    def doubts(self, x: Tensor) -> list[str]:
+        """What a user should be told of these inputs, though they may be meant; asked for the first batch."""
+        return []
 
     @property
     def attempts(self) -> int:
@@ -82,55 +113,28 @@ class Attack(ABC):
         )
 
 
-def check_batch(x: Tensor, y: Tensor) -> None:
-    """Refuse an empty batch, inputs that are not finite floats, labels that are not integers (or probabilities)."""
+def check_inputs(x: Any) -> None:
+    """Refuse what is no batch of dense float inputs. Does not wait for the device."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-        hint = " Convert with x.float() / 255." if isinstance(x, Tensor) and x.dtype == torch.uint8 else ""
+        hint = ""
+        if isinstance(x, Tensor) and x.dtype == torch.uint8:
+            hint = " Convert with x.float() / 255."
+        elif isinstance(x, Tensor) and not x.is_complex():
+            hint = " Integers, such as token ids, cannot be moved: attack their embeddings."
         raise TypeError(f"Expected inputs to be a float tensor, but got {got}.{hint}")
+    if x.layout != torch.strided:
+        raise TypeError(f"Expected inputs to be a dense tensor, but got {x.layout}. Convert with x.to_dense().")
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(
             f"Expected a batch of inputs with N >= 1 samples, shape (N, ...), but got shape {tuple(x.shape)}."
         )
-    if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(x):
-        got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-        raise ValueError(f"Expected one label per input (N={len(x)}), but got {got}.")
-    if (y.is_floating_point() and y.ndim == 1) or y.dtype == torch.bool:
-        raise TypeError(f"Expected labels to be integers (class indices), but got {y.dtype}. Convert with y.long().")
-    if not y.is_floating_point() and bool((y < 0).any()):
-        raise ValueError(f"Expected labels to be at least 0, but got {int(y.min())}.")
-    if not bool(x.isfinite().all()):
+
+
+def check_finite(x: Tensor) -> None:
+    """Refuse inputs that are NaN or infinite. Waits for the device once."""
+    if x.is_floating_point() and not bool(x.isfinite().all()):
         raise ValueError(f"Expected inputs to be finite, but {int((~x.isfinite()).sum())} values are NaN or infinite.")
-
-
-def check_logits(logits: Any, y: Tensor) -> None:
-    """Refuse what is not logits for these labels. Waits for the device: meant for the first batch."""
-    check_shape(logits, y)
-    if not y.is_floating_point() and int(y.max()) >= logits.shape[1]:
-        raise ValueError(
-            f"Expected labels to be less than the number of classes, {logits.shape[1]}, but got {int(y.max())}."
-        )
-
-
-def check_shape(logits: Any, y: Tensor) -> None:
-    """Refuse a model output that is not (N, K, ...)."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(
-            f"Expected the model to return logits, a tensor (N, K), but got {type(logits).__name__}. "
-            "Say how to get them: forward=lambda module, batch: module(batch[...]).logits"
-        )
-    if logits.ndim < 2 or len(logits) != len(y):
-        raise ValueError(f"Expected logits of shape (N, K) with N={len(y)}, but got {tuple(logits.shape)}.")
-
-
-def misclassified(logits: Tensor, y: Tensor) -> Tensor:
-    """(N,) bool: is the largest logit not the label's? For dense labels never: there the gain alone decides."""
-    if y.ndim == 1:
-        # Not finite: an attack that breaks the arithmetic of the model has won.
-        return (logits.argmax(1) != y) | logits.isnan().any(1)
-    if y.is_floating_point() and y.ndim == 2:
-        return logits.argmax(1) != y.argmax(1)
-    return torch.zeros(len(y), dtype=torch.bool, device=logits.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +144,17 @@ class Foreign(Attack):
     function: Callable[..., Tensor]
     takes: frozenset[str] = frozenset()
 
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
-        """Call the function with those of `code` and `key` that it takes."""
-        extra = {name: value for name, value in (("code", code), ("key", key)) if name in self.takes}
+    def check(self, x: Tensor, y: Any) -> None:
+        """Refuse inputs that are NaN; what else the function takes is its own affair."""
+        if isinstance(x, Tensor):
+            check_finite(x)
+
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+        """Call the function with those of `code`, `key` and `correct` that it takes."""
+        extra = {name: getattr(context, name) for name in ("code", "key", "correct") if name in self.takes}
         # Of the batch and the key: batches of one epoch shall not draw the same numbers.
-        seed = Noise.of(x, key).seed()
-        with scope(model, seed=seed, device=x.device), guest(model, seed):
+        seed = Noise.of(x, context.key).seed()
+        with scope(model, x, seed=seed, also=(self.function,)), guest((model, self.function), seed):
             x_adv = self.function(model, x.detach().clone(), plain(y), **plain(extra))
         if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape:
             got = tuple(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__
@@ -156,15 +165,31 @@ class Foreign(Attack):
 
 
 def as_attack(attack: Any) -> Attack:
-    """An `Attack` as it is; or one made of a function `(model, x, y) -> x_adv` that may also take `code`, `key`."""
+    """An `Attack` as it is; or one made of a function `(model, x, y) -> x_adv` that may also take `code`, `key`,
+    `correct`.
+    """
     if isinstance(attack, Attack):
         return attack
     if not callable(attack) or isinstance(attack, type):
+        name = getattr(attack, "__name__", type(attack).__name__)
+        hint = ""
+        if isinstance(attack, list | tuple):
+            hint = " Did you mean worst_of(*attacks)?"
+        elif isinstance(attack, type):
+            hint = f" {name} is a class: did you mean {name}(...)?"
+        elif hasattr(attack, "project") and hasattr(attack, "radius"):
+            hint = f" {name} is a ball: did you mean PGD({name}(...))?"
         raise TypeError(
-            f"Expected an attack, a callable (model, x, y) -> x_adv such as PGD(Linf(8 / 255)), but got {attack!r}."
+            "Expected argument `attack` to be an attack, a callable (model, x, y) -> x_adv such as PGD(Linf(8 / 255)), "
+            f"but got {_short(attack)}.{hint}"
         )
     try:
         names = inspect.signature(attack).parameters
     except ValueError:  # a callable written in C tells no signature
         names = {}  # type: ignore[assignment]
-    return Foreign(attack, frozenset({"code", "key"} & set(names)))
+    return Foreign(attack, frozenset({"code", "key", "correct"} & set(names)))
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 120 else f"{type(value).__name__} {shown[:80]}..."

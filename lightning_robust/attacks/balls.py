@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from lightning_robust import _checks
 from lightning_robust._noise import Noise
 
 Radius = float | Tensor
@@ -38,17 +39,18 @@ def _dims(delta: Tensor) -> tuple[int, ...]:
     return tuple(range(1, delta.ndim))
 
 
-def _check_radius(name: str, value: Radius) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
-        raise TypeError(f"Expected argument `{name}` to be a number or a tensor of shape (N,), but got {value!r}.")
-    radius = torch.as_tensor(value)
-    if radius.ndim > 1 or (not radius.dtype.is_floating_point and isinstance(value, Tensor)):
+def _radius(name: str, value: Any) -> Radius:
+    """A radius: a number, or a float tensor (N,)."""
+    if not isinstance(value, Tensor):
+        return _checks.number(name, value, 0)
+    if value.ndim > 1 or not value.dtype.is_floating_point:
         raise ValueError(
             f"Expected argument `{name}` to be a number or a float tensor of shape (N,), "
-            f"but got a tensor of shape {tuple(radius.shape)} and type {radius.dtype}."
+            f"but got a tensor of shape {tuple(value.shape)} and type {value.dtype}."
         )
-    if not bool(((radius >= 0) & radius.isfinite()).all()):
+    if not bool(((value >= 0) & value.isfinite()).all()):
         raise ValueError(f"Expected argument `{name}` to be finite and not negative, but got {value}.")
+    return value
 
 
 class Ball(ABC):
@@ -57,6 +59,9 @@ class Ball(ABC):
     The symmetry matters: clipping a point of the ball towards zero, coordinate by coordinate, does not leave it. So a
     projection onto the ball followed by clipping to a box that contains zero (the pixel range) is always feasible.
     """
+
+    wants_room = True
+    """Does `support` use `room`? A ball that is a box need not: clipping afterwards is exact for it."""
 
     @property
     @abstractmethod
@@ -127,10 +132,12 @@ class Linf(Ball):
         tensor([[ 0.5000, -0.2500]])
     """
 
+    wants_room = False
+
     eps: Radius
 
     def __post_init__(self) -> None:
-        _check_radius("eps", self.eps)
+        object.__setattr__(self, "eps", _radius("eps", self.eps))
 
     @property
     def radius(self) -> Radius:
@@ -183,7 +190,7 @@ class L2(Ball):
     eps: Radius
 
     def __post_init__(self) -> None:
-        _check_radius("eps", self.eps)
+        object.__setattr__(self, "eps", _radius("eps", self.eps))
 
     @property
     def radius(self) -> Radius:
@@ -247,7 +254,7 @@ class L1(Ball):
     eps: Radius
 
     def __post_init__(self) -> None:
-        _check_radius("eps", self.eps)
+        object.__setattr__(self, "eps", _radius("eps", self.eps))
 
     @property
     def radius(self) -> Radius:
@@ -319,16 +326,20 @@ class Box(Ball):
         tensor([[ 1.0000, -0.1000]])
     """
 
+    wants_room = False
+
     half_widths: Tensor | Sequence[float]
     eps: Radius = 1.0
 
     def __post_init__(self) -> None:
-        widths = torch.as_tensor(self.half_widths, dtype=torch.float64)
-        if not bool(((widths >= 0) & widths.isfinite()).all()):
-            raise ValueError(
-                f"Expected argument `half_widths` to be finite and not negative, but got {self.half_widths}."
-            )
-        _check_radius("eps", self.eps)
+        wanted = "Expected argument `half_widths` to be numbers that are finite and not negative"
+        try:
+            widths = torch.as_tensor(self.half_widths, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{wanted}, but got {self.half_widths!r}.") from None
+        if widths.numel() == 0 or not bool(((widths >= 0) & widths.isfinite()).all()):
+            raise ValueError(f"{wanted}, but got {self.half_widths}.")
+        object.__setattr__(self, "eps", _radius("eps", self.eps))
 
     @property
     def radius(self) -> Radius:
@@ -337,12 +348,22 @@ class Box(Ball):
 
     def box(self, like: Tensor) -> Tensor:
         """Half-width times factor."""
+        return (self._widths(like) * per_sample(self.eps, like)).expand_as(like)
+
+    def _widths(self, like: Tensor) -> Tensor:
+        """The half-widths, of the shape of `like` (N, ...)."""
         widths = torch.as_tensor(self.half_widths, dtype=like.dtype, device=like.device)
-        return (widths * per_sample(self.eps, like)).expand_as(like)
+        try:
+            return widths.expand_as(like[:1]).expand_as(like)
+        except RuntimeError:
+            raise ValueError(
+                f"Expected argument `half_widths` to broadcast against one perturbation, {tuple(like.shape[1:])}, but "
+                f"got shape {tuple(widths.shape)}."
+            ) from None
 
     def norm(self, delta: Tensor) -> Tensor:
         """max_i |delta_i| / half_width_i; a coordinate of width zero that moves has an infinite norm."""
-        widths = torch.as_tensor(self.half_widths, dtype=delta.dtype, device=delta.device).expand_as(delta)
+        widths = self._widths(delta)
         ratio = torch.where(delta == 0, torch.zeros_like(delta), delta.abs() / widths)
         return ratio.flatten(1).amax(1)
 

@@ -1,68 +1,80 @@
 """Attacks made of attacks."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_robust.attacks.attack import Attack, Model, Outcome, as_attack, check_logits, misclassified
+from lightning_robust import _checks, _nested
+from lightning_robust.attacks._combined import Combined
+from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, as_attack
 from lightning_robust.attacks.gains import cross_entropy
+from lightning_robust.attacks.labels import are_class_labels, check_output, judge_of
 from lightning_robust.attacks.scope import plain, scope
 
+_NOTHING = Context()
 
-def _worst(model: Model, x: Tensor, y: Tensor, found: list[Outcome], key: int) -> Outcome:
+
+def _worst(model: Model, x: Tensor, y: Any, outcomes: list[Outcome], context: Context) -> Outcome:
     """Per sample the outcome that fools the model, else the one of the highest cross entropy."""
-    with scope(model, seed=key, device=x.device), torch.no_grad():
+    with scope(model, x, seed=context.key) as ready, torch.no_grad():
         y = plain(y)
-        logits = [model(outcome.x_adv) for outcome in found]
-        check_logits(logits[0], y)  # not every attack asks the model
-        fooled = torch.stack([misclassified(z, y) for z in logits])
-        value = torch.stack([cross_entropy(z.float() if z.dtype != torch.float64 else z, y) for z in logits])
-        # A large finite number for NaN and infinity: an attack that breaks the arithmetic of the model has won.
-        value = value.nan_to_num(nan=3e38, posinf=3e38)
+        # A clone: a forward may write to its input.
+        outputs = [ready(outcome.x_adv.clone()) for outcome in outcomes]
+        check_output(outputs[0], len(x))  # not every attack asks the model
+        judge = judge_of(context.correct, outputs[0], y)
+        if judge is None:
+            raise ValueError(
+                "Expected class labels to choose the worst of several attacks, or to be told what is right: "
+                f"correct=(output, y) -> (N,) bool, but got outputs {tuple(outputs[0].shape)}."
+            )
+        fooled = torch.stack([judge(output) for output in outputs])
+        value = torch.stack([_height(output, y) for output in outputs])
         # A misclassified one before any other, then the highest cross entropy.
         choice = value.masked_fill(~fooled & fooled.any(0), -math.inf).argmax(0)
-        shape = (1, -1, *[1] * (x.ndim - 1))
-        x_adv = torch.stack([o.x_adv for o in found]).gather(0, choice.reshape(shape).expand(1, *found[0].x_adv.shape))[
-            0
-        ]
-    stuck = [outcome.stuck for outcome in found]
+        rows = torch.arange(len(x), device=x.device)
+        x_adv = torch.stack([o.x_adv for o in outcomes])[choice, rows]
     return Outcome(
         x_adv,
-        fooled=torch.cat([fooled[i : i + 1] if o.fooled is None else o.fooled for i, o in enumerate(found)]),
-        stuck=None if any(s is None for s in stuck) else torch.stack(stuck).all(0),  # type: ignore[arg-type]
+        fooled=torch.cat([fooled[i : i + 1] if o.fooled is None else o.fooled for i, o in enumerate(outcomes)]),
+        stuck=_all_stuck([outcome.stuck for outcome in outcomes]),
     )
 
 
+def _height(output: Tensor, y: Any) -> Tensor:
+    """What decides between examples that all fail, or all succeed; nothing, where the labels are no class labels."""
+    if not are_class_labels(output, y):
+        return torch.zeros(len(output), device=output.device)
+    value = cross_entropy(output.to(torch.promote_types(output.dtype, torch.float32)), y)
+    # A large finite number for NaN and infinity: an attack that breaks the arithmetic of the model has won.
+    return value.nan_to_num(nan=3e38, posinf=3e38)
+
+
+def _all_stuck(stuck: list[Tensor | None]) -> Tensor | None:
+    """(N,) bool: did no attack that asked for gradients get any?"""
+    known = [s for s in stuck if s is not None]
+    return torch.stack(known).all(0) if known else None
+
+
+def _in_order(stuck: list[Tensor | None], sizes: list[int], like: Tensor) -> Tensor | None:
+    """(N,) bool of consecutive parts of a batch, of which some do not know."""
+    if all(s is None for s in stuck):
+        return None
+    nobody = [torch.zeros(n, dtype=torch.bool, device=like.device) for n in sizes]
+    return torch.cat([none if s is None else s for s, none in zip(stuck, nobody, strict=True)])
+
+
 @dataclass(frozen=True)
-class WorstOf(Attack):
+class WorstOf(Combined):
     """Per sample the worst of several attacks, see `worst_of`."""
 
     attacks: tuple[Attack, ...]
 
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse what any of the attacks refuses."""
-        for attack in self.attacks:
-            attack.check(x, y)
-
-    @property
-    def attempts(self) -> int:
-        """Those of all attacks."""
-        return sum(attack.attempts for attack in self.attacks)
-
-    def thorough(self) -> "WorstOf":
-        """Every attack for evaluation."""
-        return WorstOf(tuple(attack.thorough() for attack in self.attacks))
-
-    def scaled(self, factor: float) -> "WorstOf":
-        """Every attack in a scaled ball."""
-        return WorstOf(tuple(attack.scaled(factor) for attack in self.attacks))
-
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Run all attacks and choose per sample."""
-        return _worst(model, x, y, [attack.run(model, x, y, code=code, key=key) for attack in self.attacks], key)
+        return _worst(model, x, y, [attack.run(model, x, y, context) for attack in self.attacks], context)
 
 
 def worst_of(*attacks: Any) -> WorstOf:
@@ -84,33 +96,23 @@ def worst_of(*attacks: Any) -> WorstOf:
 
 
 @dataclass(frozen=True)
-class Restarted(Attack):
+class Restarted(Combined):
     """The worst of several runs of one attack that differ in their key, see `restarted`."""
 
     attack: Attack
     restarts: int
-
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse what the attack refuses."""
-        self.attack.check(x, y)
 
     @property
     def attempts(self) -> int:
         """Those of all runs."""
         return self.restarts * self.attack.attempts
 
-    def thorough(self) -> "Restarted":
-        """The attack for evaluation."""
-        return replace(self, attack=self.attack.thorough())
-
-    def scaled(self, factor: float) -> "Restarted":
-        """The attack in a scaled ball."""
-        return replace(self, attack=self.attack.scaled(factor))
-
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Run with the keys key, key + 2^32, key + 2 * 2^32, ..."""
-        keys = [key + (restart << 32) for restart in range(self.restarts)]
-        return _worst(model, x, y, [self.attack.run(model, x, y, code=code, key=k) for k in keys], key)
+        contexts = [
+            Context(context.code, context.key + (restart << 32), context.correct) for restart in range(self.restarts)
+        ]
+        return _worst(model, x, y, [self.attack.run(model, x, y, one) for one in contexts], context)
 
 
 def restarted(attack: Any, restarts: int) -> Restarted:
@@ -120,19 +122,7 @@ def restarted(attack: Any, restarts: int) -> Restarted:
         attack: An attack, or a function `(model, x, y) -> x_adv` that draws from torch's generators.
         restarts: How many runs.
     """
-    if isinstance(restarts, bool) or not isinstance(restarts, int) or restarts < 1:
-        raise ValueError(f"Expected argument `restarts` to be an integer of at least 1, but got {restarts!r}.")
-    return Restarted(as_attack(attack), restarts)
-
-
-def _take(code: Any, rows: slice) -> Any:
-    """The codes of some samples: of a tensor, or of a tuple, list or named tuple of tensors."""
-    if code is None:
-        return None
-    if isinstance(code, tuple | list):
-        parts = [part[rows] for part in code]
-        return type(code)(*parts) if hasattr(code, "_fields") else type(code)(parts)
-    return code[rows]
+    return Restarted(as_attack(attack), _checks.count("restarts", restarts))
 
 
 def attacked_rows(n: int, fraction: float) -> int:
@@ -140,41 +130,42 @@ def attacked_rows(n: int, fraction: float) -> int:
     return math.floor(fraction * n + 0.5)
 
 
-def check_fraction(fraction: float) -> None:
-    """Refuse a fraction that is not in (0, 1]."""
-    if not 0 < fraction <= 1:
-        raise ValueError(
-            f"Expected argument `fraction`, the share of adversarial samples, to be in (0, 1], but got {fraction}."
-        )
+def check_fraction(fraction: float) -> float:
+    """The share of adversarial samples in a batch, in (0, 1]."""
+    return _checks.number("fraction", fraction, 0, 1, above=True)
+
+
+def _part(x: Tensor, y: Any, context: Context, rows: slice) -> tuple[Tensor, Any, Context]:
+    """Some samples of a batch."""
+    labels, code = (_nested.take(value, len(x), rows, known=((),)) for value in (y, context.code))
+    return x[rows], labels, Context(code, context.key, context.correct)
 
 
 @dataclass(frozen=True)
-class OnFraction(Attack):
+class OnFraction(Combined):
     """An attack on the last samples of each batch, see `on_fraction`."""
 
     attack: Attack
     fraction: float
 
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse what the attack refuses."""
-        self.attack.check(x, y)
+    @property
+    def attempts(self) -> int:
+        """One: what the attack tells of the samples that it was given is not told."""
+        return 1
 
-    def thorough(self) -> Attack:  # type: ignore[override]
+    def thorough(self) -> Attack:
         """The attack for evaluation, on every sample: one that is not attacked must not be counted as robust."""
         return self.attack.thorough()
 
-    def scaled(self, factor: float) -> "OnFraction":
-        """The attack in a scaled ball."""
-        return replace(self, attack=self.attack.scaled(factor))
-
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack the last samples; the others come back clean."""
         first = len(x) - attacked_rows(len(x), self.fraction)
         if first == len(x):
             return Outcome(x)
-        rows = slice(first, None)
-        outcome = self.attack.run(model, x[rows], y[rows], code=_take(code, rows), key=key)
-        return Outcome(torch.cat([x[:first], outcome.x_adv]))
+        outcome = self.attack.run(model, *_part(x, y, context, slice(first, None)))
+        return Outcome(
+            torch.cat([x[:first], outcome.x_adv]), stuck=_in_order([None, outcome.stuck], [first, len(x) - first], x)
+        )
 
 
 def on_fraction(attack: Any, fraction: float) -> OnFraction:
@@ -184,41 +175,36 @@ def on_fraction(attack: Any, fraction: float) -> OnFraction:
         attack: An attack, or a function `(model, x, y) -> x_adv`.
         fraction: The share of adversarial samples, in (0, 1].
     """
-    check_fraction(fraction)
-    return OnFraction(as_attack(attack), fraction)
+    return OnFraction(as_attack(attack), check_fraction(fraction))
 
 
 @dataclass(frozen=True)
-class InTurn(Attack):
+class InTurn(Combined):
     """Each of several attacks on its share of the batch, see `in_turn`."""
 
     attacks: tuple[Attack, ...]
 
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse what any of the attacks refuses."""
-        for attack in self.attacks:
-            attack.check(x, y)
+    @property
+    def attempts(self) -> int:
+        """One: every sample is attacked once."""
+        return 1
 
-    def thorough(self) -> Attack:  # type: ignore[override]
-        """All attacks on every sample: one must not be counted as robust because another attack was its turn."""
+    def thorough(self) -> Attack:
+        """In evaluation all attacks see every sample; one must not look robust because another attack had its turn."""
         return WorstOf(tuple(attack.thorough() for attack in self.attacks))
 
-    def scaled(self, factor: float) -> "InTurn":
-        """Every attack in a scaled ball."""
-        return InTurn(tuple(attack.scaled(factor) for attack in self.attacks))
-
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Run all attacks, each on its samples."""
         ends = [len(x) * part // len(self.attacks) for part in range(len(self.attacks) + 1)]
-        found = [
-            attack.run(model, x[rows], y[rows], code=_take(code, rows), key=key)
+        outcomes = [
+            attack.run(model, *_part(x, y, context, rows))
             for attack, rows in zip(self.attacks, map(slice, ends, ends[1:]), strict=True)
             if rows.start < rows.stop
         ]
-        stuck = [outcome.stuck for outcome in found]
+        sizes = [len(outcome.x_adv) for outcome in outcomes]
         return Outcome(
-            torch.cat([outcome.x_adv for outcome in found]),
-            stuck=None if any(s is None for s in stuck) else torch.cat(stuck),  # type: ignore[arg-type]
+            torch.cat([outcome.x_adv for outcome in outcomes]),
+            stuck=_in_order([outcome.stuck for outcome in outcomes], sizes, x),
         )
 
 

@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._queries import check_count
-from lightning_robust.attacks.attack import Attack, Model, Outcome, as_attack
+from lightning_robust import _checks
+from lightning_robust.attacks._combined import Combined
+from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, as_attack
 from lightning_robust.attacks.scope import own_random_stream, plain
 
 _MOST = 10_000
+_NOTHING = Context()
 
 Probe = Callable[[int], tuple[Tensor, Tensor]]
 """Number k of a direction to the inputs (N, ...) behind and ahead, x - h u_k and x + h u_k."""
@@ -54,6 +56,19 @@ class _Moves(torch.autograd.Function):
         return total.reshape(behind.shape).to(behind.dtype), None, None
 
 
+class _Count:
+    """The number of the ascent and of the step, which is to survive what `scope` puts back."""
+
+    def __init__(self) -> None:
+        self.ascent, self.step, self.ended = 0, 0, False
+
+    def forward(self) -> None:
+        if self.ended:
+            self.ascent, self.step, self.ended = self.ascent + 1, 0, False
+        else:
+            self.step += 1
+
+
 class _Estimated(nn.Module):
     """A model with its logits as they are, and estimated gradients. It owns the model, so that `scope` reaches it.
 
@@ -68,7 +83,7 @@ class _Estimated(nn.Module):
         super().__init__()
         self.model = model
         self._settings, self._noise, self._key = settings, noise, key
-        self._ascent, self._step, self._ended = 0, 0, False
+        self._count = _Count()
 
     def _directions(self, x: Tensor) -> tuple[Noise, int]:
         """The random numbers of this forward, and one seed for all samples.
@@ -77,18 +92,16 @@ class _Estimated(nn.Module):
         a sample how many steps the others make. Where an attack hands over other samples than it was given, such as
         a part of the batch, the numbers belong to the content of the input.
         """
-        if self._ended:
-            self._ascent, self._step, self._ended = self._ascent + 1, 0, False
-        else:
-            self._step += 1
+        count = self._count
+        count.forward()
         noise = self._noise
         if len(noise.words) != len(x):
             noise = Noise.of(x, self._settings.seed, self._key)
-        return noise.fold(self._ascent, self._step), (self._ascent << 20) + self._step
+        return noise.fold(count.ascent, count.step), (count.ascent << 20) + count.step
 
     def forward(self, x: Tensor) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
-            self._ended = True
+            self._count.ended = True
             return self.model(x)
         centre, count = x.detach(), self._settings.samples
         if count is None:
@@ -102,8 +115,8 @@ class _Estimated(nn.Module):
         probe = self._probe(centre, noise)
         differences = []
         with torch.no_grad():
-            value = self.model(centre)
-            if not isinstance(value, Tensor) or value.ndim < 2 or len(value) != len(x):
+            value = self.model(centre.clone())
+            if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != len(x):
                 return value  # the attack says what is wrong with it
             for k in range(count):
                 # What a model draws inside, such as dropout in training mode, is the same ahead and behind.
@@ -111,7 +124,7 @@ class _Estimated(nn.Module):
                 for side in probe(k):
                     with own_random_stream((seed << 20) + k, x.device):
                         sides.append(self.model(side).to(torch.promote_types(value.dtype, torch.float32)))
-                differences.append((sides[1] - sides[0]).flatten(1))
+                differences.append((sides[1] - sides[0]).reshape(len(x), -1))
         # Where the model breaks down nearby, nothing is known of its slope.
         slopes = torch.stack(differences, 1).nan_to_num_(0.0, 0.0, 0.0)
         if self._settings.samples is not None:
@@ -135,7 +148,7 @@ class _Estimated(nn.Module):
 
 
 @dataclass(frozen=True)
-class FiniteDifferences(Attack):
+class FiniteDifferences(Combined):
     """An attack whose gradients are estimated, see `finite_differences`."""
 
     attack: Attack
@@ -144,37 +157,19 @@ class FiniteDifferences(Attack):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.width, bool) or not isinstance(self.width, int | float):
-            raise TypeError(f"Expected argument `width` to be a number, but got {self.width!r}.")
-        if not 0 < self.width < math.inf:
-            raise ValueError(f"Expected argument `width` to be positive and finite, but got {self.width}.")
-        if self.samples is not None:
-            check_count("samples", self.samples, 1)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"Expected argument `seed` to be an integer, but got {self.seed!r}.")
+        samples = self.samples
+        for name, value in (
+            ("width", _checks.number("width", self.width, 0, above=True)),
+            ("samples", None if samples is None else _checks.count("samples", samples)),
+            ("seed", _checks.seed("seed", self.seed)),
+        ):
+            object.__setattr__(self, name, value)
 
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse what the attack refuses."""
-        self.attack.check(x, y)
-
-    @property
-    def attempts(self) -> int:
-        """Those of the attack."""
-        return self.attack.attempts
-
-    def thorough(self) -> "FiniteDifferences":
-        """The attack for evaluation."""
-        return replace(self, attack=self.attack.thorough())
-
-    def scaled(self, factor: float) -> "FiniteDifferences":
-        """The attack in a scaled ball; the width stays, as it belongs to the model."""
-        return replace(self, attack=self.attack.scaled(factor))
-
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Run the attack on the model with estimated gradients."""
         with torch.inference_mode(False):
-            noise = Noise.of(plain(x), self.seed, key)
-        return self.attack.run(_Estimated(model, self, noise, key), x, y, code=code, key=key)
+            noise = Noise.of(plain(x), self.seed, context.key)
+        return self.attack.run(_Estimated(model, self, noise, context.key), x, y, context)
 
 
 def finite_differences(attack: Any, width: float, *, samples: int | None = 32, seed: int = 0) -> FiniteDifferences:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import numbers
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,15 +11,16 @@ import torch
 from torch import Tensor
 
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._queries import Search, check_count, check_gain
-from lightning_robust.attacks.attack import Model, Outcome
+from lightning_robust import _checks
+from lightning_robust.attacks._queries import Search, check_plain_gain
+from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.gains import GainFn, margin
-from lightning_robust.attacks.scope import plain, scope
-from lightning_robust.attacks.spaces import Chart, LatentSpace
+from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _MOST = 100_000
+_NOTHING = Context()
 
 
 def box(ball: Ball, chart: Chart) -> tuple[Tensor, Tensor]:
@@ -74,23 +76,23 @@ class GridSearch(ThreatAttack):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "threat", as_threat(self.threat))
-        if isinstance(self.points, Sequence):
-            object.__setattr__(self, "points", tuple(self.points))
-        for value in self.points if isinstance(self.points, Sequence) else (self.points,):
-            check_count("points", value, 1)
-        check_count("random_points", self.random_points, 0)
-        check_gain(self.gain)
+        if isinstance(self.points, numbers.Real):
+            points: Any = _checks.count("points", self.points)
+        else:
+            entries = _checks.sequence("points", self.points, "an integer or one for each coordinate")
+            points = tuple(_checks.count("points", value) for value in entries)
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "random_points", _checks.count("random_points", self.random_points, 0))
+        check_plain_gain(self.gain)
+        object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
 
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
-        ball, space = self._threat.ball, self._threat.space
-        manifold = space.manifold if isinstance(space, LatentSpace) else None
-        with scope(model, "eval", key, x.device), scope(manifold, "eval", key, x.device), torch.no_grad():
-            x, y, code = plain(x), plain(y), plain(code)
-            chart = space.chart(x, y, code)
-            search = Search(model, chart, self.gain, y)
-            for delta in self._candidates(ball, chart, Noise.of(x, self.seed, key)):
-                search.ask(chart.clip(ball.project(delta)))
+        ball = self._threat.ball
+        with self._ready(model, x, y, context, gain=self.gain) as batch, torch.no_grad():
+            search = Search(batch, self.gain, context)
+            for delta in self._candidates(ball, batch.chart, Noise.of(batch.x, self.seed, context.key)):
+                search.ask(batch.chart.clip(ball.project(delta)))
                 if search.over():
                     break
             return search.outcome()

@@ -8,21 +8,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks.attack import (
-    Model,
-    Outcome,
-    check_logits,
-    check_shape,
-    misclassified,
-)
+from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
-from lightning_robust.attacks.gains import Anchored, GainFn, log_odds
+from lightning_robust.attacks.gains import Anchored, GainFn, check_gain, gain_of, log_odds
+from lightning_robust.attacks.labels import Judge, check_output, finite, judge_of
 from lightning_robust.attacks.rules import Rule, Steepest
-from lightning_robust.attacks.scope import Mode, plain, scope
-from lightning_robust.attacks.spaces import Chart, LatentSpace
+from lightning_robust.attacks.scope import Mode
+from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.starts import Start, uniform
-from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
+from lightning_robust.attacks.threats import Batch, Threat, ThreatAttack, as_threat
+
+_NOTHING = Context()
 
 
 def _needs_scaling(logits: Tensor) -> bool:
@@ -49,7 +47,7 @@ def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: T
         value = gain(z)
         (gz,) = torch.autograd.grad(value.sum(), z)
         # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
-        top = gz.flatten(1).abs().amax(1)
+        top = gz.reshape(len(gz), -1).abs().amax(1)
         power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
         weights = (gz / power.reshape(-1, *[1] * (gz.ndim - 1))).to(logits.dtype)
         (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
@@ -126,7 +124,8 @@ class PGD(ThreatAttack):
             entropy and does not saturate.
         rule: How a gradient becomes a step: `Steepest(momentum=...)` or `Adam(lr=...)`.
         keep: "last": the last iterate, the cheapest, usual for training. "best": per sample, a misclassified iterate
-            before any other, then the highest gain; one forward more. Evaluation always keeps the best.
+            before any other, then the highest gain; one forward more. Evaluation always keeps the best. For labels that
+            are no class labels, and without `correct`, the highest gain alone decides.
         early_stop: Leave a sample where it is once it is misclassified. (The batch goes on until all are, or to the end
             when processes run together.)
         seed: Seeds the random starts, together with the content of each sample, the key of the call and the restart.
@@ -154,34 +153,27 @@ class PGD(ThreatAttack):
     mode: Mode = field(default="eval", kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threat", as_threat(self.threat))
-        for name in ("steps", "restarts"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"Expected argument `seed` to be an integer, but got {self.seed!r}.")
-        if not isinstance(self.random_start, bool) and not callable(self.random_start):
-            raise TypeError(
-                f"Expected argument `random_start` to be a bool or a function (ball, noise, zero) -> delta, "
-                f"but got {self.random_start!r}."
-            )
-        if not callable(self.rule) or not callable(getattr(self.rule, "init", None)):
+        size = self.rel_step_size
+        for name, value in (
+            ("threat", as_threat(self.threat)),
+            ("steps", _checks.count("steps", self.steps)),
+            ("restarts", _checks.count("restarts", self.restarts)),
+            ("seed", _checks.seed("seed", self.seed)),
+            ("early_stop", _checks.boolean("early_stop", self.early_stop)),
+            ("rel_step_size", None if size is None else _checks.number("rel_step_size", size, 0, above=True)),
+            ("keep", _checks.choice("keep", self.keep, ("last", "best"))),
+            ("mode", _checks.choice("mode", self.mode, ("eval", "train"))),
+        ):
+            object.__setattr__(self, name, value)
+        if not isinstance(self.random_start, bool):
+            _checks.function("random_start", self.random_start, "(ball, noise, zero) -> delta, or True or False")
+        _checks.function("rule", self.rule, "such as Steepest() or Adam()")
+        if not callable(getattr(self.rule, "init", None)):
             raise TypeError(
                 f"Expected argument `rule` to be a step rule such as Steepest() or Adam(), but got {self.rule!r}."
             )
-        if self.rel_step_size is not None and not isinstance(self.rel_step_size, int | float):
-            raise TypeError(f"Expected argument `rel_step_size` to be a number, but got {self.rel_step_size!r}.")
-        if self.rel_step_size is not None and not (self.rel_step_size > 0 and math.isfinite(self.rel_step_size)):
-            raise ValueError(
-                f"Expected argument `rel_step_size` to be positive (1 is the radius), but got {self.rel_step_size}."
-            )
-        if self.keep not in ("last", "best"):
-            raise ValueError(f'Expected argument `keep` to be "last" or "best", but got {self.keep!r}.')
-        if self.mode not in ("eval", "train"):
-            raise ValueError(f'Expected argument `mode` to be "eval" or "train", but got {self.mode!r}.')
-        if not callable(self.gain) and not isinstance(self.gain, Anchored):
-            raise TypeError(f"Expected argument `gain` to be a function (logits, y) -> (N,), but got {self.gain!r}.")
+        if not isinstance(self.gain, Anchored):
+            _checks.function("gain", self.gain, "(logits, y) -> (N,)")
         if self.random_start is False and self.restarts > 1:
             raise ValueError(
                 f"Expected `random_start` with {self.restarts} restarts: without it they are all the same."
@@ -200,26 +192,22 @@ class PGD(ThreatAttack):
         """Keep the best iterate."""
         return self if self.keep == "best" else replace(self, keep="best")
 
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
-        space = self._threat.space
-        manifold = space.manifold if isinstance(space, LatentSpace) else None
-        with scope(model, self.mode, key, x.device), scope(manifold, "eval", key, x.device):
-            x, y, code = plain(x), plain(y), plain(code)
-            chart = space.chart(x, y, code)
-            gain = self._bind(model, x, y)
-            found = [self._ascend(model, chart, gain, y, start) for start in self._starts(chart, x, key)]
+        with self._ready(model, x, y, context, mode=self.mode, gain=self.gain) as batch:
+            goal = _Goal(self.gain, batch, context)
+            traces = [self._ascend(batch, goal, start) for start in self._starts(batch.chart, x, context.key)]
             with torch.no_grad():
-                best = replace(found[0])
-                for trace in found[1:]:
+                best = replace(traces[0])
+                for trace in traces[1:]:
                     best.see(trace.delta, trace.value, trace.fooled, trace.first, trace.stuck)
-                x_adv = chart.emit(best.delta)
-        seen = self.keep == "best" or self.restarts > 1
+                x_adv = batch.chart.emit(best.delta)
+        known = goal.judge is not None and (self.keep == "best" or self.restarts > 1)
         return Outcome(
             x_adv,
             best.delta,
-            fooled=torch.stack([trace.fooled for trace in found]) if seen else None,
-            first=torch.stack([trace.first for trace in found]) if seen else None,
+            fooled=torch.stack([trace.fooled for trace in traces]) if known else None,
+            first=torch.stack([trace.first for trace in traces]) if known else None,
             stuck=best.stuck,
         )
 
@@ -230,9 +218,9 @@ class PGD(ThreatAttack):
         noise = Noise.of(x, self.seed, key)
         return [chart.clip(start(self._threat.ball, noise.fold(r), chart.zero)) for r in range(self.restarts)]
 
-    def _ascend(self, model: Model, chart: Chart, gain: Callable[[Tensor], Tensor], y: Tensor, delta: Tensor) -> _Trace:
+    def _ascend(self, batch: Batch, goal: "_Goal", delta: Tensor) -> _Trace:
         """The loop."""
-        ball = self._threat.ball
+        model, chart, ball = batch.model, batch.chart, self._threat.ball
         size = self.rel_step_size
         if size is None:
             size = 1.0 if self.steps == 1 else 2.5 / self.steps
@@ -240,15 +228,16 @@ class PGD(ThreatAttack):
         trace, state = _Trace.start(delta), self.rule.init(delta)
         for step in range(self.steps):
             logits = model(chart.decode(delta.requires_grad_()))
-            (check_logits if step == 0 else check_shape)(logits, y)
-            value, grad = gain_and_gradient(gain, logits, delta)
+            if step == 0:
+                goal.check(logits, self.early_stop)
+            value, grad = gain_and_gradient(goal.gain, logits, delta)
             with torch.no_grad():
                 # An expanded gradient (of a model that sums its input) has no memory of its own to write to.
                 delta, grad = delta.detach(), grad.nan_to_num_() if grad.is_contiguous() else grad.nan_to_num()
                 if step == 0:
                     trace.stuck = grad.flatten(1).abs().amax(1) == 0
                 if self.keep == "best" or self.early_stop:
-                    trace.see(delta, value, misclassified(logits, y), step)
+                    trace.see(delta, value, goal.fooled(logits), step)
                 if self.early_stop and not torch.distributed.is_initialized() and bool(trace.fooled.all()):
                     break
                 move, state = self.rule(grad, state, delta=delta, ball=ball, chart=chart, size=size)
@@ -260,17 +249,47 @@ class PGD(ThreatAttack):
         if self.keep == "best" or self.restarts > 1:
             with torch.no_grad():
                 logits = model(chart.decode(delta))
-                trace.see(delta, gain(_wide(logits)), misclassified(logits, y), self.steps)
+                trace.see(delta, goal.gain(_wide(logits)), goal.fooled(logits), self.steps)
         return trace
 
-    def _bind(self, model: Model, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
-        """The gain as a function of the logits alone: its anchor is read off the clean logits here, once."""
-        gain, anchor = self.gain, y
+
+class _Goal:
+    """What the attacker wants on one batch: the gain as a function of the logits alone, and whether it has won.
+
+    The anchor of an `Anchored` gain is read off the clean logits here, once.
+    """
+
+    def __init__(self, gain: GainFn | Anchored, batch: Batch, context: Context) -> None:
+        self._n, self._y, self._correct = len(batch.x), batch.y, context.correct
+        self._against: Any = batch.y
+        self.judge: Judge | None = None
+        self._checked = False
         if isinstance(gain, Anchored):
             with torch.no_grad():
-                logits = model(x)
-                check_logits(logits, y)
-                anchor = gain.anchor(logits.float() if logits.dtype != torch.float64 else logits, y)
+                logits = batch.model(batch.x.clone())  # a forward may write to its input
+                check_output(logits, self._n)
+                self._against = gain.anchor(_wide(logits), batch.y)
             gain = gain.gain
-        function: GainFn = gain
-        return lambda logits: function(logits, anchor)
+        self._gain: GainFn = gain
+
+    def check(self, logits: Any, early_stop: bool) -> None:
+        """Refuse an output or labels that cannot be meant; once for each batch."""
+        if self._checked:
+            return
+        check_output(logits, self._n)
+        check_gain(self._gain, logits, self._against)
+        self.judge = judge_of(self._correct, logits, self._y)
+        if early_stop and self.judge is None:
+            raise ValueError(
+                "Expected `early_stop` to be False for labels that are no class labels: the attack cannot know when a "
+                "sample is misclassified. Say what is right: correct=(output, y) -> (N,) bool."
+            )
+        self._checked = True
+
+    def gain(self, logits: Tensor) -> Tensor:
+        """The gain of each sample, (N,)."""
+        return gain_of(self._gain, logits, self._against)
+
+    def fooled(self, logits: Tensor) -> Tensor:
+        """(N,) bool; where it cannot be known, only a model that breaks has lost."""
+        return ~finite(logits) if self.judge is None else self.judge(logits)

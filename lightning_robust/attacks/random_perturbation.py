@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from lightning_robust._noise import Noise
-from lightning_robust.attacks.attack import Model, Outcome
+from lightning_robust import _checks
+from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
-from lightning_robust.attacks.scope import plain, scope
-from lightning_robust.attacks.spaces import LatentSpace
 from lightning_robust.attacks.starts import Start, uniform
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
+
+_NOTHING = Context()
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,12 @@ class RandomPerturbation(ThreatAttack):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "threat", as_threat(self.threat))
-        if not callable(self.start):
-            raise TypeError(
-                f"Expected argument `start` to be a function (ball, noise, zero) -> delta, but got {self.start!r}."
-            )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"Expected argument `seed` to be an integer, but got {self.seed!r}.")
+        _checks.function("start", self.start, "(ball, noise, zero) -> delta")
+        object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
 
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Draw once, see `Attack.run`; the model is not asked."""
-        ball, space = self._threat.ball, self._threat.space
-        manifold = space.manifold if isinstance(space, LatentSpace) else None
-        with scope(manifold, "eval", key, x.device), torch.no_grad():
-            x, y, code = plain(x), plain(y), plain(code)
-            chart = space.chart(x, y, code)
-            delta = chart.clip(self.start(ball, Noise.of(x, self.seed, key), chart.zero))
+        with self._ready(None, x, y, context) as batch, torch.no_grad():
+            chart, noise = batch.chart, Noise.of(batch.x, self.seed, context.key)
+            delta = chart.clip(self.start(self._threat.ball, noise, chart.zero))
             return Outcome(chart.emit(delta), delta)

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._queries import Search, check_count, check_gain
-from lightning_robust.attacks.attack import Model, Outcome
+from lightning_robust import _checks
+from lightning_robust.attacks._queries import Search, check_plain_gain
+from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import L1, Ball, Box, Linf
 from lightning_robust.attacks.gains import GainFn, margin
-from lightning_robust.attacks.scope import plain, scope
-from lightning_robust.attacks.spaces import Chart, LatentSpace, PixelSpace
+from lightning_robust.attacks.spaces import Chart, PixelSpace
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _FIRST_SHARE = 0.8
+_NOTHING = Context()
 
 
 def scale(query: int) -> float:
@@ -129,17 +130,16 @@ class RandomSearch(ThreatAttack):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "threat", as_threat(self.threat))
-        check_count("queries", self.queries, 1)
-        check_gain(self.gain)
+        object.__setattr__(self, "queries", _checks.count("queries", self.queries))
+        check_plain_gain(self.gain)
+        object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
 
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
         ball, space = self._threat.ball, self._threat.space
-        manifold = space.manifold if isinstance(space, LatentSpace) else None
-        with scope(model, "eval", key, x.device), scope(manifold, "eval", key, x.device), torch.no_grad():
-            x, y, code = plain(x), plain(y), plain(code)
-            chart, noise = space.chart(x, y, code), Noise.of(x, self.seed, key)
-            search = Search(model, chart, self.gain, y)
+        with self._ready(model, x, y, context, gain=self.gain) as batch, torch.no_grad():
+            chart, noise = batch.chart, Noise.of(batch.x, self.seed, context.key)
+            search = Search(batch, self.gain, context)
             for query in range(self.queries):
                 fresh = noise.fold(query)
                 if not isinstance(space, PixelSpace):

@@ -3,7 +3,6 @@
 A rule is a frozen dataclass with `init` and a call that returns the step and the next state.
 """
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_robust.attacks.balls import L1, L2, Ball
+from lightning_robust import _checks
+from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.spaces import Chart
 
 
@@ -43,8 +43,7 @@ class Steepest(Rule):
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < math.inf:
-            raise ValueError(f"Expected argument `momentum` to be at least 0, but got {self.momentum}.")
+        object.__setattr__(self, "momentum", _checks.number("momentum", self.momentum, 0))
 
     def init(self, delta: Tensor) -> Tensor | None:
         """No state without momentum."""
@@ -57,7 +56,7 @@ class Steepest(Rule):
         if state is not None:
             scale = grad.abs().mean(tuple(range(1, grad.ndim)), keepdim=True)
             grad = state = self.momentum * state + grad / torch.where(scale > 0, scale, torch.ones_like(scale))
-        room = chart.room(delta, grad) if isinstance(ball, L1 | L2) else None
+        room = chart.room(delta, grad) if ball.wants_room else None
         return ball.support(grad, size, room), state
 
 
@@ -77,12 +76,13 @@ class Adam(Rule):
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"Expected argument `lr` to be positive and finite, but got {self.lr}.")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"Expected argument `betas` to be in [0, 1), but got {self.betas}.")
-        if not 0 <= self.eps < math.inf:
-            raise ValueError(f"Expected argument `eps` to be finite and not negative, but got {self.eps}.")
+        betas = _checks.sequence("betas", self.betas, "a pair of numbers in [0, 1)", 2)
+        for name, value in (
+            ("lr", _checks.number("lr", self.lr, 0, above=True)),
+            ("betas", tuple(_checks.number("betas", beta, 0, 1, below=True) for beta in betas)),
+            ("eps", _checks.number("eps", self.eps, 0)),
+        ):
+            object.__setattr__(self, name, value)
 
     def init(self, delta: Tensor) -> tuple[int, Tensor, Tensor]:
         """Step count and two moments."""

@@ -1,20 +1,89 @@
-"""The inert scope: a model made ready for an attack, and put back exactly as it was.
+"""The inert scope: models made ready for an attack, and put back exactly as they were.
 
 Inside: every submodule in evaluation mode (or in training mode without touching its statistics), parameters frozen,
 gradients on, inference mode off, random generators on a stream of their own. Afterwards, also after an exception: every
-flag, buffer, `requires_grad` and generator is what it was. The autocast state and `.grad` are never touched.
+flag, buffer, `requires_grad`, plain attribute and generator is what it was. The autocast state and `.grad` are never
+touched.
+
+What is kept, and at which price, is in `_state.py`. The scope is not thread-safe: while an attack runs, a thread that
+runs the same module or draws from the global generators sees the state of the attack.
 """
 
+import functools
 import random
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from lightning_robust._nested import ordinary as plain
+from lightning_robust.attacks._state import State
+
+__all__ = ["Mode", "guest", "own_random_stream", "plain", "scope"]
 
 Mode = Literal["eval", "train"]
+
+_MOST_ENTRIES, _DEEPEST = 1000, 3
+
+
+def modules_in(owner: Any) -> list[nn.Module]:
+    """The modules that a model, a manifold, a space or a function holds, submodules included, each once.
+
+    Of a module: its submodules, and what plain lists, dicts and functions in its attributes hold. Of a function: what
+    its closure, its defaults and the global names in its code hold. Of any other object: what its attributes hold,
+    three levels deep. Containers of more than 1,000 entries are passed over.
+    """
+    found: dict[int, nn.Module] = {}
+    seen: dict[int, Any] = {}
+    stack: list[tuple[Any, int]] = [(owner, 0)]
+    while stack:
+        value, depth = stack.pop()
+        if isinstance(value, nn.Module):
+            for module in value.modules():
+                if id(module) not in found:
+                    found[id(module)] = module
+                    stack += [(v, 1) for v in vars(module).values() if type(v) in _HOLDERS]
+            continue
+        if depth > _DEEPEST or isinstance(value, _LEAVES) or id(value) in seen:
+            continue
+        seen[id(value)] = value
+        stack += [(part, depth + 1) for part in _held(value)]
+    return list(found.values())
+
+
+_HOLDERS = (list, tuple, dict, types.FunctionType, types.MethodType, functools.partial)
+_LEAVES = (Tensor, np.ndarray, str, bytes, int, float, bool, type(None), type, types.ModuleType)
+
+
+def _held(value: Any) -> list[Any]:
+    """What an object that is no module refers to."""
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        named = [value.__globals__[name] for name in value.__code__.co_names if name in value.__globals__]
+        # Of the globals only networks and functions: a module's namespace holds everything there is.
+        named = [v for v in named if isinstance(v, nn.Module | types.FunctionType | functools.partial)]
+        return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *named]
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        entries = list(value.values()) if isinstance(value, dict) else list(value)
+        return entries if len(entries) <= _MOST_ENTRIES else []
+    return list(vars(value).values()) if hasattr(value, "__dict__") else []
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 (an empty cell raises)
+    except ValueError:
+        return False
+    return True
 
 
 def _keeps_training_mode(module: nn.Module) -> bool:
@@ -25,10 +94,11 @@ def _keeps_training_mode(module: nn.Module) -> bool:
 @contextmanager
 def _flags(modules: list[nn.Module], mode: Mode) -> Iterator[None]:
     """Set the mode one submodule at a time: `model.eval()` and `.train()` would thaw what the user froze."""
-    before = [(module, module.training) for module in modules]
+    # A frozen TorchScript module has no flag.
+    before = [(module, module.training) for module in modules if hasattr(module, "training")]
     try:
         if mode == "eval":
-            for module in modules:
+            for module, _ in before:
                 wanted = _keeps_training_mode(module)
                 if module.training != wanted:
                     module.training = wanted
@@ -40,46 +110,18 @@ def _flags(modules: list[nn.Module], mode: Mode) -> Iterator[None]:
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def _frozen(modules: list[nn.Module]) -> Iterator[None]:
     """Parameters need no gradient: compiled models compute 1.5 to 1.9 times faster for it."""
-    before = [(p, p.requires_grad) for p in model.parameters()]
+    before = [(p, p.requires_grad) for module in modules for p in module.parameters(recurse=False)]
     try:
-        for p, _ in before:
-            p.requires_grad_(False)
+        for p, trainable in before:
+            if trainable:
+                p.requires_grad_(False)
         yield
     finally:
         for p, trainable in before:
-            p.requires_grad_(trainable)
-
-
-@contextmanager
-def _buffers_kept(modules: list[nn.Module], mode: Mode) -> Iterator[None]:
-    """Put back every buffer that a forward writes to or replaces.
-
-    In training mode the buffers are swapped for clones: BatchNorm normalises with the statistics of the batch and
-    updates the clones. In evaluation mode they stay where they are (compiled graphs know their addresses) and are
-    restored from a copy in the rare case that a layer wrote to them; only inference tensors, which a layer that fills
-    its cache lazily may have made under `torch.inference_mode`, are swapped, since autograd cannot save them.
-    """
-    found = [(m._buffers, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
-    swapped = [entry for entry in found if mode == "train" or entry[2].is_inference()]
-    watched = [
-        (buffer, buffer.detach().clone(), buffer._version)
-        for _, _, buffer in found
-        if mode == "eval" and not buffer.is_inference()
-    ]
-    try:
-        for buffers, name, buffer in swapped:
-            buffers[name] = buffer.clone()
-        yield
-    finally:
-        for buffers, name, buffer in found:
-            if buffers.get(name) is not buffer:
-                buffers[name] = buffer
-        with torch.no_grad():
-            for buffer, copy, version in watched:
-                if buffer._version != version:
-                    buffer.copy_(copy)
+            if p.requires_grad != trainable:
+                p.requires_grad_(trainable)
 
 
 @contextmanager
@@ -99,18 +141,33 @@ def own_random_stream(seed: int, device: torch.device) -> Iterator[None]:
             generator.set_state(state)
 
 
+def _first_forward(model: Any, modules: list[nn.Module], x: Tensor) -> None:
+    """Give lazy layers their parameters, drawn from the user's random stream and not from the attack's."""
+    if any(is_lazy(p) for module in modules for p in module.parameters(recurse=False)):
+        with torch.inference_mode(False), torch.no_grad(), _flags(modules, "eval"):
+            model(x.clone())
+
+
 @contextmanager
-def scope(model: Any, mode: Mode = "eval", seed: int = 0, device: torch.device | None = None) -> Iterator[None]:
+def scope(
+    model: Any, x: Tensor | None = None, *, mode: Mode = "eval", seed: int = 0, also: tuple[Any, ...] = ()
+) -> Iterator[Callable[[Tensor], Any]]:
     """Make a model ready for an attack and put everything back at the end, also after an exception.
 
     Args:
-        model: An `nn.Module`; of any other callable only the gradient mode and the generators are cared for.
+        model: An `nn.Module`, or anything that holds some: a function, a manifold, see `modules_in`.
+        x: The inputs (N, ...) of the attack: the device on which the model draws random numbers, and an example for the
+            first forward of lazy layers; None: the CPU, and no lazy layers.
         mode: "eval": dropout off, BatchNorm by its running statistics, the default of the field (Pang et al., ICLR
             2021). "train": the flags stay as they are, so that BatchNorm uses the statistics of the adversarial batch;
             the running statistics do not change. Then a sample's adversarial example depends on its batch, and under
             SyncBatchNorm all ranks must make the same forwards.
         seed: Seeds what the model itself draws inside (dropout in training mode, randomised layers).
-        device: Where the model draws random numbers; the CPU's generator is always cared for.
+        also: What else may hold networks (a space, a gain); these are always in evaluation mode.
+
+    Yields:
+        The model as a function: a model that keeps a state between its forwards (hidden states, spikes) starts each of
+        them from the state in which the attack found it.
 
     Example:
         >>> net = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
@@ -120,16 +177,37 @@ def scope(model: Any, mode: Mode = "eval", seed: int = 0, device: torch.device |
         >>> [m.training for m in net]
         [True, True]
     """
+    modules = modules_in(model)
+    others = [m for m in modules_in(also) if not any(m is one for one in modules)] if also else []
+    if x is not None:
+        _first_forward(model, modules, x)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(own_random_stream(seed, device or torch.device("cpu")))
-        if isinstance(model, nn.Module):
-            modules = list(model.modules())
-            stack.enter_context(_flags(modules, mode))
-            stack.enter_context(_frozen(model))
-            stack.enter_context(_buffers_kept(modules, mode))
-        yield
+        stack.enter_context(own_random_stream(seed, torch.device("cpu") if x is None else x.device))
+        stack.enter_context(_flags(modules, mode))
+        stack.enter_context(_flags(others, "eval"))
+        stack.enter_context(_frozen([*modules, *others]))
+        state = stack.enter_context(State(modules, swap=mode == "train"))
+        stack.enter_context(State(others, swap=False))
+        yield _Repeatable(model, state)
+
+
+class _Repeatable:
+    """A model all of whose forwards start from the same Python state."""
+
+    def __init__(self, model: Any, state: State) -> None:
+        self._model, self._state = model, state
+        self._first, self._moves = True, False
+
+    def __call__(self, x: Tensor) -> Any:
+        if self._moves:
+            self._state.rewind()
+        output = self._model(x)
+        if self._first:
+            # Looked at once: the forwards of one model change its attributes all alike.
+            self._first, self._moves = False, self._state.attributes_moved()
+        return output
 
 
 @contextmanager
@@ -137,34 +215,26 @@ def guest(model: Any, seed: int) -> Iterator[None]:
     """What a function from elsewhere may disturb too, inside `scope`.
 
     It may set the model to training mode, where BatchNorm writes to its buffers, call `backward`, and draw from the
-    generators of numpy and Python.
+    generators of numpy, Python and all CUDA devices.
     """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modules = modules_in(model)
     parameters = [p for m in modules for p in m.parameters(recurse=False)]
     grads = [p.grad for p in parameters]
     states = np.random.get_state(), random.getstate()  # noqa: NPY002
+    # `torch.manual_seed`, which some attacks call, seeds every device there is.
+    devices = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    device_states = [generator.get_state() for generator in devices]
     try:
         for p in parameters:
             p.grad = None
         np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
-        with _buffers_kept(modules, "train"):
+        with State(modules, swap=True):
             yield
     finally:
         np.random.set_state(states[0])  # noqa: NPY002
         random.setstate(states[1])
+        for generator, state in zip(devices, device_states, strict=True):
+            generator.set_state(state)
         for p, grad in zip(parameters, grads, strict=True):
             p.grad = grad
-
-
-def plain(value: Any) -> Any:
-    """A copy of what is an inference tensor, nested or not; everything else as it is. Call it inside `scope`."""
-    if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(plain, value))
-    if isinstance(value, tuple | list):
-        return type(value)(map(plain, value))
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    return value

@@ -6,15 +6,20 @@ and affine maps are attacked by the same code.
 """
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_robust import _checks
 from lightning_robust._affine import IDENTITY, warp
+from lightning_robust.attacks.attack import check_finite
+from lightning_robust.attacks.balls import Ball
 
 Bounds = tuple[float | Sequence[float] | Tensor, float | Sequence[float] | Tensor]
 
@@ -73,8 +78,13 @@ class Space(ABC):
             code: Known latent codes, where the data brings them: (N, Z) or a tuple of it and what stays fixed.
         """
 
-    def check(self, x: Tensor) -> None:  # noqa: B027 (a space may have nothing to refuse)
-        """Refuse inputs that this space cannot mean; called on the first batch of each stage."""
+    def check(self, x: Tensor) -> None:
+        """Refuse inputs that this space cannot mean; called for every batch. Waits for the device once."""
+        check_finite(x)
+
+    def doubts(self, ball: Ball, x: Tensor) -> list[str]:
+        """What a user should be told of these inputs in a ball of this space, though both may be meant."""
+        return []
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -105,6 +115,18 @@ def round_toward(x_adv: Tensor, x: Tensor, delta: Tensor) -> Tensor:
     return torch.where(over, _step_toward(x_adv, x), x_adv)
 
 
+def _moment(name: str, value: Any, *, positive: bool = False) -> Any:
+    """The mean or deviation of normalised data: a number, or a tuple of one per channel."""
+    low = 0.0 if positive else -math.inf
+    if value is None or isinstance(value, numbers.Real):
+        return None if value is None else _checks.number(name, value, low, above=positive)
+    entries = value.tolist() if isinstance(value, Tensor | np.ndarray) else value
+    if isinstance(entries, numbers.Real):
+        return _checks.number(name, entries, low, above=positive)
+    entries = _checks.sequence(name, entries, "a number or one per channel")
+    return tuple(_checks.number(name, entry, low, above=positive) for entry in entries)
+
+
 @dataclass(frozen=True)
 class PixelSpace(Space):
     """The input itself, x_adv = x + delta, within the range of valid inputs.
@@ -131,18 +153,20 @@ class PixelSpace(Space):
     std: float | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(
-                f"Expected argument `low` to be less than `high`, but got low={self.low}, high={self.high}."
-            )
+        low, high = _checks.number("low", self.low), _checks.number("high", self.high)
+        if not low < high:
+            raise ValueError(f"Expected argument `low` to be less than `high`, but got low={low}, high={high}.")
+        for name, value in (
+            ("low", low),
+            ("high", high),
+            ("mean", _moment("mean", self.mean)),
+            ("std", _moment("std", self.std, positive=True)),
+        ):
+            object.__setattr__(self, name, value)
         if (self.mean is None) != (self.std is None):
             raise ValueError(
                 f"Expected arguments `mean` and `std` to come together, but got mean={self.mean}, std={self.std}."
             )
-        if self.mean is not None and not bool(torch.as_tensor(self.mean).isfinite().all()):
-            raise ValueError(f"Expected argument `mean` to be finite, but got {self.mean}.")
-        if self.std is not None and not bool((torch.as_tensor(self.std) > 0).all()):
-            raise ValueError(f"Expected argument `std` to be positive, but got {self.std}.")
 
     def _moments(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
         if self.mean is None or self.std is None:
@@ -196,22 +220,50 @@ class PixelSpace(Space):
 
     def check(self, x: Tensor) -> None:
         """Refuse images that are not in [low, high] after undoing the normalisation."""
-        pixels = self.pixels(_wide(x.detach()))
-        low, high = float(pixels.min()), float(pixels.max())
+        # One reduction: NaN stays NaN, and infinity is out of every range.
+        low, high = (float(v) for v in torch.stack(self.pixels(_wide(x.detach())).aminmax()).tolist())
+        if math.isnan(low) or math.isinf(low) or math.isinf(high):
+            check_finite(x)
         tolerance = (0.02 if x.dtype in (torch.float16, torch.bfloat16) else 1e-3) * (self.high - self.low)
         if low >= self.low - tolerance and high <= self.high + tolerance:
             return
         if self.mean is None:
             advice = (
-                "If the data is normalised, normalise in the model's first layer instead, or say how: "
-                "PixelSpace(mean=..., std=...). "
-                "If images are in [0, 255], divide by 255 or say PixelSpace(0, 255)."
+                "If the data is normalised, normalise in the model's first layer instead, or say how in the attack: "
+                "Threat(Linf(8 / 255), PixelSpace(mean=..., std=...)). If images are in [0, 255], divide by 255, or say "
+                "Threat(Linf(8), PixelSpace(0, 255)). If the model's forward changes its input in place, let it not."
             )
         else:
             advice = "Is the data really normalised by this `mean` and `std`, and only once?"
         raise ValueError(
             f"Expected images in [{self.low:g}, {self.high:g}], but got values in [{low:.4g}, {high:.4g}]. {advice}"
         )
+
+    def doubts(self, ball: Ball, x: Tensor) -> list[str]:
+        """A radius that covers the range or is next to nothing, images that use next to nothing of the range."""
+        span = self.high - self.low
+        low, high = (float(v) for v in torch.stack(self.pixels(_wide(x.detach())).aminmax()).tolist())
+        # The norm of a perturbation from one end of the range to the other, in radii.
+        whole = torch.full_like(_wide(x[:1]), span)
+        radius = torch.as_tensor(ball.radius, dtype=torch.float64).max()
+        radii = float(ball.norm(whole).double().max() / radius) if radius > 0 else 1.0
+        found = []
+        if radii < 1:
+            found.append(
+                f"{ball} covers the whole range [{self.low:g}, {self.high:g}] of the images: every image can be turned "
+                "into every other. Did you mean 8 / 255?"
+            )
+        elif ball.box(whole) is not None and radii > 1000:
+            found.append(
+                f"{ball} is less than a thousandth of the range [{self.low:g}, {self.high:g}] of the images: such an "
+                "attack does nothing. Is the radius in the units of the images?"
+            )
+        if 0 < high - low < span / 50:
+            found.append(
+                f"The images use [{low:.4g}, {high:.4g}] of the range [{self.low:g}, {self.high:g}] alone. Were they "
+                "divided by 255 twice, or is the range of the space wrong? Then robust accuracy looks too high or low."
+            )
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,9 +291,13 @@ class LatentSpace(Space):
                     f"Expected argument `manifold` to have a method `{name}`, but got {type(self.manifold).__name__}."
                 )
         if self.bounds is not None:
-            if len(self.bounds) != 2:
-                raise ValueError(f"Expected argument `bounds` to be a pair (low, high), but got {self.bounds}.")
-            low, high = map(torch.as_tensor, self.bounds)
+            _checks.sequence("bounds", self.bounds, "a pair (low, high) of numbers or tensors (Z,)", 2)
+            try:
+                low, high = map(torch.as_tensor, self.bounds)
+            except (TypeError, ValueError, RuntimeError):
+                raise TypeError(
+                    f"Expected argument `bounds` to be a pair (low, high) of numbers or tensors, but got {self.bounds}."
+                ) from None
             if not bool((low <= high).all()):
                 raise ValueError(f"Expected argument `bounds` to be a pair with low <= high, but got {self.bounds}.")
 
@@ -267,8 +323,12 @@ class LatentSpace(Space):
         return Chart(torch.zeros_like(z), decode, decode, lower, upper)
 
 
-def _interval(name: str, value: float | tuple[float, float], centre: float) -> tuple[float, float]:
-    low, high = (centre - value, centre + value) if isinstance(value, int | float) else value
+def _interval(name: str, value: Any, centre: float) -> tuple[float, float]:
+    if isinstance(value, numbers.Real):
+        half = _checks.number(name, value, 0)
+        low, high = centre - half, centre + half
+    else:
+        low, high = (_checks.number(name, end) for end in _checks.sequence(name, value, "a number or a pair", 2))
     if not low <= centre <= high:
         raise ValueError(
             f"Expected argument `{name}` to be a range that holds {centre:g}, but got ({low:g}, {high:g})."

@@ -24,8 +24,3 @@ def norm_uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
     norm = ball.norm(direction)
     length = noise.uniform((1,), 1)[:, 0].to(zero.dtype) / torch.where(norm > 0, norm, torch.ones_like(norm))
     return ball.project(direction * per_sample(length, direction) * per_sample(ball.radius, direction))
-
-
-def centre(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
-    """The clean input."""
-    return zero.clone()

@@ -1,14 +1,17 @@
 """Threats: the set P(x) of adversarial inputs, a ball of perturbations in a space."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from lightning_robust.attacks.attack import Attack, check_batch
+from lightning_robust import _checks
+from lightning_robust.attacks.attack import Attack, Context, Model, check_inputs
 from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.scope import Mode, plain, scope
 from lightning_robust.attacks.spaces import Chart, PixelSpace, Space
 
 
@@ -34,13 +37,8 @@ class Threat:
     space: Space = field(default_factory=PixelSpace)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ball, Ball):
-            raise TypeError(f"Expected argument `ball` to be a Ball (Linf, L2, L1, Box), but got {self.ball!r}.")
-        if not isinstance(self.space, Space):
-            raise TypeError(
-                "Expected argument `space` to be a Space (PixelSpace, LatentSpace, AffineSpace), but got "
-                f"{self.space!r}."
-            )
+        _checks.instance("ball", self.ball, Ball, "a Ball (Linf, L2, L1, Box)")
+        _checks.instance("space", self.space, Space, "a Space (PixelSpace, LatentSpace, AffineSpace)")
 
     def contains(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """(N,) bool: is each `x_adv` in P(x)? For pixels; in other spaces the perturbation decides, see `admits`.
@@ -84,13 +82,31 @@ def as_threat(threat: Threat | Ball) -> Threat:
         return threat
     if isinstance(threat, Ball):
         return Threat(threat)
+    hint = " Did you mean Threat(Linf(...), space)?" if isinstance(threat, Space) else ""
     raise TypeError(
         f"Expected argument `threat` to be a Ball such as Linf(8 / 255) or a Threat(ball, space), but got {threat!r}. "
-        "A norm is a class here: Linf, L2, L1 or Box."
+        f"A norm is a class here: Linf, L2, L1 or Box.{hint}"
     )
 
 
 _A = TypeVar("_A", bound="ThreatAttack")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A batch within `ThreatAttack._ready`: what an attack needs of it, fit for autograd.
+
+    Args:
+        model: The model as a function of inputs.
+        x: (N, C, H, W) clean inputs.
+        y: Labels.
+        chart: Of the space.
+    """
+
+    model: Model
+    x: Tensor
+    y: Any
+    chart: Chart
 
 
 class ThreatAttack(Attack):
@@ -102,10 +118,24 @@ class ThreatAttack(Attack):
     def _threat(self) -> Threat:
         return as_threat(self.threat)
 
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse inputs and labels that cannot be meant."""
-        check_batch(x, y)
+    @contextmanager
+    def _ready(
+        self, model: Model, x: Tensor, y: Any, context: Context, *, mode: Mode = "eval", gain: Any = None
+    ) -> Iterator[Batch]:
+        """The prologue of every such attack: the model, the space and the gain in scope, the chart of the batch."""
+        space = self._threat.space
+        with scope(model, x, mode=mode, seed=context.key, also=(space, gain)) as ready:
+            x, y, code = plain(x), plain(y), plain(context.code)
+            yield Batch(ready, x, y, space.chart(x, y, code))
+
+    def check(self, x: Tensor, y: Any) -> None:
+        """Refuse inputs that cannot be meant; called for every batch. Labels are checked by the gain."""
+        check_inputs(x)
         self._threat.space.check(x)
+
+    def doubts(self, x: Tensor) -> list[str]:
+        """What may be wrong with the radius, the range and these inputs."""
+        return self._threat.space.doubts(self._threat.ball, x)
 
     def scaled(self: _A, factor: float) -> _A:
         """The same attack in the ball `factor * B`."""

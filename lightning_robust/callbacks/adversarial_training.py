@@ -1,18 +1,23 @@
 """Adversarial training of any LightningModule, unchanged."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_robust._lightning import pl
-from lightning_robust.attacks.attack import Attack, as_attack, check_logits
+from lightning_robust import _checks
+from lightning_robust._lightning import check_backend, pl
+from lightning_robust._nested import Field
+from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.combinators import attacked_rows, check_fraction
-from lightning_robust.attacks.schedules import Schedule
-from lightning_robust.attacks.scope import scope
-from lightning_robust.callbacks import _batch
-from lightning_robust.callbacks._step import Forward, Step, View, check_alone, check_functions, check_module, put_around
+from lightning_robust.attacks.labels import Correct
+from lightning_robust.attacks.schedules import Progress, Schedule
+from lightning_robust.callbacks._clock import Clock
+from lightning_robust.callbacks._reader import Forward, Reader, Sample
+from lightning_robust.callbacks._step import Handle, Step, check_alone, check_module, put_around
 from lightning_robust.objectives.objective import Objective
 
 
@@ -24,9 +29,14 @@ class AdversarialTraining(pl.Callback):
     Nothing else changes: logging, automatic or manual optimisation, gradient accumulation, clipping, the user's batch,
     the random streams, BatchNorm statistics and frozen layers are as without the attack.
 
-    When: in `trainer.fit` only, every batch. Not supported: a `training_step` that takes `dataloader_iter`; more than
-    one of this callback in a Trainer (combine attacks with `worst_of`); an `objective` together with manual
-    optimisation.
+    When: in `trainer.fit` only, every batch. Random starts change from epoch to epoch, or from batch to batch where the
+    loader has no length; they go on where a fit is resumed, and where one module is trained by several Trainers one
+    after the other. A batch whose input is None, as `CombinedLoader("max_size")` gives for a loader that is over, goes
+    to the step as it is.
+
+    Not supported: a `training_step` that takes `dataloader_iter`; more than one of this callback in a Trainer (combine
+    attacks with `worst_of`); an `objective` together with manual optimisation. `Tuner` takes all callbacks away while it
+    works: see `attached`.
 
     Args:
         attack: An `Attack` such as `PGD(Linf(8 / 255))`, or a function `(model, x, y) -> x_adv`.
@@ -36,11 +46,16 @@ class AdversarialTraining(pl.Callback):
             forward. 0.5 is the scheme of Stutz et al. (CVPR 2019). It is always the last samples of the batch that are
             attacked.
         input: Where the input is in the batch: an index for tuples and lists, a key or attribute for dicts, named
-            tuples and dataclasses, a path of these for nested batches.
-        target: Where the labels are.
+            tuples, dataclasses and other objects, a path of these for nested batches, () where the batch is the input.
+        target: Where the labels are; None: there are none, for gains that need none, such as `divergence`.
         code: Where the latent codes are, for data that brings them; None: it does not.
         forward: `(module, batch) -> logits` (N, K), if `module(x)` is not what gives them.
-        schedule: `(attack, epoch) -> attack` with a fractional epoch, e.g. `WarmUp(epochs=5)`.
+        schedule: `(attack, progress) -> attack`, e.g. `WarmUp(epochs=5)`, or `WarmUp(steps=1000)` for a loader without
+            length.
+        correct: `(output, y) -> (N,) bool`, what "right" means where labels are no class labels; only attacks that ask
+            for success need it (`early_stop`, `worst_of`).
+        per_sample: The fields of a batch with one entry per sample besides input, target and code, where `fraction`
+            cuts a batch; None: guessed where that is safe, else refused.
 
     Example:
         >>> from lightning_robust import PGD, AdversarialTraining, Linf
@@ -53,34 +68,37 @@ class AdversarialTraining(pl.Callback):
         objective: Objective | None = None,
         *,
         fraction: float = 1.0,
-        input: _batch.Field = 0,  # noqa: A002
-        target: _batch.Field = 1,
-        code: _batch.Field | None = None,
+        input: Field = 0,  # noqa: A002
+        target: Field | None = 1,
+        code: Field | None = None,
         forward: Forward | None = None,
         schedule: Schedule | None = None,
+        correct: Correct | None = None,
+        per_sample: Sequence[Field] | None = None,
     ) -> None:
         self.attack = as_attack(attack)
-        check_fraction(fraction)
-        _batch.check_fields(input=input, target=target, code=code)
-        check_functions(objective=objective, forward=forward, schedule=schedule)
-        if objective is not None and fraction != 1.0:
+        self.fraction = check_fraction(fraction)
+        self.reader = Reader(input, target, code, forward, correct, per_sample)
+        if objective is not None:
+            _checks.function("objective", objective, "(model, x, x_adv, y) -> loss")
+        if schedule is not None:
+            _checks.function("schedule", schedule, "(attack, progress) -> attack")
+        if objective is not None and self.fraction != 1:
             raise ValueError(
                 "Expected `fraction` to be 1 with an objective, which sees clean and adversarial inputs, but got "
                 f"{fraction}."
             )
         self.objective = objective
-        self.fraction = fraction
-        self.input, self.target, self.code = input, target, code
-        self.forward = forward
         self.schedule = schedule
-        self._undo: Callable[[], None] | None = None
-        self._checked = False
-        self._warned = False
+        self._clock = Clock()
+        self._handle: Handle | None = None
+        self._begun = self._warned = False
         self._stuck: Tensor | None = None
         self._seen = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not supported, before anything runs."""
+        check_backend(trainer)
         if stage != "fit":
             return
         advice = "The second would attack what the first made. For a union of threats use worst_of(a, b)."
@@ -90,86 +108,110 @@ class AdversarialTraining(pl.Callback):
                 "Expected automatic optimisation with an objective, but this module optimises by hand: "
                 "compute the loss in its training_step and leave `objective` out."
             )
-        check_module(pl_module, ("training_step",), self.forward)
-        self._checked = self._warned = False
+        check_module(pl_module, ("training_step",), self.reader.forward)
+        self._begun = self._warned = False
+        self._clock.start(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Put the attack around this batch's step."""
         self._remove()
-        memo: list[tuple[Any, Tensor, Tensor]] = []
+        self._clock.batch()
+        progress, key = self._clock.progress(trainer, batch_idx), self._clock.key(trainer)
+        attack = self.attack if self.schedule is None else as_attack(self.schedule(self.attack, progress))
+        self._handle = put_around(pl_module, "training_step", self._around(pl_module, attack, key))
+
+    def _around(self, pl_module: pl.LightningModule, attack: Attack, key: int) -> Callable[..., Any]:
+        """What is put around the step: the attack, once for each batch."""
+        memo: list[tuple[Any, Sample | None, Tensor]] = []
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
             # An optimiser with a closure (LBFGS, SAM) calls the step several times for one batch.
             if not memo or memo[0][0] is not batch:
-                memo[:] = [(batch, *self._attack(trainer, pl_module, batch, batch_idx))]
-            _, x, x_adv = memo[0]
+                sample = self.reader.read(batch)
+                x_adv = torch.empty(0) if sample is None else self._attack(pl_module, attack, sample, key)
+                memo[:] = [(batch, sample, x_adv)]
+            _, sample, x_adv = memo[0]
+            if sample is None:
+                return step(batch, *args, **kwargs)
             if self.objective is None:
-                return step(_batch.put(batch, self.input, x_adv), *args, **kwargs)
-            return self._loss(pl_module, batch, x, x_adv)
+                return step(sample.with_input(x_adv), *args, **kwargs)
+            return self._loss(pl_module, sample, x_adv)
 
-        self._undo = put_around(pl_module, "training_step", around)
+        return around
 
-    def _attack(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> tuple[Tensor, Tensor]:
-        """The clean inputs, and the inputs to train on."""
-        x, y = _batch.get(batch, self.input, "input"), _batch.get(batch, self.target, "target")
-        code = None if self.code is None else _batch.get(batch, self.code, "code")
-        if not self._checked:
-            self._check(pl_module, batch, x, y)
-        first = len(x) - attacked_rows(len(x), self.fraction)
-        rows = slice(first, None)
-        if first == len(x):
-            return x, x
-        part = batch if first == 0 else _batch.take(batch, len(x), rows)
-        view = View(pl_module, self.forward, part, self.input)
-        attack = self.attack
-        if self.schedule is not None:
-            batches = trainer.num_training_batches
-            done = batch_idx / batches if batches and batches != float("inf") else 0.0
-            attack = as_attack(self.schedule(attack, trainer.current_epoch + done))
-        outcome = attack.run(view, x[rows], y[rows], code=_batch.take(code, len(x), rows), key=trainer.current_epoch)
+    def _attack(self, pl_module: pl.LightningModule, attack: Attack, sample: Sample, key: int) -> Tensor:
+        """The inputs to train on."""
+        attack.check(sample.x, sample.y)
+        if not self._begun:
+            self._begun = True
+            for doubt in self.attack.doubts(sample.x):
+                warnings.warn(doubt, stacklevel=2)
+        n = len(sample)
+        first = n - attacked_rows(n, self.fraction)
+        if first == n:
+            return sample.x
+        part = sample.rows(slice(first, None))
+        outcome = attack.run(part.view(pl_module), part.x, part.y, part.context(key))
         if outcome.stuck is not None:
             stuck = outcome.stuck.sum()
             self._stuck = stuck if self._stuck is None else self._stuck + stuck
             self._seen += len(outcome.stuck)
-        return x, outcome.x_adv if first == 0 else torch.cat([x[:first], outcome.x_adv])
+        return outcome.x_adv if first == 0 else torch.cat([sample.x[:first], outcome.x_adv])
 
-    def _check(self, pl_module: pl.LightningModule, batch: Any, x: Any, y: Any) -> None:
-        self.attack.check(x, y)
-        view = View(pl_module, self.forward, batch, self.input)
-        with scope(view, device=x.device), torch.no_grad():
-            check_logits(view(x), y)
-        self._checked = True
-
-    def _loss(self, pl_module: pl.LightningModule, batch: Any, x: Tensor, x_adv: Tensor) -> Tensor:
+    def _loss(self, pl_module: pl.LightningModule, sample: Sample, x_adv: Tensor) -> Tensor:
         assert self.objective is not None
-        view = View(pl_module, self.forward, batch, self.input)
-        loss = self.objective(view, x, x_adv, _batch.get(batch, self.target, "target"))
-        pl_module.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(x))
+        loss = self.objective(sample.view(pl_module, quiet=False), sample.x, x_adv, sample.y)
+        pl_module.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(sample))
         return loss
 
-    def _remove(self) -> None:
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+    @contextmanager
+    def attached(self, pl_module: pl.LightningModule) -> Iterator[None]:
+        """Attack every training batch of a module without a callback, as for `Tuner`, which takes all callbacks away.
 
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Take the attack away."""
+        The attack is that of the start of training. The module is as before afterwards.
+
+        Example:
+            >>> from lightning_robust import PGD, Linf
+            >>> from lightning_robust.models import RobustClassifier
+            >>> callback, module = AdversarialTraining(PGD(Linf(0.1))), RobustClassifier(torch.nn.Linear(4, 2))
+            >>> with callback.attached(module):
+            ...     pass  # Tuner(trainer).lr_find(module)
+        """
+        check_module(pl_module, ("training_step",), self.reader.forward)
+        attack = self.attack if self.schedule is None else as_attack(self.schedule(self.attack, Progress(0.0, 0)))
+        handle = put_around(pl_module, "training_step", self._around(pl_module, attack, 0))
+        try:
+            yield
+        finally:
+            handle.undo()
+
+    def _remove(self) -> None:
+        if self._handle is not None:
+            self._handle.undo()
+            self._handle = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Take the attack away, and make sure that it was there."""
+        reached = self._handle is None or self._handle.reached
         self._remove()
+        if not reached and not self._begun:
+            self._begun = True
+            _not_reached(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the attack away (a skipped batch has no end), and say if it met vanished gradients."""
         self._remove()
+        self._clock.epoch_end(trainer, pl_module)
         if self._stuck is not None and not self._warned and (stuck := int(self._stuck)) > 0.01 * self._seen:
             self._warned = True
-            pl.utilities.rank_zero_warn(
+            # Of this process alone: no process waits for another to be told.
+            warnings.warn(
                 f"{type(self.attack).__name__}: the gradient was zero for {stuck} of {self._seen} samples, which were "
-                "trained on as they "
-                "started. Is the gain saturated (use `log_odds` or `margin`), the precision float16 (use bf16), or "
-                "the gradient blocked?"
+                "trained on as they started. Is the gain saturated (use `log_odds` or `margin`), the precision float16 "
+                "(use bf16), or the gradient blocked?",
+                stacklevel=2,
             )
         self._stuck, self._seen = None, 0
 
@@ -180,3 +222,25 @@ class AdversarialTraining(pl.Callback):
     def teardown(self, *args: Any, **kwargs: Any) -> None:
         """Take the attack away."""
         self._remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the training is, for random starts and schedules."""
+        return self._clock.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the fit was."""
+        self._clock.load_state_dict(state_dict)
+
+
+def _not_reached(pl_module: pl.LightningModule) -> None:
+    """The step that Lightning called was not ours: say so, instead of training on clean inputs in silence."""
+    text = (
+        f"Expected the Trainer to call the `training_step` of {type(pl_module).__name__} that the attack was put around, "
+        "but it did not: the first batch was trained on as it came. Has the step been replaced, cached or compiled away?"
+    )
+    own_step = type(pl_module).optimizer_step is not pl.LightningModule.optimizer_step
+    if pl_module.automatic_optimization and own_step:
+        # An `optimizer_step` that skips its closure calls no step at all.
+        warnings.warn(text, stacklevel=3)
+        return
+    raise RuntimeError(text)

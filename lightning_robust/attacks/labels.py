@@ -1,0 +1,332 @@
+r"""What labels mean, and when a sample counts as right.
+
+Class labels, which every gain of this package and `classified` take, are
+
+- (N,) integers of any integer type, in [0, K) for K >= 2 logits (N, K);
+- (N, 1) integers, the same with a dimension of one;
+- (N, K) probabilities: floats, rows that are not negative and sum to 1, as Mixup and CutMix make them. A gain of
+  probabilities is the expected gain, :math:`\sum_k q_k\,G(z, k)`; a sample is right if the most likely class is the
+  predicted one.
+
+Any other labels belong to the gain and to a function `correct`: one logit, several yes/no labels, dense labels,
+regression. `binary_correct` and `dense_correct` are such functions, `binary_margin`, `binary_cross_entropy` and `dense`
+the gains that go with them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust import _checks
+
+Correct = Callable[[Tensor, Any], Tensor]
+"""`(output, y) -> (N,) bool`: for each sample, is the model's output right?"""
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+VOID = -100
+"""The label of positions that do not count, as in torch's cross entropy."""
+
+
+def _integers(y: Tensor) -> bool:
+    return y.dtype in _INTEGERS
+
+
+def are_class_labels(logits: Tensor, y: Any) -> bool:
+    """Have logits and labels the types and shapes of K-way classification? The values are not looked at."""
+    if not isinstance(y, Tensor) or logits.ndim != 2 or logits.shape[1] < 2 or len(logits) != y.shape[:1].numel():
+        return False
+    if _integers(y):
+        return y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)
+    return y.is_floating_point() and y.shape == logits.shape
+
+
+def class_labels(logits: Tensor, y: Any, who: str = "This") -> Tensor:
+    """The labels as (N,) int64 or as probabilities (N, K).
+
+    Args:
+        logits: (N, K), K >= 2.
+        y: Class labels as described above.
+        who: What needs them, for the error.
+
+    Raises:
+        ValueError: if the labels are of another kind; the text says which gain and which `correct` belong to it.
+    """
+    if not are_class_labels(logits, y):
+        raise ValueError(_refusal(logits, y, who))
+    if _integers(y):
+        return y.reshape(-1).long()
+    return y.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def check_class_labels(logits: Tensor, y: Any, who: str = "This") -> None:
+    """Refuse labels that are no classes or no probabilities. Waits for the device once.
+
+    Raises:
+        ValueError: as `class_labels`, or if a label is not in [0, K), or a row is negative or does not sum to 1.
+    """
+    labels, classes = class_labels(logits, y, who), logits.shape[1]
+    if labels.ndim == 1:
+        low, high = (int(v) for v in torch.stack(labels.aminmax()).tolist())
+        if low < 0:
+            raise ValueError(
+                f"Expected labels to be at least 0, but got {low}. If it marks samples that do not count, leave them "
+                "out of the batch, or write a gain that ignores them."
+            )
+        if high >= classes:
+            raise ValueError(
+                f"Expected labels to be less than the number of classes, {classes}, but got {high}. Is the last layer "
+                "too small, or do the labels start at 1?"
+            )
+    elif not bool(_are_probabilities(labels).all()):
+        row = [round(v, 3) for v in labels[~_are_probabilities(labels)][0].tolist()[:8]]
+        raise ValueError(
+            f"Expected float labels of shape (N, K) to be probabilities, rows that are not negative and sum to 1, but "
+            f"got the row {row}. {_YES_NO} {_OWN}"
+        )
+
+
+def _are_probabilities(y: Tensor) -> Tensor:
+    """(N,) bool; 1 % off for the rounding of half precision."""
+    return (y >= 0).all(1) & ((y.sum(1) - 1).abs() <= 1e-2)
+
+
+_YES_NO = (
+    "For yes/no labels (one logit, or several labels per sample) say gain=binary_margin in the attack and, in "
+    "evaluation, correct=binary_correct."
+)
+_OWN = (
+    "For labels of another kind, such as regression targets, write a gain (output, y) -> (N,) and, for evaluation, "
+    "correct=(output, y) -> (N,) bool."
+)
+_DENSE = (
+    "For dense labels say gain=dense(log_odds) in the attack, or dense(log_odds, class_dim=-1) if the classes come "
+    "last, and, in evaluation, correct=dense_correct(...) alike."
+)
+
+
+def _refusal(logits: Tensor, y: Any, who: str) -> str:
+    """What is wrong with labels that are no class labels, and what to do."""
+    wanted = f"{who} needs class labels, integers of shape (N,), and logits of shape (N, K), K >= 2"
+    if not isinstance(y, Tensor):
+        return f"{wanted}, but got labels of type {type(y).__name__}. {_OWN}"
+    got = f"but got labels {str(y.dtype).removeprefix('torch.')} {tuple(y.shape)} and logits {tuple(logits.shape)}"
+    if y.ndim == 0 or len(y) != len(logits):
+        return f"Expected one label per input (N={len(logits)}), {got}."
+    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
+        return f"{wanted}, {got}: one logit. {_YES_NO} {_OWN}"
+    if logits.ndim > 2:
+        return f"{wanted}, {got}. {_DENSE}"
+    if y.ndim == 1:
+        return f"{wanted}, {got}. Convert class indices with y.long(). {_OWN}"
+    if _integers(y) or y.dtype == torch.bool:
+        return f"{wanted}, {got}. Where one class is marked in each row, take y.argmax(1). {_YES_NO}"
+    return f"{wanted}, {got}. {_OWN}"
+
+
+def check_output(output: Any, n: int) -> None:
+    """Refuse what is not the output of a model for `n` samples."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"Expected the model to return logits, a tensor (N, K), but got {type(output).__name__}. "
+            "Say how to get them: forward=lambda module, batch: module(batch[...]).logits"
+        )
+    if output.ndim == 0 or len(output) != n:
+        raise ValueError(f"Expected logits of shape (N, K) with N={n}, but got {tuple(output.shape)}.")
+
+
+def classified(logits: Tensor, y: Tensor) -> Tensor:
+    """K-way classification: is the largest logit that of the label? The default where labels are class labels.
+
+    Args:
+        logits: (N, K), K >= 2.
+        y: Class labels, see above.
+
+    Returns:
+        (N,) bool.
+
+    Example:
+        >>> classified(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
+        tensor([ True, False])
+    """
+    check_class_labels(logits, y, "`classified`, which says which samples are right,")
+    labels = class_labels(logits, y)
+    return logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))
+
+
+def yes_no_labels(logits: Tensor, y: Any, who: str) -> tuple[Tensor, Tensor]:
+    """Logits and labels of yes/no questions, both (N, L): one logit has L = 1.
+
+    Args:
+        logits: (N,) or (N, L).
+        y: The same number of labels, 0 or 1: bool, integers or floats; (N,) and (N, 1) are the same.
+        who: What needs them, for the error.
+    """
+    if isinstance(y, Tensor) and logits.ndim <= 2 and y.ndim in (1, 2):
+        z = logits.reshape(len(logits), -1)
+        wide = torch.promote_types(z.dtype, torch.float32)
+        labels = y.reshape(len(y), -1).to(wide)
+        if labels.shape == z.shape:
+            return z, labels
+    got = f"labels {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+    raise ValueError(
+        f"{who} needs one label, 0 or 1, for each logit, (N,) or (N, L), but got {got} for logits "
+        f"{tuple(logits.shape)}."
+    )
+
+
+def check_yes_no_labels(logits: Tensor, y: Any, who: str) -> None:
+    """Refuse labels that are not 0 or 1. Waits for the device once."""
+    _, labels = yes_no_labels(logits, y, who)
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        raise ValueError(f"Expected labels to be 0 or 1, but got {float(labels.max()):g} and {float(labels.min()):g}.")
+
+
+def binary_correct(logits: Tensor, y: Tensor) -> Tensor:
+    """Yes/no labels: is the logit positive exactly where the label is 1? With several labels, for all of them.
+
+    For one logit this is the accuracy of binary classification, for multi-label data the exact match ratio.
+
+    Args:
+        logits: (N,) or (N, L).
+        y: As many labels, 0 or 1, of any type.
+
+    Returns:
+        (N,) bool.
+
+    Example:
+        >>> binary_correct(torch.tensor([[2.0, -1.0], [2.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+        tensor([ True, False])
+    """
+    check_yes_no_labels(logits, y, "`binary_correct`")
+    z, labels = yes_no_labels(logits, y, "`binary_correct`")
+    return ((z > 0) == (labels == 1)).all(1)
+
+
+def dense_labels(logits: Tensor, y: Any, class_dim: int, who: str) -> tuple[Tensor, Tensor]:
+    """Dense logits and labels with the positions in one dimension: (N, K, P) and (N, P).
+
+    Args:
+        logits: (N, ..., K, ...), the classes in dimension `class_dim`.
+        y: (N, ...) integers, one for each position.
+        class_dim: Where the classes are.
+        who: What needs them, for the error.
+    """
+    if isinstance(y, Tensor) and _integers(y) and logits.ndim >= 3 and -logits.ndim <= class_dim < logits.ndim:
+        moved = logits.movedim(class_dim, 1)
+        if moved.shape[:1] + moved.shape[2:] == y.shape and moved.shape[1] >= 2:
+            return moved.flatten(2), y.flatten(1).long()
+    got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+    raise ValueError(
+        f"{who} needs integer labels for every position, the shape of the logits without their dimension {class_dim}, "
+        f"the classes, but got labels {got} and logits {tuple(logits.shape)}. Say where the classes are: class_dim=1 "
+        "for images (N, K, H, W), class_dim=-1 for sequences (N, T, K)."
+    )
+
+
+def check_dense_labels(logits: Tensor, y: Any, class_dim: int, ignore_index: int | None, who: str) -> None:
+    """Refuse labels that are neither classes nor `ignore_index`. Waits for the device once."""
+    z, labels = dense_labels(logits, y, class_dim, who)
+    void = torch.zeros_like(labels, dtype=torch.bool) if ignore_index is None else labels == ignore_index
+    wrong = ~void & ((labels < 0) | (labels >= z.shape[1]))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"Expected labels to be in [0, {z.shape[1]}), or {ignore_index} where a position does not count, but got "
+            f"{int(labels[wrong][0])}. Say which value is void: ignore_index={int(labels[wrong][0])}."
+        )
+
+
+@dataclass(frozen=True)
+class _DenseCorrect:
+    share: float
+    class_dim: int
+    ignore_index: int | None
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        check_dense_labels(logits, y, self.class_dim, self.ignore_index, "`dense_correct`")
+        z, labels = dense_labels(logits, y, self.class_dim, "`dense_correct`")
+        counts = torch.ones_like(labels, dtype=torch.bool) if self.ignore_index is None else labels != self.ignore_index
+        hits = ((z.argmax(1) == labels) & counts).sum(1)
+        return hits >= self.share * counts.sum(1)
+
+
+def dense_correct(share: float = 1.0, *, class_dim: int = 1, ignore_index: int | None = VOID) -> Correct:
+    """Dense labels (segmentation, token classification): are at least a share of the positions of a sample right?
+
+    Robust accuracy then is the share of samples of which no attack brings the pixel (token) accuracy below `share`.
+
+    Args:
+        share: In [0, 1]; 1: every position must be right.
+        class_dim: Where the classes are in the logits: 1 for (N, K, H, W), -1 for (N, T, K).
+        ignore_index: The label of positions that do not count; None: all count. A sample of such positions alone is
+            right.
+
+    Returns:
+        `(logits, y) -> (N,) bool`.
+
+    Example:
+        >>> logits = torch.tensor([[[3.0, 0.0], [3.0, 0.0]]])  # (N, T, K): class 0 twice
+        >>> dense_correct(0.5, class_dim=-1)(logits, torch.tensor([[0, 1]]))
+        tensor([True])
+    """
+    _checks.number("share", share, 0, 1)
+    _checks.seed("class_dim", class_dim)
+    if ignore_index is not None:
+        _checks.seed("ignore_index", ignore_index)
+    return _DenseCorrect(float(share), int(class_dim), ignore_index)
+
+
+def finite(output: Tensor) -> Tensor:
+    """(N,) bool: is the whole output of a sample finite?"""
+    return output.reshape(len(output), -1).isfinite().all(1).as_subclass(Tensor)
+
+
+def judged(correct: Correct | None, output: Any, y: Any) -> Tensor:
+    """(N,) bool: which samples are right. A model that answers NaN or infinity has lost, whatever the labels are.
+
+    Args:
+        correct: What "right" means; None: `classified`.
+        output: Of the model, N first.
+        y: Labels.
+
+    Raises:
+        TypeError, ValueError: if the output, the labels or what `correct` returns cannot be meant.
+    """
+    if isinstance(y, Tensor) and y.ndim:
+        check_output(output, len(y))
+    right = (classified if correct is None else correct)(output, y)
+    if not isinstance(right, Tensor) or right.shape != (len(output),) or right.dtype != torch.bool:
+        got = f"{right.dtype} {tuple(right.shape)}" if isinstance(right, Tensor) else type(right).__name__
+        raise ValueError(
+            f"Expected `correct` to return a bool tensor of shape (N,) with N={len(output)}, but got {got}."
+        )
+    return right.as_subclass(Tensor) & finite(output)
+
+
+Judge = Callable[[Tensor], Tensor]
+"""`output -> (N,) bool`: which samples of a batch an attack has fooled."""
+
+
+def judge_of(correct: Correct | None, output: Tensor, y: Any) -> Judge | None:
+    """How an attack knows that it has succeeded on a batch; None: it cannot know, and raises the gain as far as it can.
+
+    Without `correct`, samples with class labels are fooled when another class is predicted. A sample whose label is no
+    class (out of range, or a row that is no distribution) is not: there a gain of one's own decides alone.
+
+    Args:
+        correct: Of the context of the attack.
+        output: The first output of the model for this batch: its shape tells the kind of labels.
+        y: Labels.
+    """
+    if correct is not None:
+        return lambda output: ~judged(correct, output, y)
+    if not are_class_labels(output, y):
+        return None
+    labels = class_labels(output, y)
+    if labels.ndim == 1:
+        known, target = (labels >= 0) & (labels < output.shape[1]), labels
+    else:
+        known, target = _are_probabilities(labels), labels.argmax(1)
+    return lambda output: (known & (output.argmax(1) != target)).as_subclass(Tensor) | ~finite(output)

@@ -1,0 +1,149 @@
+"""A batch is read once: where input, labels and codes are, how logits come out, and which fields belong to samples.
+
+The callbacks share this. The user's batch is never written to.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_robust import _checks, _nested
+from lightning_robust._nested import Field
+from lightning_robust.attacks.attack import Context
+from lightning_robust.attacks.labels import Correct, judged
+from lightning_robust.attacks.scope import plain, scope
+from lightning_robust.callbacks._step import muted
+
+Forward = Callable[[Any, Any], Any]
+"""`(module, batch) -> logits (N, K)`."""
+
+
+class View(nn.Module):
+    """A LightningModule as an attack sees it: inputs to logits, for one batch.
+
+    Args:
+        module: The LightningModule, not wrapped in DDP: the attack's backward passes must not reach the reducer.
+        sample: What is read of the batch.
+        quiet: Drop what the module logs in its forward: the forwards of an attack are not the user's.
+    """
+
+    def __init__(self, module: nn.Module, sample: "Sample", *, quiet: bool = True) -> None:
+        super().__init__()
+        self.module = module
+        self._quiet = quiet
+        self._forward = sample.reader.forward
+        self._sample = sample
+        if self._forward is not None:
+            # Validation runs in inference mode: what `forward` reads beside the input must be fit for autograd, too.
+            with torch.inference_mode(False):
+                self._sample = replace(sample, batch=_nested.ordinary(sample.batch))
+
+    def forward(self, x: Any) -> Any:
+        """The logits of the inputs."""
+        with muted(self.module) if self._quiet else nullcontext():
+            if self._forward is None:
+                return self.module(x)
+            return self._forward(self.module, self._sample.with_input(x))
+
+    def right(self, x: Tensor, y: Any) -> Tensor:
+        """(N,) bool: which samples are right, the module in evaluation mode."""
+        return self.answers(x, y)[0]
+
+    def answers(self, x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
+        """Which samples are right (N,), and the outputs they were judged by."""
+        with scope(self, x) as ready, torch.no_grad():
+            x, y = plain(x), plain(y)
+            output = ready(x.clone())  # a forward may write to its input
+            return judged(self._sample.reader.correct, output, y), output
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Where things are in a batch.
+
+    Args:
+        input: Where the input is: an index for tuples and lists, a key or attribute for dicts and objects, a path of
+            these for nested batches, () where the batch is the input.
+        target: Where the labels are; None: there are none, and the gain takes None.
+        code: Where the latent codes are; None: the data brings none.
+        forward: `(module, batch) -> logits`; None: `module(x)`.
+        correct: `(output, y) -> (N,) bool`; None: class labels.
+        per_sample: The fields that hold one entry per sample besides input, target and code; None: guessed where that
+            is safe.
+    """
+
+    input: Field = 0
+    target: Field | None = 1
+    code: Field | None = None
+    forward: Forward | None = None
+    correct: Correct | None = None
+    per_sample: tuple[Field, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, optional in (("input", False), ("target", True), ("code", True)):
+            value = getattr(self, name)
+            if value is not None or not optional:
+                object.__setattr__(self, name, _nested.as_field(name, value))
+        for name, signature in (("forward", "(module, batch) -> logits"), ("correct", "(output, y) -> (N,) bool")):
+            if getattr(self, name) is not None:
+                _checks.function(name, getattr(self, name), signature)
+        if self.per_sample is not None:
+            fields = _checks.sequence("per_sample", self.per_sample, "the fields with one entry per sample")
+            object.__setattr__(self, "per_sample", tuple(_nested.as_field("per_sample", field) for field in fields))
+
+    def read(self, batch: Any) -> "Sample | None":
+        """What an attack needs of a batch; None where the part that holds the input is None."""
+        x = _nested.find(batch, self.input, "input")
+        if x is None:
+            return None
+        y = None if self.target is None else _nested.get(batch, self.target, "target")
+        code = None if self.code is None else _nested.get(batch, self.code, "code")
+        return Sample(self, batch, x, y, code)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What was read of a batch.
+
+    Args:
+        reader: That has read it.
+        batch: The user's.
+        x: (N, ...) inputs.
+        y: Labels.
+        code: Latent codes, or None.
+    """
+
+    reader: Reader
+    batch: Any
+    x: Tensor
+    y: Any
+    code: Any
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def with_input(self, x: Tensor) -> Any:
+        """A copy of the batch with another input."""
+        return _nested.put(self.batch, self.reader.input, x)
+
+    def rows(self, rows: slice) -> "Sample":
+        """Some of the samples."""
+        if rows == slice(None) or rows == slice(0, None) or rows == slice(0, len(self)):
+            return self
+        reader = self.reader
+        known = tuple(field for field in (reader.input, reader.target, reader.code) if field is not None)
+        part = reader.read(_nested.take(self.batch, len(self), rows, reader.per_sample, known))
+        assert part is not None
+        return part
+
+    def view(self, module: nn.Module, *, quiet: bool = True) -> View:
+        """The module as an attack sees it; an objective's forwards are not quiet, they are the training."""
+        return View(module, self, quiet=quiet)
+
+    def context(self, key: int) -> Context:
+        """What an attack may know."""
+        return Context(self.code, key, self.reader.correct)
