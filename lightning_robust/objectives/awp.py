@@ -1,9 +1,12 @@
 """Adversarial weight perturbation around any objective."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from lightning_robust._checks import function, number
@@ -12,20 +15,108 @@ from lightning_robust.objectives.standard import standard
 
 __all__ = ["awp", "weight_perturbation"]
 
-# A power of two, so that it changes no bit of the direction; it keeps gradients of float16 forwards above zero.
-_SCALE = 2.0**10
+# Powers of two, which change no bit of a gradient. Where a forward computes in float16, they are tried in this order.
+_SCALES = (2.0**14, 2.0**8, 2.0**2, 2.0**-4, 2.0**-10)
 
 
-class _Loss(nn.Module):
-    """`objective(model, ...)` as a module, whose weights `functional_call` can replace while the objective runs."""
+class _Gradients(NamedTuple):
+    """The value of an objective, and `scale` times its gradients at the leaves of its graph."""
 
-    def __init__(self, objective: Objective, model: nn.Module) -> None:
+    loss: Tensor
+    scale: float
+    leaves: list[Tensor]
+    grads: list[Tensor]
+
+
+class _Objective(nn.Module):
+    """`objective(model, ...)` with its gradients, as a module, so that `functional_call` can replace its weights.
+
+    The backward runs inside, too: activation checkpointing runs parts of the forward again in it, which must see the
+    same weights.
+    """
+
+    def __init__(self, objective: Objective, model: nn.Module, leaves: list[Tensor] | None) -> None:
         super().__init__()
         self.objective = objective
         self.model = model
+        self.leaves = leaves
 
-    def forward(self, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        return self.objective(self.model, x, x_adv, y)
+    def forward(self, *batch: Any) -> _Gradients:
+        loss = self.objective(self.model, *batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shown = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise TypeError(f"Expected argument `objective` to return a scalar tensor, but got {shown}.")
+        leaves, half = _graph(loss)
+        leaves = leaves if self.leaves is None else self.leaves
+        if not loss.requires_grad:
+            return _Gradients(loss.detach(), 1.0, [], [])
+        scale, grads = _scaled(loss, leaves, list(self.model.buffers()), _SCALES if half else (1.0,))
+        torch.clear_autocast_cache()  # it holds copies of the replaced weights
+        used = [(leaf, g) for leaf, g in zip(leaves, grads, strict=True) if g is not None]
+        return _Gradients(loss.detach(), scale, [leaf for leaf, _ in used], [g for _, g in used])
+
+
+def _graph(loss: Tensor) -> tuple[list[Tensor], bool]:
+    """The leaves of the graph of `loss`, and whether float16 appears in it."""
+    kind = loss.device.type
+    half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    leaves, seen, waiting = [], set(), [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        half = half or any(output.dtype == torch.float16 for output in getattr(node, "_input_metadata", ()))
+        if (leaf := getattr(node, "variable", None)) is not None:
+            leaves.append(leaf)
+        waiting += [following for following, _ in node.next_functions]
+    return leaves, half
+
+
+def _scaled(
+    loss: Tensor, leaves: list[Tensor], buffers: list[Tensor], scales: Sequence[float]
+) -> tuple[float, tuple[Tensor | None, ...]]:
+    """The first scale with which the gradients are finite, else the last, and the gradients times it."""
+    kept: list[Tensor] = []
+    for scale in scales:
+        last = scale == scales[-1]
+        start = torch.full_like(loss, scale, dtype=torch.promote_types(loss.dtype, torch.float32))
+        grads = torch.autograd.grad(loss, leaves, start, retain_graph=not last, allow_unused=True)
+        if last or _finite([g for g in grads if g is not None]):
+            break
+        # Checkpointed layers run again in every backward, and BatchNorm counts each time: the first time is enough.
+        kept = kept or [b.clone() for b in buffers]
+    for buffer, value in zip(buffers, kept, strict=False):
+        if not torch.equal(buffer, value):
+            with torch.no_grad():
+                buffer.copy_(value)
+    return scale, grads
+
+
+def _finite(grads: list[Tensor]) -> bool:
+    """Are all entries finite? Waits for the device once."""
+    return not grads or bool(torch.stack([g.isfinite().all().to(grads[0].device) for g in grads]).all())
+
+
+class _HandOut(torch.autograd.Function):
+    """A loss whose gradients are known already: `grads / scale` at the tensors that are passed after them."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, scale: float, grads: list[Tensor], *_: Tensor) -> Tensor:
+        ctx.scale = scale
+        ctx.save_for_backward(*grads)
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grads = ctx.saved_tensors
+        return (None, None, None, *(_times(g, grad_output.reshape(()), ctx.scale) for g in grads))
+
+
+def _times(g: Tensor, factor: Tensor, scale: float) -> Tensor:
+    wide = torch.promote_types(g.dtype, torch.float32)
+    return (g.to(wide) * (factor.to(g.device, wide) / scale)).to(g.dtype)
 
 
 def _check_whole(weights: dict[str, nn.Parameter]) -> None:
@@ -74,13 +165,24 @@ def weight_perturbation(
     _check_whole(weights)
     leaves = {name: p.detach().requires_grad_() for name, p in weights.items()}
     state: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters()}
-    state |= {name: b.detach().clone() for name, b in model.named_buffers()}
-    state |= leaves
+    state |= {name: b.detach().clone() for name, b in model.named_buffers()} | leaves
     with torch.enable_grad():
-        loss = functional_call(_Loss(objective, model), {f"model.{k}": v for k, v in state.items()}, (x, x_adv, y))
-        grads = torch.autograd.grad(_SCALE * loss, list(leaves.values()), allow_unused=True)
-    found = {name: g for name, g in zip(leaves, grads, strict=True) if g is not None}
+        at = _gradients(objective, model, state, (x, x_adv, y), list(leaves.values()))
+    names = {id(leaf): name for name, leaf in leaves.items()}
+    found = {names[id(leaf)]: g for leaf, g in zip(at.leaves, at.grads, strict=True)}
     return {name: _rescaled(g, weights[name].detach(), gamma) for name, g in found.items()}
+
+
+def _gradients(
+    objective: Objective,
+    model: nn.Module,
+    state: dict[str, Tensor],
+    batch: tuple[Any, ...],
+    leaves: list[Tensor] | None = None,
+) -> _Gradients:
+    """The gradients at `leaves` (None: at all that the loss depends on), with `state` in place of the model's own."""
+    replaced = {f"model.{name}": value for name, value in state.items()}
+    return functional_call(_Objective(objective, model, leaves), replaced, batch)
 
 
 def _rescaled(g: Tensor, w: Tensor, gamma: float) -> Tensor:
@@ -102,12 +204,15 @@ class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), ga
     Generalization" (NeurIPS 2020), section 4. The authors use gamma 0.005 around `trades(6)` and 0.01 around
     `standard`.
 
-    The authors add v to the weights, step, and subtract v. We leave the weights alone and compute the loss at `w + v`
-    as a function of w, which gives the same steps. Only weight decay differs: theirs acts on w + v, ours on w. Running
-    statistics of BatchNorm are updated by the descent forward alone, as theirs are. In train mode, dropout draws once
-    more per step.
+    The authors add v to the weights, step, and subtract v. We leave the weights alone: inside the call the model runs
+    forward and backward with w + v in their place, and the backward of the loss hands these gradients to w. The steps
+    are the same, with activation checkpointing too; the gradients are there from the call on, which takes the memory
+    of one more copy until the backward. Only weight decay differs: theirs acts on w + v, ours on w. Running statistics
+    of BatchNorm are updated by the descent alone, as theirs are. In train mode, dropout draws once more per step. Where
+    a forward computes in float16, the backward inside is scaled by a power of two that leaves all gradients finite.
 
-    Not supported: FSDP and other sharded parameters (an error). Under DDP each process moves the weights by the
+    Not supported: FSDP and other sharded parameters, and second derivatives of the loss (errors). Under DDP each
+    process moves the weights by the
     gradient of its own part of the batch; the gradients are then averaged as usual. The authors start after 10 epochs
     of plain training; an objective has no clock, so train with the wrapped objective first if this is wanted.
 
@@ -144,5 +249,14 @@ class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), ga
         if self.gamma == 0:
             return self.objective(model, x, x_adv, y)
         v = weight_perturbation(self.objective, model, x, x_adv, y, self.gamma)
-        moved = {f"model.{name}": p + v[name] for name, p in model.named_parameters() if name in v}
-        return functional_call(_Loss(self.objective, model), moved, (x, x_adv, y))
+        originals: dict[int, Tensor] = {}
+
+        def leaf(original: Tensor, value: Tensor) -> Tensor:
+            originals[id(value)] = original
+            return value.requires_grad_()
+
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        state = {name: leaf(p, p.detach() + v.pop(name) if name in v else p.detach()) for name, p in trained.items()}
+        batch = tuple(leaf(t, t.detach()) if isinstance(t, Tensor) and t.requires_grad else t for t in (x, x_adv, y))
+        loss, scale, leaves, grads = _gradients(self.objective, model, state, batch)
+        return _HandOut.apply(loss, scale, grads, *(originals.get(id(at), at) for at in leaves))

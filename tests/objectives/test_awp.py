@@ -1,14 +1,19 @@
 """Adversarial weight perturbation, beside the textbook version that changes the weights and puts them back."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
-from lightning_robust.objectives import awp, mart, standard, trades
+from lightning_robust.objectives import alp, awp, mart, mixed, standard, trades
 from lightning_robust.objectives.awp import weight_perturbation
+from tests.objectives import awp_ddp
 
 
 def _network(seed=0):
@@ -81,6 +86,222 @@ def test_steps_like_the_textbook(objective, optimizer):
             torch.testing.assert_close(
                 a, b, rtol=1e-7, atol=1e-9, msg=lambda m, name=name, step=step: f"{name}, step {step}: {m}"
             )
+
+
+class Checkpointed(nn.Module):
+    """A network, parts of which run again in the backward: none, one, or one inside of another."""
+
+    def __init__(self, depth=0, reentrant=False, dtype=torch.float32):
+        super().__init__()
+        torch.manual_seed(1)
+        self.inner = nn.Sequential(nn.Linear(16, 12), nn.Dropout(0.2), nn.Tanh())
+        self.outer = nn.Sequential(nn.Linear(12, 12), nn.BatchNorm1d(12), nn.ReLU())
+        self.last = nn.Linear(12, 3)
+        self.depth, self.reentrant = depth, reentrant
+        self.to(dtype)
+
+    def forward(self, x):
+        return self.last(self._again(1, lambda x: self.outer(self._again(2, self.inner, x)), x.flatten(1)))
+
+    def _again(self, depth, part, x):
+        return checkpoint(part, x, use_reentrant=self.reentrant) if depth <= self.depth else part(x)
+
+
+def by_hand(model, objective, batch, gamma, factor=1.0, autocast=None, weights=None):
+    """Add v to the weights, go backward, put the weights back. BatchNorm forgets the ascent; gradients accumulate."""
+    context = torch.autocast("cpu", dtype=autocast, enabled=autocast is not None)
+    weights = [p for p in model.parameters() if p.ndim > 1] if weights is None else weights
+    before = [p.detach().clone() for p in weights]
+    buffers = [b.clone() for b in model.buffers()]
+    with context:
+        gradients = torch.autograd.grad(objective(model, *batch) * factor, weights)
+    with torch.no_grad():
+        for b, value in zip(model.buffers(), buffers, strict=True):
+            b.copy_(value)
+        for p, g in zip(weights, gradients, strict=True):
+            p += g * (gamma * p.norm() / g.norm())
+    with context:  # a new one: the casts of the old weights are forgotten
+        loss = objective(model, *batch)
+    (loss * factor).backward()
+    with torch.no_grad():
+        for p, value in zip(weights, before, strict=True):
+            p.copy_(value)
+    return loss.detach()
+
+
+def _singles(step, n=8):
+    return tuple(t.float() if t.is_floating_point() else t for t in _batch(step, n))
+
+
+def _same(ours, theirs, **tolerance):
+    """The same gradients, weights and statistics: bit by bit, or within a tolerance."""
+    tolerance = tolerance or {"rtol": 0, "atol": 0}
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None), name
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad, **tolerance, msg=lambda m, name=name: f"gradient, {name}: {m}")
+    for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, **tolerance, msg=lambda m, name=name: f"state, {name}: {m}")
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize(
+    "objective",
+    [standard, trades(6.0), trades(6.0, "separate"), mart(5.0), alp(0.5), mixed(0.25)],
+    ids=["standard", "trades", "trades, separate", "mart", "alp", "mixed"],
+)
+def test_gradients_by_hand_bit_by_bit(objective, depth, early_stop):
+    ours, theirs = Checkpointed(depth), Checkpointed(depth)
+    with set_checkpoint_early_stop(early_stop):
+        for step in range(2):  # gradients accumulate
+            torch.manual_seed(step)
+            loss = awp(objective, 0.1)(ours, *_singles(step))
+            loss.backward()
+            torch.manual_seed(step)
+            assert torch.equal(loss, by_hand(theirs, objective, _singles(step), 0.1))
+    _same(ours, theirs)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradients_by_hand_under_autocast(dtype, depth):
+    factor = 2.0**14 if dtype == torch.float16 else 1.0  # as GradScaler does, which divides by it afterwards
+    ours = Checkpointed(depth)
+    with torch.autocast("cpu", dtype=dtype):
+        loss = awp(trades(6.0), 0.1)(ours, *_singles(0))
+    (loss * factor).backward()
+    theirs = Checkpointed(depth)
+    assert torch.equal(loss, by_hand(theirs, trades(6.0), _singles(0), 0.1, factor, dtype))
+    _same(ours, theirs)
+
+
+def test_gradients_times_what_comes_from_outside():
+    ours, theirs = Checkpointed(1), Checkpointed(1)
+    for step in range(3):
+        torch.manual_seed(step)
+        (awp(trades(), 0.1)(ours, *_singles(step)) / 3).backward()
+        torch.manual_seed(step)
+        by_hand(theirs, trades(), _singles(step), 0.1, 1 / 3)
+    _same(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_loss_beside_it_and_two_backwards(depth):
+    ours = Checkpointed(depth).eval()
+    batch = _singles(0)
+    beside = standard(ours, *batch)  # a graph of the weights, made before
+    loss = awp(standard, 0.1)(ours, *batch)
+    (loss + beside).backward(retain_graph=True)
+    both = ours.last.weight.grad.clone()
+    beside.backward()
+    loss.backward()
+    torch.testing.assert_close(ours.last.weight.grad, 2 * both)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+def test_reentrant_checkpointing_says_what_torch_says():
+    x, x_adv, y = _singles(0)
+    with pytest.raises(RuntimeError, match="use_reentrant=False"):
+        awp(standard, 0.1)(Checkpointed(1, reentrant=True), x, x_adv.requires_grad_(), y)
+
+
+class _Breaks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, left):
+        ctx.left = left
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        ctx.left[0] -= 1
+        if ctx.left[0] < 0:
+            raise ArithmeticError("broken")
+        return g, None
+
+
+@pytest.mark.parametrize("left", [0, 1], ids=["in the ascent", "in the descent"])
+def test_weights_are_back_when_a_backward_fails(left):
+    model, left = Checkpointed(2), [left]
+    before = {name: (p, p.detach().clone()) for name, p in model.named_parameters()}
+
+    def breaks(model, x, x_adv, y):
+        return standard(model, x, x_adv, y) + _Breaks.apply(model.last.weight, left).sum()
+
+    with pytest.raises(ArithmeticError, match="broken"):
+        awp(breaks, 0.1)(model, *_singles(0))
+    for name, p in model.named_parameters():
+        assert p is before[name][0]
+        assert torch.equal(p, before[name][1])
+        assert p.grad is None
+
+
+def test_weights_of_several_types_and_weights_that_are_not_used():
+    class Mixture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a = nn.Linear(16, 8, dtype=torch.bfloat16)
+            self.b = nn.Linear(8, 8, dtype=torch.float64)
+            self.c = nn.Linear(8, 3)
+            self.frozen = nn.Linear(3, 3).requires_grad_(False)
+            self.spare = nn.Linear(3, 3)
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            a = self.a(x.flatten(1).bfloat16()).tanh()
+            return self.frozen(self.c(checkpoint(self.b, a.double(), use_reentrant=False).float())) * self.scale
+
+    ours, theirs = Mixture(), Mixture()
+    awp(trades(), 0.1)(ours, *_singles(0)).backward()
+    by_hand(theirs, trades(), _singles(0), 0.1, weights=[theirs.a.weight, theirs.b.weight, theirs.c.weight])
+    assert ours.spare.weight.grad is None
+    assert ours.scale.grad is not None
+    # bfloat16 rounds what is added to its weights by another path
+    _same(ours, theirs, rtol=0.02, atol=1e-3)
+
+
+def test_a_weight_that_is_used_twice_and_checkpointed():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            once = checkpoint(self.a, x.flatten(1), use_reentrant=False).tanh()
+            return self.last(self.b(once))
+
+    ours, theirs = Twice(), Twice()
+    awp(standard, 0.1)(ours, *_singles(0)).backward()
+    by_hand(theirs, standard, _singles(0), 0.1)
+    _same(ours, theirs)
+
+
+def test_gradients_reach_all_that_the_objective_depends_on():
+    class Centers(nn.Module):  # an objective that learns, too
+        def __init__(self):
+            super().__init__()
+            self.centers = nn.Parameter(torch.arange(9.0).reshape(3, 3))
+
+        def forward(self, model, x, x_adv, y):
+            return (model(x_adv) - self.centers[y]).square().mean()
+
+    ours, theirs = (nn.Sequential(nn.Flatten(), Checkpointed(1)).eval() for _ in range(2))
+    objectives = Centers(), Centers()
+    x, x_adv, y = _singles(0)
+    strengths = [torch.ones((), requires_grad=True) for _ in range(2)]
+    awp(objectives[0], 0.1)(ours, x, x_adv * strengths[0], y).backward()
+
+    def stretched(model, x, x_adv, y):
+        return objectives[1](model, x, x_adv * strengths[1], y)
+
+    by_hand(theirs, stretched, (x, x_adv, y), 0.1, weights=[p for p in theirs.parameters() if p.ndim > 1])
+    torch.testing.assert_close(objectives[0].centers.grad, objectives[1].centers.grad)
+    torch.testing.assert_close(strengths[0].grad, strengths[1].grad)
+    _same(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
 def test_changes_nothing_but_the_statistics_of_the_descent_forward():
@@ -199,7 +420,7 @@ def test_an_unused_weight_is_left_out_and_infinite_gradients_do_not_spread():
     model.append(nn.Linear(3, 3).double())
 
     def overflowing(model, x, x_adv, y):
-        return model[:7](x_adv).sum() + 1e306 * model[6].weight.sum()  # times the scale of the ascent: infinite
+        return model[:7](x_adv).sum() + 1e306 * model[6].weight.sum()  # its norm is infinite
 
     v = weight_perturbation(overflowing, model, *_batch(0), gamma=0.1)
     assert set(v) == {"0.weight", "4.weight", "6.weight"}
@@ -226,6 +447,50 @@ def test_a_small_float16_gradient_is_not_lost():
     with torch.autocast("cpu", dtype=torch.float16):
         v = weight_perturbation(standard, model, x, x, y, gamma=0.1)["weight"]
     torch.testing.assert_close(v.norm(), torch.tensor(1.9))
+
+
+class HalfInside(nn.Module):
+    """A network that computes in float16 where nobody outside sees it; BatchNorm lies in a checkpointed part."""
+
+    def __init__(self, half=True):
+        super().__init__()
+        torch.manual_seed(1)
+        self.part = nn.Sequential(nn.Linear(16, 12), nn.BatchNorm1d(12), nn.Tanh())
+        self.last = nn.Linear(12, 3)
+        self.half = half
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.float16, enabled=self.half):
+            return self.last(checkpoint(self.part, x.flatten(1), use_reentrant=False)).float()
+
+
+@pytest.mark.parametrize("size", [1e-7, 1.0, 1e4])
+def test_float16_gradients_of_every_size(size):
+    def sized(model, x, x_adv, y):
+        return size * standard(model, x, x_adv, y)
+
+    ours, theirs, half = HalfInside(), HalfInside(half=False), HalfInside()
+    awp(sized, 0.1)(ours, *_singles(0)).backward()
+    by_hand(theirs, sized, _singles(0), 0.1)
+    _near(ours, theirs, 0.02)
+    by_hand(half, standard, _singles(0), 0.1)
+    for a, b in zip(ours.buffers(), half.buffers(), strict=True):  # however many backwards were tried
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def _near(ours, theirs, share):
+    a, b = (torch.cat([p.grad.flatten() for p in m.parameters()]) for m in (ours, theirs))
+    assert (a - b).norm() < share * b.norm()
+
+
+def test_infinite_gradients_are_told():
+    def infinite(model, x, x_adv, y):
+        return standard(model, x, x_adv, y) + torch.inf * model.last.bias.sum()
+
+    model = HalfInside()
+    awp(infinite, 0.1)(model, *_singles(0)).backward()
+    assert not model.last.bias.grad.isfinite().all()
+    assert model.part[0].weight.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("static_graph", [False, True])
@@ -266,12 +531,35 @@ def test_inside_a_ddp_forward(tmp_path, static_graph):
         torch.distributed.destroy_process_group()
 
 
+def test_two_processes_average_the_gradients_by_hand(tmp_path):
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, awp_ddp.__file__, str(tmp_path / "store"), str(rank)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=120)[0] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in ranks] == [0, 0], "\n".join(said)[-3000:]
+
+
 def test_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match="`gamma` to be a finite number >= 0, but got -1"):
-        awp(standard, gamma=-1)
+    with pytest.raises(TypeError, match=r"`objective` .* the class trades. Did you mean trades\(...\)\?"):
+        awp(trades)
     flat = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16)).double()
     with pytest.raises(ValueError, match="two or more dimensions"):
         awp(standard)(flat, *_batch(0))
+    for wrong, shown in (lambda model, x, x_adv, y: model(x).sum(1), r"shape \(8,\)"), (lambda *args: {}, "dict"):
+        with pytest.raises(TypeError, match=f"`objective` to return a scalar tensor, but got {shown}"):
+            awp(wrong)(_network(), *_batch(0))
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
