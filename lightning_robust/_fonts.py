@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._affine import warp
+from lightning_robust._checks import choice
 
 Difficulty = Literal["easy", "moderate", "hard"]
 
@@ -69,9 +70,7 @@ def theta_range(difficulty: Difficulty) -> ThetaRange:
         >>> theta_range("easy").scale
         (0.9, 1.1)
     """
-    if difficulty not in _RANGES:
-        raise ValueError(f"Expected argument `difficulty` to be one of {tuple(_RANGES)}, but got {difficulty!r}.")
-    return _RANGES[difficulty]
+    return _RANGES[choice("difficulty", difficulty, tuple(_RANGES))]
 
 
 class Glyphs(NamedTuple):

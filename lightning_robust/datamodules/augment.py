@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import boolean, count
+
 
 @dataclass(frozen=True)
 class RandomCropFlip:
@@ -29,8 +31,8 @@ class RandomCropFlip:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        if self.padding < 0:
-            raise ValueError(f"Expected argument `padding` to be at least 0, but got {self.padding}.")
+        object.__setattr__(self, "padding", count("padding", self.padding, 0))
+        object.__setattr__(self, "flip", boolean("flip", self.flip))
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H, W)."""

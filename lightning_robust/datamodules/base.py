@@ -6,6 +6,8 @@ from typing import Any, Literal, final
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_robust import _checks
+from lightning_robust._checks import boolean, count
 from lightning_robust._lightning import pl
 from lightning_robust.datamodules._batches import Batches, identity
 from lightning_robust.datamodules._loader import ResumableLoader
@@ -51,10 +53,11 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.batch_size = at_least("batch_size", batch_size, 1)
-        self.eval_batch_size = None if eval_batch_size is None else at_least("eval_batch_size", eval_batch_size, 1)
-        self.num_workers = at_least("num_workers", num_workers, 0)
-        self.pin_memory, self.drop_last, self.seed = pin_memory, drop_last, seed
+        self.batch_size = count("batch_size", batch_size)
+        self.eval_batch_size = None if eval_batch_size is None else count("eval_batch_size", eval_batch_size)
+        self.num_workers = count("num_workers", num_workers, 0)
+        self.pin_memory, self.drop_last = boolean("pin_memory", pin_memory), boolean("drop_last", drop_last)
+        self.seed = _checks.seed("seed", seed)
 
     @abstractmethod
     def dataset(self, part: Part) -> Batches:
@@ -77,7 +80,7 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             torch.Size([20, 1, 28, 28])
         """
         dataset = self.dataset(part)
-        size = len(dataset) if limit is None else min(at_least("limit", limit, 1), len(dataset))
+        size = len(dataset) if limit is None else min(count("limit", limit), len(dataset))
         return self.on_after_batch_transfer(dataset.__getitems__(range(size)), 0)
 
     @final
@@ -126,10 +129,3 @@ class ImageDataModule(pl.LightningDataModule, ABC):
             # Without one of its own, a loader draws the seed of its workers from the global generator.
             "generator": torch.Generator().manual_seed(self.seed),
         }
-
-
-def at_least(name: str, value: int, least: int) -> int:
-    """The value, if it is an integer of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"Expected argument `{name}` to be an integer of at least {least}, but got {value!r}.")
-    return value

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 
+from lightning_robust._checks import choice, text
 from lightning_robust.datamodules.in_memory import Source
 from lightning_robust.datamodules.vision import VisionDataModule
 
@@ -64,9 +65,8 @@ class CelebA(VisionDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
-        if split not in ("stutz", "official"):
-            raise ValueError(f'Expected argument `split` to be "stutz" or "official", but got {split!r}.')
-        self.attribute, self.split = attribute, split
+        self.attribute = text("attribute", attribute)
+        self.split = choice("split", split, ("stutz", "official"))
 
     def read(self, source: Source, *, download: bool) -> tuple[Tensor, Tensor]:
         """Images and labels."""

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torchvision import datasets
 
+from lightning_robust import _checks
+from lightning_robust._checks import count, function, instance, number
 from lightning_robust.datamodules._batches import Augmentation, Batches, ImageBatches
 from lightning_robust.datamodules._counter import bits, digest
 from lightning_robust.datamodules.base import ImageDataModule, Part
-from lightning_robust.datamodules.in_memory import Source
+from lightning_robust.datamodules.in_memory import Source, as_tensor, whole
 from lightning_robust.datamodules.vision import VisionDataModule
 
 _EXTRA_STREAM = 3
@@ -56,13 +58,19 @@ def read_npz(path: str | Path) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if the file holds something else. Pickled objects are never loaded.
     """
-    with np.load(path, allow_pickle=False) as file:
-        missing = {"image", "label"} - set(file.files)
-        if missing:
+    place = _checks.path("path", path)
+    with place.open("rb") as file:
+        try:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {name: loaded[name] for name in ("image", "label") if name in loaded.files}
+        except Exception:  # numpy's own text advises to load pickles
             raise ValueError(
-                f"Expected {str(path)!r} to hold the arrays image and label, but got {sorted(file.files)}."
-            )
-        images, labels = file["image"], file["label"]
+                f"Expected argument `path` to name an .npz file of plain arrays, but {str(path)!r} is damaged, or "
+                "something else, or holds Python objects, which are never loaded."
+            ) from None
+    if len(arrays) < 2:
+        raise ValueError(f"Expected {str(path)!r} to hold the arrays image and label, but got {sorted(loaded.files)}.")
+    images, labels = arrays["image"], arrays["label"]
     if (
         images.ndim != 4
         or images.dtype != np.uint8
@@ -99,8 +107,10 @@ def pseudo_labels(model: Callable[[Tensor], Tensor], images: Tensor, batch_size:
         raise ValueError(
             "Expected argument `model` to be in evaluation mode, but got it in training: call `model.eval()`."
         )
+    function("model", model, "images -> logits")
+    instance("images", images, Tensor, "a tensor (M, C, H, W)")
     found = []
-    for part in images.split(batch_size):
+    for part in images.split(count("batch_size", batch_size)):
         x = part.to(torch.float32) / 255 if part.dtype == torch.uint8 else part
         found.append(model(x).argmax(1))
     return torch.cat(found)
@@ -178,8 +188,7 @@ class Mixed(ImageDataModule):
         augment: Augmentation | None = None,
         seed: int | None = None,
     ) -> None:
-        if not isinstance(base, ImageDataModule):
-            raise TypeError(f"Expected argument `base` to be an ImageDataModule, but got {base!r}.")
+        instance("base", base, ImageDataModule, "an ImageDataModule")
         super().__init__(
             batch_size=base.batch_size,
             eval_batch_size=base.eval_batch_size,
@@ -188,8 +197,8 @@ class Mixed(ImageDataModule):
             drop_last=base.drop_last,
             seed=base.seed,
         )
-        if not 0 < share < 1:
-            raise ValueError(f"Expected argument `share` to be between 0 and 1, but got {share}.")
+        self.share = number("share", share, 0, 1, above=True, below=True)
+        images, labels = as_tensor("argument `images`", images), as_tensor("argument `labels`", labels)
         if images.ndim < 2 or tuple(images.shape[1:]) != tuple(base.image_shape) or len(images) == 0:
             raise ValueError(
                 f"Expected argument `images` to be M >= 1 images of shape {tuple(base.image_shape)}, but got "
@@ -202,19 +211,15 @@ class Mixed(ImageDataModule):
                     f"Expected argument `images` to be uint8, or floating in {list(base.value_range)}, but got "
                     f"{images.dtype} in [{low:g}, {high:g}]."
                 )
-        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        if labels.shape != images.shape[:1]:
             raise ValueError(
-                f"Expected argument `labels` to be int64 of shape ({len(images)},), but got {labels.dtype} "
-                f"{tuple(labels.shape)}."
+                f"Expected argument `labels` to be of shape ({len(images)},), but got {tuple(labels.shape)}."
             )
-        if int(labels.min()) < 0 or int(labels.max()) >= base.num_classes:
-            raise ValueError(
-                f"Expected argument `labels` to be in [0, {base.num_classes - 1}], but got "
-                f"[{labels.min()}, {labels.max()}]."
-            )
-        self.base, self.share = base, share
+        labels = whole("argument `labels`", labels, base.num_classes)
+        augment = None if augment is None else function("augment", augment, "images -> images")
+        self.base = base
         self.num_classes, self.image_shape, self.value_range = base.num_classes, base.image_shape, base.value_range
-        self._extra_seed = base.seed if seed is None else seed
+        self._extra_seed = base.seed if seed is None else _checks.seed("seed", seed)
         self._extra = ImageBatches(images, labels, torch.arange(len(labels)), augment, self._extra_seed)
 
     @classmethod

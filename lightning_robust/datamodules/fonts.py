@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, final
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import choice, count, number, seed
 from lightning_robust._fonts import (
     IMAGE_SHAPE,
     NUM_CLASSES,
@@ -17,7 +18,7 @@ from lightning_robust._fonts import (
 )
 from lightning_robust.datamodules._batches import Batches
 from lightning_robust.datamodules._counter import permutation, uniform
-from lightning_robust.datamodules.base import ImageDataModule, Part, at_least
+from lightning_robust.datamodules.base import ImageDataModule, Part
 from lightning_robust.datamodules.subsets import balanced_subset
 
 NUM_TRAIN = 960_000
@@ -109,18 +110,14 @@ class Fonts(ImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
-        self.difficulty, self.subset, self.split, self.theta_seed = difficulty, subset, split, theta_seed
-        self.train_size = None if train_size is None else at_least("train_size", train_size, 1)
-        self.test_size = None if test_size is None else at_least("test_size", test_size, 1)
-        self.val_size = at_least("val_size", val_size, 0)
-        self.held_out = held_out
-        self._range = theta_range(difficulty)
-        if subset not in ("first", "balanced"):
-            raise ValueError(f'Expected argument `subset` to be "first" or "balanced", but got {subset!r}.')
-        if split not in ("transformation", "family"):
-            raise ValueError(f'Expected argument `split` to be "transformation" or "family", but got {split!r}.')
-        if not 0 < held_out < 1:
-            raise ValueError(f"Expected argument `held_out` to be between 0 and 1, but got {held_out}.")
+        self.difficulty, self._range = difficulty, theta_range(difficulty)
+        self.train_size = None if train_size is None else count("train_size", train_size)
+        self.test_size = None if test_size is None else count("test_size", test_size)
+        self.val_size = count("val_size", val_size, 0)
+        self.subset = choice("subset", subset, ("first", "balanced"))
+        self.split = choice("split", split, ("transformation", "family"))
+        self.held_out = number("held_out", held_out, 0, 1, above=True, below=True)
+        self.theta_seed = seed("theta_seed", theta_seed)
         self._datasets: dict[Part, Batches] = {}
 
     def dataset(self, part: Part) -> Batches:
@@ -168,7 +165,7 @@ class Fonts(ImageDataModule):
                 raise ValueError(f"Expected argument `{name}` to be at most {most}, but got {asked}.")
         train, val = pool[:available], pool[available:]
         if self.train_size is not None and self.subset == "balanced":
-            train = train[balanced_subset(_letter(train), self.train_size, self.seed)]
+            train = train[balanced_subset(_letter(train), self.train_size, self.seed, name="train_size")]
         return {"train": train[: self.train_size], "val": val, "test": test[: self.test_size]}
 
 

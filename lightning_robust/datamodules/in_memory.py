@@ -3,11 +3,13 @@
 from abc import abstractmethod
 from typing import Any, Literal, TypeAlias, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import count, function
 from lightning_robust.datamodules._batches import Augmentation, ImageBatches
-from lightning_robust.datamodules.base import ImageDataModule, Part, at_least
+from lightning_robust.datamodules.base import ImageDataModule, Part
 from lightning_robust.datamodules.subsets import balanced_subset, stratified_split
 
 Source: TypeAlias = Literal["train", "test"]
@@ -39,9 +41,9 @@ class InMemoryDataModule(ImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.train_size = None if train_size is None else at_least("train_size", train_size, 1)
-        self.val_size = at_least("val_size", val_size, 0)
-        self.augment = augment
+        self.train_size = None if train_size is None else count("train_size", train_size)
+        self.val_size = count("val_size", val_size, 0)
+        self.augment = None if augment is None else function("augment", augment, "images -> images")
         self._datasets: dict[Part, ImageBatches] = {}
 
     @abstractmethod
@@ -57,9 +59,9 @@ class InMemoryDataModule(ImageDataModule):
                 self._datasets["test"] = ImageBatches(images, labels, torch.arange(len(labels)))
             else:
                 images, labels = self._checked("train")
-                rest, held_out = stratified_split(labels, self.val_size, self.seed)
+                rest, held_out = stratified_split(labels, self.val_size, self.seed, name="val_size")
                 if self.train_size is not None:
-                    rest = rest[balanced_subset(labels[rest], self.train_size, self.seed)]
+                    rest = rest[balanced_subset(labels[rest], self.train_size, self.seed, name="train_size")]
                 self._datasets["train"] = ImageBatches(images, labels, rest)
                 self._datasets["val"] = ImageBatches(images, labels, held_out)
         return self._datasets[part]
@@ -72,18 +74,14 @@ class InMemoryDataModule(ImageDataModule):
 
     def _checked(self, source: Source) -> tuple[Tensor, Tensor]:
         """The data, if it is what `num_classes`, `image_shape` and `value_range` say."""
-        images, labels = self.load(source)
-        where = f"the {source} data of {type(self).__name__}"
+        where = self._called(source)
+        images, labels = (as_tensor(where, part) for part in self.load(source))
         if labels.ndim != 1 or len(labels) == 0 or images.shape != (len(labels), *self.image_shape):
             raise ValueError(
                 f"Expected {where} to be N >= 1 images of shape {self.image_shape} and labels of shape (N,), "
                 f"but got {tuple(images.shape)} and {tuple(labels.shape)}."
             )
-        if labels.dtype != torch.int64 or int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
-            raise ValueError(
-                f"Expected {where} to have int64 labels in [0, {self.num_classes - 1}], "
-                f"but got {labels.dtype} labels in [{labels.min()}, {labels.max()}]."
-            )
+        labels = whole(where, labels, self.num_classes)
         if images.dtype == torch.uint8:
             return images, labels
         if not images.is_floating_point():
@@ -95,3 +93,27 @@ class InMemoryDataModule(ImageDataModule):
                 "Divide images in [0, 255] by 255, or pass them as uint8; normalise in the model's first layer."
             )
         return images, labels
+
+    def _called(self, source: Source) -> str:
+        """What errors call the data."""
+        return f"the {source} data of {type(self).__name__}"
+
+
+def as_tensor(where: str, value: Any) -> Tensor:
+    """A tensor as it is, a numpy array as a tensor, in float32 where it is of float64."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        plain = value.astype(np.float32) if value.dtype == np.float64 else value
+        return torch.from_numpy(np.require(plain, requirements=("C", "W")))
+    if not isinstance(value, Tensor):
+        kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"Expected {where} to be tensors or numpy arrays, but got {kind}.")
+    return value
+
+
+def whole(where: str, labels: Tensor, num_classes: int) -> Tensor:
+    """Labels of any integer type as int64."""
+    integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if not integer or int(labels.min()) < 0 or int(labels.max()) >= num_classes:
+        got = f"labels in [{labels.min()}, {labels.max()}]" if integer else f"{labels.dtype} labels"
+        raise ValueError(f"Expected {where} to have integer labels in [0, {num_classes - 1}], but got {got}.")
+    return labels.long()

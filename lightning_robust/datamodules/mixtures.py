@@ -8,9 +8,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import count, number, seed, values
 from lightning_robust.datamodules._batches import Batches
 from lightning_robust.datamodules._counter import bits
-from lightning_robust.datamodules.base import ImageDataModule, Part, at_least
+from lightning_robust.datamodules.base import ImageDataModule, Part
 
 _LABEL, _COORDINATE, _THETA = 0, 1, 2  # what a random number is for
 _STREAM: dict[Part, int] = {"train": 0, "val": 1, "test": 2}
@@ -34,24 +35,27 @@ class _Mixture(ImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.d = at_least("d", d, 1)
-        self.image_shape = (d,)
+        self.d = count("d", d)
+        self.image_shape = (self.d,)
         self._sizes: dict[Part, int] = {
-            "train": at_least("train_size", train_size, 1),
-            "val": at_least("val_size", val_size, 0),
-            "test": at_least("test_size", test_size, 1),
+            "train": count("train_size", train_size),
+            "val": count("val_size", val_size, 0),
+            "test": count("test_size", test_size),
         }
         if theta is not None and theta_seed is not None:
             raise ValueError(
                 f"Expected one of the arguments `theta` and `theta_seed`, but got theta_seed={theta_seed!r}."
             )
-        self.data_seed = data_seed
+        self.data_seed = seed("data_seed", data_seed)
         if theta_seed is not None:
-            self.theta = self._draw_theta(_uniform(theta_seed, torch.tensor(_THETA), torch.arange(d)))
+            words = torch.tensor(_THETA), torch.arange(self.d)
+            self.theta = self._draw_theta(_uniform(seed("theta_seed", theta_seed), *words))
         elif theta is None:
             self.theta = torch.ones(d, dtype=torch.float64)
         else:
-            self.theta = torch.as_tensor(theta, dtype=torch.float64).cpu().clone()
+            if not isinstance(theta, Tensor):
+                theta = torch.tensor(values("theta", theta), dtype=torch.float64)
+            self.theta = theta.detach().cpu().to(torch.float64, copy=True)
         if self.theta.shape != (d,) or not bool(self.theta.isfinite().all()):
             raise ValueError(
                 f"Expected argument `theta` to be a finite vector of shape ({d},), but got shape "
@@ -145,9 +149,7 @@ class GaussianMixture(_Mixture):
         data_seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        self.sigma = 0.5 * at_least("d", d, 1) ** 0.25 if sigma is None else float(sigma)
-        if not (self.sigma > 0 and math.isfinite(self.sigma)):
-            raise ValueError(f"Expected argument `sigma` to be positive and finite, but got {sigma!r}.")
+        self.sigma = 0.5 * count("d", d) ** 0.25 if sigma is None else number("sigma", sigma, 0, above=True)
         super().__init__(
             d,
             theta=theta,
@@ -216,9 +218,7 @@ class BernoulliMixture(_Mixture):
         data_seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        self.tau = min(0.5, at_least("d", d, 1) ** -0.25) if tau is None else float(tau)
-        if not 0 < self.tau <= 0.5:
-            raise ValueError(f"Expected argument `tau` to be in (0, 1/2], but got {tau!r}.")
+        self.tau = min(0.5, count("d", d) ** -0.25) if tau is None else number("tau", tau, 0, 0.5, above=True)
         super().__init__(
             d,
             theta=theta,

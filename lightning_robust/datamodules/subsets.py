@@ -7,12 +7,14 @@ on the global generators, and neither does the choice among the samples of one c
 import torch
 from torch import Tensor
 
+from lightning_robust import _checks
+from lightning_robust._checks import count, instance
 from lightning_robust.datamodules._counter import permutation
 
 _SUBSET, _SPLIT = 1, 2  # one seed, two independent choices
 
 
-def balanced_subset(labels: Tensor, size: int, seed: int = 0) -> Tensor:
+def balanced_subset(labels: Tensor, size: int, seed: int = 0, *, name: str = "size") -> Tensor:
     """Choose `size` rows at random, the same number from each class.
 
     The subsets are nested: for one seed, a smaller subset is the beginning of each larger one.
@@ -21,6 +23,7 @@ def balanced_subset(labels: Tensor, size: int, seed: int = 0) -> Tensor:
         labels: integers of shape (N,). The K classes are the values that occur.
         size: how many rows, a multiple of K.
         seed: of the choice.
+        name: what errors call `size`.
 
     Returns:
         The rows, int64 of shape (size,), class after class in turn.
@@ -38,20 +41,21 @@ def balanced_subset(labels: Tensor, size: int, seed: int = 0) -> Tensor:
     """
     groups = _groups(labels, seed, _SUBSET)
     classes = len(groups)
-    if size < 1 or size % classes:
+    size = count(name, size)
+    if size % classes:
         raise ValueError(
-            f"Expected argument `size` to be a positive multiple of the number of classes, {classes}, but got {size}."
+            f"Expected argument `{name}` to be a positive multiple of the number of classes, {classes}, but got {size}."
         )
     rarest = min(groups, key=lambda label: len(groups[label]))
     if size > classes * len(groups[rarest]):
         raise ValueError(
-            f"Expected argument `size` to be at most {classes * len(groups[rarest])} = {classes} x "
+            f"Expected argument `{name}` to be at most {classes * len(groups[rarest])} = {classes} x "
             f"{len(groups[rarest])}, since class {rarest} has only {len(groups[rarest])} samples, but got {size}."
         )
     return torch.stack([rows[: size // classes] for rows in groups.values()], dim=1).flatten()
 
 
-def stratified_split(labels: Tensor, size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, size: int, seed: int = 0, *, name: str = "size") -> tuple[Tensor, Tensor]:
     """Hold out `size` rows at random, from each class in proportion to its share.
 
     A class of share p gives p * size rows, rounded so that the numbers sum to `size`.
@@ -60,6 +64,7 @@ def stratified_split(labels: Tensor, size: int, seed: int = 0) -> tuple[Tensor, 
         labels: integers of shape (N,).
         size: how many rows to hold out, less than N.
         seed: of the choice.
+        name: what errors call `size`.
 
     Returns:
         The rows that remain and the rows held out, both ascending, int64 of shapes (N - size,) and (size,).
@@ -73,12 +78,12 @@ def stratified_split(labels: Tensor, size: int, seed: int = 0) -> tuple[Tensor, 
         >>> labels[held_out].sort().values
         tensor([0, 1])
     """
-    if not 0 <= size < len(labels):
-        raise ValueError(
-            f"Expected argument `size` to be at least 0 and less than the number of samples, {len(labels)}, "
-            f"but got {size}."
-        )
     groups = _groups(labels, seed, _SPLIT)
+    size = count(name, size, 0)
+    if size >= len(labels):
+        raise ValueError(
+            f"Expected argument `{name}` to be less than the number of samples, {len(labels)}, but got {size}."
+        )
     exact = torch.tensor([len(rows) * size for rows in groups.values()])
     counts = exact // len(labels)
     remainder = exact - counts * len(labels)
@@ -91,11 +96,11 @@ def stratified_split(labels: Tensor, size: int, seed: int = 0) -> tuple[Tensor, 
 
 def _groups(labels: Tensor, seed: int, stream: int) -> dict[int, Tensor]:
     """The rows of each class, in ascending order of classes, each in a random order."""
-    if labels.ndim != 1 or labels.is_floating_point() or len(labels) == 0:
+    if instance("labels", labels, Tensor, "a tensor").ndim != 1 or labels.is_floating_point() or len(labels) == 0:
         raise ValueError(
             "Expected argument `labels` to be a tensor of integers of shape (N,), N >= 1, "
             f"but got {labels.dtype} {tuple(labels.shape)}."
         )
-    order = permutation(len(labels), seed, stream)
+    order = permutation(len(labels), _checks.seed("seed", seed), stream)
     shuffled = labels[order]
     return {int(label): order[shuffled == label] for label in labels.unique()}

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
+from lightning_robust import _checks
+from lightning_robust._checks import count, instance, interval, number
 from lightning_robust.datamodules._batches import Batches
 from lightning_robust.datamodules._counter import digest, uniform
-from lightning_robust.datamodules.base import ImageDataModule, Part, at_least
+from lightning_robust.datamodules.base import ImageDataModule, Part
 
 _STREAM: dict[Part, int] = {"train": 0, "val": 1, "test": 2}
 _TOLERANCE = 1e-3
@@ -50,12 +52,11 @@ class _ThroughManifold(ImageDataModule):
     ) -> None:
         super().__init__(**kwargs)
         for name in methods:
-            if not callable(getattr(manifold, name, None)):
-                raise TypeError(
-                    f"Expected argument `manifold` to have a method `{name}`, but got {type(manifold).__name__}."
-                )
-        self.manifold, self.chunk = manifold, at_least("chunk", chunk, 1)
-        self._asked = None if device is None else torch.device(device)
+            if isinstance(manifold, type) or not callable(getattr(manifold, name, None)):
+                got = f"the class {manifold.__name__}" if isinstance(manifold, type) else type(manifold).__name__
+                raise TypeError(f"Expected argument `manifold` to have a method `{name}`, but got {got}.")
+        self.manifold, self.chunk = manifold, count("chunk", chunk)
+        self._asked = None if device is None else _device(device)
         self._datasets: dict[Part, _CodedBatches] = {}
 
     @abstractmethod
@@ -147,12 +148,9 @@ class Reconstructed(_ThroughManifold):
         chunk: int = 500,
         device: torch.device | str | None = None,
     ) -> None:
-        if not isinstance(data, ImageDataModule):
-            raise TypeError(f"Expected argument `data` to be an ImageDataModule, but got {data!r}.")
+        instance("data", data, ImageDataModule, "an ImageDataModule")
         super().__init__(manifold, ("encode", "decode"), chunk=chunk, device=device, **_settings_of(data))
-        if code is not None:
-            at_least("code", code, 2)
-        self.data, self.code = data, code
+        self.data, self.code = data, None if code is None else count("code", code, 2)
         self.num_classes, self.image_shape, self.value_range = data.num_classes, data.image_shape, data.value_range
 
     def prepare_data(self) -> None:
@@ -245,17 +243,15 @@ class Sampled(_ThroughManifold):
         **kwargs: Any,
     ) -> None:
         super().__init__(manifold, ("decode",), chunk=chunk, device=device, **kwargs)
-        self.num_classes, self.latent = at_least("num_classes", num_classes, 1), at_least("latent", latent, 1)
+        self.num_classes, self.latent = count("num_classes", num_classes), count("latent", latent)
         self._sizes: dict[Part, int] = {
-            "train": at_least("train_size", train_size, 1),
-            "val": at_least("val_size", val_size, 0),
-            "test": at_least("test_size", test_size, 1),
+            "train": count("train_size", train_size),
+            "val": count("val_size", val_size, 0),
+            "test": count("test_size", test_size),
         }
-        if not bound > 0:
-            raise ValueError(f"Expected argument `bound` to be positive, but got {bound}.")
-        if not value_range[0] < value_range[1]:
-            raise ValueError(f"Expected argument `value_range` to be a pair low < high, but got {value_range}.")
-        self.bound, self.data_seed, self.value_range = bound, data_seed, value_range
+        self.bound = number("bound", bound, 0, above=True)
+        self.data_seed = _checks.seed("data_seed", data_seed)
+        self.value_range = interval("value_range", value_range, finite=False)
         z, y = (found.to(self.device) for found in self._codes("test", torch.arange(1)))
         with _evaluating(manifold, self.device, 0):
             self.image_shape = tuple(self._decode(z, y, (), None).shape[1:])
@@ -302,6 +298,13 @@ def _told(value: Any) -> str:
 def _settings_of(data: ImageDataModule) -> dict[str, Any]:
     names = ("batch_size", "eval_batch_size", "num_workers", "pin_memory", "drop_last", "seed")
     return {name: vars(data)[name] for name in names}
+
+
+def _device(device: Any) -> torch.device:
+    try:
+        return torch.device(instance("device", device, (str, torch.device), "a device"))
+    except RuntimeError as error:
+        raise ValueError(f"Expected argument `device` to be a device, but got {device!r}.") from error
 
 
 def _device_of(manifold: Any) -> torch.device:

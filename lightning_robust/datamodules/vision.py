@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from lightning_robust._checks import path
 from lightning_robust.datamodules.in_memory import InMemoryDataModule, Source
 
 _DEBIAN = Path("/usr/share/datasets")
@@ -38,7 +39,7 @@ class VisionDataModule(InMemoryDataModule):
 
     def __init__(self, root: str | Path = "data", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.root = Path(root)
+        self.root = path("root", root)
 
     @abstractmethod
     def read(self, source: Source, *, download: bool) -> tuple[Tensor, Tensor]:

@@ -43,8 +43,3 @@ def test_without_flip_and_without_padding():
     assert torch.equal(RandomCropFlip(0, flip=False)(images), images)
     flipped = (RandomCropFlip(0)(images) == images.flip(3)).flatten(1).all(1)
     assert 5 < flipped.sum() < 45
-
-
-def test_padding_is_not_negative():
-    with pytest.raises(ValueError, match="`padding` to be at least 0, but got -1"):
-        RandomCropFlip(-1)

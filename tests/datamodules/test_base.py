@@ -84,22 +84,6 @@ def test_tensors():
         module.tensors("train", limit=0)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("batch_size", 0),
-        ("batch_size", 1.5),
-        ("eval_batch_size", 0),
-        ("num_workers", -1),
-        ("val_size", -1),
-        ("train_size", 0),
-    ],
-)
-def test_wrong_arguments(name, value):
-    with pytest.raises(ValueError, match=rf"Expected argument `{name}` to be .* but got {value}"):
-        data(**{name: value})
-
-
 def test_needs_a_dataset():
     with pytest.raises(TypeError, match="dataset"):
         ImageDataModule()

@@ -147,5 +147,5 @@ def test_other_attributes_and_wrong_arguments(root):
     assert fetched(root, attribute="Young").dataset("test").labels.tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match=r"`attribute` to be one of .*'Male', 'Young'\], but got 'Hat'"):
         fetched(root, attribute="Hat").setup("fit")
-    with pytest.raises(ValueError, match=r'`split` to be "stutz" or "official", but got \'paper\''):
+    with pytest.raises(ValueError, match=r'`split` to be one of "stutz", "official", but got \'paper\''):
         CelebA(split="paper")

@@ -1,5 +1,6 @@
 import hashlib
 import pickle
+import traceback
 
 import numpy as np
 import pytest
@@ -83,9 +84,24 @@ def test_npz_never_loads_pickles(tmp_path):
     array = np.empty(2, object)
     array[:] = [Trap(), Trap()]
     np.savez(tmp_path / "trap.npz", image=array, label=np.zeros(2, int))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match=r"Python objects, which are never loaded\.$"):
         read_npz(tmp_path / "trap.npz")
     assert pickle.dumps(Trap())
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04garbage", b"\x93NUMPY", pickle.dumps([1])])
+def test_what_is_no_npz(tmp_path, content):
+    (tmp_path / "wrong.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"`path` to name an \.npz file of plain arrays, but .*wrong\.npz") as error:
+        read_npz(tmp_path / "wrong.npz")
+    shown = "".join(traceback.format_exception(error.value))
+    assert "allow_pickle" not in shown  # no advice to load it unsafely
+
+
+def test_an_npy_file_is_no_npz(tmp_path):
+    np.save(tmp_path / "wrong.npy", np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="something else"):
+        read_npz(tmp_path / "wrong.npy")
 
 
 def test_pseudo_labels():
@@ -195,18 +211,21 @@ def test_from_npz(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"share": 0.0}, r"`share` to be between 0 and 1, but got 0.0"),
-        ({"share": 1}, r"`share` to be between 0 and 1, but got 1"),
         ({"images": torch.zeros(1000, 3, 4, 4)}, r"`images` to be .* \(1, 4, 4\), but got \(1000, 3, 4, 4\)"),
         ({"images": torch.full((1000, 1, 4, 4), 255.0)}, r"`images` to be uint8, or floating in \[0.0, 1.0\]"),
-        ({"labels": torch.zeros(999).long()}, r"`labels` to be int64 of shape \(1000,\), but got .* \(999,\)"),
-        ({"labels": torch.zeros(1000)}, r"`labels` to be int64 .* got torch.float32"),
-        ({"labels": torch.full((1000,), 10)}, r"`labels` to be in \[0, 9\], but got \[10, 10\]"),
+        ({"labels": torch.zeros(999).long()}, r"`labels` to be of shape \(1000,\), but got \(999,\)"),
+        ({"labels": torch.zeros(1000)}, r"`labels` to have integer labels in \[0, 9\], but got torch.float32"),
+        ({"labels": torch.full((1000,), 10)}, r"`labels` .* but got labels in \[10, 10\]"),
     ],
 )
 def test_wrong_arguments(arguments, message):
     images, labels = extra()
     with pytest.raises(ValueError, match=message):
         Mixed(base(), **{"images": images, "labels": labels, **arguments})
-    with pytest.raises(TypeError, match=r"`base` to be an ImageDataModule, but got 3"):
-        Mixed(3, images, labels)
+
+
+def test_numpy_arrays_mix_too():
+    images, labels = extra()
+    mixed = Mixed(base(), images.numpy(), labels.to(torch.int16).numpy())
+    for ours, theirs in zip(batches(mixed)[0], batches(Mixed(base(), images, labels))[0], strict=True):
+        assert torch.equal(ours, theirs)

@@ -53,12 +53,14 @@ def test_augmentation_is_of_training_batches_only():
 
 
 def test_too_much_is_asked_for():
-    with pytest.raises(ValueError, match=r"`size` .* 500, but got 500"):
-        data(val_size=500).dataset("val")
-    with pytest.raises(ValueError, match=r"at most 400 .* but got 410"):
-        data(train_size=410).dataset("train")
-    with pytest.raises(ValueError, match="multiple of the number of classes, 10, but got 15"):
-        data(train_size=15).dataset("train")
+    with pytest.raises(ValueError, match=r"`val_size` .* 500, but got 500"):
+        data(val_size=500)
+    with pytest.raises(ValueError, match=r"`val_size` .* 60, but got 5000"):
+        TensorDataModule(numbered(60), numbered(60))
+    with pytest.raises(ValueError, match=r"`train_size` to be at most 400 .* but got 410"):
+        data(train_size=410)
+    with pytest.raises(ValueError, match=r"`train_size` to be a positive multiple .*, 10, but got 15"):
+        data(train_size=15)
 
 
 class Broken(InMemoryDataModule):
@@ -85,7 +87,7 @@ LABELS = torch.tensor([0, 1, 2, 2])
         (torch.zeros(5, 1, 2, 2), LABELS, r"got \(5, 1, 2, 2\) and \(4,\)"),
         (torch.zeros(0, 1, 2, 2), LABELS[:0], r"N >= 1"),
         (torch.zeros(4, 1, 2, 2), LABELS[:, None], r"labels of shape \(N,\)"),
-        (torch.zeros(4, 1, 2, 2), LABELS + 1, r"int64 labels in \[0, 2\], but got torch.int64 labels in \[1, 3\]"),
+        (torch.zeros(4, 1, 2, 2), LABELS + 1, r"integer labels in \[0, 2\], but got labels in \[1, 3\]"),
         (torch.zeros(4, 1, 2, 2), LABELS - 1, r"labels in \[-1, 1\]"),
         (torch.zeros(4, 1, 2, 2), LABELS.float(), r"got torch.float32 labels"),
         (torch.zeros(4, 1, 2, 2, dtype=torch.int64), LABELS, "uint8 or floating images, but got torch.int64"),

@@ -48,7 +48,7 @@ def test_labels_need_not_be_consecutive():
 
 @pytest.mark.parametrize("size", [0, -4, 3, 41])
 def test_unbalanced_sizes_are_refused(labels, size):
-    with pytest.raises(ValueError, match=rf"`size` to be a positive multiple .* 4, but got {size}"):
+    with pytest.raises(ValueError, match=rf"`size` to be .*, but got {size}"):
         balanced_subset(labels, size)
 
 
@@ -82,5 +82,5 @@ def test_split_depends_on_the_seed(labels):
 
 @pytest.mark.parametrize("size", [-1, 200, 1000])
 def test_wrong_split_sizes_are_refused(labels, size):
-    with pytest.raises(ValueError, match=f"`size` .* 200, but got {size}"):
+    with pytest.raises(ValueError, match=rf"`size` to be .*, but got {size}"):
         stratified_split(labels, size)
