@@ -1,14 +1,15 @@
 """The command line: `lightning-robust demo`, and LightningCLI with our classes by their bare names."""
 
+import logging
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 _HELP = """usage: lightning-robust COMMAND [options]
 
   demo       four models on letters: test error, robust error, on-manifold error; a report in runs/demo
   study      the papers' experiments, which can be stopped and continued: lightning-robust study NAME
-             manifold: on- and off-manifold robustness; sample-complexity: how much data robustness needs;
-             theory: the square-root-of-d gap, in seconds
   fit        train a module:     lightning-robust fit --config config.yaml
   validate   evaluate on the validation data
   test       evaluate on the test data
@@ -18,25 +19,38 @@ Each command tells its options with --help. fit, validate, test and predict are 
 --trainer take any LightningModule, LightningDataModule and callback; those of lightning_robust by their bare names.
 """
 
+_STUDIES = """usage: lightning-robust study NAME [options]
+
+  manifold            on- and off-manifold robustness (Stutz et al., CVPR 2019)
+  sample-complexity   how much data robustness needs (Schmidt et al., NeurIPS 2018)
+  theory              the same in closed form, the square-root-of-d gap, in seconds
+
+Each study tells its options with --help.
+"""
+
+_HELP_WORDS = ("-h", "--help", "help")
+
 
 def demo(args: Sequence[str]) -> None:
     """Run the demonstration with command-line options."""
-    from jsonargparse import ArgumentParser
-
+    from lightning_robust.studies.command import run_command
     from lightning_robust.studies.demo import Settings, run_demo
 
-    parser = ArgumentParser(
+    run_command(
+        Settings,
+        run_demo,
+        args,
         prog="lightning-robust demo",
         description="Train four models on letters (normal, adversarial, on-manifold, transformations) and attack them.",
     )
-    parser.add_class_arguments(Settings, as_group=False)
-    run_demo(Settings(**vars(parser.parse_args(list(args)))))
 
 
 def study(args: Sequence[str]) -> None:
     """Run a study by name."""
     name, rest = (args[0], args[1:]) if args else (None, [])
-    if name == "manifold":
+    if name in _HELP_WORDS:
+        sys.stdout.write(_STUDIES)
+    elif name == "manifold":
         from lightning_robust.studies.manifold.study import main as manifold
 
         manifold(rest)
@@ -50,33 +64,59 @@ def study(args: Sequence[str]) -> None:
         theory(rest)
     else:
         found = "no study is named" if name is None else f"there is no study {name!r}"
-        sys.stderr.write(f"lightning-robust study: {found}. Studies: manifold, sample-complexity, theory.\n")
+        sys.stderr.write(f"lightning-robust study: {found}.\n\n{_STUDIES}")
         raise SystemExit(2)
 
 
-def lightning(args: Sequence[str]) -> None:
-    """Run LightningCLI. What it knows by bare name are the subclasses that are imported: hence the imports."""
+def lightning(args: Sequence[str] | None) -> None:
+    """Run LightningCLI on these words, None: on those of the command line.
+
+    What it knows by bare name are the subclasses that are imported: hence the imports.
+    """
     import lightning_robust.datamodules
     import lightning_robust.interop
     import lightning_robust.manifolds
     import lightning_robust.models
     import lightning_robust.objectives  # noqa: F401
+    from lightning_robust._keep_config import KeepConfig
     from lightning_robust._lightning import lightning_cli, pl
 
-    lightning_cli()(
-        pl.LightningModule,
-        pl.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_kwargs={"overwrite": True},
-        args=list(args),
-    )
+    with _without_advertisements():
+        lightning_cli()(
+            pl.LightningModule,
+            pl.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=KeepConfig,
+            seed_everything_default=0,
+            args=None if args is None else list(args),
+        )
+
+
+@contextmanager
+def _without_advertisements() -> Iterator[None]:
+    """Lightning recommends packages at every start, and meets a deprecation of torch's that is not the user's."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "💡 Tip:" not in record.getMessage()
+
+    names = [f"{package}.utilities.rank_zero" for package in ("pytorch_lightning", "lightning.pytorch")]
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(is_news)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec.*")
+            yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_news)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `lightning-robust`."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help"):
+    if not args or args[0] in _HELP_WORDS:
         sys.stdout.write(_HELP)
         return
     if args[0] == "--version":
@@ -89,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args[0] == "study":
         study(args[1:])
     elif args[0] in ("fit", "validate", "test", "predict"):
-        lightning(args)
+        lightning(None if argv is None else args)
     else:
         sys.stderr.write(f"lightning-robust: there is no command {args[0]!r}.\n\n{_HELP}")
         raise SystemExit(2)

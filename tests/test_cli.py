@@ -1,10 +1,14 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from lightning_robust import __version__
 from lightning_robust.cli import main
+
+PGD = {"class_path": "PGD", "init_args": {"threat": {"class_path": "Linf", "init_args": {"eps": 0.1}}, "steps": 2}}
 
 
 def test_help_and_version(capsys):
@@ -31,12 +35,16 @@ def test_demo_tells_its_options(option, capsys):
     assert option in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("args", [["--epochs", "0"], ["--epochs", "many"], ["--speed", "1"]])
+@pytest.mark.parametrize(
+    "args", [["--epochs", "0"], ["--epochs", "many"], ["--speed", "1"], ["--eps", "-1"], ["--train_size", "999999999"]]
+)
 def test_demo_refuses_wrong_options(args, capsys, tmp_path):
-    with pytest.raises((SystemExit, ValueError)) as error:
+    with pytest.raises(SystemExit) as error:
         main(["demo", "--out", str(tmp_path / "out"), *args])
-    text = capsys.readouterr().err + str(error.value)
+    assert error.value.code == 2
+    text = capsys.readouterr().err
     assert args[0].strip("-") in text
+    assert "Traceback" not in text
     assert not (tmp_path / "out").exists()
 
 
@@ -50,7 +58,15 @@ def test_an_unknown_study_says_what_there_is(args, capsys):
     with pytest.raises(SystemExit) as error:
         main(["study", *args])
     assert error.value.code == 2
-    assert "Studies: manifold, sample-complexity, theory" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert all(study in text for study in ("manifold", "sample-complexity", "theory"))
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_study_lists_the_studies(word, capsys):
+    main(["study", word])
+    text = capsys.readouterr().out
+    assert all(study in text for study in ("manifold", "sample-complexity", "theory"))
 
 
 def test_the_manifold_study_tells_its_options(capsys):
@@ -59,3 +75,107 @@ def test_the_manifold_study_tells_its_options(capsys):
     assert error.value.code == 0
     text = capsys.readouterr().out
     assert all(option in text for option in ("--sizes", "--schemes", "--seeds", "--preset", "--out"))
+
+
+def configuration(*callbacks, **trainer):
+    """One step on few letters."""
+    quiet = {"logger": False, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    return {
+        "model": {
+            "class_path": "RobustClassifier",
+            "init_args": {"network": {"class_path": "lightning_robust.models.standard_net"}},
+        },
+        "data": {"class_path": "Fonts", "init_args": {"train_size": 8, "val_size": 4, "test_size": 4}},
+        "trainer": {**quiet, "max_epochs": 1, "callbacks": list(callbacks), **trainer},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch, *words):
+    """As the console script does: without arguments, the words in `sys.argv`."""
+    monkeypatch.setattr(sys, "argv", ["lightning-robust", *words])
+    main()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.resolved.yaml"])
+def test_a_run_leaves_the_configurations_of_the_user_as_they_are(name, folder, monkeypatch):
+    text = "# what I thought of it\n" + yaml.safe_dump(configuration(default_root_dir=".", enable_checkpointing=False))
+    Path(name).write_text(text)
+    Path("config.resolved-v1.yaml").symlink_to("nowhere")
+    run(monkeypatch, "fit", "--config", name)
+    assert Path(name).read_text() == text
+    assert not Path("nowhere").exists()
+    expected = "config.resolved.yaml" if name == "config.yaml" else "config.resolved-v2.yaml"
+    assert sorted(path.name for path in folder.iterdir()) == sorted({name, "config.resolved-v1.yaml", expected})
+
+
+def test_the_kept_configuration_repeats_the_run_and_another_run_has_its_own(folder, monkeypatch, capsys):
+    trainer = {"default_root_dir": "runs", "enable_checkpointing": False}
+    Path("config.yaml").write_text(yaml.safe_dump(configuration(**trainer)))
+    run(monkeypatch, "fit", "--config", "config.yaml")
+    assert [path.name for path in Path("runs").iterdir()] == ["config.resolved.yaml"]
+    first = Path("runs/config.resolved.yaml").read_text()
+    assert yaml.safe_load(first)["data"]["init_args"]["difficulty"] == "hard"
+    run(monkeypatch, "fit", "--config", "runs/config.resolved.yaml")
+    assert [path.name for path in Path("runs").iterdir()] == ["config.resolved.yaml"]
+    run(monkeypatch, "validate", "--config", "config.yaml", "--data.init_args.batch_size=3")
+    assert Path("runs/config.resolved.yaml").read_text() == first
+    assert yaml.safe_load(Path("runs/config.resolved-v1.yaml").read_text())["data"]["init_args"]["batch_size"] == 3
+
+
+def test_fit_says_nothing_that_is_not_of_the_run(folder):
+    Path("config.yaml").write_text(yaml.safe_dump(configuration()))
+    command = [sys.executable, "-m", "lightning_robust.cli", "fit", "--config", "config.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    said = done.stdout + done.stderr
+    assert "stopped: `max_epochs=1` reached" in said
+    for noise in ("args parameter", "Tip:", "LeafSpec", "No seed found"):
+        assert noise not in said
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("attack", "training"),
+    [
+        ({"gain": "lightning_robust.attacks.margin"}, {}),
+        ({"gain": "lightning_robust.attacks.divergence"}, {"objective": {"class_path": "trades"}}),
+        ({"random_start": "lightning_robust.attacks.starts.norm_uniform"}, {"objective": "mart"}),
+        ({"rule": {"class_path": "Adam"}}, {"objective": "lightning_robust.objectives.standard"}),
+        ({}, {"objective": {"class_path": "awp", "init_args": {"objective": {"class_path": "trades"}}}}),
+        ({}, {"schedule": {"class_path": "WarmUp", "init_args": {"epochs": 0.5}}}),
+        ({}, {"schedule": {"class_path": "lightning_robust.WarmUp", "init_args": {"steps": 2}}}),
+    ],
+)
+def test_a_configuration_says_all_parts_by_their_names(attack, training, monkeypatch, capsys):
+    attack = {"class_path": "PGD", "init_args": PGD["init_args"] | attack}
+    callback = {"class_path": "AdversarialTraining", "init_args": {"attack": attack, **training}}
+    Path("config.yaml").write_text(yaml.safe_dump(configuration(callback, fast_dev_run=True)))
+    run(monkeypatch, "fit", "--config", "config.yaml")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_configuration_names_the_attacks_of_an_evaluation(monkeypatch, capsys):
+    callback = {"class_path": "RobustEvaluation", "init_args": {"attacks": {"pgd": PGD, "twice": PGD}}}
+    Path("config.yaml").write_text(yaml.safe_dump(configuration(callback)))
+    run(monkeypatch, "validate", "--config", "config.yaml")
+    text = capsys.readouterr().out
+    assert "pgd" in text
+    assert "twice" in text
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("field", [2, -1, "pixel_values", ["image", "data"], ["labelled", 0]])
+def test_a_configuration_says_where_the_input_is(field, monkeypatch, capsys):
+    callback = {"class_path": "AdversarialTraining", "init_args": {"attack": PGD, "input": field}}
+    Path("config.yaml").write_text(yaml.safe_dump(configuration(callback)))
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, "fit", "--config", "config.yaml", "--print_config")
+    assert error.value.code == 0
+    (found,) = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+    assert found["init_args"]["input"] == field

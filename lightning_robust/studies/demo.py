@@ -1,23 +1,23 @@
 """The demonstration: four models on the Fonts data, trained and attacked through the public interface."""
 
-import csv
-import io
 import json
 import logging
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from lightning_robust import PGD, AdversarialTraining, AffineSpace, Attack, LatentSpace, Linf, RobustEvaluation, Threat
+from lightning_robust import PGD, AdversarialTraining, AffineSpace, LatentSpace, Linf, RobustEvaluation, Threat, _checks
 from lightning_robust._lightning import pl
 from lightning_robust.datamodules import Fonts
 from lightning_robust.manifolds import FontsManifold
@@ -37,11 +37,30 @@ from lightning_robust.plots import (
     versions,
     write_text,
 )
+from lightning_robust.studies.fitting import loaded, quiet_trainer
+from lightning_robust.studies.grid import (
+    StudyArgumentError,
+    cell_folder,
+    run_grid,
+    save_artifact,
+    write_table,
+)
+from lightning_robust.studies.grid.locks import LOCK
+from lightning_robust.studies.grid.progress import duration
+from lightning_robust.studies.grid.records import FILE, read_record
 from lightning_robust.studies.progress import Advance, progress_bars
 
 LETTERS = "ABCDEFGHIJ"
-TEST_BATCH = 250
+TRAIN_BATCH, TEST_BATCH = 100, 250
+SCHEMES = {"normal": None, "adversarial": "pixels", "on-manifold": "on_manifold", "transformations": "transformations"}
+"""The four models, and the threat that each is trained against."""
 METRICS = ("test error", "pixel robust error", "on-manifold robust error", "on-manifold success rate")
+COLUMNS = ("model", "metric", "value", "low", "high", "n")
+SHOWN = ("normal", "on-manifold")
+"""The models of which examples are shown."""
+ABOUT, TABLE, PAGE = "about.json", "results.csv", "report.html"
+STAGE, WEIGHTS = "unfinished", "weights.pt"
+"""Where finished models are kept until all are."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +94,13 @@ class Settings:
     threads: int = 0
 
     def __post_init__(self) -> None:
+        _checks.text("out", self.out)
+        _checks.count("seed", self.seed, 0, 2**32 - 1)
         for name in ("train_size", "test_size", "epochs", "train_steps", "test_steps", "restarts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Expected argument `{name}` to be at least 1, but got {getattr(self, name)}.")
+            _checks.count(name, getattr(self, name))
+        for name in ("eps", "eta"):
+            _checks.number(name, getattr(self, name), 0)
+        _checks.count("threads", self.threads, 0)
 
 
 def threats(eps: float, eta: float) -> dict[str, Threat]:
@@ -95,49 +118,99 @@ def threats(eps: float, eta: float) -> dict[str, Threat]:
 def run_demo(options: Settings, console: Console | None = None) -> list[dict[str, Any]]:
     """Train and attack four models, and write `results.csv`, figures and `report.html` to `options.out`.
 
+    Each finished model is kept there until the report is written, so that a run that was stopped goes on when it is
+    started again.
+
     Returns:
         The rows of `results.csv`: model, metric, value, low, high, n.
+
+    Raises:
+        StudyArgumentError: an argument is wrong, or the folder holds files of something else; nothing has run.
+        StudyLockedError: another run is at work in the folder.
+        CellsFailedError: a model could not be trained or attacked; the finished ones are kept.
     """
     console = console or Console()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    sets = threats(options.eps, options.eta)
-    training: dict[str, Attack | None] = {
-        "normal": None,
-        "adversarial": PGD(sets["pixels"], steps=options.train_steps),
-        "on-manifold": PGD(sets["on_manifold"], steps=options.train_steps),
-        "transformations": PGD(sets["transformations"], steps=options.train_steps),
-    }
-    began = time.monotonic()
-    rows: list[dict[str, Any]] = []
-    modules: dict[str, RobustClassifier] = {}
+    _check_folder(out)
+    try:
+        _data(options).setup("test")
+    except ValueError as error:
+        raise StudyArgumentError(str(error)) from error
+    varied = {name: value for name, value in asdict(options).items() if name not in ("out", "threads")}
+    cells = [{"model": model, **varied} for model in SCHEMES]
+    folders = {model: cell_folder(out, STAGE, cell) for model, cell in zip(SCHEMES, cells, strict=True)}
     with _quiet(), progress_bars(console) as progress:
-        batches = math.ceil(options.train_size / 100) * options.epochs
-        # In passes through the network: a training step is three, an attack step two on half of the batch.
-        train_cost = {name: 3.0 + (attack is not None) * options.train_steps for name, attack in training.items()}
-        test_cost = 4.0 * TEST_BATCH / 100 * options.test_steps * options.restarts
-        test_batches = math.ceil(options.test_size / TEST_BATCH)
-        total = sum(batches * cost + test_batches * test_cost for cost in train_cost.values())
-        overall = progress.add_task("[bold]demo", total=total)
-        for name, attack in training.items():
-            started = time.monotonic()
-            task = progress.add_task(f"{name}: train", total=batches * train_cost[name])
-            advance = Advance(progress, [overall, task], train_cost=train_cost[name], test_cost=test_cost)
-            modules[name] = _train(attack, options, advance)
-            trained = time.monotonic() - started
-            progress.remove_task(task)
-            advance.tasks[1] = progress.add_task(f"{name}: attack", total=test_batches * test_cost)
-            rows += _evaluate(name, modules[name], sets, options, advance)
-            progress.remove_task(advance.tasks[1])
-            console.print(
-                f"{name}: trained in {trained:.0f} s, attacked in {time.monotonic() - started - trained:.0f} s"
-            )
-    _write(rows, modules, sets, options, out, time.monotonic() - began)
+        kept = [model for model, folder in folders.items() if (folder / FILE).exists()]
+        if kept:
+            console.print(f"Finished by the run that was stopped: {', '.join(kept)}.")
+        work = TrainAndAttack(options, console, progress, [model for model in SCHEMES if model not in kept])
+        found = run_grid(
+            cells, work, out, stage=STAGE, launcher="inline", threads=options.threads or None, retries=0, progress=False
+        )
+    seconds = sum(record.seconds for folder in folders.values() if (record := read_record(folder)) is not None)
+    rows = [{name: row[name] for name in COLUMNS} for row in found]
+    modules = {model: loaded(RobustClassifier(standard_net()), folders[model] / WEIGHTS) for model in SHOWN}
+    _write(rows, modules, options, out, seconds)
+    for folder in folders.values():
+        shutil.rmtree(folder)
+    (out / STAGE / LOCK).unlink(missing_ok=True)
+    with suppress(OSError):  # models of other settings, of a run that was stopped
+        (out / STAGE).rmdir()
     console.print(_rich_table(rows))
-    console.print(f"Report: {out / 'report.html'}")
+    console.print(f"Report: {out / PAGE}")
     return rows
+
+
+class TrainAndAttack:
+    """The work of a cell: one model, trained in its way and attacked, with bars of all that is to be done.
+
+    Args:
+        options: of the demonstration.
+        console: where the times of a finished model are said.
+        progress: the bars.
+        models: the models that are to come.
+    """
+
+    def __init__(self, options: Settings, console: Console, progress: Progress, models: list[str]) -> None:
+        self.options, self.console, self.progress = options, console, progress
+        self.batches = math.ceil(options.train_size / TRAIN_BATCH) * options.epochs
+        self.test_batches = math.ceil(options.test_size / TEST_BATCH)
+        # In passes through the network: a training step is three, an attack step two on half of the batch.
+        self.train_cost = {model: 3.0 + (SCHEMES[model] is not None) * options.train_steps for model in SCHEMES}
+        self.test_cost = 4.0 * TEST_BATCH / TRAIN_BATCH * options.test_steps * options.restarts
+        total = sum(self.batches * self.train_cost[model] + self.test_batches * self.test_cost for model in models)
+        self.overall = progress.add_task("[bold]demo", total=total)
+
+    def __call__(self, cell: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+        """Train and attack the model of the cell; its weights go into the folder."""
+        model, started = cell["model"], time.monotonic()
+        sets = threats(self.options.eps, self.options.eta)
+        with self._bar(f"{model}: train", self.batches * self.train_cost[model], self.train_cost[model]) as advance:
+            module = _train(sets.get(SCHEMES[model] or ""), self.options, advance)
+        trained = time.monotonic() - started
+        save_artifact(folder / WEIGHTS, module.state_dict())
+        with self._bar(f"{model}: attack", self.test_batches * self.test_cost, self.test_cost) as advance:
+            rows = _evaluate(module, sets, self.options, advance)
+        self.console.print(
+            f"{model}: trained in {trained:.0f} s, attacked in {time.monotonic() - started - trained:.0f} s"
+        )
+        return rows
+
+    @contextmanager
+    def _bar(self, name: str, total: float, cost: float) -> Iterator[pl.Callback]:
+        task = self.progress.add_task(name, total=total)
+        yield Advance(self.progress, [self.overall, task], train_cost=cost, test_cost=cost)
+        self.progress.remove_task(task)
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that holds files of the names of ours which another program, or a person, has put there."""
+    found = [name for name in (TABLE, PAGE) if (out / name).exists()]
+    if found and not (out / ABOUT).exists():
+        raise StudyArgumentError(
+            f"Expected argument `out` to be a new folder or that of an earlier demonstration, but got {out}, where a "
+            f"{found[0]} of something else would be overwritten."
+        )
 
 
 def _data(options: Settings) -> Fonts:
@@ -145,56 +218,41 @@ def _data(options: Settings) -> Fonts:
         "hard",
         train_size=options.train_size,
         test_size=options.test_size,
+        batch_size=TRAIN_BATCH,
         eval_batch_size=TEST_BATCH,
         seed=options.seed,
     )
 
 
-def _train(attack: Attack | None, options: Settings, advance: pl.Callback) -> RobustClassifier:
-    data = _data(options)
+def _train(threat: Threat | None, options: Settings, advance: pl.Callback) -> RobustClassifier:
     pl.seed_everything(options.seed, verbose=False)
-    steps = math.ceil(options.train_size / data.batch_size)
+    steps = math.ceil(options.train_size / TRAIN_BATCH)
     module = RobustClassifier(standard_net(), scheduler=lambda optimizer: ExponentialDecay(optimizer, steps))
     callbacks = [advance]
-    if attack is not None:
-        callbacks.append(AdversarialTraining(attack, fraction=0.5, code=2))
-    _trainer(callbacks, max_epochs=options.epochs, limit_val_batches=0).fit(module, data)
+    if threat is not None:
+        callbacks.append(AdversarialTraining(PGD(threat, steps=options.train_steps), fraction=0.5, code=2))
+    trainer = quiet_trainer(callbacks, accelerator="auto", max_epochs=options.epochs, limit_val_batches=0)
+    trainer.fit(module, _data(options))
     return module
 
 
 def _evaluate(
-    name: str, module: RobustClassifier, sets: dict[str, Threat], options: Settings, advance: pl.Callback
+    module: RobustClassifier, sets: dict[str, Threat], options: Settings, advance: pl.Callback
 ) -> list[dict[str, Any]]:
     attacks = {key: PGD(sets[key], options.test_steps, restarts=options.restarts) for key in ("pixels", "on_manifold")}
     evaluation = RobustEvaluation(attacks, code=2)
-    _trainer([advance, evaluation]).test(module, _data(options), verbose=False)
+    quiet_trainer([advance, evaluation], accelerator="auto").test(module, _data(options), verbose=False)
     found = evaluation.results
     n = int(found["test/robust_n"])
 
     def error(key: str) -> Estimate:
         return Estimate(1 - found[key], 1 - found[f"{key}_high"], 1 - found[f"{key}_low"], n)
 
-    success, low, high = (found[f"test/success_on_manifold{end}"] for end in ("", "_low", "_high"))
-    estimates = (
-        error("test/acc"),
-        error("test/acc_pixels"),
-        error("test/acc_on_manifold"),
-        Estimate(success, low, high, round(n * found["test/acc"])),
-    )
-    return [estimate.row(model=name, metric=metric) for metric, estimate in zip(METRICS, estimates, strict=True)]
-
-
-def _trainer(callbacks: list[pl.Callback], **options: Any) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=callbacks,
-        **options,
-    )
+    estimates = [error("test/acc"), error("test/acc_pixels"), error("test/acc_on_manifold")]
+    if right := round(n * found["test/acc"]):  # letters read correctly, without which there is nothing to attack
+        success, low, high = (found[f"test/success_on_manifold{end}"] for end in ("", "_low", "_high"))
+        estimates.append(Estimate(success, low, high, right))
+    return [estimate.row(metric=metric) for metric, estimate in zip(METRICS, estimates, strict=False)]
 
 
 @contextmanager
@@ -216,9 +274,7 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _examples(
-    module: RobustClassifier, sets: dict[str, Threat], options: Settings, count: int = 8
-) -> list[AttackedSamples]:
+def _examples(module: RobustClassifier, options: Settings, count: int = 8) -> list[AttackedSamples]:
     x, y, code = _data(options).tensors("test", limit=count)
     headings = {
         "pixels": f"pixels, Linf {options.eps:g}",
@@ -227,7 +283,7 @@ def _examples(
     }
     groups = []
     module.cpu().eval()
-    for key, threat in sets.items():
+    for key, threat in threats(options.eps, options.eta).items():
         attack = PGD(threat, options.test_steps, restarts=options.restarts, keep="best")
         x_adv = attack(module, x, y, code=code)
         with torch.no_grad():
@@ -237,74 +293,58 @@ def _examples(
 
 
 def _by_model(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    table: dict[str, dict[str, Any]] = {}
+    lines = {model: {"training": model, **dict.fromkeys(METRICS)} for model in SCHEMES}
     for row in rows:
-        line = table.setdefault(row["model"], {"training": row["model"]})
-        line[row["metric"]] = Estimate(row["value"], row["low"], row["high"], row["n"])
-    return list(table.values())
+        lines[row["model"]][row["metric"]] = Estimate(row["value"], row["low"], row["high"], row["n"])
+    return list(lines.values())
 
 
 def _rich_table(rows: list[dict[str, Any]]) -> Table:
-    lines = _by_model(rows)
-    grid = Table(title="Letters A to J, 95 % intervals", title_justify="left")
+    grid = Table(title="Letters A to J; 95 % intervals for the draw of the test images", title_justify="left")
     grid.add_column("training", no_wrap=True)
     for metric in METRICS:
         grid.add_column(metric, justify="right")
-    for line in lines:
-        grid.add_row(line["training"], *(line[metric].text().replace(" [", "\n[") for metric in METRICS))
+    for line in _by_model(rows):
+        found = (line[metric] for metric in METRICS)
+        grid.add_row(line["training"], *("-" if one is None else one.text().replace(" [", "\n[") for one in found))
     return grid
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:
-    value = {(row["model"], row["metric"]): f"{row['value'] * 100:.1f} %" for row in rows}
-    models = ("normal", "adversarial", "on-manifold", "transformations")
-    error, robust = (", ".join(value[model, metric] for model in models) for metric in METRICS[:2])
-    return (
-        f"After normal training, adversarial training in pixels, training on on-manifold adversarial examples and on "
-        f"adversarial transformations, the test error is {error}, and the pixel robust error {robust}."
-    )
+    shown = {
+        metric: ", ".join(f"{r['model']} {r['value'] * 100:.1f} %" for r in rows if r["metric"] == metric)
+        for metric in METRICS
+    }
+    error, robust = METRICS[:2]
+    return f"By training, the {error} is: {shown[error]}. The {robust} is: {shown[robust]}."
 
 
 def _write(
-    rows: list[dict[str, Any]],
-    modules: dict[str, RobustClassifier],
-    sets: dict[str, Threat],
-    options: Settings,
-    out: Path,
-    seconds: float,
+    rows: list[dict[str, Any]], modules: dict[str, RobustClassifier], options: Settings, out: Path, seconds: float
 ) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(out / "results.csv", text.getvalue())
     about = {"settings": asdict(options), "seconds": round(seconds), "versions": versions()}
-    write_text(out / "about.json", json.dumps(about, indent=2) + "\n")
+    write_text(out / ABOUT, json.dumps(about, indent=2) + "\n")
+    write_table(rows, out)
     bars = bar_chart(rows, title="Error and success rates by training", ylabel="share of test images")
     save_png(bars, out / "bars.png")
     sheets = {}
-    for name in ("normal", "on-manifold"):
+    for name, module in modules.items():
         title = f"The model of {name} training under three threats"
-        sheets[name] = example_sheet(_examples(modules[name], sets, options), class_names=LETTERS, title=title)
+        sheets[name] = example_sheet(_examples(module, options), class_names=LETTERS, title=title)
         save_png(sheets[name], out / f"examples_{name}.png")
-    n, steps, starts = options.test_size, options.test_steps, options.restarts
     meaning = (
-        f"Test error: the share of {n} test images that are misread. Robust error: the share that is misread as it is "
-        "or "
-        f"after an attack of {steps} steps with {starts} random starts, each of which keeps its best iterate. Pixel "
-        "attacks "
-        f"change every pixel by at most {options.eps:g}; on-manifold attacks move each of the six parameters that "
-        "drew the "
-        f"letter by at most {options.eta:g}, within the range of the data, and draw it again: the result is the same "
-        "letter "
-        "in the same face. Success rate: the share of attempts that succeed on letters that were read correctly."
+        f"Test error: the share of {options.test_size} test images that are misread. Robust error: the share that is "
+        f"misread as it is or after an attack of {options.test_steps} steps with {options.restarts} random starts, "
+        f"each of which keeps its best iterate. Pixel attacks change every pixel by at most {options.eps:g}; "
+        f"on-manifold attacks move each of the six parameters that drew the letter by at most {options.eta:g}, within "
+        "the range of the data, and draw it again: the result is the same letter in the same face. Success rate: the "
+        "share of attempts that succeed on letters that were read correctly."
     )
     setting = (
-        f"Four models with the same network, initial weights, {options.train_size} training images and epochs. Half "
-        "of each "
-        "batch is attacked. Whiskers: 95 % intervals for the draw of the test images; they do not cover the draw of "
-        "the "
-        "training images and the initial weights (one seed)."
+        f"Four models with the same network, initial weights, {options.train_size} training images and epochs. But in "
+        "normal training, half of each batch is attacked. Whiskers: 95 % intervals for the draw of the test images. "
+        "They do not cover the draw of the training images, the initial weights (one seed), nor the processor, on "
+        "another kind of which the same seed ends in other weights."
     )
     shown = "The first test images under each threat, for the model of {} training; third in a group: the difference."
     references = (
@@ -320,8 +360,9 @@ def _write(
         heading("Examples"),
         *(picture(sheet, caption=shown.format(name), alt=shown.format(name)) for name, sheet in sheets.items()),
         heading("How it was made"),
-        settings({**asdict(options), "seconds in all": round(seconds)}),
+        f"Training and attacks took {duration(seconds)}.",
+        settings(asdict(options)),
         settings(versions(), caption="Versions"),
         references,
     ]
-    Report("Robustness and generalization on letters", _summary(rows), parts).write(out / "report.html")
+    Report("Robustness and generalization on letters", _summary(rows), parts).write(out / PAGE)
