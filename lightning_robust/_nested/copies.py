@@ -1,0 +1,221 @@
+"""A copy of a container with other parts, verified."""
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust._nested.containers import (
+    ABSENT,
+    SEQUENCES,
+    attribute,
+    attributes,
+    caches,
+    contents,
+    is_tensordict,
+    item,
+    parts,
+    read,
+)
+
+_Write = Callable[[Any, Any, Any], None]
+_Views = dict[Any, tuple[Any, Any]]
+"""Of some parts, what they are as items and as attributes."""
+
+
+def rebuilt(batch: Any, changes: dict[Any, Any]) -> Any:
+    """A shallow copy of a container in which some parts are others.
+
+    Classes copy in many ways: `copy.copy` of a dictionary with attributes may leave these what they were, and that of
+    an object with an inner store shares the store. So several ways are tried, and each copy is looked at: an item and
+    an attribute that were one must both be the new part, and the batch must have kept its own.
+
+    Raises:
+        TypeError: If no way makes such a copy.
+    """
+    before = _views(batch, changes)
+    reason: Exception | None = None
+    for make, write in _ways(batch, changes):
+        try:
+            new = make()
+            if write is not None and new is not batch:
+                _write_all(write, new, changes)
+        except Exception as error:  # the classes are the user's: another way may do
+            reason, new = error, batch
+        if write is not None and _reached(batch, changes, before):
+            # The copy shares with the batch what was written to: undo it the same way.
+            _write_all(
+                write, batch, {part: seen if entry is ABSENT else entry for part, (entry, seen) in before.items()}
+            )
+        elif new is not batch and _is_wanted(batch, new, changes, before):
+            return new
+    raise TypeError(
+        f"Expected a batch that can be copied with another {', '.join(map(repr, changes))}, but a "
+        f"{type(batch).__name__} cannot: in no copy item and attribute are both the new one while the batch keeps its "
+        "own. Give the class a `__copy__`, or return a dict from the collate function."
+    ) from reason
+
+
+def remade(batch: Any, entries: list[Any]) -> Any:
+    """A list or tuple of the same class with other entries."""
+    new: Any
+    if isinstance(batch, tuple):
+        new = tuple.__new__(type(batch), entries)
+        if hasattr(batch, "__dict__"):
+            vars(new).update(vars(batch))
+        return new
+    new = copy.copy(batch)
+    new.clear()
+    new.extend(entries)
+    return new
+
+
+def _views(batch: Any, changes: dict[Any, Any]) -> _Views:
+    return {part: (item(batch, part), attribute(batch, part)) for part in changes}
+
+
+def _reached(batch: Any, changes: dict[Any, Any], before: _Views) -> bool:
+    """Has something that was written to a copy reached the batch?"""
+    return any(
+        _same(now, changes[part]) and not _same(once, changes[part])
+        for part, views in _views(batch, changes).items()
+        for now, once in zip(views, before[part], strict=True)
+    )
+
+
+def _is_wanted(batch: Any, new: Any, changes: dict[Any, Any], before: _Views) -> bool:
+    """Is it of the same class, has it all parts, and are the changed ones the new ones in every view?"""
+    if type(new) is not type(batch):
+        return False
+    for part, value in changes.items():
+        entry, seen = before[part]
+        both = entry is not ABSENT and seen is not ABSENT and _same(entry, seen)
+        try:
+            views = _views(new, {part: value})[part] if both else (read(new, part),)
+        except LookupError:
+            return False
+        if not all(_same(view, value) for view in views):
+            return False
+    has, had = {part for part, _ in parts(new) or ()}, {part for part, _ in parts(batch) or ()}
+    return had - set(caches(batch)) <= has
+
+
+def _same(a: Any, b: Any) -> bool:
+    """One object, or the same in another where a class hands out a new one each time."""
+    if a is b:
+        return True
+    if a is ABSENT or b is ABSENT or isinstance(a, Tensor) is not isinstance(b, Tensor):
+        return False
+    if isinstance(a, Tensor):
+        kind = [(t.shape, t.dtype, t.device, t.requires_grad) for t in (a, b)]
+        return kind[0] == kind[1] and torch.equal(a, b)
+    ours, theirs = list(contents(a, Tensor)), list(contents(b, Tensor))
+    if ours or theirs:
+        return len(ours) == len(theirs) and all(x is y for x, y in zip(ours, theirs, strict=True))
+    try:
+        return bool(a == b)
+    except Exception:  # what cannot be compared is not the same
+        return False
+
+
+def _ways(batch: Any, changes: dict[Any, Any]) -> Iterator[tuple[Callable[[], Any], _Write | None]]:
+    """Ways to copy a container and to write to the copy, the most faithful first."""
+    kind: Any = type(batch)
+    if isinstance(batch, tuple):
+        names = list(getattr(batch, "_fields", getattr(kind, "__match_args__", ())))
+        entries = list(batch)
+        for part, value in changes.items():
+            if not isinstance(part, str):
+                entries[part] = value
+            elif part in names:
+                entries[names.index(part)] = value
+        for make in (functools.partial(remade, batch, entries), lambda: kind(entries), lambda: kind(*entries)):
+            yield make, None
+            yield make, _write_past
+        return
+    copies: list[Callable[[], Any]] = [functools.partial(_copied, batch)]
+    if is_tensordict(batch):
+        copies = [functools.partial(batch.clone, recurse=False)]
+    if getattr(batch, "__dict__", None) is batch:
+        copies = [functools.partial(_linked, batch), *copies]
+    for make in copies:
+        for write in _WRITES:
+            yield make, write
+    if isinstance(batch, Mapping):
+        yield lambda: kind({**batch, **changes}), None
+    methods = [getattr(batch, name, None) for name in ("copy", "clone")]
+    for make in (*(method for method in methods if callable(method)), functools.partial(_copied_with_stores, batch)):
+        for write in _WRITES:
+            yield make, write
+
+
+def _linked(batch: Any) -> Any:
+    """A dictionary that is its own `__dict__`. A copy by `copy.copy` is so no more."""
+    new = dict.__new__(type(batch))
+    dict.update(new, batch)
+    object.__setattr__(new, "__dict__", new)
+    return new
+
+
+def _copied(batch: Any) -> Any:
+    """`copy.copy`, without what cached properties have kept."""
+    new = copy.copy(batch)
+    for name in caches(new) if new is not batch else ():
+        del vars(new)[name]
+    return new
+
+
+def _copied_with_stores(batch: Any) -> Any:
+    """A copy in which the mappings and lists that the object holds are copies, too."""
+    new = _copied(batch)
+    for name, value in (attributes(new) or {}).items():
+        if isinstance(value, Mapping | list):
+            object.__setattr__(new, name, copy.copy(value))
+    return new
+
+
+def _write_all(write: _Write, new: Any, changes: dict[Any, Any]) -> None:
+    for part, value in changes.items():
+        write(new, part, value)
+
+
+def _write(new: Any, part: Any, value: Any) -> None:
+    """As the user would: an item where it is one, else an attribute."""
+    if isinstance(new, (Mapping, *SEQUENCES)) and item(new, part) is not ABSENT:
+        new[part] = value  # type: ignore[index]
+    elif attribute(new, part) is ABSENT:
+        new[part] = value
+    else:
+        setattr(new, part, value)
+
+
+def _write_both(new: Any, part: Any, value: Any) -> None:
+    """The item and the attribute."""
+    new[part] = value
+    setattr(new, part, value)
+
+
+def _write_past(new: Any, part: Any, value: Any) -> None:
+    """Past what the class does to attributes: frozen ones refuse them, checked ones convert them."""
+    if item(new, part) is not ABSENT and not isinstance(new, tuple):
+        new[part] = value
+    if isinstance(part, str) and attribute(new, part) is not value:
+        object.__setattr__(new, part, value)
+
+
+def _write_behind(new: Any, part: Any, value: Any) -> None:
+    """To the attribute, or the entry of a store, that a property reads."""
+    old = read(new, part)
+    for name, held in (attributes(new) or {}).items():
+        if held is old:
+            object.__setattr__(new, name, value)
+        elif isinstance(held, Mapping | list):
+            for inner, entry in parts(held) or ():
+                if entry is old:
+                    held[inner] = value  # type: ignore[index]
+
+
+_WRITES: tuple[_Write, ...] = (_write, _write_both, _write_past, _write_behind)
