@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from lightning_robust._checks import instance, sequence
 from lightning_robust.manifolds.vaegan import VAEGAN
 
 
@@ -30,6 +31,9 @@ def bank(members: Sequence[VAEGAN]) -> VAEGAN:
         >>> torch.allclose(both.decode(z, y)[:1], members[2].decode(z[:1], y[:1]), atol=1e-6)
         True
     """
+    members = sequence("members", members, "a sequence of VAEGANs")
+    for i, member in enumerate(members):
+        instance(f"members[{i}]", member, VAEGAN, "a VAEGAN")
     if not members:
         raise ValueError("Expected argument `members` to have at least one model, but got none.")
     options = dict(members[0].hparams)

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from lightning_robust import _checks
+from lightning_robust._checks import count, number
+
 
 def truncated_normal(n: int, latent: int, *, bound: float = 2.0, seed: int = 0) -> Tensor:
     r"""Codes from the standard normal distribution on :math:`[-bound, bound]^Z`, by inversion.
@@ -28,8 +31,8 @@ def truncated_normal(n: int, latent: int, *, bound: float = 2.0, seed: int = 0) 
     References:
         Stutz, Hein, Schiele, CVPR 2019 (arXiv 1812.00740), draw their samples so, with bound 2.
     """
-    if not bound > 0:
-        raise ValueError(f"Expected argument `bound` to be positive, but got {bound}.")
+    size = count("n", n, 0), count("latent", latent)
+    bound, seed = number("bound", bound, 0, above=True), _checks.seed("seed", seed)
     tail = 0.5 * math.erfc(bound / math.sqrt(2))
-    uniform = torch.rand(n, latent, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    uniform = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return torch.special.ndtri(tail + (1 - 2 * tail) * uniform).clamp(-bound, bound).float()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._affine import IDENTITY
+from lightning_robust._checks import count, number
 from lightning_robust._fonts import Difficulty, ThetaRange, render, theta_range
 
 
@@ -133,6 +134,8 @@ class FontsManifold:
             Stutz et al. (CVPR 2019) measure the distance to the manifold so, with these numbers. They take the last
             point, not the best.
         """
+        steps, every = count("steps", steps, 0), count("every", every)
+        lr, decay = number("lr", lr, 0, above=True), number("decay", decay, 0, above=True)
         with torch.inference_mode(False), torch.enable_grad():
             target = x.detach().to(torch.float32).clone()
             start, font, y = code[0].detach().clone(), code[1].clone(), y.clone()

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_robust._checks import counts, number
+
 Size = tuple[int, int]
 ImageShape = tuple[int, int, int]
 
@@ -94,14 +96,14 @@ def plan(image_shape: ImageShape, width: float = 1.0) -> Plan:
         >>> plan((3, 56, 48))
         Plan(sizes=[(28, 24), (14, 12), (7, 6), (3, 3)], channels=[64, 128, 256, 512])
     """
-    first = 64 * width
-    if first < 1 or first != int(first):
+    first, shape = 64 * number("width", width, 0, above=True), counts("image_shape", image_shape)
+    if first != int(first):
         raise ValueError(f"Expected argument `width` to be a positive multiple of 1/64, but got {width}.")
-    if len(image_shape) != 3 or min(image_shape) < 1 or min(image_shape[1:]) < 4:
+    if len(shape) != 3 or min(shape[1:]) < 4:
         raise ValueError(
             f"Expected argument `image_shape` to be (C, H, W) of at least 4 x 4 pixels, but got {image_shape}."
         )
-    height, width_ = image_shape[1:]
+    height, width_ = shape[1:]
     sizes = []
     while min(height, width_) >= 4:
         height, width_ = height // 2, width_ // 2

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import count, number
 from lightning_robust.manifolds.protocol import Code, Manifold
 
 
@@ -71,11 +72,10 @@ def project(
         Stutz, Hein, Schiele, CVPR 2019 (arXiv 1812.00740), measure the distance to the manifold so, with these numbers.
         They take the last point, not the best.
     """
-    if steps < 0:
-        raise ValueError(f"Expected argument `steps` to be at least 0, but got {steps}.")
-    for name, value in (("lr", lr), ("decay", decay), ("every", every)):
-        if not value > 0:
-            raise ValueError(f"Expected argument `{name}` to be positive, but got {value}.")
+    steps, every = count("steps", steps, 0), count("every", every)
+    lr, decay = number("lr", lr, 0, above=True), number("decay", decay, 0, above=True)
+    if bounds is not None and (not isinstance(bounds, tuple | list) or len(bounds) != 2):
+        raise TypeError(f"Expected argument `bounds` to be a pair (low, high) or None, but got {bounds!r}.")
     with torch.inference_mode(False), torch.enable_grad():
         target, y = x.detach().to(torch.promote_types(x.dtype, torch.float32)).clone(), y.clone()
         if z0 is None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import count, instance
+
 
 def orthonormal(vectors: Tensor, tolerance: float = 1e-6) -> Tensor:
     r"""The Q of a QR decomposition :math:`V = Q R`, by Gram-Schmidt, made for columns that may depend on each other.
@@ -71,6 +73,20 @@ class NeighbourTangent:
     codes: Tensor
     neighbours: int = 51
 
+    def __post_init__(self) -> None:
+        images = instance("images", self.images, Tensor, "a tensor (M, C, H, W)").flatten(1)
+        components = instance("codes", self.codes, Tensor, "a tensor (M, c)").shape[-1:]
+        for name, value, shape in (
+            ("mean", self.mean, images.shape[1:]),
+            ("directions", self.directions, images.shape[1:] + components),
+            ("codes", self.codes, images.shape[:1] + components),
+        ):
+            if instance(name, value, Tensor, "a tensor").shape != shape:
+                raise ValueError(
+                    f"Expected argument `{name}` to be of shape {tuple(shape)}, but got {tuple(value.shape)}."
+                )
+        object.__setattr__(self, "neighbours", count("neighbours", self.neighbours, 1, len(images)))
+
     @classmethod
     def fit(cls, images: Tensor, *, components: int = 40, neighbours: int = 51) -> "NeighbourTangent":
         """Find the principal directions.
@@ -83,11 +99,9 @@ class NeighbourTangent:
         Raises:
             ValueError: if there are more components than pixels, or more neighbours than images.
         """
-        flat = images.flatten(1)
-        if not 1 <= components <= flat.shape[1]:
-            raise ValueError(f"Expected argument `components` to be from 1 to {flat.shape[1]}, but got {components}.")
-        if not 1 <= neighbours <= len(flat):
-            raise ValueError(f"Expected argument `neighbours` to be from 1 to {len(flat)}, but got {neighbours}.")
+        flat = instance("images", images, Tensor, "a tensor (M, C, H, W)").flatten(1)
+        components = count("components", components, 1, flat.shape[1])
+        neighbours = count("neighbours", neighbours, 1, len(flat))
         mean = flat.double().mean(0)
         covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=flat.device)
         for part in flat.split(8192):

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, cast, final
 import torch
 from torch import Tensor, nn
 
+from lightning_robust import _checks
+from lightning_robust._checks import count, counts, number, one_or_more
 from lightning_robust._lightning import pl
 from lightning_robust._noise import Noise
 from lightning_robust.manifolds.codes import truncated_normal
@@ -20,7 +22,7 @@ from lightning_robust.manifolds.losses import (
     reconstruction_loss,
     wide,
 )
-from lightning_robust.manifolds.networks import ImageShape, decoder, discriminator, encoder
+from lightning_robust.manifolds.networks import ImageShape, decoder, discriminator, encoder, plan
 from lightning_robust.manifolds.quality import CodeQuality
 from lightning_robust.manifolds.stacked import Stacked
 from lightning_robust.manifolds.stacked_adam import StackedAdam
@@ -145,22 +147,22 @@ class VAEGAN(pl.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        betas = torch.as_tensor(beta, dtype=torch.float32).flatten()
-        for name, count in (("latent", latent), ("num_classes", num_classes)):
-            if count < 1:
-                raise ValueError(f"Expected argument `{name}` to be at least 1, but got {count}.")
-        if len(betas) not in (1, num_classes) or not bool((betas > 0).all()):
-            raise ValueError(f"Expected argument `beta` to be positive, one or {num_classes} of it, but got {beta}.")
-        for name, weight in (("gamma", gamma), ("eta", eta), ("weight_decay", weight_decay)):
-            if not weight >= 0:
-                raise ValueError(f"Expected argument `{name}` to be at least 0, but got {weight}.")
-        for name, size in (("lr", lr), ("gradient_clip_val", gradient_clip_val), ("bound", bound)):
-            if size is not None and not size > 0:
-                raise ValueError(f"Expected argument `{name}` to be positive, but got {size}.")
-        if not 0 < lr_decay <= 1:
-            raise ValueError(f"Expected argument `lr_decay` to be in (0, 1], but got {lr_decay}.")
-        if p not in (1, 2):
-            raise ValueError(f"Expected argument `p` to be 1 or 2, but got {p}.")
+        plan(image_shape, width)
+        image_shape, width = cast(ImageShape, counts("image_shape", image_shape)), number("width", width)
+        latent, num_classes = count("latent", latent), count("num_classes", num_classes)
+        beta = one_or_more("beta", beta, 0, above=True)
+        beta = list(beta) if isinstance(beta, tuple) else beta  # as a checkpoint keeps it
+        betas = torch.tensor(beta, dtype=torch.float32).flatten()
+        if len(betas) not in (1, num_classes):
+            raise ValueError(f"Expected argument `beta` to be one number or {num_classes}, but got {len(betas)}.")
+        gamma, eta = number("gamma", gamma, 0), number("eta", eta, 0)
+        p, seed = count("p", p, 1, 2), _checks.seed("seed", seed)
+        lr, lr_decay = number("lr", lr, 0, above=True), number("lr_decay", lr_decay, 0, 1, above=True)
+        weight_decay = number("weight_decay", weight_decay, 0)
+        if gradient_clip_val is not None:
+            gradient_clip_val = number("gradient_clip_val", gradient_clip_val, 0, above=True)
+        init_std = None if init_std is None else number("init_std", init_std, 0)
+        bound = None if bound is None else number("bound", bound, 0, above=True)
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.latent, self.num_classes, self.seed = latent, num_classes, seed
@@ -174,6 +176,17 @@ class VAEGAN(pl.LightningModule):
         self.register_buffer("code_high", torch.full((latent,), -limit if bound is None else limit))
         self.register_buffer("beta", betas.expand(num_classes).clone(), persistent=False)
         self._quality = CodeQuality()
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> "VAEGAN":
+        """As any LightningModule; a checkpoint of another module is refused."""
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"Expected argument `checkpoint_path` to be a checkpoint of a VAEGAN, but {str(checkpoint_path)!r} "
+                f"cannot be read as one: {error}"
+            ) from error
 
     # The manifold
 
@@ -222,8 +235,8 @@ class VAEGAN(pl.LightningModule):
             bound: beyond which there are no codes.
             seed: of the codes.
         """
-        y = torch.arange(n, device=self.device) % self.num_classes if y is None else y.to(self.device)
         z = truncated_normal(n, self.latent, bound=bound, seed=seed).to(self.code_low)
+        y = torch.arange(n, device=self.device) % self.num_classes if y is None else y.to(self.device)
         return Samples(self.decode(z, y), y, z)
 
     @torch.no_grad()
@@ -239,8 +252,10 @@ class VAEGAN(pl.LightningModule):
         Returns:
             (N, S, C, H, W).
         """
-        z = torch.lerp(start[:, None], end[:, None], torch.linspace(0, 1, steps).to(start)[None, :, None])
-        return self.decode(z.flatten(0, 1), y.repeat_interleave(steps)).unflatten(0, (len(start), steps))
+        z = torch.lerp(
+            start[:, None], end[:, None], torch.linspace(0, 1, count("steps", steps)).to(start)[None, :, None]
+        )
+        return self.decode(z.flatten(0, 1), y.repeat_interleave(z.shape[1])).unflatten(0, z.shape[:2])
 
     @torch.no_grad()
     def fit_bounds(self, batches: Iterable[Any]) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,8 @@ def test_each_class_goes_through_its_member():
 def test_models_that_differ_are_refused():
     with pytest.raises(ValueError, match="at least one"):
         bank([])
+    with pytest.raises(TypeError, match=r"`members\[0\]` to be a VAEGAN"):
+        bank([torch.nn.Linear(1, 1)])
     with pytest.raises(ValueError, match="agree in `latent`"):
         bank([VAEGAN(**OPTIONS), VAEGAN(**{**OPTIONS, "latent": 4})])
     with pytest.raises(ValueError, match="discriminators"):

@@ -19,8 +19,3 @@ def test_draws_are_reproducible_and_leave_the_global_generator_alone():
     assert torch.equal(truncated_normal(5, 2, seed=1), truncated_normal(9, 2, seed=1)[:5])
     assert not torch.equal(truncated_normal(5, 2, seed=1), truncated_normal(5, 2, seed=2))
     assert torch.equal(state, torch.random.get_rng_state())
-
-
-def test_wrong_bound():
-    with pytest.raises(ValueError, match="Expected argument `bound`"):
-        truncated_normal(1, 1, bound=0)

@@ -75,7 +75,7 @@ def test_agrees_with_the_true_fonts_manifold():
     torch.testing.assert_close(generic.z, own[0])
 
 
-@pytest.mark.parametrize("argument", [{"steps": -1}, {"lr": 0.0}, {"decay": 0.0}, {"every": 0}])
-def test_wrong_arguments(argument):
-    with pytest.raises(ValueError, match=f"Expected argument `{next(iter(argument))}`"):
-        project(*problem(), **argument)
+@pytest.mark.parametrize("bounds", [1.0, (0.0, 1.0, 2.0), "01"])
+def test_bounds_are_a_pair(bounds):
+    with pytest.raises(TypeError, match="argument `bounds` to be a pair"):
+        project(*problem(), bounds=bounds)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -64,10 +66,17 @@ def test_a_sample_is_alone_as_in_company():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"components": 17}, "Expected argument `components` to be from 1 to 16, but got 17"),
-        ({"components": 2, "neighbours": 51}, "Expected argument `neighbours` to be from 1 to 50, but got 51"),
+        ({"components": 17}, "Expected argument `components` .* at most 16, but got 17"),
+        ({"components": 2, "neighbours": 51}, "Expected argument `neighbours` .* at most 50, but got 51"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         NeighbourTangent.fit(torch.rand(50, 1, 4, 4), **arguments)
+
+
+def test_parts_that_do_not_fit_are_refused_by_name():
+    good = NeighbourTangent.fit(torch.rand(50, 1, 4, 4), components=3, neighbours=5)
+    for name, wrong in (("mean", good.mean[1:]), ("directions", good.directions[1:]), ("codes", good.codes[1:])):
+        with pytest.raises(ValueError, match=f"argument `{name}` to be of shape"):
+            replace(good, **{name: wrong})
