@@ -1,8 +1,8 @@
 """The only place that imports Lightning.
 
 `pytorch_lightning` and `lightning.pytorch` are two copies of one framework whose classes are different objects: a
-callback derived from one is refused by the Trainer of the other. The choice is made once, at import: the environment
-variable `LIGHTNING_ROBUST_BACKEND` if it is set, else the copy that the running program has already imported, else
+callback of one is none for the Trainer of the other. The choice is made once, at import: the environment
+variable `LIGHTNING_ROBUST_BACKEND` if it is set, else the copy that the running program has imported first, else
 whichever is installed, `pytorch_lightning` first.
 """
 
@@ -21,8 +21,9 @@ def _choose() -> str:
         if asked not in _BACKENDS:
             raise ImportError(f"Expected `LIGHTNING_ROBUST_BACKEND` to be one of {_BACKENDS}, but got {asked!r}.")
         return asked
-    for name in _BACKENDS:
-        if name in sys.modules:
+    # A module takes its place in `sys.modules` when its import starts, and the last place when it ends. None: blocked.
+    for name, module in sys.modules.items():
+        if name in _BACKENDS and module is not None:
             return name
     for name in _BACKENDS:
         if importlib.util.find_spec(name.partition(".")[0]) is not None:
@@ -36,9 +37,24 @@ else:
     pl = importlib.import_module(_choose())
 
 
+def check_backend(trainer: Any) -> None:
+    """Refuse a Trainer of the other copy of Lightning.
+
+    Raises:
+        TypeError: The Trainer is of the other copy; the text says how to use that one.
+    """
+    (other,) = (name for name in _BACKENDS if name != pl.__name__)
+    if isinstance(trainer, getattr(sys.modules.get(other), "Trainer", ())):
+        raise TypeError(
+            f"Expected a Trainer of `{pl.__name__}`, but got one of `{other}`: these are two copies of one framework, "
+            f"and lightning_robust uses the one that was imported first. Import `{other}` before what imports "
+            f"`{pl.__name__}`, or start the program with LIGHTNING_ROBUST_BACKEND={other} in the environment."
+        )
+
+
 def lightning_cli() -> Any:
     """The class LightningCLI of the same copy; loaded here because it brings jsonargparse along."""
     return importlib.import_module(f"{pl.__name__}.cli").LightningCLI
 
 
-__all__ = ["lightning_cli", "pl"]
+__all__ = ["check_backend", "lightning_cli", "pl"]

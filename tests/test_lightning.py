@@ -5,11 +5,12 @@ import os
 import runpy
 import subprocess
 import sys
-import textwrap
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from lightning_robust import _lightning
+from lightning_robust._lightning import pl
 
 VARIABLE = "LIGHTNING_ROBUST_BACKEND"
 PL, L = "pytorch_lightning", "lightning.pytorch"
@@ -19,11 +20,12 @@ PL, L = "pytorch_lightning", "lightning.pytorch"
 def world(monkeypatch):
     """Set what is imported and what is installed."""
 
-    def make(imported=(), installed=(PL, L), asked=None):
+    def make(imported=(), installed=(PL, L), asked=None, blocked=()):
         monkeypatch.delenv(VARIABLE, raising=False)
         if asked is not None:
             monkeypatch.setenv(VARIABLE, asked)
-        monkeypatch.setattr(sys, "modules", dict.fromkeys(imported))
+        modules = dict.fromkeys(blocked) | {name: ModuleType(name) for name in imported}
+        monkeypatch.setattr(sys, "modules", modules)
         top = {name.partition(".")[0] for name in installed}
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in top else None)
         return _lightning._choose()
@@ -40,7 +42,12 @@ def world(monkeypatch):
         ({"installed": (L,)}, L),
         ({"imported": (L,)}, L),
         ({"imported": (PL,)}, PL),
-        ({"imported": (L, PL)}, PL),
+        ({"imported": (L, PL)}, L),
+        ({"imported": (PL, L)}, PL),
+        ({"imported": ("torch", "lightning", L, PL)}, L),
+        ({"imported": ("lightning",), "installed": (PL, L)}, PL),
+        ({"blocked": (PL,), "installed": (L,)}, L),
+        ({"blocked": (PL,), "imported": (L,)}, L),
         ({"asked": L}, L),
         ({"asked": PL}, PL),
         ({"asked": L, "imported": (PL,)}, L),
@@ -67,7 +74,7 @@ def test_without_lightning_the_error_says_what_to_install(world):
 def _python(code):
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE} | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,
         text=True,
         env=environment,
@@ -75,51 +82,110 @@ def _python(code):
     )
 
 
-def test_a_project_that_uses_the_other_copy_is_served():
-    """Its own classes, without a word from the user; the first copy is never imported."""
-    if importlib.util.find_spec("lightning") is None:
-        pytest.skip("the package `lightning` is not installed")
+BOTH = pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs the package `lightning`")
+
+FIT = """
+import torch
+from lightning_robust import PGD, AdversarialTraining, Linf, RobustEvaluation
+
+class Module(Lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+def fit(*callbacks):
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    data = torch.utils.data.TensorDataset(torch.rand(8, 1, 2, 2), torch.arange(8) % 2)
+    loader = torch.utils.data.DataLoader(data, batch_size=4)
+    trainer = Lightning.Trainer(accelerator="cpu", max_epochs=1, callbacks=list(callbacks), **quiet)
+    trainer.fit(Module(), loader, loader)
+    return float(trainer.callback_metrics["val/robust_acc"])
+
+attack = PGD(Linf(0.1), steps=2)
+"""
+"""A user's program; `Lightning` is the copy that it uses."""
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import lightning.pytorch as Lightning; import pytorch_lightning",
+        "import sys; sys.modules['pytorch_lightning'] = None; import lightning as Lightning",
+    ],
+    ids=["first-of-two", "alone"],
+)
+def test_a_project_that_uses_the_other_copy_is_served(first):
+    """Its own classes, without a word from the user, whether `pytorch_lightning` comes later or cannot be imported."""
     done = _python(
-        """
-        import sys
-        import torch
-        import lightning.pytorch as L
-        from lightning_robust import PGD, AdversarialTraining, Linf, RobustEvaluation
-        from lightning_robust._lightning import pl
+        f"""{first}
+import sys
+known = sys.modules.get("pytorch_lightning")
+{FIT}
+import lightning.pytorch
+from lightning_robust._lightning import lightning_cli, pl
 
-        assert pl is L
-        assert issubclass(AdversarialTraining, L.Callback)
-        assert "pytorch_lightning" not in sys.modules
-
-        class Module(L.LightningModule):
-            def __init__(self):
-                super().__init__()
-                self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-
-            def forward(self, x):
-                return self.net(x)
-
-            def training_step(self, batch, batch_idx):
-                return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-            def validation_step(self, batch, batch_idx):
-                pass
-
-            def configure_optimizers(self):
-                return torch.optim.SGD(self.parameters(), lr=0.1)
-
-        attack = PGD(Linf(0.1), steps=2)
-        data = torch.utils.data.TensorDataset(torch.rand(8, 1, 2, 2), torch.arange(8) % 2)
-        loader = torch.utils.data.DataLoader(data, batch_size=4)
-        quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-        callbacks = [AdversarialTraining(attack), RobustEvaluation(pgd=attack)]
-        trainer = L.Trainer(accelerator="cpu", max_epochs=1, callbacks=callbacks, **quiet)
-        trainer.fit(Module(), loader, loader)
-        print("robust", float(trainer.callback_metrics["val/robust_acc"]) <= 1)
-        """
+assert pl is lightning.pytorch
+assert issubclass(AdversarialTraining, Lightning.Callback)
+assert issubclass(lightning_cli(), lightning.pytorch.cli.LightningCLI)
+assert sys.modules.get("pytorch_lightning") is known
+print("robust", fit(AdversarialTraining(attack), RobustEvaluation({{"pgd": attack}})) <= 1)
+"""
     )
     assert done.returncode == 0, done.stderr
     assert "robust True" in done.stdout
+
+
+@BOTH
+def test_callbacks_refuse_a_trainer_of_the_other_copy():
+    done = _python(
+        f"""
+import pytorch_lightning
+import lightning.pytorch as Lightning
+{FIT}
+for callback in (AdversarialTraining(attack), RobustEvaluation({{"pgd": attack}})):
+    try:
+        fit(callback)
+    except TypeError as error:
+        print(error)
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("Expected a Trainer of")]
+    assert len(told) == 2, done.stdout
+
+
+@pytest.mark.parametrize("other", [PL, L])
+def test_the_refusal_says_what_to_do(monkeypatch, other):
+    (ours,) = {PL, L} - {other}
+    trainers = {name: type("Trainer", (), {}) for name in (PL, L)}
+    for name, kind in trainers.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(__name__=name, Trainer=kind))
+    monkeypatch.setattr(_lightning, "pl", sys.modules[ours])
+    _lightning.check_backend(trainers[ours]())
+    with pytest.raises(TypeError) as caught:
+        _lightning.check_backend(type("Mine", (trainers[other],), {})())
+    text = str(caught.value)
+    assert text.startswith(f"Expected a Trainer of `{ours}`, but got one of `{other}`")
+    assert f"Import `{other}` before" in text
+    assert f"{VARIABLE}={other}" in text
+
+
+@pytest.mark.parametrize("trainer", [None, object(), pl.Trainer])
+def test_what_is_no_trainer_of_the_other_copy_passes(trainer):
+    _lightning.check_backend(trainer)
 
 
 def test_a_bad_value_stops_the_import(monkeypatch):
