@@ -1,8 +1,11 @@
 import copy
 import functools
+import gc
 import inspect
+import io
 import itertools
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from callbacks_fakes import Module, batches, fields, fit, loader, network, train
 from torch import nn
 
 from lightning_robust._lightning import pl
-from lightning_robust.callbacks._step import View, check_module, put_around
+from lightning_robust.callbacks._step import View, _Instead, check_module, put_around
 
 
 class Plain(nn.Module):
@@ -29,9 +32,9 @@ def naming(name):
 
 def test_nothing_around_is_the_step_itself():
     module = Plain()
-    undo = put_around(module, "step", lambda step, *args, **kwargs: step(*args, **kwargs))
+    handle = put_around(module, "step", lambda step, *args, **kwargs: step(*args, **kwargs))
     assert module.step("b", 3, 4, name=5) == [("step", "b", 3, (4,), {"name": 5})]
-    undo()
+    handle.undo()
     assert "step" not in vars(module)
 
 
@@ -45,11 +48,11 @@ def test_first_come_innermost():
 @pytest.mark.parametrize("order", list(itertools.permutations("ABC")))
 def test_undone_in_any_order_any_number_of_times(order):
     module = Plain()
-    undo = {name: put_around(module, "step", naming(name)) for name in "ABC"}
+    handles = {name: put_around(module, "step", naming(name)) for name in "ABC"}
     left = ["C", "B", "A"]
     for name in order:
-        undo[name]()
-        undo[name]()
+        handles[name].undo()
+        handles[name].undo()
         left.remove(name)
         assert module.step("b", 0)[:-1] == left
     assert "step" not in vars(module)
@@ -58,10 +61,10 @@ def test_undone_in_any_order_any_number_of_times(order):
 
 def test_put_around_again_after_the_end():
     module = Plain()
-    put_around(module, "step", naming("A"))()
-    undo = put_around(module, "step", naming("B"))
+    put_around(module, "step", naming("A")).undo()
+    handle = put_around(module, "step", naming("B"))
     assert module.step("b", 0)[:-1] == ["B"]
-    undo()
+    handle.undo()
     assert "step" not in vars(module)
 
 
@@ -69,10 +72,10 @@ def test_one_function_put_around_twice_is_there_twice():
     module, around = Plain(), naming("A")
     first, second = put_around(module, "step", around), put_around(module, "step", around)
     assert module.step("b", 0)[:-1] == ["A", "A"]
-    first()
-    first()
+    first.undo()
+    first.undo()
     assert module.step("b", 0)[:-1] == ["A"]
-    second()
+    second.undo()
     assert "step" not in vars(module)
 
 
@@ -83,46 +86,259 @@ def test_the_attribute_of_the_instance_comes_back():
         return ["compiled"]
 
     module.step = compiled
-    undo = put_around(module, "step", naming("A"))
+    handle = put_around(module, "step", naming("A"))
     assert module.step("b", 0) == ["A", "compiled"]
-    undo()
+    handle.undo()
     assert vars(module)["step"] is compiled
 
 
+# Somebody else replaces the same step.
+
+
+class Keeps:
+    """Another callback's patch, as everybody writes it: remembers what was there and sets it back.
+
+    Args:
+        wraps: With `functools.wraps`, as most do.
+        deletes: Takes the attribute away instead of setting back what was there.
+        careful: Only if it is still its own.
+    """
+
+    def __init__(self, module, *, wraps=True, deletes=False, careful=False):
+        self.module, self.deletes, self.careful = module, deletes, careful
+        self.before = before = module.step
+
+        def theirs(*args, **kwargs):
+            return ["theirs", *before(*args, **kwargs)]
+
+        module.step = self.patch = functools.wraps(before)(theirs) if wraps else theirs
+
+    def undo(self):
+        if self.careful and vars(self.module).get("step") is not self.patch:
+            return
+        if self.deletes:
+            del self.module.step
+        else:
+            self.module.step = self.before
+
+
+def called(module):
+    """The names of those who were called, and nothing if the step itself was not."""
+    *names, (step, *_) = module.step("b", 0)
+    assert step == "step"
+    return names
+
+
 @pytest.mark.parametrize("wraps", [True, False])
-def test_a_patch_of_somebody_else_on_top_stays(wraps):
-    """We remove only what is ours; what is below them does nothing any more."""
+@pytest.mark.parametrize("deletes", [True, False])
+def test_somebody_came_before_and_goes_after(wraps, deletes):
     module = Plain()
-    undo = put_around(module, "step", naming("A"))
-    ours = module.step
+    theirs = Keeps(module, wraps=wraps, deletes=deletes)
+    for _ in range(2):
+        ours = put_around(module, "step", naming("A"))
+        assert called(module) == ["A", "theirs"]
+        ours.undo()
+        assert called(module) == ["theirs"]
+    assert vars(module)["step"] is theirs.patch
+    theirs.undo()
+    assert called(module) == []
 
-    def theirs(batch, batch_idx):
-        return ["theirs", *ours(batch, batch_idx)]
 
-    module.step = functools.wraps(ours)(theirs) if wraps else theirs
-    patched = module.step
-    undo()
-    assert module.step is patched
-    assert module.step("b", 0) == ["theirs", ("step", "b", 0, (), {})]
-    again = put_around(module, "step", naming("B"))
-    assert sorted(part for part in module.step("b", 0) if isinstance(part, str)) == ["B", "theirs"]
-    again()
-    assert module.step is patched
-    assert module.step("b", 0) == ["theirs", ("step", "b", 0, (), {})]
+@pytest.mark.parametrize("wraps", [True, False])
+@pytest.mark.parametrize("deletes", [True, False])
+def test_somebody_came_before_and_goes_before(wraps, deletes):
+    module = Plain()
+    theirs = Keeps(module, wraps=wraps, deletes=deletes)
+    ours = put_around(module, "step", naming("A"))
+    theirs.undo()
+    assert called(module) == []
+    ours.undo()
+    assert called(module) == []
+    assert not isinstance(vars(module).get("step"), _Instead)
+
+
+@pytest.mark.parametrize("wraps", [True, False])
+@pytest.mark.parametrize("careful", [True, False])
+def test_somebody_came_after_and_goes_before(wraps, careful):
+    module = Plain()
+    ours = put_around(module, "step", naming("A"))
+    theirs = Keeps(module, wraps=wraps, careful=careful)
+    assert called(module) == ["theirs", "A"]
+    theirs.undo()
+    assert called(module) == ["A"]
+    ours.undo()
+    assert "step" not in vars(module)
+
+
+@pytest.mark.parametrize("wraps", [True, False])
+def test_somebody_came_after_and_goes_after(wraps):
+    """We remove only what is ours; what is below them does nothing any more, and is gone at the latest with the fit."""
+    module = Plain()
+    for _ in range(2):
+        ours = put_around(module, "step", naming("A"))
+        theirs = Keeps(module, wraps=wraps)
+        ours.undo()
+        assert module.step is theirs.patch
+        assert called(module) == ["theirs"]
+        theirs.undo()
+        assert called(module) == []
+    ours.undo()
+    assert "step" not in vars(module)
+
+
+def test_somebody_stays_on_top():
+    module = Plain()
+    ours = put_around(module, "step", naming("A"))
+    theirs = Keeps(module)
+    ours.undo()
+    for name in "BC":
+        again = put_around(module, "step", naming(name))
+        assert called(module) == [name, "theirs"]
+        again.undo()
+        assert called(module) == ["theirs"]
+    assert module.step is theirs.patch
 
 
 def test_only_this_module_and_this_method():
     module, other = Plain(), Plain()
-    undo = put_around(module, "step", naming("A"))
+    handle = put_around(module, "step", naming("A"))
     assert other.step("b", 0) == [("step", "b", 0, (), {})]
-    undo()
+    handle.undo()
 
 
-def test_after_the_end_the_module_pickles_and_copies():
+def test_after_the_end_of_the_module_too():
     module = Plain()
-    put_around(module, "step", naming("A"))()
-    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert copied.step("b", 0) == [("step", "b", 0, (), {})]
+    handle = put_around(module, "step", naming("A"))
+    del module
+    handle.undo()
+
+
+def test_reached_says_whether_it_was_called():
+    module = Plain()
+    one, other = put_around(module, "step", naming("A")), put_around(module, "step", lambda *args: ["not the others"])
+    assert not one.reached
+    module.step("b", 0)
+    assert other.reached
+    assert not one.reached
+    other.undo()
+    module.step("b", 0)
+    assert one.reached
+
+
+# Copies and pickles, made while something is around the step.
+
+
+class Owner(nn.Module):
+    """Its step says whose it is."""
+
+    def __init__(self, name="original"):
+        super().__init__()
+        self.name = name
+        self.net = nn.Linear(1, 1)
+
+    def step(self, batch):
+        return self.name
+
+    @staticmethod
+    def fixed(batch):
+        return "fixed"
+
+    @classmethod
+    def of_class(cls, batch):
+        return cls.__name__
+
+
+def saved(module):
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "of the step": lambda module: copy.deepcopy(module.step).__self__,
+    "pickle": lambda module: pickle.loads(pickle.dumps(module)),
+    "pickle of the step": lambda module: pickle.loads(pickle.dumps(module.step)).__self__,
+    "save": saved,
+    "inside a list": lambda module: copy.deepcopy([module.step, module])[1],
+    "twice": lambda module: copy.deepcopy(copy.deepcopy(module)),
+    "pickle of a copy": lambda module: pickle.loads(pickle.dumps(copy.deepcopy(module))),
+}
+
+
+@pytest.mark.parametrize("make", COPIES.values(), ids=COPIES)
+def test_a_copy_has_its_own_step(make):
+    module, calls = Owner(), []
+
+    def around(step, batch):
+        calls.append(batch)
+        return step(batch)
+
+    handle = put_around(module, "step", around)
+    copied = make(module)
+    copied.name = "copy"
+    assert copied.step("b") == "copy"
+    assert not calls
+    assert module.step("b") == "original"
+    assert calls == ["b"]
+    handle.undo()
+    assert copied.step("b") == "copy"
+    assert vars(module).keys() == vars(Owner()).keys()
+    again = put_around(copied, "step", lambda step, batch: f"around {step(batch)}")
+    assert copied.step("b") == "around copy"
+    again.undo()
+    assert copied.step("b") == "copy"
+
+
+@pytest.mark.parametrize("make", [copy.deepcopy, saved], ids=["deepcopy", "save"])
+def test_a_copy_has_what_the_instance_had(make):
+    """As without us: a bound method goes with the copy, a function is the same function."""
+    module = Owner()
+    module.step = module.step
+    handle = put_around(module, "step", lambda step, batch: "around")
+    copied = make(module)
+    copied.name = "copy"
+    assert copied.step("b") == "copy"
+    handle.undo()
+    module.step = len
+    handle = put_around(module, "step", lambda step, batch: "around")
+    assert make(module).step is len
+    handle.undo()
+
+
+def test_a_pickle_needs_nothing_of_this_package():
+    module = Owner()
+    handle = put_around(module, "step", lambda step, batch: "around")
+    assert b"lightning_robust" not in pickle.dumps(module)
+    handle.undo()
+    module.step = module.step
+    handle = put_around(module, "step", lambda step, batch: "around")
+    assert b"lightning_robust" not in pickle.dumps(module)
+    handle.undo()
+
+
+def test_a_copy_is_freed_as_soon_as_nobody_uses_it():
+    """Without waiting for the garbage collector: a step may copy its module for every batch."""
+    module = Owner()
+    handle = put_around(module, "step", lambda step, batch: "around")
+    gc.disable()
+    try:
+        gone = weakref.ref(copy.deepcopy(module).net)
+        assert gone() is None
+    finally:
+        gc.enable()
+    handle.undo()
+
+
+@pytest.mark.parametrize(("name", "result"), [("fixed", "fixed"), ("of_class", "Owner")])
+def test_methods_of_other_kinds(name, result):
+    module = Owner()
+    handle = put_around(module, name, lambda step, batch: f"around {step(batch)}")
+    assert getattr(module, name)("b") == f"around {result}"
+    assert getattr(copy.deepcopy(module), name)("b") == result
+    handle.undo()
+    assert getattr(module, name)("b") == result
 
 
 def test_an_exception_passes():
@@ -130,10 +346,10 @@ def test_an_exception_passes():
         raise ZeroDivisionError
 
     module = Plain()
-    undo = put_around(module, "step", around)
+    handle = put_around(module, "step", around)
     with pytest.raises(ZeroDivisionError):
         module.step("b", 0)
-    undo()
+    handle.undo()
     assert "step" not in vars(module)
 
 
@@ -219,11 +435,11 @@ class Around(pl.Callback):
         return step(*args, **kwargs)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.undo = [put_around(pl_module, "training_step", self._count) for _ in range(2)]
+        self.handles = [put_around(pl_module, "training_step", self._count) for _ in range(2)]
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        for undo in self.undo:
-            undo()
+        for handle in self.handles:
+            handle.undo()
 
 
 @pytest.mark.parametrize(
@@ -251,10 +467,10 @@ def test_lightning_sees_the_signature_of_the_step(make):
 def test_the_signature():
     module = Module()
     before = inspect.signature(module.training_step)
-    undo = put_around(module, "training_step", lambda step, *args: step(*args))
+    handle = put_around(module, "training_step", lambda step, *args: step(*args))
     assert inspect.signature(module.training_step) == before
     assert module.training_step.__name__ == "training_step"
-    undo()
+    handle.undo()
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"dataloader_idx": True}])
@@ -269,10 +485,10 @@ def test_validation_steps_with_and_without_the_loader(kwargs):
 
     class Validates(pl.Callback):
         def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
-            self.undo = put_around(pl_module, "validation_step", lambda step, *args: step(*args))
+            self.handle = put_around(pl_module, "validation_step", lambda step, *args: step(*args))
 
         def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
-            self.undo()
+            self.handle.undo()
 
     seen, loaders = [], [loader(8), loader(4)] if kwargs else loader(8)
     trainer(Validates()).validate(Several() if kwargs else One(), loaders, verbose=False)
