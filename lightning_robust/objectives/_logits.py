@@ -1,11 +1,13 @@
-"""What objectives share: the logits of both views of a batch, in a precision in which losses may be computed."""
+"""What objectives share: labels, and the logits of both views of a batch, precise enough for losses."""
 
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FORWARDS", "Forward", "both_logits", "kl_divergence", "logits_of"]
+from lightning_robust.attacks.labels import are_class_labels, check_class_labels, check_output, class_labels
+
+__all__ = ["FORWARDS", "Forward", "both_logits", "kl_divergence", "labels_of", "logits_of"]
 
 Forward: TypeAlias = Literal["joint", "separate"]
 FORWARDS: tuple[Forward, ...] = get_args(Forward)
@@ -22,7 +24,31 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
         (N, K), float64 where the model computes in float64, else float32.
     """
     logits = model(x)
+    check_output(logits, len(x))
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def labels_of(logits: Tensor, y: Any, who: str) -> Tensor:
+    """Return the labels of a K-way classification as `cross_entropy` takes them; waits for the device once.
+
+    Args:
+        logits: (N, K), K >= 2.
+        y: class labels: integers of any type, (N,) or (N, 1), or probabilities (N, K), as Mixup and CutMix make them.
+        who: the objective, for the error.
+
+    Returns:
+        (N,) int64, or (N, K) floating.
+
+    Raises:
+        ValueError: for labels of any other kind; the text says what to do.
+    """
+    try:
+        check_class_labels(logits, y, f"the objective `{who}`")
+    except ValueError as error:
+        if are_class_labels(logits, y) and not y.is_floating_point():
+            raise
+        raise ValueError(f"{error} And write the loss: objective=(model, x, x_adv, y) -> scalar.") from None
+    return class_labels(logits, y)
 
 
 def both_logits(model: nn.Module, x: Tensor, x_adv: Tensor, forward: Forward) -> tuple[Tensor, Tensor]:

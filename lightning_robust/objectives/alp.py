@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lightning_robust._checks import choice, number
-from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits
+from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["alp"]
@@ -46,6 +46,6 @@ class alp(ObjectiveBase):  # noqa: N801 (used like a function: `alp(0.5)`)
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""
         clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        cross_entropy = nn.functional.cross_entropy
+        cross_entropy, y = nn.functional.cross_entropy, labels_of(clean, y, "alp")
         pairing = nn.functional.mse_loss(adversarial, clean)
         return (cross_entropy(clean, y) + cross_entropy(adversarial, y)) / 2 + self.weight * pairing

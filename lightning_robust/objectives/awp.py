@@ -151,7 +151,7 @@ def weight_perturbation(
         model: images to logits.
         x: (N, C, H, W) clean images.
         x_adv: (N, C, H, W) adversarial images.
-        y: (N,) int64 labels.
+        y: labels, as the objective takes them.
         gamma: relative size of the step, >= 0.
 
     Returns:
@@ -243,6 +243,11 @@ class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), ga
     def __post_init__(self) -> None:
         function("objective", self.objective, "(model, x, x_adv, y) -> loss")
         object.__setattr__(self, "gamma", number("gamma", self.gamma, 0))
+
+    @property
+    def gain(self) -> Any:
+        """The gain of the wrapped objective."""
+        return getattr(self.objective, "gain", None)
 
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss at the perturbed weights, a scalar."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_robust._checks import choice, number
-from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence
+from lightning_robust.attacks.labels import class_labels
+from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["boosted_cross_entropy", "mart"]
@@ -23,18 +24,25 @@ def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
     Args:
         logits: (N, K) z, K >= 2.
-        y: (N,) int64 labels.
+        y: class labels: integers (N,) or (N, 1), or probabilities (N, K), for which it is the expectation.
 
     Returns:
         (N,).
     """
-    if logits.shape[1] < 2:
-        raise ValueError(f"Expected argument `logits` to have at least 2 classes, but got shape {tuple(logits.shape)}.")
-    others = logits.detach().scatter(1, y[:, None], -torch.inf)
-    strongest = others.argmax(dim=1, keepdim=True)
-    rest = logits.scatter(1, strongest, -torch.inf)
-    margin = logits.logsumexp(dim=1) - rest.logsumexp(dim=1)
-    return nn.functional.cross_entropy(logits, y, reduction="none") + margin
+    q = _probabilities(logits, class_labels(logits, y, "`boosted_cross_entropy`"))
+    first = logits.argmax(dim=1, keepdim=True)
+    second = logits.scatter(1, first, -torch.inf).argmax(dim=1, keepdim=True)
+    # The strongest wrong class is the first, and the second where the first is right.
+    q_first = q.gather(1, first).squeeze(1)
+    rest = [logits.scatter(1, strongest, -torch.inf).logsumexp(dim=1) for strongest in (first, second)]
+    whole = logits.logsumexp(dim=1)
+    margin = (q.sum(dim=1) - q_first) * (whole - rest[0]) + q_first * (whole - rest[1])
+    return nn.functional.cross_entropy(logits, q, reduction="none") + margin
+
+
+def _probabilities(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N, K); a label that is an integer has probability one."""
+    return labels if labels.ndim == 2 else nn.functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class mart(ObjectiveBase):  # noqa: N801 (used like a function: `mart(beta=5)`)
         loss = (1/N) sum_n  BCE(p(x_adv), y)  +  beta * KL( p(x) || p(x_adv) ) * (1 - p_y(x))
 
     with BCE as in `boosted_cross_entropy`. Wang et al., "Improving Adversarial Robustness Requires Revisiting
-    Misclassified Examples" (ICLR 2020). The attack maximises the cross-entropy.
+    Misclassified Examples" (ICLR 2020). The attack maximises the cross-entropy. For labels that are probabilities the
+    loss is its expectation over the labels.
 
     We deviate from the authors' code in two ways. It adds small constants inside its logarithms (1e-4 and 1e-12),
     which bound the margin term by 9.2 and end its gradient there; ours is exact, in float32, and grows with the logits
@@ -75,7 +84,7 @@ class mart(ObjectiveBase):  # noqa: N801 (used like a function: `mart(beta=5)`)
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""
         clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        log_p = clean.log_softmax(dim=1)
-        wrong = -torch.expm1(log_p.gather(1, y[:, None]).squeeze(1))
+        log_p, q = clean.log_softmax(dim=1), _probabilities(clean, labels_of(clean, y, "mart"))
+        wrong = -(q * torch.expm1(log_p)).sum(dim=1)
         divergence = kl_divergence(log_p, adversarial.log_softmax(dim=1))
-        return (boosted_cross_entropy(adversarial, y) + self.beta * divergence * wrong).mean()
+        return (boosted_cross_entropy(adversarial, q) + self.beta * divergence * wrong).mean()

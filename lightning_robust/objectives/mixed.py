@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lightning_robust._checks import choice, number
-from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits
+from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["mixed"]
@@ -47,5 +47,5 @@ class mixed(ObjectiveBase):  # noqa: N801 (used like a function: `mixed(0.5)`)
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""
         clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        cross_entropy = nn.functional.cross_entropy
+        cross_entropy, y = nn.functional.cross_entropy, labels_of(clean, y, "mixed")
         return (1 - self.weight) * cross_entropy(clean, y) + self.weight * cross_entropy(adversarial, y)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lightning_robust.objectives._logits import logits_of
+from lightning_robust.objectives._logits import labels_of, logits_of
 
 __all__ = ["standard"]
 
@@ -19,10 +19,13 @@ def standard(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         model: images to logits (N, K).
         x: (N, C, H, W) clean images, unused.
         x_adv: (N, C, H, W) adversarial images.
-        y: (N,) int64 labels.
+        y: class labels: integers (N,) or (N, 1), or probabilities (N, K).
 
     Returns:
         Scalar.
+
+    Raises:
+        ValueError: for labels of another kind, which need an objective of their own.
 
     Example:
         >>> import torch
@@ -32,4 +35,5 @@ def standard(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         tensor(1.3133)
     """
     del x
-    return nn.functional.cross_entropy(logits_of(model, x_adv), y)
+    logits = logits_of(model, x_adv)
+    return nn.functional.cross_entropy(logits, labels_of(logits, y, "standard"))

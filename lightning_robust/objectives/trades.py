@@ -1,11 +1,13 @@
 """TRADES: a clean loss plus a price for predictions that move under attack."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from lightning_robust._checks import choice, number
-from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence
+from lightning_robust.attacks.gains import divergence
+from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 
 __all__ = ["trades"]
@@ -49,8 +51,13 @@ class trades(ObjectiveBase):  # noqa: N801 (used like a function: `trades(beta=6
         object.__setattr__(self, "beta", number("beta", self.beta, 0))
         choice("forward", self.forward, FORWARDS)
 
+    @property
+    def gain(self) -> Any:
+        """The attack raises the divergence."""
+        return divergence
+
     def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""
         clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        divergence = kl_divergence(clean.log_softmax(dim=1), adversarial.log_softmax(dim=1))
-        return nn.functional.cross_entropy(clean, y) + self.beta * divergence.mean()
+        moved = kl_divergence(clean.log_softmax(dim=1), adversarial.log_softmax(dim=1))
+        return nn.functional.cross_entropy(clean, labels_of(clean, y, "trades")) + self.beta * moved.mean()

@@ -60,5 +60,15 @@ def test_a_tie_between_wrong_classes_and_infinite_gaps_have_no_nan():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(ValueError, match="at least 2 classes"):
+    with pytest.raises(ValueError, match=r"`boosted_cross_entropy`, integers \(N,\) .* one logit"):
         boosted_cross_entropy(torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("top", [0, 1, 2])
+def test_boosted_cross_entropy_of_probabilities_is_the_expectation(top):
+    z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z[:, top] += 3
+    q = torch.rand(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    q = q / q.sum(1, keepdim=True)
+    expected = sum(q[:, k] * boosted_cross_entropy(z, torch.full((4,), k)) for k in range(3))
+    torch.testing.assert_close(boosted_cross_entropy(z, q), expected)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_robust.attacks import divergence
 from lightning_robust.objectives import Objective, alp, awp, mart, mixed, standard, trades
 from tests.objectives.reference import linear, two_views
 
@@ -129,6 +130,95 @@ def test_trains(objective):
         optimizer.step()
     model.eval()
     assert (model(x_adv).argmax(1) == y).float().mean() > 0.95
+
+
+KINDS = {
+    "int32": lambda y: y.int(),
+    "uint8": lambda y: y.byte(),
+    "a column": lambda y: y[:, None],
+    "probabilities": lambda y: nn.functional.one_hot(y, 4).float(),
+    "probabilities in double": lambda y: nn.functional.one_hot(y, 4).double(),
+}
+
+
+@every
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_class_labels_of_every_kind_are_the_same(objective, kind, dtype):
+    x, x_adv, y = two_views(dtype=dtype)
+    ours, plain = linear(dtype=dtype), linear(dtype=dtype)
+    loss, expected = objective(ours, x, x_adv, KINDS[kind](y)), objective(plain, x, x_adv, y)
+    loss.backward()
+    expected.backward()
+    same = {"rtol": 0, "atol": 0}
+    if "probabilities" in kind:  # torch sums them in another order
+        same = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 1e-6, "atol": 1e-7}
+    torch.testing.assert_close(loss, expected, **same)
+    torch.testing.assert_close(ours.weight.grad, plain.weight.grad, **same)
+
+
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if not isinstance(o, awp)], ids=_name)
+def test_probabilities_give_the_expectation_over_the_labels(objective):
+    x, x_adv, _ = two_views()
+    q = torch.rand(6, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    q = q / q.sum(1, keepdim=True)
+    expected = 0.0
+    for n in range(6):  # sample by sample, since each has probabilities of its own
+        view = x[n : n + 1], x_adv[n : n + 1]
+        expected += sum(q[n, k] * objective(linear(), *view, torch.tensor([k])) for k in range(4)) / 6
+    torch.testing.assert_close(objective(linear(), x, x_adv, q), expected)
+
+
+@every
+def test_refuses_labels_that_are_no_classes(objective):
+    inner = getattr(objective, "objective", objective)
+    name = getattr(inner, "__name__", type(inner).__name__)
+    x, x_adv, y = two_views()
+    own = r"write the loss: objective=\(model, x, x_adv, y\) -> scalar"
+    multi_hot = torch.tensor([[1.0, 1.0, 0.0, 0.0]] * 6)
+    for wrong in (y.float(), multi_hot, multi_hot.int(), y[:5], None, torch.zeros(6, 2, 2)):
+        with pytest.raises(ValueError, match=own):
+            objective(linear(), x, x_adv, wrong)
+    with pytest.raises(ValueError, match=rf"the objective `{name}`.*one logit.*{own}"):
+        objective(linear(classes=1), x, x_adv, y.float()[:, None])
+
+    class Dense(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(5, 4, dtype=torch.float64)
+
+        def forward(self, x):
+            return self.inner(x)[:, :, None].expand(-1, -1, 3)
+
+    with pytest.raises(ValueError, match=rf"For dense labels .*{own}"):
+        objective(Dense(), x, x_adv, y[:, None].expand(-1, 3))
+    for wrong, said in ((y - 9, "at least 0"), (y + 9, "less than the number of classes, 4")):
+        with pytest.raises(ValueError, match=said) as told:
+            objective(linear(), x, x_adv, wrong)
+        assert "write the loss" not in str(told.value)
+
+
+@every
+def test_refuses_an_output_that_is_no_tensor(objective):
+    class Tuple(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = linear()
+
+        def forward(self, x):
+            return (self.inner(x),)
+
+    with pytest.raises(TypeError, match=r"to return logits, a tensor \(N, K\), but got tuple"):
+        objective(Tuple(), *two_views())
+
+
+def test_an_objective_tells_which_gain_belongs_to_it():
+    def own(model, x, x_adv, y):
+        raise NotImplementedError
+
+    assert trades(beta=2).gain == pickle.loads(pickle.dumps(trades(beta=2))).gain == divergence
+    assert awp(awp(trades())).gain == divergence
+    assert [o.gain for o in (mixed(), alp(), mart(), awp(), awp(own))] == [None] * 5
 
 
 class _Counts(nn.Module):
