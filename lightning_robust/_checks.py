@@ -100,10 +100,11 @@ def choice(name: str, value: _T, among: Sequence[_T]) -> _T:
     return value
 
 
-def text(name: str, value: Any) -> str:
-    """A string that is not empty."""
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"Expected argument `{name}` to be a string that is not empty, but got {_shown(value)}.")
+def text(name: str, value: Any, *, empty: bool = False) -> str:
+    """A string that is not empty, or may be."""
+    if not isinstance(value, str) or not (value or empty):
+        wanted = "a string" if empty else "a string that is not empty"
+        raise TypeError(f"Expected argument `{name}` to be {wanted}, but got {_shown(value)}.")
     return value
 
 

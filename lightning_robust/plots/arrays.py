@@ -38,7 +38,10 @@ def shaped(name: str, values: Sequence[float] | Sequence[Sequence[float]] | Tens
     if isinstance(values, Tensor):
         plain = values.detach().cpu().to(torch.float64)  # on the CPU first: not every device has float64
     else:
-        plain = torch.as_tensor(values, dtype=torch.float64)
+        try:
+            plain = torch.as_tensor(values, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"Expected argument `{name}` to be numbers, but got {values!r}.") from error
     if plain.ndim != len(letters) or plain.numel() == 0:
         shape = f"({', '.join(letters)}{',' * (len(letters) == 1)})"
         raise ValueError(f"Expected argument `{name}` to have shape {shape}, none 0, but got {tuple(plain.shape)}.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from lightning_robust.plots.rows import Row, Rows, check_columns, distinct
+from lightning_robust._checks import instance
+from lightning_robust.plots.rows import Row, Rows, check_texts, distinct, named_columns
 from lightning_robust.plots.style import INK, MUTED, legend_below, looks, new_figure, themed, wrap_evenly
 from lightning_robust.plots.units import PERCENT, Unit
 
@@ -57,7 +58,9 @@ def bar_chart(
         >>> float(figure.axes[0].patches[0].get_height())
         0.136
     """
-    check_columns(rows, (group, bar, value, low, high))
+    named_columns(rows, group=group, bar=bar, value=value, low=low, high=high)
+    check_texts(title=title, ylabel=ylabel, note=note)
+    instance("unit", unit, Unit, "a Unit")
     cells = _by_cell(rows, group, bar)
     for row in rows:
         _check_row(row, value, low, high)

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning_robust.plots.rows import Rows, check_columns, distinct
+from lightning_robust._checks import choice, instance, interval, number, values
+from lightning_robust.plots.rows import Rows, check_texts, distinct, named_columns
 from lightning_robust.plots.style import MUTED, Look, even_columns, legend_below, looks, new_figure, themed
 from lightning_robust.plots.units import PERCENT, Unit
 
@@ -82,14 +83,18 @@ def curve_panel(
     if (low is None) != (high is None):
         raise ValueError(f"Expected arguments `low` and `high` to be given together, but got {low!r} and {high!r}.")
     for argument, scale in (("xscale", xscale), ("yscale", yscale)):
-        if scale not in ("linear", "log"):
-            raise ValueError(f"Expected argument `{argument}` to be 'linear' or 'log', but got {scale!r}.")
-    check_columns(rows, [column for column in (x, y, low, high, group, panel) if column is not None])
+        choice(argument, scale, ("linear", "log"))
+    named_columns(rows, x=x, y=y, low=low, high=high, group=group, panel=panel)
+    check_texts(title=title, xlabel=xlabel, ylabel=ylabel)
+    instance("unit", unit, Unit, "a Unit")
+    for argument, mapping in (("dashed", dashed), ("marks", marks)):
+        instance(argument, mapping, Mapping, "a mapping")
+    marks = {name: number(f"marks[{name!r}]", position) for name, position in marks.items()}
+    xticks = None if xticks is None else values("xticks", xticks)
     _check_positions(f"column `{x}`", [row[x] for row in rows], xscale)
     _check_positions("argument `marks`", marks.values(), xscale)
     _check_positions("argument `xticks`", () if xticks is None else xticks, xscale)
-    if ylim is not None and not (math.isfinite(ylim[0]) and ylim[0] < ylim[1] < math.inf):
-        raise ValueError(f"Expected argument `ylim` to be two finite numbers that rise, but got {ylim}.")
+    ylim = None if ylim is None else interval("ylim", ylim)
     if ylim is not None and yscale == "log" and ylim[0] <= 0:
         raise ValueError(f"Expected argument `ylim` to be positive on a logarithmic axis, but got {ylim}.")
     look_of = _looks(_group_names(rows, group), dashed)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import sequence
 from lightning_robust.plots.arrays import finite
 from lightning_robust.plots.points import point_area, point_looks
+from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import legend_below, new_figure, themed
 
 if TYPE_CHECKING:
@@ -87,7 +89,8 @@ def embedding(
     places = finite("points", points, "N2")
     if places.shape[1] != 2:
         raise ValueError(f"Expected argument `points` to have shape (N, 2), but got {tuple(places.shape)}.")
-    names: list[Hashable] = group.tolist() if isinstance(group, Tensor) else list(group)
+    names = sequence("group", group, "a sequence of names")
+    check_texts(title=title, xlabel=xlabel, ylabel=ylabel)
     if len(names) != len(places):
         raise ValueError(f"Expected argument `group` to have {len(places)} entries, but got {len(names)}.")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from lightning_robust._checks import count, number
 from lightning_robust.plots.units import PERCENT, Unit
 
 _ROUNDING = 1e-6
@@ -37,16 +37,14 @@ class Estimate:
     n: int
 
     def __post_init__(self) -> None:
-        for name, number in (("value", self.value), ("low", self.low), ("high", self.high)):
-            if not math.isfinite(number):
-                raise ValueError(f"Expected argument `{name}` to be finite, but got {number}.")
+        for name in ("value", "low", "high"):
+            object.__setattr__(self, name, number(name, getattr(self, name)))
+        object.__setattr__(self, "n", count("n", self.n))
         slack = _ROUNDING * max(1.0, abs(self.value))
         if self.low > self.value + slack:
             raise ValueError(f"Expected argument `low` to be at most `value` = {self.value}, but got {self.low}.")
         if self.high < self.value - slack:
             raise ValueError(f"Expected argument `high` to be at least `value` = {self.value}, but got {self.high}.")
-        if self.n < 1:
-            raise ValueError(f"Expected argument `n` to be at least 1, but got {self.n}.")
 
     def text(self, unit: Unit = PERCENT) -> str:
         """The value with its interval in brackets."""

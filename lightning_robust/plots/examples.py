@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from lightning_robust import _checks
+from lightning_robust._checks import instance, number, sequence
 from lightning_robust.plots.images import check_pair, difference_rgb, largest_difference, to_rgb
+from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import BAD, GOOD, GRID, INK, MUTED, shorten, text_inches, themed, wrap_evenly
 
 if TYPE_CHECKING:
@@ -51,9 +54,10 @@ class AttackedSamples:
     after: Tensor
 
     def __post_init__(self) -> None:
+        _checks.text("name", self.name, empty=True)
         check_pair(self.x, self.x_adv)
         for name, labels in (("y", self.y), ("before", self.before), ("after", self.after)):
-            if labels.shape != self.x.shape[:1]:
+            if instance(name, labels, Tensor, "a tensor (N,)").shape != self.x.shape[:1]:
                 raise ValueError(
                     f"Expected argument `{name}` to have shape ({len(self.x)},), but got {tuple(labels.shape)}."
                 )
@@ -105,6 +109,15 @@ def example_sheet(
     Raises:
         ValueError: if there is no group, groups differ in N, or a label has no class name.
     """
+    groups = sequence("groups", groups, "a sequence of AttackedSamples")
+    for i, group in enumerate(groups):
+        instance(f"groups[{i}]", group, AttackedSamples, "an AttackedSamples")
+    if class_names is not None:
+        class_names = [
+            _checks.text(f"class_names[{i}]", n) for i, n in enumerate(sequence("class_names", class_names, "names"))
+        ]
+    scale = None if scale is None else number("scale", scale, 0, above=True)
+    check_texts(title=title)
     if not groups:
         raise ValueError("Expected argument `groups` to hold at least one AttackedSamples, but got none.")
     sizes = {group.name: len(group.x) for group in groups}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+from lightning_robust import _checks
+
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
     """Writes ``content`` to ``path``: a reader sees the old file or the new one, never half of one.
@@ -19,7 +21,8 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
         ...     write_bytes(Path(folder) / "a" / "b.txt", b"whole").read_bytes()
         b'whole'
     """
-    path = Path(path)
+    path = _checks.path("path", path)
+    _checks.instance("content", content, bytes, "bytes")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -34,4 +37,4 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
 
 def write_text(path: str | Path, content: str) -> Path:
     """`write_bytes` for text, in UTF-8."""
-    return write_bytes(path, content.encode("utf-8"))
+    return write_bytes(path, _checks.text("content", content, empty=True).encode("utf-8"))

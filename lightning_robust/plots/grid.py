@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from lightning_robust._checks import count
 from lightning_robust.plots.images import check_pair, difference_rgb, largest_difference, to_rgb
 
 
@@ -47,9 +48,7 @@ def image_grid(
         torch.Size([3, 68, 274])
     """
     check_pair(x, x_adv)
-    for name, number in (("samples_per_row", samples_per_row), ("zoom", zoom)):
-        if number < 1:
-            raise ValueError(f"Expected argument `{name}` to be at least 1, but got {number}.")
+    samples_per_row, zoom = count("samples_per_row", samples_per_row), count("zoom", zoom)
     difference = difference_rgb(x, x_adv, largest_difference(x, x_adv) if scale is None else scale)
     triple = (to_rgb(x, low, high), to_rgb(x_adv, low, high), difference)
     thin, wide = 1, 4

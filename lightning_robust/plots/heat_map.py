@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lightning_robust import _checks
+from lightning_robust._checks import instance, number, sequence
 from lightning_robust.plots.arrays import shaped
+from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import COLOURS, GRID, INK, new_figure, text_inches, themed, wrap_evenly
 from lightning_robust.plots.units import PERCENT, Unit
 
@@ -63,8 +65,10 @@ def heat_map(
     if values.isinf().any():
         raise ValueError("Expected argument `matrix` to be finite or NaN, but got an infinite value.")
     for name, names, n in (("row_names", row_names, len(values)), ("column_names", column_names, values.shape[1])):
-        if isinstance(names, str) or len(names) != n:
-            raise ValueError(f"Expected argument `{name}` to be {n} names, but got {names!r}.")
+        for i, entry in enumerate(sequence(name, names, f"{n} names", n)):
+            _checks.text(f"{name}[{i}]", entry, empty=True)
+    check_texts(title=title, xlabel=xlabel, ylabel=ylabel)
+    instance("unit", unit, Unit, "a Unit")
     bottom, top = _range(values, low, high)
 
     texts = [[unit.number(v) for v in row] for row in values.tolist()]
@@ -110,9 +114,9 @@ def heat_map(
 def _range(values: Tensor, low: float | None, high: float | None) -> tuple[float, float]:
     known = values[~values.isnan()]
     smallest, largest = (known.min().item(), known.max().item()) if known.numel() else (0.0, 1.0)
-    bottom = min(0.0, smallest) if low is None else low
-    top = (largest if largest > bottom else bottom + 1.0) if high is None else high
-    if not (math.isfinite(bottom) and math.isfinite(top) and bottom < top):
+    bottom = min(0.0, smallest) if low is None else number("low", low)
+    top = (largest if largest > bottom else bottom + 1.0) if high is None else number("high", high)
+    if not bottom < top:
         raise ValueError(f"Expected argument `low` to be below `high` = {top}, but got {bottom}.")
     return bottom, top
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import count, instance
 from lightning_robust.plots.arrays import Numbers, finite
+from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import Look, legend_below, looks, new_figure, themed
 from lightning_robust.plots.units import PERCENT, PLAIN, Unit
 
@@ -52,9 +55,11 @@ def histogram_panel(
         >>> [text.get_text() for text in figure.legends[0].get_texts()]
         ['off (median 2.000)', 'on (median 0.250)']
     """
-    if not values:
+    if not instance("values", values, Mapping, "a mapping from names to numbers"):
         raise ValueError("Expected argument `values` to hold at least one group, but got none.")
     groups = {name: finite(f"values[{name!r}]", numbers, "N") for name, numbers in values.items()}
+    check_texts(title=title, xlabel=xlabel, ylabel=ylabel)
+    instance("unit", unit, Unit, "a Unit")
     edges = _edges(torch.cat(tuple(groups.values())), bins)
 
     with themed():
@@ -87,9 +92,8 @@ def shares(values: Tensor, edges: Tensor) -> Tensor:
 
 def _edges(values: Tensor, bins: int | Numbers) -> Tensor:
     low, high = values.min().item(), values.max().item()
-    if isinstance(bins, int):
-        if bins < 1:
-            raise ValueError(f"Expected argument `bins` to be at least 1, but got {bins}.")
+    if not isinstance(bins, Sequence | Tensor | np.ndarray):
+        bins = count("bins", bins)
         size = max(abs(low), abs(high))
         if high - low <= 1e-9 * size:  # all alike: a window around them, which holds as many bins
             low, high = low - (0.05 * size or 0.5), high + (0.05 * size or 0.5)

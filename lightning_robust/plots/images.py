@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from lightning_robust._checks import instance, number
 
 _BELOW = (0.0196, 0.1882, 0.3804)  # dark blue
 _HALF_BELOW = (0.2627, 0.5765, 0.7647)
@@ -18,7 +18,11 @@ _MID_GREY = 0.5
 def check_pair(x: Tensor, x_adv: Tensor) -> None:
     """Refuses what cannot be shown: anything but two floating-point batches (N, C, H, W), N >= 1, C = 1 or 3, alike."""
     for name, images in (("x", x), ("x_adv", x_adv)):
-        if images.ndim != 4 or images.shape[0] < 1 or images.shape[1] not in (1, 3):
+        if (
+            instance(name, images, Tensor, "a tensor (N, C, H, W)").ndim != 4
+            or images.shape[0] < 1
+            or images.shape[1] not in (1, 3)
+        ):
             raise ValueError(
                 f"Expected argument `{name}` to have shape (N, C, H, W) with N >= 1 and C = 1 or 3, "
                 f"but got {tuple(images.shape)}."
@@ -33,6 +37,7 @@ def check_pair(x: Tensor, x_adv: Tensor) -> None:
 
 def to_rgb(images: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Images (N, C, H, W) with values from ``low`` to ``high`` as RGB (N, 3, H, W) in [0, 1], float32 on the CPU."""
+    low, high = number("low", low), number("high", high)
     if not low < high:
         raise ValueError(f"Expected argument `low` to be below `high` = {high}, but got {low}.")
     return _plain(images).sub(low).div(high - low).clamp(0.0, 1.0).expand(-1, 3, -1, -1)
@@ -62,8 +67,7 @@ def difference_rgb(x: Tensor, x_adv: Tensor, scale: float) -> Tensor:
                 [1.0000, 1.0000, 1.0000],
                 [0.4039, 0.0000, 0.1216]])
     """
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"Expected argument `scale` to be a positive finite number, but got {scale}.")
+    scale = number("scale", scale, 0, above=True)
     d = (_plain(x_adv) - _plain(x)).div(scale).clamp(-1.0, 1.0)
     if d.shape[1] == 3:
         return _MID_GREY * (1.0 + d)

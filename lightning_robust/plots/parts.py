@@ -11,8 +11,10 @@ from html import escape
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from lightning_robust import _checks
+from lightning_robust._checks import count, instance, sequence
 from lightning_robust.plots.estimate import Estimate
-from lightning_robust.plots.rows import Rows, check_columns
+from lightning_robust.plots.rows import Rows, check_columns, check_texts
 from lightning_robust.plots.style import png
 from lightning_robust.plots.units import PERCENT, Unit
 
@@ -36,7 +38,7 @@ def prose(text: str) -> str:
         >>> prose("x < 5 % [4.1, 6.0]")
         'x &lt; 5&nbsp;% [4.1,&nbsp;6.0]'
     """
-    text = re.sub(r"(?<=\d) %", "&nbsp;%", escape(text))
+    text = re.sub(r"(?<=\d) %", "&nbsp;%", escape(_checks.text("text", text, empty=True)))
     return re.sub(r"(\[-?[\d.,]+,) (?=-?\d)", r"\1&nbsp;", text)
 
 
@@ -47,7 +49,7 @@ def heading(text: str) -> Html:
         >>> heading("Error & success").markup
         '<h2>Error &amp; success</h2>'
     """
-    return Html(f"<h2>{escape(text)}</h2>")
+    return Html(f"<h2>{escape(_checks.text('text', text))}</h2>")
 
 
 def paragraph(text: str) -> Html:
@@ -78,8 +80,13 @@ def table(
         >>> '<td class="num">23.6&nbsp;% [22.0,&nbsp;25.3]</td>' in markup
         True
     """
+    if columns is not None:
+        columns = [_checks.text(f"columns[{i}]", c) for i, c in enumerate(sequence("columns", columns, "column names"))]
     check_columns(rows, columns or ())
-    names = list(rows[0]) if columns is None else list(columns)
+    check_texts(caption=caption)
+    instance("unit", unit, Unit, "a Unit")
+    digits = count("digits", digits)
+    names = list(rows[0]) if columns is None else columns
     check_columns(rows, names)
     numeric = {name: all(_is_number(row[name]) for row in rows if row[name] is not None) for name in names}
     head = "".join(f'<th scope="col"{_num(numeric[name])}>{escape(name)}</th>' for name in names)
@@ -104,7 +111,8 @@ def picture(figure: Figure, *, caption: str, alt: str) -> Html:
     Raises:
         ValueError: if ``alt`` is empty.
     """
-    if not alt.strip():
+    check_texts(caption=caption)
+    if not _checks.text("alt", alt, empty=True).strip():
         raise ValueError(f"Expected argument `alt` to say in words what the figure shows, but got {alt!r}.")
     data = base64.b64encode(png(figure)).decode("ascii")
     width = round(figure.get_figwidth() * _CSS_PIXELS_AN_INCH)
@@ -121,6 +129,8 @@ def settings(values: Mapping[str, Any], *, caption: str = "Settings") -> Html:
         >>> "<dt>pgd.steps</dt><dd>40</dd>" in settings({"pgd": {"steps": 40}}).markup
         True
     """
+    instance("values", values, Mapping, "a mapping from names to values")
+    check_texts(caption=caption)
     pairs = "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in _flat(values)
     )

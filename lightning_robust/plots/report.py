@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from lightning_robust._checks import text
 from lightning_robust.plots.files import write_text
 from lightning_robust.plots.parts import Html, paragraph, prose
 
@@ -77,12 +78,12 @@ class Report:
     parts: Sequence[Html | str]
 
     def __post_init__(self) -> None:
-        if not self.title.strip():
+        if not text("title", self.title, empty=True).strip():
             raise ValueError(f"Expected argument `title` to be a headline, but got {self.title!r}.")
-        if isinstance(self.parts, str):
-            raise TypeError(
-                "Expected argument `parts` to be a sequence of parts, but got one string; put it in a list."
-            )
+        text("summary", self.summary, empty=True)
+        if isinstance(self.parts, str) or not isinstance(self.parts, Sequence):
+            got = type(self.parts).__name__
+            raise TypeError(f"Expected argument `parts` to be a list of parts, but got {got}; put it in a list.")
         for part in self.parts:
             if not isinstance(part, (Html, str)):
                 raise TypeError(

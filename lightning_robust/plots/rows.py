@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lightning_robust._checks import text
+
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 
 def check_columns(rows: Rows, columns: Iterable[str]) -> None:
     """Refuses an empty table, and a row that lacks one of ``columns``."""
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        raise TypeError(f"Expected argument `rows` to be a list of dicts, but got {type(rows).__name__}.")
     if not rows:
         raise ValueError("Expected argument `rows` to hold at least one row, but got none.")
     wanted = tuple(columns)
@@ -18,6 +22,21 @@ def check_columns(rows: Rows, columns: Iterable[str]) -> None:
         missing = [column for column in wanted if column not in row]
         if missing:
             raise ValueError(f"Expected argument `rows` to have the columns {wanted}, but row {i} lacks {missing}.")
+
+
+def named_columns(rows: Rows, **columns: str | None) -> None:
+    """Raises unless every row has the columns that these arguments name; None names none."""
+    for name, column in columns.items():
+        if column is not None:
+            text(name, column)
+    check_columns(rows, [column for column in columns.values() if column is not None])
+
+
+def check_texts(**values: str | None) -> None:
+    """Raises unless the titles and labels are strings, which may be empty; None: the default."""
+    for name, value in values.items():
+        if value is not None:
+            text(name, value, empty=True)
 
 
 def distinct(rows: Rows, column: str) -> tuple[Any, ...]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from lightning_robust._checks import instance
 from lightning_robust.plots.arrays import Numbers, finite
 from lightning_robust.plots.points import point_area, point_looks
-from lightning_robust.plots.rows import Rows, check_columns, distinct
+from lightning_robust.plots.rows import Rows, check_texts, distinct, named_columns
 from lightning_robust.plots.style import INK, MUTED, Look, even_columns, legend_below, new_figure, themed
 from lightning_robust.plots.units import PERCENT, Unit
 
@@ -158,7 +159,10 @@ def regression_scatter(
     """
     from matplotlib.ticker import MaxNLocator
 
-    check_columns(rows, [column for column in (x, y, group, panel) if column is not None])
+    named_columns(rows, x=x, y=y, group=group, panel=panel)
+    check_texts(title=title, xlabel=xlabel, ylabel=ylabel)
+    for name, unit in (("xunit", xunit), ("yunit", yunit)):
+        instance(name, unit, Unit, "a Unit")
     _check_finite(rows, x)
     _check_finite(rows, y)
     look_of = point_looks(_names(rows, group))

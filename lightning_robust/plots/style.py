@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_robust._checks import instance, number
 from lightning_robust.plots.files import write_bytes
 
 if TYPE_CHECKING:
@@ -197,14 +198,17 @@ def wrap_evenly(text: str, characters: int) -> str:
     return "\n".join(lines)
 
 
-def png(figure: Figure, dpi: int = _PNG_DPI) -> bytes:
+def png(figure: Figure, dpi: float = _PNG_DPI) -> bytes:
     """The figure as the bytes of a PNG file; the same bytes for the same figure."""
-    buffer = io.BytesIO()
+    from matplotlib.figure import Figure
+
+    instance("figure", figure, Figure, "a matplotlib figure")
+    buffer, dpi = io.BytesIO(), number("dpi", dpi, 0, above=True)
     with themed():
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def save_png(figure: Figure, path: str | Path, dpi: int = _PNG_DPI) -> Path:
+def save_png(figure: Figure, path: str | Path, dpi: float = _PNG_DPI) -> Path:
     """Writes the figure to ``path`` as a PNG: whole or not at all."""
     return write_bytes(path, png(figure, dpi))

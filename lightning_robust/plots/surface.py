@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lightning_robust._checks import instance, number
 from lightning_robust.plots.arrays import Numbers, finite
 from lightning_robust.plots.points import point_looks
+from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import BAD, COLOURS, GOOD, INK, legend_below, new_figure, themed
 from lightning_robust.plots.units import PLAIN, Unit
 
@@ -74,9 +75,10 @@ def loss_surface(
             f"Expected argument `values` to have shape ({len(across)}, {len(up)}) as `x` and `y` say, "
             f"but got {tuple(heights.shape)}."
         )
-    if level is not None and not math.isfinite(level):
-        raise ValueError(f"Expected argument `level` to be finite, but got {level}.")
-    named = dict(marks or {})
+    level = None if level is None else number("level", level)
+    check_texts(title=title, xlabel=xlabel, ylabel=ylabel, label=label)
+    instance("unit", unit, Unit, "a Unit")
+    named = {} if marks is None else dict(instance("marks", marks, Mapping, "a mapping from names to points"))
     for name, point in named.items():
         _check_mark(name, point, across, up)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lightning_robust._checks import count, number, text
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -28,10 +30,9 @@ class Unit:
     symbol: str = ""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise ValueError(f"Expected argument `scale` to be a positive finite number, but got {self.scale}.")
-        if self.digits < 0:
-            raise ValueError(f"Expected argument `digits` to be at least 0, but got {self.digits}.")
+        object.__setattr__(self, "scale", number("scale", self.scale, 0, above=True))
+        object.__setattr__(self, "digits", count("digits", self.digits, 0))
+        text("symbol", self.symbol, empty=True)
 
     def number(self, value: float) -> str:
         """The scaled number alone; ``n/a`` where there is none (NaN)."""

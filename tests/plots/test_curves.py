@@ -91,7 +91,7 @@ def test_nan_interrupts_the_line():
         (rows(), {"low": "low"}, "given together"),
         (rows(), {"group": "absent"}, "lacks"),
         (rows(), {}, "got two at 500"),
-        (rows(), {"group": "model", "xscale": "cubic"}, "`xscale` to be 'linear' or 'log', but got 'cubic'"),
+        (rows(), {"group": "model", "xscale": "cubic"}, "`xscale` to be one of .*, but got 'cubic'"),
         ([{"N": 0, "error": 0.5}], {"xscale": "log"}, "positive and finite on a logarithmic axis, but got 0.0"),
         ([{"N": float("nan"), "error": 0.5}], {}, "to be finite, but got nan"),
     ],
@@ -138,13 +138,13 @@ def test_ticks_stand_where_they_are_asked_for_and_marks_where_they_belong():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"yscale": "cubic"}, "`yscale` to be 'linear' or 'log', but got 'cubic'"),
-        ({"ylim": (1.0, 1.0)}, r"`ylim` to be two finite numbers that rise, but got \(1.0, 1.0\)"),
+        ({"yscale": "cubic"}, "`yscale` to be one of .*, but got 'cubic'"),
+        ({"ylim": (1.0, 1.0)}, r"`ylim` to be a pair of numbers .*, but got \(1.0, 1.0\)"),
         ({"ylim": (0.0, 1.0), "yscale": "log"}, "`ylim` to be positive on a logarithmic axis"),
         ({"dashed": {"absent": "normal"}}, r"`dashed` to name groups among \('normal', 'robust'\), but got 'absent'"),
         ({"dashed": {"normal": "absent"}}, r"`dashed` to name groups among \('normal', 'robust'\), but got 'absent'"),
         ({"marks": {"here": 0.0}, "xscale": "log"}, "argument `marks` to be positive and finite on a logarithmic"),
-        ({"xticks": (1, float("inf"))}, "argument `xticks` to be finite, but got inf"),
+        ({"xticks": (1, float("inf"))}, r"argument `xticks\[1\]` to be a number and finite, but got inf"),
     ],
 )
 def test_bad_drawing_options_are_refused(options, message):

@@ -56,9 +56,6 @@ def test_normalised_images_and_half_precision():
     assert image_grid(x.bfloat16(), x_adv.bfloat16()).dtype == torch.uint8
 
 
-@pytest.mark.parametrize(("name", "value"), [("samples_per_row", 0), ("zoom", 0), ("scale", -1.0)])
-def test_bad_arguments_are_refused(name, value):
-    with pytest.raises(ValueError, match=f"Expected argument `{name}` .* but got {value}"):
-        image_grid(*samples(1, 1), **{name: value})
+def test_images_of_two_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         image_grid(torch.zeros(1, 1, 2, 2), torch.zeros(2, 1, 2, 2))

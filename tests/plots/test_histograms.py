@@ -73,7 +73,6 @@ def test_labels_and_units():
         ({}, {}, "`values` to hold at least one group"),
         ({"on": []}, {}, r"`values\['on'\]` to have shape \(N,\)"),
         ({"on": [1.0], "off": [float("nan")]}, {}, r"`values\['off'\]` to be finite, but got nan"),
-        ({"on": [1.0]}, {"bins": 0}, "`bins` to be at least 1, but got 0"),
         ({"on": [1.0]}, {"bins": [0.0, 2.0, 2.0]}, r"`bins` to be at least two increasing edges, but got \[0\.0, 2\.0"),
         ({"on": [1.0]}, {"bins": [0.0]}, "at least two increasing edges"),
         ({"on": [1.0, 5.0]}, {"bins": [0.0, 2.0]}, "enclose all values, from 1 to 5, but got edges from 0 to 2"),

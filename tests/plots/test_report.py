@@ -95,7 +95,7 @@ def test_write_is_whole_and_reproducible(report, tmp_path):
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="`title` to be a headline, but got ''"):
         Report("", "Summary", [])
-    with pytest.raises(TypeError, match="got one string; put it in a list"):
+    with pytest.raises(TypeError, match="got str; put it in a list"):
         Report("Title", "Summary", "text")
     with pytest.raises(TypeError, match="but got int"):
         Report("Title", "Summary", [3])

@@ -92,7 +92,6 @@ def test_a_level_that_no_value_crosses_has_no_line_and_the_legend_says_so(level)
         (TILTED / 0.0, X, {}, "`values` to be finite"),
         (TILTED, X.flip(0), {}, "`x` to be at least two increasing positions"),
         (TILTED[:1], X[:1], {}, "`x` to be at least two increasing positions, but got"),
-        (TILTED, X, {"level": float("nan")}, "`level` to be finite, but got nan"),
         (TILTED, X, {"marks": {"far": (0.0, 1.1)}}, r"`marks\['far'\]` to lie in \[0, 1\] .* but got \(0\.0, 1\.1\)"),
         (TILTED, X, {"marks": {"far": (0.0, float("nan"))}}, r"`marks\['far'\]` to be finite"),
     ],

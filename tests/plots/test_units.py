@@ -27,9 +27,3 @@ def test_text(unit, value, text):
 )
 def test_tick_uses_as_few_digits_as_it_needs(value, text):
     assert PERCENT.tick(value) == text
-
-
-@pytest.mark.parametrize(("field", "value"), [("scale", 0.0), ("scale", -1.0), ("scale", math.inf), ("digits", -1)])
-def test_bad_arguments_are_refused(field, value):
-    with pytest.raises(ValueError, match=f"Expected argument `{field}` .* but got {value}"):
-        Unit(**{field: value})
