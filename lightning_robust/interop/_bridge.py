@@ -1,23 +1,29 @@
 """The way to an attack of another package and back: what all such packages need, said once.
 
-They want an `nn.Module` on images in a fixed range, they change its mode, write to its `.grad`, draw from global
-generators, and return images that may leave the ball by a rounding error. So they get a shell around the model, inside
-`scope`, and what they return is rounded back into the perturbation set.
+They want an `nn.Module` on images in a fixed range and one class per image, they change the module's mode, write to its
+`.grad`, draw from global generators, and return images that may leave the ball by a rounding error. So they get a shell
+around the model, inside `scope`, and what they return is rounded back into the perturbation set.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_robust.attacks.attack import Model, Outcome, check_batch, check_shape
+from lightning_robust._noise import Noise
+from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
-from lightning_robust.attacks.scope import plain, scope
+from lightning_robust.attacks.labels import check_class_labels, check_output, class_labels
+from lightning_robust.attacks.scope import guest, plain, scope
 from lightning_robust.attacks.spaces import PixelSpace, round_toward
-from lightning_robust.interop._generators import own_global_streams
 
-Find = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""`(shell, pixels, y) -> (adversarial pixels, fooled)`: the other package's attack; `fooled` is (N,) bool or None."""
+Find = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor | None]]
+"""`(shell, pixels, y, seed) -> (adversarial pixels, fooled)`: the other package's attack.
+
+`pixels` are images (N, C, H, W), `y` their classes (N,) int64, `seed` is what all generators have been seeded by,
+`fooled` is (N,) bool or None.
+"""
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -42,52 +48,90 @@ class Shell(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """The logits, at least in float32."""
         logits = self.function(pixels)
-        check_shape(logits, pixels)
         return logits.float() if logits.dtype in _HALF else logits
 
 
 def _on_pixels(model: Model, space: PixelSpace, x: Tensor) -> Callable[[Tensor], Tensor]:
     """The model as a function of images in the range of `space`, normalised and cast to the type of `x` first."""
     if space.mean is None:
-        return lambda pixels: model(pixels.to(x.dtype))
+        return lambda pixels: model(pixels.to(x.dtype, copy=True))  # a forward may write to its input
     zero = torch.zeros(1, x.shape[1], *[1] * (x.ndim - 2), device=x.device, dtype=x.dtype)
     zero = zero.float() if x.dtype in _HALF else zero
     mean, std = space.pixels(zero), space.difference(zero, zero + 1)
     return lambda pixels: model(((pixels - mean) / std).to(x.dtype))
 
 
-def check_hard_labels(space: PixelSpace, x: Tensor, y: Tensor) -> None:
-    """Refuse what the other packages cannot take: all but images in the range of `space` with one class index each."""
-    check_batch(x, y)
-    if y.is_floating_point() or y.ndim != 1:
-        raise TypeError(
-            "Expected one integer label per input, which is all that attacks of other packages take, "
-            f"but got {y.dtype} of shape {tuple(y.shape)}."
+def _classes(logits: Any, y: Any, n: int) -> Tensor:
+    """The class of each sample, (N,) int64, or an error that says what to do.
+
+    Args:
+        logits: The output of the model for the clean inputs.
+        y: Class labels, see `attacks/labels.py`.
+        n: N, the number of samples.
+    """
+    check_output(logits, n)
+    check_class_labels(logits, y, "an attack of another package")
+    labels = class_labels(logits, y)
+    if labels.ndim > 1:
+        raise ValueError(
+            "Expected one class per sample, which is all that attacks of other packages take, but got probabilities of "
+            f"shape {tuple(labels.shape)}. Attack the most likely class, lambda model, x, y: attack(model, x, "
+            "y.argmax(1)), or take an attack of this package, such as PGD."
         )
-    space.check(x)
+    return labels
+
+
+def _seed(space: PixelSpace, x: Tensor, *key: int) -> int:
+    """One seed of 32 bits made of the images and the key: two batches of one epoch shall not draw the same numbers.
+
+    Of the images in 256 levels, so that the same images give the same seed however they are normalised. (Images that
+    are not made of bytes may have a value on the border of two levels, where rounding decides.)
+    """
+    levels = (space.pixels(_narrow(x)) - space.low) * (255 / (space.high - space.low))
+    return Noise.of(levels.round().to(torch.int32), *key).seed()
+
+
+def _narrow(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in _HALF else x
 
 
 def run_foreign(
-    find: Find, model: Model, x: Tensor, y: Tensor, *, space: PixelSpace, seed: int, ball: Ball | None = None
+    find: Find,
+    model: Model,
+    x: Tensor,
+    y: Any,
+    context: Context,
+    *,
+    space: PixelSpace,
+    seed: int = 0,
+    ball: Ball | None = None,
+    also: Any = None,
 ) -> Outcome:
     """Run an attack of another package as if it were one of ours.
+
+    Before it, the model is asked once for its clean logits: they tell what the labels mean.
 
     Args:
         find: The attack.
         model: (N, C, H, W) -> logits (N, K), of inputs as `x` is.
         x: (N, C, H, W) clean inputs, normalised if `space` says so.
-        y: (N,) integer labels.
+        y: Class labels: integers (N,) or (N, 1).
+        context: What else is known of the batch. Where `correct` is given, what the attack calls its success is not
+            told: it may be something else.
         space: The range of the images that the attack works on, and the normalisation of the data.
-        seed: Seeds all global generators that the attack may draw from.
+        seed: Seeds all generators that the attack may draw from, together with the images and the key of the call.
         ball: The perturbation, in pixels, is projected onto it; None: only clipped to the range of the images.
+        also: What else may hold networks: the attack itself.
     """
-    with scope(model, "eval", seed, x.device), own_global_streams(seed):
+    seed = _seed(space, x, seed, context.key)
+    with scope(model, x, seed=seed, also=(also,)) as ready, guest(also, seed):
         x, y = plain(x).detach(), plain(y)
-        narrow = x.float() if x.dtype in _HALF else x
+        narrow = _narrow(x)
         pixels = space.pixels(narrow).clamp(space.low, space.high)
-        shell = Shell(_on_pixels(model, space, x), x.device)
-        # A clone of the images, and of the labels: whatever is written to does not belong to the caller.
-        found, fooled = find(shell, pixels.clone(), y.long().clone())
+        shell = Shell(_on_pixels(ready, space, x), x.device)
+        labels = _classes(ready(x.clone()), y, len(x))
+        # Clones: whatever is written to does not belong to the caller.
+        found, fooled = find(shell, pixels.clone(), labels.clone(), seed)
         if not isinstance(found, Tensor) or found.shape != x.shape:
             got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(f"Expected the attack to return images of shape {tuple(x.shape)}, but got {got}.")
@@ -100,4 +144,6 @@ def run_foreign(
             delta = chart.clip(delta if ball is None else ball.project(delta))
             x_adv = chart.decode(delta)
             x_adv = round_toward(x_adv.to(x.dtype), x, x_adv - x.to(wide))
-    return Outcome(x_adv, delta.to(narrow.dtype), fooled=None if fooled is None else fooled[None])
+    if fooled is not None:
+        fooled = None if context.correct is not None else fooled[None]
+    return Outcome(x_adv, delta=delta.to(narrow.dtype), fooled=fooled)

@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_robust.attacks.attack import Attack, Model, Outcome
+from lightning_robust import _checks
+from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, check_inputs
 from lightning_robust.attacks.balls import L1, L2, Ball, Linf
 from lightning_robust.attacks.spaces import PixelSpace
-from lightning_robust.interop._bridge import check_hard_labels, run_foreign
-from lightning_robust.interop._generators import mixed
+from lightning_robust.interop._bridge import run_foreign
+
+_NOTHING = Context()
 
 
 def _ball(attack: Any, eps: float | None) -> Ball | None:
@@ -35,7 +37,7 @@ class FoolboxAttack(Attack):
         attack: The attack.
         eps: Its radius, or None.
         space: The range of the images and the normalisation of the data.
-        seed: Seeds the attack, together with the key of the call.
+        seed: Seeds the attack, together with the images and the key of the call.
     """
 
     attack: Any
@@ -43,26 +45,32 @@ class FoolboxAttack(Attack):
     space: PixelSpace = field(default_factory=PixelSpace)
     seed: int = 0
 
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse inputs and labels that cannot be meant."""
-        check_hard_labels(self.space, x, y)
+    def check(self, x: Tensor, y: Any) -> None:
+        """Refuse inputs that cannot be meant; labels are checked once the logits are known."""
+        check_inputs(x)
+        self.space.check(x)
+
+    def doubts(self, x: Tensor) -> list[str]:
+        """What may be wrong with the radius, the range and these inputs."""
+        ball = _ball(self.attack, self.eps)
+        return [] if ball is None else self.space.doubts(ball, x)
 
     def scaled(self, factor: float) -> "FoolboxAttack":
         """The same attack with the radius times `factor`; a relative step size, the default of foolbox, follows."""
         return super().scaled(factor) if self.eps is None else replace(self, eps=self.eps * factor)
 
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Run the attack, see `Attack.run`. The outcome tells per sample what foolbox calls its success."""
         import foolbox
 
-        def find(shell: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        def find(shell: nn.Module, pixels: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
             bounds = (self.space.low, self.space.high)
             target = foolbox.PyTorchModel(shell, bounds=bounds, device=pixels.device)
             _, clipped, success = self.attack(target, pixels, labels, epsilons=self.eps)
             return clipped, success
 
         ball = _ball(self.attack, self.eps)
-        return run_foreign(find, model, x, y, space=self.space, seed=mixed(self.seed, key), ball=ball)
+        return run_foreign(find, model, x, y, context, space=self.space, seed=self.seed, ball=ball, also=self.attack)
 
 
 def from_foolbox(
@@ -84,7 +92,7 @@ def from_foolbox(
         bounds: The range of the images.
         mean: The mean that was subtracted from the data, a number or one per channel; None: the data is not normalised.
         std: The deviation the data was divided by, likewise.
-        seed: Seeds the attack, together with the key of the call.
+        seed: Seeds the attack, together with the images and the key of the call.
 
     Example:
         >>> import foolbox, torch
@@ -114,7 +122,7 @@ def from_foolbox(
             f"Expected argument `eps` to be a number, because {type(core).__name__} is not a minimum-norm attack, "
             "but got None."
         )
-    if eps is not None and not (eps >= 0 and math.isfinite(eps)):
-        raise ValueError(f"Expected argument `eps` to be finite and not negative, or None, but got {eps}.")
+    eps = None if eps is None else _checks.number("eps", eps, 0)
     _ball(attack, eps)  # foolbox says what is wrong with an attack whose distance is not known
-    return FoolboxAttack(attack, eps, PixelSpace(*bounds, mean=mean, std=std), seed)
+    space = PixelSpace(*_checks.interval("bounds", bounds), mean=mean, std=std)
+    return FoolboxAttack(attack, eps, space, _checks.seed("seed", seed))

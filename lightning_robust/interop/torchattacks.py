@@ -7,17 +7,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_robust.attacks.attack import Attack, Model, Outcome
+from lightning_robust import _checks
+from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, check_inputs
 from lightning_robust.attacks.spaces import PixelSpace
-from lightning_robust.interop._bridge import check_hard_labels, run_foreign
-from lightning_robust.interop._generators import mixed
+from lightning_robust.interop._bridge import run_foreign
 
 
-def _arguments(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(factory).parameters
-    except ValueError:  # a callable written in C tells no signature
-        return {}
+def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function by name."""
+    return inspect.signature(factory).parameters
+
+
+_NOTHING = Context()
+_ARGUMENTS = "the arguments of the attack besides the model, such as dict(eps=8 / 255)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class TorchAttack(Attack):
         factory: `(model, **arguments) -> attack`.
         arguments: What the factory is called with, besides the model.
         space: The normalisation of the data.
-        seed: Seeds the attack, together with the key of the call.
+        seed: Seeds the attack, together with the images and the key of the call.
     """
 
     factory: Callable[..., Any]
@@ -36,44 +38,41 @@ class TorchAttack(Attack):
     space: PixelSpace = field(default_factory=PixelSpace)
     seed: int = 0
 
-    def check(self, x: Tensor, y: Tensor) -> None:
-        """Refuse inputs and labels that cannot be meant."""
-        check_hard_labels(self.space, x, y)
+    def check(self, x: Tensor, y: Any) -> None:
+        """Refuse inputs that cannot be meant; labels are checked once the logits are known."""
+        check_inputs(x)
+        self.space.check(x)
 
     def scaled(self, factor: float) -> "TorchAttack":
         """The same attack with the radius `eps` and, where it has one, the step size `alpha` times `factor`.
 
         Both are given to `from_torchattacks` or are the defaults of the class.
         """
-        defaults = {name: p.default for name, p in _arguments(self.factory).items() if p.default is not p.empty}
+        defaults = {name: p.default for name, p in _parameters(self.factory).items() if p.default is not p.empty}
         known = {**defaults, **self.arguments}
-        if "eps" not in known:
+        scaled = {name: known[name] * factor for name in ("eps", "alpha") if known.get(name) is not None}
+        if "eps" not in scaled:
             return super().scaled(factor)
-        arguments = dict(self.arguments)
-        for name in ("eps", "alpha"):
-            if name in known:
-                arguments[name] = known[name] * factor
-        return replace(self, arguments=arguments)
+        return replace(self, arguments={**self.arguments, **scaled})
 
-    def run(self, model: Model, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Build the attack for this model and run it, see `Attack.run`."""
-        seed = mixed(self.seed, key)
-        # Some attacks seed torch themselves, from the time or always alike.
-        own = {"seed": seed} if "seed" in _arguments(self.factory) else {}
 
-        def find(shell: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[Tensor, None]:
+        def find(shell: nn.Module, pixels: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, None]:
+            # Some attacks seed torch themselves, from the time or always alike.
+            own = {"seed": seed} if "seed" in _parameters(self.factory) else {}
             return self.factory(shell, **{**own, **self.arguments})(pixels, labels), None
 
-        return run_foreign(find, model, x, y, space=self.space, seed=seed)
+        return run_foreign(find, model, x, y, context, space=self.space, seed=self.seed, also=self.factory)
 
 
 def from_torchattacks(
     factory: Callable[..., Any],
+    arguments: Mapping[str, Any] | None = None,
     *,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     seed: int = 0,
-    **kwargs: Any,
 ) -> TorchAttack:
     """Make an `Attack` of an attack of torchattacks.
 
@@ -83,21 +82,26 @@ def from_torchattacks(
     clipped to the range of images but, because attacks name and mean their radius differently, not to a ball.
 
     Args:
-        factory: A class of torchattacks, or a function `(model, **kwargs) -> attack`, e.g. for targets:
-            see `set_mode_targeted_by_function(..., quiet=True)`.
+        factory: A class of torchattacks, or a function `(model, **arguments) -> attack`, such as
+            `lambda model: torchattacks.GN(model, std=0.02)`. One that has an argument `seed` is given one, unless
+            `arguments` brings it. For targets let the function call `set_mode_targeted_by_function(..., quiet=True)`.
+        arguments: The arguments of the attack besides the model, such as `dict(eps=8 / 255, steps=10)`; None: none.
         mean: The mean that was subtracted from the data, a number or one per channel; None: the data is in [0, 1].
         std: The deviation the data was divided by, likewise.
-        seed: Seeds the attack, together with the key of the call. An attack that has an argument `seed` gets it too.
-        **kwargs: Arguments of the attack, e.g. `eps`, `alpha`, `steps`.
+        seed: Seeds the attack, together with the images and the key of the call.
 
     Example:
         >>> import torch, torchattacks
-        >>> attack = from_torchattacks(torchattacks.PGD, eps=8 / 255, alpha=2 / 255, steps=10)
+        >>> attack = from_torchattacks(torchattacks.PGD, dict(eps=8 / 255, alpha=2 / 255, steps=10))
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
         >>> x, y = torch.rand(4, 3, 2, 2), torch.tensor([0, 1, 2, 0])
         >>> x_adv = attack(model, x, y)
         >>> bool((x_adv - x).abs().max() <= 8 / 255 + 1e-6)
         True
+
+        AutoAttack (Croce & Hein, ICML 2020), the standard of evaluation:
+
+        >>> attack = from_torchattacks(torchattacks.AutoAttack, dict(eps=8 / 255, n_classes=10, version="standard"))
     """
     try:
         import torchattacks
@@ -110,9 +114,12 @@ def from_torchattacks(
             "Expected argument `factory` to be a class, e.g. torchattacks.PGD, or a function that builds the attack "
             f"for a model, but got an attack that is bound to its model: {factory!r}."
         )
-    if not callable(factory):
-        raise TypeError(
-            "Expected argument `factory` to be a class of torchattacks or a function (model, **kwargs) -> attack, "
-            f"but got {factory!r}."
-        )
-    return TorchAttack(factory, kwargs, PixelSpace(mean=mean, std=std), seed)
+    _checks.function("factory", factory, "(model, **arguments) -> attack, or a class of torchattacks", makes=object)
+    given = {} if arguments is None else dict(_checks.instance("arguments", arguments, Mapping, _ARGUMENTS))
+    known = {"seed": seed, **given} if "seed" in _parameters(factory) else given
+    try:
+        inspect.signature(factory).bind(None, **known)
+    except TypeError as error:
+        name = getattr(factory, "__name__", type(factory).__name__)
+        raise TypeError(f"Expected argument `arguments` to be {_ARGUMENTS}, but {name}: {error}.") from error
+    return TorchAttack(factory, given, PixelSpace(mean=mean, std=std), _checks.seed("seed", seed))

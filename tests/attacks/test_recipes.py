@@ -10,6 +10,7 @@ from lightning_robust.attacks import (
     L2,
     PGD,
     Adam,
+    Context,
     Linf,
     Steepest,
     bim,
@@ -153,7 +154,7 @@ def test_carlini_wagner_in_every_space_raises_the_margin(recipe, ball, space):
     x, y, code = batch(space, 12)
     attack = recipe(threat_of(ball, space), 20)
     chart = attack.threat.space.chart(x, y, code)
-    outcome = attack.run(class_scores, x, y, code=code)
+    outcome = attack.run(class_scores, x, y, Context(code))
     assert attack.threat.admits(chart, outcome.delta).all()
     raised = margin(class_scores(outcome.x_adv), y).clamp(max=3) - margin(class_scores(chart.emit(chart.zero)), y)
     assert (raised[margin(class_scores(x), y) < 0] > 0).all()
@@ -162,7 +163,7 @@ def test_carlini_wagner_in_every_space_raises_the_margin(recipe, ball, space):
 @pytest.mark.parametrize(
     "attack",
     [
-        from_torchattacks(torchattacks.CW, c=1.0, steps=300, lr=0.003),
+        from_torchattacks(torchattacks.CW, {"c": 1.0, "steps": 300, "lr": 0.003}),
         from_foolbox(foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=6, steps=150), eps=None),
     ],
     ids=["torchattacks", "foolbox"],

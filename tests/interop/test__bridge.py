@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_robust.attacks import L2, Linf, PixelSpace
+from lightning_robust.attacks import L2, Context, Linf, PixelSpace
 from lightning_robust.interop._bridge import Shell, run_foreign
 
 
@@ -33,12 +33,12 @@ def test_what_is_too_far_is_projected_and_what_is_not_a_number_stays(ball):
     x, y = data()
     x = x * 0.2 + 0.4
 
-    def find(shell, pixels, labels):
+    def find(shell, pixels, labels, seed):
         moved = pixels + 0.3
         moved[0] = torch.nan
         return moved, None
 
-    outcome = run_foreign(find, net(), x, y, space=PixelSpace(), seed=0, ball=ball)
+    outcome = run_foreign(find, net(), x, y, Context(), space=PixelSpace(), ball=ball)
     assert torch.equal(outcome.x_adv[0], x[0])
     norms = ball.norm(outcome.x_adv.double() - x.double())
     assert torch.allclose(norms[1:], torch.tensor(0.1, dtype=torch.float64))
@@ -50,17 +50,19 @@ def test_what_is_inside_comes_back_bit_for_bit():
     x, y = data(200)
     found = []
 
-    def find(shell, pixels, labels):
+    def find(shell, pixels, labels, seed):
         found.append((pixels + 0.1 * torch.randn_like(pixels)).clamp(0, 1))
         return found[0], None
 
-    outcome = run_foreign(find, net(), x, y, space=PixelSpace(), seed=0, ball=Linf(1.0))
+    outcome = run_foreign(find, net(), x, y, Context(), space=PixelSpace(), ball=Linf(1.0))
     assert torch.equal(outcome.x_adv, found[0])
 
 
 def test_without_a_ball_the_range_of_images_holds():
     x, y = data()
-    outcome = run_foreign(lambda shell, pixels, labels: (pixels - 3, None), net(), x, y, space=PixelSpace(), seed=0)
+    outcome = run_foreign(
+        lambda shell, pixels, labels, seed: (pixels - 3, None), net(), x, y, Context(), space=PixelSpace()
+    )
     assert torch.equal(outcome.x_adv, torch.zeros_like(x))
 
 
@@ -68,15 +70,15 @@ def test_shell_takes_pixels_whatever_the_normalisation():
     x, y = data()
     model, seen = net().eval(), []
 
-    def find(shell, pixels, labels):
+    def find(shell, pixels, labels, seed):
         seen.extend([pixels.clone(), shell(pixels), shell(pixels[1:2])])
         return pixels, None
 
     space = PixelSpace(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-    run_foreign(find, model, x, y, space=space, seed=0)
+    run_foreign(find, model, x, y, Context(), space=space)
     assert torch.allclose(seen[0], space.pixels(x).clamp(0, 1))
     inside = (x - torch.tensor([0.1, 0.2, 0.3]).reshape(3, 1, 1)) / torch.tensor([0.5, 0.6, 0.7]).reshape(3, 1, 1)
-    run_foreign(find, model, inside, y, space=space, seed=0)
+    run_foreign(find, model, inside, y, Context(), space=space)
     assert torch.allclose(seen[3], x, atol=1e-6)
     assert torch.allclose(seen[4], model(inside), atol=1e-5)
     assert torch.allclose(seen[5], model(inside)[1:2], atol=1e-5)
@@ -86,12 +88,12 @@ def test_inputs_are_safe_from_writing_attacks():
     x, y = data()
     x_before, y_before = x.clone(), y.clone()
 
-    def find(shell, pixels, labels):
+    def find(shell, pixels, labels, seed):
         pixels += 0.1
         labels += 1
         return pixels, None
 
-    run_foreign(find, net(), x, y, space=PixelSpace(), seed=0)
+    run_foreign(find, net(), x, y, Context(), space=PixelSpace())
     assert torch.equal(x, x_before)
     assert torch.equal(y, y_before)
 
@@ -99,4 +101,4 @@ def test_inputs_are_safe_from_writing_attacks():
 def test_refuses_results_of_another_shape():
     x, y = data()
     with pytest.raises(ValueError, match=r"return images of shape \(5, 3, 2, 2\), but got \(4, 3, 2, 2\)"):
-        run_foreign(lambda shell, pixels, labels: (pixels[:4], None), net(), x, y, space=PixelSpace(), seed=0)
+        run_foreign(lambda shell, pixels, labels, seed: (pixels[:4], None), net(), x, y, Context(), space=PixelSpace())

@@ -141,10 +141,27 @@ def test_refuses_a_fixed_radius_attack_without_a_radius(attack):
         from_foolbox(attack, None)
 
 
-@pytest.mark.parametrize("eps", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("eps", [-0.1, float("nan"), float("inf"), "0.1", True, [0.1, 0.2]])
 def test_refuses_a_radius_that_is_none(eps):
-    with pytest.raises(ValueError, match="Expected argument `eps` to be finite and not negative"):
+    with pytest.raises((TypeError, ValueError), match="Expected argument `eps` to be a number of at least 0"):
         from_foolbox(foolbox.attacks.FGSM(), eps)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("bounds", (1, 0)), ("bounds", 255), ("bounds", (0, 1, 2)), ("mean", "0.5"), ("std", 0.0), ("seed", 0.5)],
+)
+def test_refuses_options_that_cannot_be_meant(name, value):
+    options = {"mean": 0.5, "std": 0.2, name: value}
+    with pytest.raises((TypeError, ValueError), match=f"Expected argument `{name}` to be"):
+        from_foolbox(foolbox.attacks.FGSM(), 0.1, **options)
+
+
+def test_doubts_a_radius_of_the_whole_range():
+    x, _ = images(0.0, 1.0)
+    assert from_foolbox(foolbox.attacks.FGSM(), 8 / 255).doubts(x) == []
+    assert "covers the whole range" in from_foolbox(foolbox.attacks.FGSM(), 8.0).doubts(x)[0]
+    assert from_foolbox(foolbox.attacks.L2DeepFoolAttack(), None).doubts(x) == []
 
 
 def test_refuses_what_is_no_attack():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torchattacks
+import torchmetrics
 from torch import nn
 
-from lightning_robust.attacks import L2, PGD, Linf, PixelSpace, Threat, worst_of
+from lightning_robust.attacks import L2, PGD, Attack, Context, Linf, PixelSpace, Threat, worst_of
 from lightning_robust.interop import from_foolbox, from_torchattacks
 
 EPS = 0.1
@@ -19,12 +20,24 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 # name: (the attack for data of this mean and std, the norm and radius of its ball, does it draw at random?)
 ATTACKS = {
-    "torchattacks.PGD": (lambda **k: from_torchattacks(torchattacks.PGD, eps=EPS, steps=3, **k), Linf(EPS), True),
-    "torchattacks.PGDL2": (lambda **k: from_torchattacks(torchattacks.PGDL2, eps=1.0, steps=3, **k), L2(1.0), True),
-    "torchattacks.FGSM": (lambda **k: from_torchattacks(torchattacks.FGSM, eps=EPS, **k), Linf(EPS), False),
-    "torchattacks.APGD": (lambda **k: from_torchattacks(torchattacks.APGD, eps=EPS, steps=3, **k), Linf(EPS), True),
+    "torchattacks.PGD": (
+        lambda **k: from_torchattacks(torchattacks.PGD, {"eps": EPS, "steps": 3}, **k),
+        Linf(EPS),
+        True,
+    ),
+    "torchattacks.PGDL2": (
+        lambda **k: from_torchattacks(torchattacks.PGDL2, {"eps": 1.0, "steps": 3}, **k),
+        L2(1.0),
+        True,
+    ),
+    "torchattacks.FGSM": (lambda **k: from_torchattacks(torchattacks.FGSM, {"eps": EPS}, **k), Linf(EPS), False),
+    "torchattacks.APGD": (
+        lambda **k: from_torchattacks(torchattacks.APGD, {"eps": EPS, "steps": 3}, **k),
+        Linf(EPS),
+        True,
+    ),
     "torchattacks.Square": (
-        lambda **k: from_torchattacks(torchattacks.Square, eps=EPS, n_queries=5, **k),
+        lambda **k: from_torchattacks(torchattacks.Square, {"eps": EPS, "n_queries": 5}, **k),
         Linf(EPS),
         True,
     ),
@@ -150,6 +163,106 @@ def test_same_key_same_result_different_key_differs(case):
     assert torch.equal(make(seed=1)(net, x, y, key=3), first) != random_start
 
 
+def noise(package: str, **options) -> Attack:
+    if package == "torchattacks":
+        return from_torchattacks(torchattacks.GN, {"std": 0.02}, **options)
+    return from_foolbox(foolbox.attacks.LinfAdditiveUniformNoiseAttack(), 0.02, **options)
+
+
+@pytest.mark.parametrize("package", ["torchattacks", "foolbox"])
+def test_every_batch_draws_numbers_of_its_own(package):
+    net, (x, y) = network().eval(), batch(12)
+    x = 0.4 + 0.2 * x  # no noise is clipped
+    (one, two), labels = x.chunk(2), y[:6]
+
+    def drawn(x: torch.Tensor, key: int = 0, seed: int = 0) -> torch.Tensor:
+        # What foolbox finds to be misclassified is left alone: labels that are wrong would show nothing.
+        return noise(package, seed=seed)(lambda v: net(v) * 0 + torch.eye(5)[labels], x, labels, key=key) - x
+
+    first = drawn(one)
+    assert float(first.std()) > 0.005
+    assert torch.equal(drawn(one), first)
+    for other in (drawn(two), drawn(one, key=1), drawn(one, seed=1)):
+        assert float((other - first).abs().mean()) > 0.005
+
+
+@pytest.mark.parametrize("package", ["torchattacks", "foolbox"])
+def test_images_of_bytes_draw_the_same_numbers_however_they_are_normalised(package):
+    y = torch.arange(6) % 5
+    x = torch.randint(50, 200, (6, 3, 8, 8), generator=torch.Generator().manual_seed(0)) / 255
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (MEAN, STD))
+
+    def right(v: torch.Tensor) -> torch.Tensor:
+        return torch.eye(5)[y]
+
+    plain = noise(package)(right, x, y)
+    normalised = noise(package, mean=MEAN, std=STD)(right, (x - mean) / std, y) * std + mean
+    assert float((plain - x).std()) > 0.005
+    assert torch.allclose(normalised, plain, atol=1e-6)
+    if package == "foolbox":
+        attack = from_foolbox(foolbox.attacks.LinfAdditiveUniformNoiseAttack(), 0.02 * 255, bounds=(0, 255))
+        assert torch.allclose(attack(right, x * 255, y) / 255, plain, atol=1e-6)
+
+
+class Stateful(nn.Module):
+    """A hidden state, a counter, a cache and a metric that every forward updates; the state moves the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = network()
+        self.metric = torchmetrics.MeanMetric()
+        self.hidden = torch.zeros(5)
+        self.calls, self.cache = 0, {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = self.net(x) + self.hidden
+        self.hidden = self.hidden + 0.5 * logits.detach().mean(0)
+        self.calls += 1
+        self.cache["last"] = logits
+        self.metric.update(logits.detach())
+        return logits
+
+
+def test_leaves_what_a_module_carries_besides_weights(case):
+    net, (x, y) = Stateful(), batch()
+    net(x).sum().backward()
+    last, hidden, count = net.cache["last"], net.hidden, net.metric.weight.clone()
+    before = state_of_everything(net)
+    attack = case[0]()
+    x_adv = attack(net, x, y)
+    assert_same(before, state_of_everything(net))
+    assert (net.calls, net.hidden is hidden, net.cache["last"] is last) == (1, True, True)
+    assert len(net.cache) == 1
+    assert torch.equal(net.metric.weight, count)
+    assert net.metric.update_count == 1
+    assert torch.equal(attack(net, x, y), x_adv)
+
+
+def test_networks_inside_the_attack_are_left_as_they_were():
+    """A transfer attack: found on a network of its own, in evaluation mode and without statistics of its batches."""
+    surrogate, net, (x, y) = network(), network(), batch()
+    before = state_of_everything(surrogate)
+    attack = from_torchattacks(lambda model: torchattacks.PGD(surrogate, eps=EPS, steps=3))
+    x_adv = attack(net, x, y)
+    assert_same(before, state_of_everything(surrogate))
+    assert torch.equal(attack(net, x, y), x_adv)
+    assert not torch.equal(x_adv, x)
+
+
+def test_a_forward_may_write_to_its_input(case):
+    net, (x, y) = network(), batch()
+    before = x.clone()
+    expected = case[0]()(lambda v: net(v.mul(2)), x, y)
+    assert torch.equal(case[0]()(lambda v: net(v.mul_(2)), x, y), expected)
+    assert torch.equal(x, before)
+
+
+def test_what_counts_as_success_is_told_only_where_it_is_known(case):
+    net, (x, y) = network(), batch()
+    outcome = case[0]().run(net, x, y, Context(correct=lambda logits, y: logits.argmax(1) == y))
+    assert outcome.fooled is None
+
+
 def test_within_the_ball_and_the_range(case):
     make, ball, _ = case
     net, (x, y) = network(), batch()
@@ -195,7 +308,7 @@ def test_a_normalised_sample_that_does_not_move_stays_bit_for_bit():
     x, y = batch()
     normalised = (x - torch.tensor(MEAN).reshape(1, 3, 1, 1)) / torch.tensor(STD).reshape(1, 3, 1, 1)
     for attack in (
-        from_torchattacks(torchattacks.FGSM, eps=0.0, mean=MEAN, std=STD),
+        from_torchattacks(torchattacks.FGSM, {"eps": 0.0}, mean=MEAN, std=STD),
         from_foolbox(foolbox.attacks.FGSM(), 0.0, mean=MEAN, std=STD),
     ):
         assert torch.equal(attack(network(), normalised, y), normalised)
@@ -207,10 +320,35 @@ def test_refuses_data_that_is_normalised_but_not_said_to_be(case):
         case[0]()(network(), (x - 0.5) / 0.2, y)
 
 
-def test_refuses_soft_labels(case):
+def test_refuses_probabilities_and_says_what_to_do(case):
     x, _ = batch()
-    with pytest.raises(TypeError, match="one integer label per input"):
+    with pytest.raises(ValueError, match=r"one class per sample, .* probabilities of shape \(6, 5\).*y.argmax\(1\)"):
         case[0]()(network(), x, torch.full((6, 5), 0.2))
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.arange(6), "less than the number of classes, 5, but got 5"),
+        (torch.full((6,), -1), "at least 0, but got -1"),
+        (torch.zeros(5, dtype=torch.long), r"one label per input \(N=6\)"),
+        (torch.zeros(6), r"class labels for an attack of another package.*y.long\(\)"),
+        (torch.zeros(6, 5, dtype=torch.long), r"y.argmax\(1\)"),
+        ([0] * 6, "labels of type list"),
+    ],
+)
+def test_refuses_labels_that_are_no_classes(case, y, message):
+    x, _ = batch()
+    with pytest.raises(ValueError, match=message):
+        case[0]()(network(), x, y)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_all_kinds_give_the_same_images(case, kind):
+    net, (x, y) = network(), batch()
+    expected = case[0]()(net, x, y)
+    assert torch.equal(case[0]()(net, x, y.to(kind)), expected)
+    assert torch.equal(case[0]()(net, x, y[:, None].to(kind)), expected)
 
 
 def test_in_inference_mode(case):
@@ -251,7 +389,7 @@ def test_with_autocast(case):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_keeps_the_type_of_the_data(case, dtype):
     make, ball, _ = case
-    net, (x, y) = network().to(dtype), batch()
+    net, (x, y) = network().to(dtype), batch(20)
     x = x.to(dtype)
     x_adv = make()(net, x, y)
     assert x_adv.dtype == dtype
@@ -263,8 +401,13 @@ def test_keeps_the_type_of_the_data(case, dtype):
 
 def test_of_a_plain_function(case):
     weights = torch.randn(192, 5, generator=torch.Generator().manual_seed(0))
-    x, y = batch()
-    x_adv = case[0]()(lambda v: torch.tanh(v.flatten(1) @ weights), x, y)
+
+    def model(v: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(v.flatten(1) @ weights)
+
+    x, _ = batch(20)
+    y = model(x).argmax(1)
+    x_adv = case[0]()(model, x, y)
     assert x_adv.shape == x.shape
     assert not torch.equal(x_adv, x)
 
