@@ -1,5 +1,6 @@
 """One attempt at one cell, wherever it runs: here, in a process of this machine, or on another machine."""
 
+import ast
 import dataclasses
 import functools
 import os
@@ -9,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
@@ -129,6 +130,52 @@ def describe(work: Callable[..., Any]) -> str:
         case _:
             text = type(work).__qualname__
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def told_apart(was: str, now: str) -> str:
+    """What differs between two descriptions of `describe`, by the names of the fields.
+
+    Example:
+        >>> told_apart("Train(options=Options(steps=20, eps=0.1))", "Train(options=Options(steps=7, eps=0.1))")
+        '`steps` was 20 and is 7'
+        >>> told_apart("square", "cube")
+        'by square, not by cube'
+    """
+    before, after = _fields(was), _fields(now)
+    words = [
+        f"`{path[-1]}` was {before.get(path, 'not there')} and is {after.get(path, 'not there')}"
+        for path in dict.fromkeys((*before, *after))
+        if path and before.get(path) != after.get(path)
+    ]
+    if not words:
+        return f"by {_short(was)}, not by {_short(now)}"
+    return ", ".join(dict.fromkeys(words[:_MOST_TOLD])) + (" and so on" if len(words) > _MOST_TOLD else "")
+
+
+_MOST_TOLD = 5
+
+
+def _fields(text: str) -> dict[tuple[str, ...], str]:
+    """The values of all named fields of a description, however deep, each by the names that lead to it."""
+    found: dict[tuple[str, ...], str] = {}
+
+    def visit(node: ast.expr, path: tuple[str, ...]) -> None:
+        if isinstance(node, ast.Call) and (node.args or node.keywords):
+            for at, part in enumerate(node.args):
+                visit(part, (*path, f"{ast.unparse(node.func)}[{at}]"))
+            for keyword in node.keywords:
+                visit(keyword.value, (*path, str(keyword.arg)))
+        else:
+            found[path] = _short(ast.unparse(node))
+
+    # What has no text that Python would read, such as <function f>, is read as one word.
+    with suppress(SyntaxError):
+        visit(ast.parse(re.sub(r"<[^<>]*>", lambda match: repr(match.group()), text), mode="eval").body, ())
+    return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 @contextmanager

@@ -13,13 +13,13 @@ import logging
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
-from lightning_robust.studies.grid.attempt import Failed, Finished, Started, Task, Work, describe
+from lightning_robust.studies.grid.attempt import Failed, Finished, Started, Task, Work, describe, told_apart
 from lightning_robust.studies.grid.axes import check_cells
 from lightning_robust.studies.grid.cells import Cell, Row, Scalar, canonical, folder_name, label
 from lightning_robust.studies.grid.errors import (
@@ -159,7 +159,8 @@ def _compute(
                         last = event.hopeless or len(told) > retries
                         if last:
                             failures[task.folder] = event.reason
-                            _write_failure(task, told)
+                            with suppress(OSError):  # the disk may be full, which the reason says too
+                                _write_failure(task, told)
                         else:
                             pending.append(task)
                         display.failed(task.cell, event.reason, last=last)
@@ -189,8 +190,8 @@ def _refuse_other_work(records: dict[Path, Record], work: Work, root: Path) -> N
     others = Counter(record.work for record in records.values() if record.work != describe(work))
     for made_by, count in others.most_common(1):
         raise StudyArgumentError(
-            f"Expected argument `work` to be what made the {count} finished cell(s) in {root}, {made_by}, but got "
-            f"{describe(work)}. Results of different settings do not mix: give another `out`, or delete these cells."
+            f"The {count} finished cell(s) in {root} were made otherwise: {told_apart(made_by, describe(work))}. "
+            "Results of different settings do not mix: give another `out`, or delete these cells."
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from studies.grid.cellwork import Trouble, draw, marks, not_rows
 
-from lightning_robust.studies.grid.attempt import Failed, Finished, Task, attempt, describe, own_streams
+from lightning_robust.studies.grid.attempt import Failed, Finished, Task, attempt, describe, own_streams, told_apart
 from lightning_robust.studies.grid.records import read_record
 
 
@@ -94,3 +94,31 @@ def test_descriptions_change_with_settings_and_with_nothing_else():
     assert describe(Trouble(place="here")) == describe(Trouble(place="there"))
     assert describe(functools.partial(draw, scale=2)) == "partial(draw, scale=2)"
     assert describe(Holder(object())) == describe(Holder(object())) == "Holder(model=<object object>)"
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "says"),
+    [
+        ("T(a=1, b='x')", "T(a=2, b='x')", "`a` was 1 and is 2"),
+        (
+            "T(o=P(a=1, b=(1, 2)), c=-1.5)",
+            "T(o=P(a=1, b=(3,)), c=2)",
+            "`b` was (1, 2) and is (3,), `c` was -1.5 and is 2",
+        ),
+        ("T(a=1)", "T(a=1, new=2)", "`new` was not there and is 2"),
+        ("T(f=<function f>)", "T(f=<function g>)", "`f` was '<function f>' and is '<function g>'"),
+        ("partial(train, 3, n=1)", "partial(train, 3, n=2)", "`n` was 1 and is 2"),
+        ("partial(train, 3)", "partial(train, 4)", "`partial[1]` was 3 and is 4"),
+        ("square", "cube", "by square, not by cube"),
+        ("a < b", "a = b", "by a < b, not by a = b"),
+        ("T(a=1)", "U(a=1)", "by T(a=1), not by U(a=1)"),
+        (f"T(a='{'x' * 500}')", "T(a=1)", f"`a` was '{'x' * 96}... and is 1"),
+    ],
+)
+def test_two_works_are_told_apart_by_their_settings(was, now, says):
+    assert told_apart(was, now) == says
+
+
+def test_many_differences_are_cut_short():
+    text = told_apart(*(f"T({', '.join(f'a{i}={i + shift}' for i in range(9))})" for shift in (0, 1)))
+    assert text.endswith("`a4` was 4 and is 5 and so on")

@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -208,9 +209,29 @@ def test_results_of_different_settings_do_not_mix(tmp_path):
     cells = [{"do": "work", "n": 1}]
     inline(cells, Trouble(scale=1, place="here"), tmp_path)
     assert inline(cells, Trouble(scale=1, place="there"), tmp_path)[0]["scaled"] == 1
-    with pytest.raises(StudyArgumentError, match=r"1 finished cell.*Trouble\(scale=1\), but got Trouble\(scale=2\)"):
+    with pytest.raises(
+        StudyArgumentError, match=r"The 1 finished cell.* were made otherwise: `scale` was 1 and is 2. Res"
+    ):
         inline(cells, Trouble(scale=2), tmp_path)
     assert _runs(tmp_path, cells) == [1]
+
+
+def test_another_work_is_named(tmp_path):
+    inline(CELLS, draw, tmp_path)
+    with pytest.raises(StudyArgumentError, match=r"The 3 finished cell.* were made otherwise: by draw, not by not_r"):
+        inline(CELLS, not_rows, tmp_path)
+
+
+def test_a_disk_that_is_full_is_told_as_the_reason_in_one_error(tmp_path, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(CellsFailedError, match=r"3 cell\(s\) failed.*\n.*No space left on device"):
+        inline(CELLS, draw, tmp_path, retries=0)
+    monkeypatch.undo()
+    assert len(inline(CELLS, draw, tmp_path)) == 9
 
 
 def test_the_dearest_cells_run_first_and_the_rows_keep_the_order(tmp_path, capsys):
