@@ -1,6 +1,23 @@
-"""A claim of a paper, set against what a study found."""
+"""Claims of a paper, set against what a study found: how they are judged, shown and told."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from lightning_robust.plots import Estimate, Html, table
+
+
+class Verdict(Enum):
+    """What a study says of a claim. Its value are the words."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold here"
+    OPEN = "not decided"
+    UNKNOWN = "not measured"
 
 
 @dataclass(frozen=True)
@@ -8,16 +25,107 @@ class Claim:
     """A claim of the paper and what this study says of it.
 
     Args:
-        title: the claim.
-        holds: by the criterion that `text` states; None where the study did not measure it.
-        text: the numbers.
+        title: the claim, its number first: "1. More data helps."
+        verdict: by the criterion that `text` states.
+        text: the numbers and the criterion.
     """
 
     title: str
-    holds: bool | None
+    verdict: Verdict
     text: str
 
     @property
-    def verdict(self) -> str:
-        """In words."""
-        return {True: "holds", False: "does not hold here", None: "not measured"}[self.holds]
+    def number(self) -> str:
+        """Its number."""
+        return self.title.partition(".")[0]
+
+
+RULE = (
+    "A claim holds where the 95 % intervals of its numbers lie wholly on the side of the criterion, does not hold here "
+    "where one lies wholly on the other side, and is not decided where one covers both."
+)
+
+
+def judged(found: Estimate | tuple[float, float], compare: Callable[[float, float], bool], limit: float) -> Verdict:
+    """Whether a number is on the right side of a limit: its whole interval is, none of it is, or it covers both.
+
+    Args:
+        found: the number, or the ends (low, high) of its interval.
+        compare: of `operator`: `lt`, `le`, `gt` or `ge`.
+        limit: what the number is compared with.
+
+    Example:
+        >>> from operator import ge
+        >>> [judged(interval, ge, 0.9).value for interval in ((0.91, 0.95), (0.8, 0.95), (0.8, 0.85))]
+        ['holds', 'not decided', 'does not hold here']
+    """
+    low, high = (found.low, found.high) if isinstance(found, Estimate) else found
+    ends = compare(low, limit), compare(high, limit)
+    return Verdict.HOLDS if all(ends) else Verdict.OPEN if any(ends) else Verdict.FAILS
+
+
+def all_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict on all of several conditions; what was not measured is left out.
+
+    Example:
+        >>> all_of([Verdict.HOLDS, Verdict.OPEN]), all_of([Verdict.OPEN, Verdict.FAILS]), all_of([Verdict.UNKNOWN])
+        (<Verdict.OPEN: 'not decided'>, <Verdict.FAILS: 'does not hold here'>, <Verdict.UNKNOWN: 'not measured'>)
+    """
+    return _first((Verdict.FAILS, Verdict.OPEN, Verdict.HOLDS), verdicts)
+
+
+def any_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict on at least one of several conditions; what was not measured is left out.
+
+    Example:
+        >>> any_of([Verdict.HOLDS, Verdict.FAILS]), any_of([Verdict.OPEN, Verdict.FAILS])
+        (<Verdict.HOLDS: 'holds'>, <Verdict.OPEN: 'not decided'>)
+    """
+    return _first((Verdict.HOLDS, Verdict.OPEN, Verdict.FAILS), verdicts)
+
+
+def _first(order: Iterable[Verdict], verdicts: Iterable[Verdict]) -> Verdict:
+    found = set(verdicts)
+    return next((verdict for verdict in order if verdict in found), Verdict.UNKNOWN)
+
+
+def summary(found: Sequence[Claim]) -> str:
+    """All verdicts by the numbers of the claims.
+
+    Example:
+        >>> verdicts = Verdict.HOLDS, Verdict.OPEN, Verdict.HOLDS
+        >>> summary([Claim(f"{i}. Title.", verdict, "") for i, verdict in enumerate(verdicts, start=1)])
+        'Claims 1 and 3 hold. Claim 2 is not decided.'
+    """
+    parts = []
+    for verdict, (one, more) in _SENTENCES.items():
+        numbers = [claim.number for claim in found if claim.verdict is verdict]
+        *first, last = numbers or [""]
+        if first:
+            parts.append(f"Claims {', '.join(first)} and {last} {more}.")
+        elif last:
+            parts.append(f"Claim {last} {one}.")
+    return " ".join(parts)
+
+
+_SENTENCES = {
+    Verdict.HOLDS: ("holds", "hold"),
+    Verdict.FAILS: ("does not hold here", "do not hold here"),
+    Verdict.OPEN: ("is not decided", "are not decided"),
+    Verdict.UNKNOWN: ("was not measured", "were not measured"),
+}
+
+
+def claim_parts(found: Sequence[Claim]) -> list[Html | str]:
+    """What a report says of claims: a table of verdicts, then the numbers and the criterion of each."""
+    lines = [{"claim": claim.title, "verdict": claim.verdict.value} for claim in found]
+    return [table(lines), RULE, *(f"Claim {claim.number}: {claim.text}" for claim in found)]
+
+
+def tell(found: Sequence[Claim], report: Path) -> None:
+    """Print the claims and where the report is."""
+    console = Console(soft_wrap=True, highlight=False)
+    for claim in found:
+        title, verdict, text = (escape(part) for part in (claim.title, claim.verdict.value, claim.text))
+        console.print(f"{title} [bold]{verdict.capitalize()}.[/bold]\n  {text}")
+    console.print(f"Report: {report}", markup=False)

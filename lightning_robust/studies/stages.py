@@ -1,13 +1,15 @@
-"""What the stages of the studies share: how they are run, and how shares of images are told."""
+"""What the studies share: what they need before they run, how stages are run, and how shares of images are told."""
 
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from lightning_robust._lightning import pl
 from lightning_robust.metrics.intervals import wilson_interval
-from lightning_robust.studies.grid import Ray, run_grid
+from lightning_robust.studies.grid import Ray, StudyArgumentError, StudyError, run_grid
 from lightning_robust.studies.grid.cells import Cell, Row
 
 LAUNCHERS = ("processes", "ray", "inline")
@@ -70,6 +72,47 @@ def run_stage(
         progress=options.progress,
         cost=cost,
     )
+
+
+def ready_folder(out: str | Path) -> Path:
+    """The folder of a study, made and found to take files, before anything is computed.
+
+    Raises:
+        StudyArgumentError: it cannot be made or written.
+    """
+    folder = Path(out).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        raise StudyArgumentError(
+            f"Expected argument `out` to be a folder that can be written, but got {folder}: {error.strerror}."
+        ) from error
+    return folder
+
+
+def ready_data(data: pl.LightningDataModule, argument: str, n: int) -> None:
+    """Download a data set where it is not there, and see that it has n training images, before anything is computed.
+
+    Args:
+        data: with n training images.
+        argument: what n is called among the settings.
+        n: for the message.
+
+    Raises:
+        StudyArgumentError: it has not so many.
+        StudyError: it can be neither read nor downloaded.
+    """
+    try:
+        data.prepare_data()
+        data.setup("fit")
+    except ValueError as error:
+        raise StudyArgumentError(
+            f"Expected argument `{argument}` to be numbers of images that the data has, but got {n}. {error}"
+        ) from error
+    except OSError as error:
+        raise StudyError(str(error)) from error
 
 
 def share_of(hits: Tensor) -> dict[str, Any]:

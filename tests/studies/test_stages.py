@@ -1,12 +1,15 @@
+import errno
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from lightning_robust.datamodules import TensorDataModule
 from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.studies import stages
-from lightning_robust.studies.grid import Ray
-from lightning_robust.studies.stages import filled, run_stage, share_of
+from lightning_robust.studies.grid import Ray, StudyArgumentError, StudyError
+from lightning_robust.studies.stages import filled, ready_data, ready_folder, run_stage, share_of
 
 
 def test_shares_have_the_interval_of_wilson():
@@ -39,3 +42,49 @@ def test_on_ray_each_cell_has_its_gpus(monkeypatch):
     options = SimpleNamespace(out="here", workers=2, threads=0, launcher="ray", gpus=0.5, progress=False)
     run_stage([{"n": 1}, {"n": 2}], print, options, "models")
     assert asked["launcher"] == Ray(workers=2, threads=1, gpus=0.5)
+
+
+def test_a_folder_is_made_ready_and_left_empty(tmp_path):
+    folder = ready_folder(tmp_path / "new" / "folder")
+    assert folder == tmp_path / "new" / "folder"
+    assert list(folder.iterdir()) == []
+    (tmp_path / "link").symlink_to(tmp_path / "there")  # a link to nothing yet
+    assert ready_folder(tmp_path / "link") == tmp_path / "there"
+    assert (tmp_path / "there").is_dir()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_that_cannot_be_is_refused(place, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyArgumentError, match=r"`out` to be a folder that can be written, but got .*file.*: \w+"):
+        ready_folder(tmp_path / place)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_folder_that_takes_no_files_is_refused(error, tmp_path, monkeypatch):
+    def refuse(**kwargs):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(StudyArgumentError, match=f"`out` to be a folder .*: {os.strerror(error)}"):
+        ready_folder(tmp_path)
+
+
+class Data(TensorDataModule):
+    def __init__(self, error=None, **kwargs):
+        super().__init__(*((torch.rand(20, 1, 2, 2), torch.arange(20) % 2),) * 2, val_size=4, **kwargs)
+        self.error = error
+
+    def prepare_data(self):
+        if self.error is not None:
+            raise self.error
+
+
+def test_data_is_looked_at_before_it_is_used():
+    ready_data(Data(train_size=10), "sizes", 10)
+    with pytest.raises(
+        StudyArgumentError, match=r"`sizes` to be numbers of images that the data has, but got 99\. Exp"
+    ):
+        ready_data(Data(train_size=99), "sizes", 99)
+    with pytest.raises(StudyError, match="not there"):
+        ready_data(Data(OSError("not there")), "sizes", 10)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_robust import Attack
 from lightning_robust._lightning import pl
+from lightning_robust.attacks import Context
 from lightning_robust.metrics import AttackSuccessRate
 from lightning_robust.metrics.perturbation_norm import perturbation_norm
 from lightning_robust.studies.fitting import correct, device
@@ -71,7 +72,7 @@ def attacked(
         known = None if code is None else tuple(part[rows].to(device()) for part in code)
         if known is not None and len(known) == 1:
             known = known[0]  # type: ignore[assignment]
-        outcomes.append(attack.run(model, x[rows].to(device()), y[rows].to(device()), code=known))
+        outcomes.append(attack.run(model, x[rows].to(device()), y[rows].to(device()), Context(code=known)))
     parts = [(o.x_adv.cpu(), o.delta.cpu(), o.fooled.cpu(), o.first.cpu()) for o in outcomes]  # type: ignore[union-attr]
     x_adv, delta, fooled, first = zip(*parts, strict=True)
     return Attacked(

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import ge, gt, le, lt
 from typing import Any
 
-from lightning_robust.plots import POINTS, Estimate, linear_fit
-from lightning_robust.studies.claims import Claim
+from lightning_robust.plots import POINTS, Estimate, LinearFit, linear_fit
+from lightning_robust.studies.claims import Claim, Verdict, all_of, judged
 from lightning_robust.studies.grid.cells import Row
 from lightning_robust.studies.manifold.tables import DEGREES, PIXELS, sizes_of
 from lightning_robust.studies.seeds import mean_over_seeds, over_seeds
@@ -91,12 +92,18 @@ def _leave(distances: Sequence[Row]) -> Claim:
     manifold = "true" if any(row["manifold"] == "true" for row in distances) else "tangent"
     keys = [(manifold, threat, metric) for threat in ("off", "on") for metric in ("distance", "angle")]
     if not all(key in found for key in keys):
-        return Claim(title, None, "The study found no successful examples of both kinds.")
+        return Claim(title, Verdict.UNKNOWN, "The study found no successful examples of both kinds.")
     off, off_angle, on, on_angle = (found[key] for key in keys)
-    holds = off.value >= FAR * on.value and off_angle.value >= STEEP and on_angle.value <= 90 - STEEP
+    verdict = all_of(
+        (
+            judged((off.low - FAR * on.high, off.high - FAR * on.low), ge, 0),
+            judged(off_angle, ge, STEEP),
+            judged(on_angle, le, 90 - STEEP),
+        )
+    )
     return Claim(
         title,
-        holds,
+        verdict,
         f"Models of {distances[0]['scheme']} training on {largest:g} images, {_MANIFOLD[manifold]}: successful "
         f"off-manifold examples lie {off.text(PIXELS)} from it (L2) and leave it at {off_angle.text(DEGREES)}; "
         "on-manifold ones lie "
@@ -106,19 +113,18 @@ def _leave(distances: Sequence[Row]) -> Claim:
 
 
 def _exist(models: Sequence[Row]) -> Claim:
-    metric = "on-manifold success, worst attempt"
+    title, metric = "2. On-manifold adversarial examples exist, for every model.", "on-manifold success, worst attempt"
     found: list[Mapping[str, Any]] = [row for row in models if row["metric"] == metric]
     if not found:
-        title = "2. On-manifold adversarial examples exist, for every model."
-        return Claim(title, None, "No model reads an image correctly.")
-    least = min(found, key=lambda row: row["value"])
+        return Claim(title, Verdict.UNKNOWN, "No model reads an image correctly.")
+    least = min(found, key=lambda row: row["low"])
     estimate = Estimate(least["value"], least["low"], least["high"], max(1, least["count"]))
     return Claim(
-        "2. On-manifold adversarial examples exist, for every model.",
-        estimate.low > 0,
+        title,
+        judged(estimate, gt, 0),
         f"Of {len(found)} models the one with the fewest ({least['scheme']}, {least['n']} images, seed "
-        f"{least['seed']}) has them for {estimate.text()} of the images that it reads correctly. Criterion: the "
-        "interval lies above 0.",
+        f"{least['seed']}) has them for {estimate.text()} of the images that it reads correctly. Criterion: more than "
+        "none.",
     )
 
 
@@ -127,8 +133,7 @@ def _errors(models: Sequence[Row]) -> Claim:
     overall = {row["threat"]: row["fit"] for row in fits(models) if row["schemes"] == "all"}
     on, off = overall["on-manifold"], overall["off-manifold"]
     if on is None or off is None:
-        return Claim(title, None, "There are fewer than three models.")
-    correlated = on.r >= CLOSE_FIT and not (abs(off.r) >= CLOSE_FIT)
+        return Claim(title, Verdict.UNKNOWN, "There are fewer than three models.")
     text = (
         f"Success over test error, all {on.n} models: on the manifold {on.text()}; off it {off.text()}."
         f"{_each(models)} "
@@ -137,7 +142,7 @@ def _errors(models: Sequence[Row]) -> Claim:
     schemes = {row["scheme"] for row in models}
     best = next((name for name in ("on-true", "on-learned-class") if name in schemes), None)
     if best is None or "normal" not in schemes:
-        return Claim(title, None, text + ". Whether on-manifold training lowers the error was not measured.")
+        return Claim(title, Verdict.UNKNOWN, text + ". Whether on-manifold training lowers the error was not measured.")
     lowered = {n: difference(models, n, best, "normal") for n in sizes_of(models)}
     text += (
         f", and a test error below that of normal training at every size. Training {best} changes it by "
@@ -146,7 +151,20 @@ def _errors(models: Sequence[Row]) -> Claim:
     if {"on-true", "on-learned-class"} <= schemes:
         learned = {n: difference(models, n, "on-learned-class", "normal") for n in sizes_of(models)}
         text += f" On-learned-manifold training, which is not part of the criterion: {_list(learned)}."
-    return Claim(title, correlated and all(change.high < 0 for change in lowered.values()), text)
+    errors = (judged(change, lt, 0) for change in lowered.values())
+    return Claim(title, all_of((_correlated(on), _uncorrelated(off), *errors)), text)
+
+
+def _correlated(fit: LinearFit) -> Verdict:
+    """Does success go with the test error? Where all models have the same success it does not."""
+    return Verdict.FAILS if math.isnan(fit.r) else judged(fit.interval, ge, CLOSE_FIT)
+
+
+def _uncorrelated(fit: LinearFit) -> Verdict:
+    """Does it not, neither way?"""
+    if math.isnan(fit.r):
+        return Verdict.HOLDS
+    return all_of((judged(fit.interval, lt, CLOSE_FIT), judged(fit.interval, gt, -CLOSE_FIT)))
 
 
 def _each(models: Sequence[Row]) -> str:
@@ -165,13 +183,13 @@ def _each(models: Sequence[Row]) -> str:
 def _compatible(models: Sequence[Row]) -> Claim:
     title = "4. Robustness and generalization do not contradict each other: enough data keeps the accuracy."
     if not {"normal", "adversarial"} <= {row["scheme"] for row in models}:
-        return Claim(title, None, "It takes the schemes normal and adversarial.")
+        return Claim(title, Verdict.UNKNOWN, "It takes the schemes normal and adversarial.")
     changes = {n: difference(models, n, "adversarial", "normal") for n in sizes_of(models)}
     return Claim(
         title,
-        changes[max(changes)].high <= KEPT,
+        judged(changes[max(changes)], le, KEPT),
         f"Adversarial training in pixels changes the test error by {_list(changes)}. Criterion: at the largest size "
-        f"the interval ends at {POINTS.text(KEPT)} or below.",
+        f"by at most {POINTS.text(KEPT)}.",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning_robust.plots import Html, Report, heading, picture, save_png, table, versions
 from lightning_robust.plots import settings as settings_part
+from lightning_robust.studies.claims import claim_parts, summary
 from lightning_robust.studies.manifold.claims import claims, fits
 from lightning_robust.studies.manifold.figures import PROJECTION, figures_of
 from lightning_robust.studies.manifold.pictures import picture_figures
@@ -44,7 +45,9 @@ _DISTANCE = (
 )
 
 
-def write_report(tables: Tables, out: Path, settings: Mapping[str, Any], classes: Sequence[str] = ()) -> Path:
+def write_report(
+    tables: Tables, out: Path, settings: Mapping[str, Any], classes: Sequence[str] = (), left_out: str = ""
+) -> Path:
     """Write `report.html` and each figure as a PNG.
 
     Args:
@@ -52,6 +55,7 @@ def write_report(tables: Tables, out: Path, settings: Mapping[str, Any], classes
         out: the folder.
         settings: names and values to show at the end.
         classes: names of the classes.
+        left_out: a sentence on what the data cannot have.
 
     Returns:
         the page.
@@ -60,13 +64,12 @@ def write_report(tables: Tables, out: Path, settings: Mapping[str, Any], classes
     for name, (figure, _) in figures.items():
         save_png(figure, out / f"{name}.png")
     found = claims(tables.models, tables.distances)
-    summary = " ".join(f"Claim {claim.title.partition('.')[0]} {claim.verdict}." for claim in found)
     seeds = len({row["seed"] for row in tables.models})
-    parts: list[Html | str] = [heading("The four claims")]
-    parts += [f"{claim.title} {claim.verdict.capitalize()}. {claim.text}" for claim in found]
+    parts: list[Html | str] = [heading("The four claims"), *claim_parts(found)]
     parts += [
         _INTERVALS.format(seeds),
         heading("All models"),
+        *([left_out] if left_out else []),
         table(table_over_seeds(tables.models), caption="Means over seeds"),
         *_extra_tables(tables, settings),
         *(picture(figure, caption=caption, alt=caption) for figure, caption in figures.values()),
@@ -96,7 +99,9 @@ def write_report(tables: Tables, out: Path, settings: Mapping[str, Any], classes
         settings_part(versions(), caption="Versions"),
         "Stutz, Hein, Schiele, Disentangling Adversarial Robustness and Generalization, CVPR 2019.",
     ]
-    return Report("Robustness and generalization, on and off the manifold", summary, parts).write(out / "report.html")
+    return Report("Robustness and generalization, on and off the manifold", summary(found), parts).write(
+        out / "report.html"
+    )
 
 
 def _extra_tables(tables: Tables, settings: Mapping[str, Any]) -> list[Html]:

@@ -33,7 +33,8 @@ class ManifoldSettings:
         data: the data set; only that of letters has a known manifold. The others are downloaded by torchvision.
         root: folder of downloaded data sets.
         sizes: numbers of training images; each larger set contains the smaller ones.
-        schemes: how to train, see `lightning_robust.studies.manifold.schemes.SCHEMES`.
+        schemes: how to train, see `lightning_robust.studies.manifold.schemes.SCHEMES`. Those that take the true
+            manifold are left out, with a word, where it is not known.
         seeds: models per size and scheme; a seed is that of the initial weights and of the order of the images (of
             data sets other than letters also of the choice of training images).
         epochs: passes over the training images.
@@ -103,11 +104,11 @@ class ManifoldSettings:
         choose("data", [self.data], DATA)
         object.__setattr__(self, "sizes", tuple(self.sizes))
         object.__setattr__(self, "schemes", tuple(choose("schemes", self.schemes, SCHEMES)))
-        unknown = [name for name in self.schemes if SCHEMES[name].code is not None and self.source.true is None]
-        if unknown:
+        if not self.possible:
             raise StudyArgumentError(
-                f"Expected argument `schemes` to do without the true manifold, which is not known for {self.data}, but "
-                f"got {', '.join(unknown)}. On-manifold training along a learned one is on-learned-class."
+                f"Expected argument `schemes` to hold one that does without the true manifold, which is not known for "
+                f"{self.data}, but got {', '.join(self.schemes)}. On-manifold training along a learned one is "
+                "on-learned-class."
             )
         counts = [*((name, vars(self)[name], 1) for name in _COUNTS), *(("sizes", size, 1) for size in self.sizes)]
         counts += [(name, vars(self)[name], 0) for name in ("min_steps", "learned_seeds", "threads")]
@@ -142,9 +143,22 @@ class ManifoldSettings:
         return DATA[self.data]
 
     @property
+    def possible(self) -> tuple[str, ...]:
+        """The schemes that the data can have: without a known manifold, none that takes the true codes."""
+        return tuple(name for name in self.schemes if SCHEMES[name].code is None or self.source.true is not None)
+
+    @property
+    def left_out(self) -> str:
+        """A sentence on the schemes that it cannot have; nothing where it can have all."""
+        names = [name for name in self.schemes if name not in self.possible]
+        if not names:
+            return ""
+        return f"Left out: {', '.join(names)}, since the true manifold of {self.data} is not known."
+
+    @property
     def manifolds(self) -> list[str]:
         """Which manifolds are learned: "class", "data", both or none."""
-        kinds = {SCHEMES[name].manifold for name in self.schemes} - {None}
+        kinds = {SCHEMES[name].manifold for name in self.possible} - {None}
         if self.source.true is None or (kinds and self.learned_seeds):
             kinds |= {"class"}
         return sorted(str(kind) for kind in kinds)

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
+from lightning_robust.studies.claims import tell
 from lightning_robust.studies.command import run_command
 from lightning_robust.studies.grid.axes import expand
 from lightning_robust.studies.grid.cells import Cell, Row
-from lightning_robust.studies.grid.errors import StudyArgumentError
 from lightning_robust.studies.grid.files import load_artifact
 from lightning_robust.studies.grid.records import cell_folder
 from lightning_robust.studies.grid.tables import write_table
@@ -29,12 +31,13 @@ from lightning_robust.studies.manifold.cells import (
     Transfer,
     load_examples,
 )
+from lightning_robust.studies.manifold.claims import claims
 from lightning_robust.studies.manifold.pictures import PICTURES, Illustrate
 from lightning_robust.studies.manifold.report import write_report
 from lightning_robust.studies.manifold.schemes import SCHEMES
 from lightning_robust.studies.manifold.settings import PRESETS, ManifoldSettings
 from lightning_robust.studies.manifold.tables import Tables
-from lightning_robust.studies.stages import run_stage
+from lightning_robust.studies.stages import ready_data, ready_folder, run_stage
 
 
 def run_manifold_study(options: ManifoldSettings) -> Tables:
@@ -44,22 +47,24 @@ def run_manifold_study(options: ManifoldSettings) -> Tables:
         The rows of all stages. Those of `models` have the columns n, scheme, seed, metric, value, low, high, count.
 
     Raises:
-        StudyArgumentError: an argument is wrong, or the folder holds results of other settings.
+        StudyArgumentError: an argument is wrong, or the folder cannot be written or holds results of other settings.
+        StudyError: the data can be neither read nor downloaded.
         CellsFailedError: cells failed; all others are finished, and the same command goes on with these.
     """
-    options = replace(options, out=str(Path(options.out).resolve()), root=str(Path(options.root).resolve()))
+    out = ready_folder(options.out)
+    options = replace(options, out=str(out), root=str(Path(options.root).resolve()))
     _prepare(options)
-    out, seeds, largest = Path(options.out), range(options.seeds), max(options.sizes)
-    shown = "normal" if "normal" in options.schemes else options.schemes[0]
+    schemes, seeds, largest = options.possible, range(options.seeds), max(options.sizes)
+    shown = "normal" if "normal" in schemes else schemes[0]
     kinds = options.manifolds
     manifolds = run_stage(expand(manifold=kinds), TrainManifold(options), options, MANIFOLDS) if kinds else []
-    cells = expand(n=options.sizes, scheme=options.schemes, seed=seeds)
+    cells = expand(n=options.sizes, scheme=schemes, seed=seeds)
     models = run_stage(cells, TrainModel(options), options, MODELS, cost=lambda cell: _cost(cell, options))
     pairs = expand(
         n=[largest],
-        source=options.schemes,
+        source=schemes,
         seed=[0],
-        targets=[" ".join(options.schemes)],
+        targets=[" ".join(schemes)],
         target_seed=[options.seeds - 1],
     )
     transfer = run_stage(pairs, Transfer(options), options, TRANSFER)
@@ -79,25 +84,20 @@ def run_manifold_study(options: ManifoldSettings) -> Tables:
         if rows:
             write_table(rows, out, name)
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "root")}
-    write_report(tables, out, settings=settings, classes=options.source.classes)
+    write_report(tables, out, settings=settings, classes=options.source.classes, left_out=options.left_out)
     return tables
 
 
 def _prepare(options: ManifoldSettings) -> None:
-    """Download the data where it is not there, and see that it is large enough, before anything is computed."""
+    """See that the data is there and large enough, before anything is computed, and say what it cannot have."""
     wanted = {"sizes": options.sizes, "neighbour_images": (options.neighbour_images,)}
     if options.manifolds:
         wanted["manifold_size"] = (options.manifold_size,)
     for name, sizes in wanted.items():
         for n in sizes:
-            data = options.source.make(options.root, train_size=n, batch_size=BATCH)
-            data.prepare_data()
-            try:
-                data.setup("fit")
-            except ValueError as error:
-                raise StudyArgumentError(
-                    f"Expected argument `{name}` to be numbers of images that the data has, but got {n}. {error}"
-                ) from error
+            ready_data(options.source.make(options.root, train_size=n, batch_size=BATCH), name, n)
+    if options.left_out:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(options.left_out, markup=False)
 
 
 def _cost(cell: Cell, options: ManifoldSettings) -> float:
@@ -111,13 +111,18 @@ def _cost(cell: Cell, options: ManifoldSettings) -> float:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the study with command-line options."""
+    """Run the study with command-line options; the claims are printed."""
     run_command(
         ManifoldSettings,
-        run_manifold_study,
+        _run_and_tell,
         args,
         prog="lightning-robust study manifold",
         description="Off- and on-manifold robustness and generalization over sizes, training schemes and seeds.",
         presets=PRESETS,
         lists={"sizes": (int, "training images"), "schemes": (str, "among " + ", ".join(SCHEMES))},
     )
+
+
+def _run_and_tell(options: ManifoldSettings) -> None:
+    tables = run_manifold_study(options)
+    tell(claims(tables.models, tables.distances), Path(options.out) / "report.html")

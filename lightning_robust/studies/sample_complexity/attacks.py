@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from lightning_robust import Attack
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import Outcome
+from lightning_robust.attacks import Context, Outcome
 from lightning_robust.models import Bpda, ThresholdFilters
+
+_NOTHING = Context()
 
 
 def unchanged(model: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -30,11 +32,11 @@ class Transferred(Attack):
     attack: Attack
     source: Any
 
-    def run(self, model: Any, x: Tensor, y: Tensor, *, code: Any = None, key: int = 0) -> Outcome:
+    def run(self, model: Any, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack the other model."""
         with torch.inference_mode(False):  # what is moved within inference mode could not be differentiated
             source = self.source.to(x.device)
-        return Outcome(self.attack.run(source, x, y, code=code, key=key).x_adv)
+        return Outcome(self.attack.run(source, x, y, context).x_adv)
 
 
 def passing(module: pl.LightningModule) -> pl.LightningModule:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning_robust.plots import Html, Report, heading, picture, save_png, table, versions
 from lightning_robust.plots import settings as settings_part
+from lightning_robust.studies.claims import claim_parts, summary
 from lightning_robust.studies.sample_complexity.claims import claims
 from lightning_robust.studies.sample_complexity.figures import figures_of
 from lightning_robust.studies.sample_complexity.masking import trusted
@@ -74,11 +75,9 @@ def write_report(
         save_png(figure, out / f"{name}.png")
     judged = trusted(tables.models, tables.masking)
     found = claims(judged, targets=targets)
-    summary = " ".join(f"Claim {claim.title.partition('.')[0]} {claim.verdict}." for claim in found)
     seeds = len({row["seed"] for row in tables.models})
     shown = {name: picture(figure, caption=text, alt=text) for name, (figure, text) in figures.items()}
-    parts: list[Html | str] = [heading("The claims")]
-    parts += [f"{claim.title} {claim.verdict.capitalize()}. {claim.text}" for claim in found]
+    parts: list[Html | str] = [heading("The claims"), *claim_parts(found)]
     parts += [heading("Accuracy over the number of training images"), shown.pop("accuracy")]
     parts += [table(accuracy_lines(judged), caption="Best over hyperparameters, means over seeds")]
     parts += [heading("How many images an accuracy takes")]
@@ -103,4 +102,4 @@ def write_report(
         settings_part(versions(), caption="Versions"),
         _REFERENCE,
     ]
-    return Report("How much data robustness takes", summary, parts).write(out / "report.html")
+    return Report("How much data robustness takes", summary(found), parts).write(out / "report.html")

@@ -16,15 +16,18 @@ from torch.utils.data import DataLoader
 from lightning_robust._lightning import pl
 from lightning_robust.callbacks._batch import get
 from lightning_robust.datamodules import ImageDataModule
+from lightning_robust.studies.claims import tell
 from lightning_robust.studies.command import run_command
 from lightning_robust.studies.grid import StudyArgumentError, choose, expand, write_table
 from lightning_robust.studies.grid.cells import Cell, Row
 from lightning_robust.studies.sample_complexity.cells import FindMasking, TrainModel, masking_stage, models_stage
+from lightning_robust.studies.sample_complexity.claims import claims
+from lightning_robust.studies.sample_complexity.masking import trusted
 from lightning_robust.studies.sample_complexity.problems import Problem, problems
 from lightning_robust.studies.sample_complexity.report import write_report
 from lightning_robust.studies.sample_complexity.settings import PRESETS, Grid, SampleComplexitySettings
 from lightning_robust.studies.sample_complexity.tables import Tables
-from lightning_robust.studies.stages import run_stage
+from lightning_robust.studies.stages import ready_data, ready_folder, run_stage
 
 
 def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, Problem] | None = None) -> Tables:
@@ -39,8 +42,9 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
         eps_test, value, low, high and count.
 
     Raises:
-        StudyArgumentError: an argument is wrong, a data set is smaller than asked for, or the folder holds results of
-            other settings.
+        StudyArgumentError: an argument is wrong, a data set is smaller than asked for, or the folder cannot be written
+            or holds results of other settings.
+        StudyError: a data set can be neither read nor downloaded.
         CellsFailedError: cells failed; all others are finished, and the same call goes on with these.
 
     Example:
@@ -49,7 +53,8 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
         ...     own={"mine": Problem(data=my_data, models={"mine": my_module}, steps=1000, ...)},
         ... )  # doctest: +SKIP
     """
-    options = replace(options, out=str(Path(options.out).resolve()), root=str(Path(options.root).resolve()))
+    out = ready_folder(options.out)
+    options = replace(options, out=str(out), root=str(Path(options.root).resolve()))
     known = problems(options.root) | dict(own or {})
     chosen = {name: known[name] for name in choose("data", options.data, known)}
     grids = {name: options.of(name, problem) for name, problem in chosen.items()}
@@ -75,7 +80,7 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
                 images=[options.masked_images],
             )
             masking += run_stage(largest, FindMasking(**what), options, masking_stage(name))
-    out, accuracies = Path(options.out), [row for row in models if row["metric"] == "accuracy"]
+    accuracies = [row for row in models if row["metric"] == "accuracy"]
     gaps = [row for row in models if row["metric"] == "gap"]
     tables = Tables(accuracies, gaps, masking)
     for title, rows in (("results", accuracies), ("gaps", gaps), ("masking", masking)):
@@ -89,16 +94,9 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
 def _check_data(problem: Problem, grid: Grid) -> None:
     """Download the data where it is not there, and see that every size can be had, before anything is computed."""
     for n in grid.sizes:
-        try:
-            data = problem.data(n, 0)
-            data.prepare_data()
-            data.setup("fit")
-            held_out = data.val_dataloader()
-        except ValueError as error:
-            raise StudyArgumentError(
-                f"Expected argument `sizes` to be numbers of images that {grid.data!r} has, but got {n}. {error}"
-            ) from error
-        if not held_out:
+        data = problem.data(n, 0)
+        ready_data(data, "sizes", n)
+        if not data.val_dataloader():
             raise StudyArgumentError(
                 f"Expected the data of {grid.data!r} to have validation images, which choose among models, but it has "
                 "none."
@@ -135,10 +133,10 @@ def _cost(cell: Cell, grid: Grid) -> float:
 
 
 def main(args: Sequence[str]) -> None:
-    """Run the study with command-line options."""
+    """Run the study with command-line options; the claims are printed."""
     run_command(
         SampleComplexitySettings,
-        run_sample_complexity,
+        _run_and_tell,
         args,
         prog="lightning-robust study sample-complexity",
         description="How many training images accuracy takes, and how many robust accuracy.",
@@ -152,3 +150,8 @@ def main(args: Sequence[str]) -> None:
             "targets": (float, "accuracies for which the number of samples is asked"),
         },
     )
+
+
+def _run_and_tell(options: SampleComplexitySettings) -> None:
+    tables = run_sample_complexity(options)
+    tell(claims(trusted(tables.models, tables.masking), targets=options.targets), Path(options.out) / "report.html")

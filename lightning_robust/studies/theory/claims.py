@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import ge, le
 from typing import Any
 
 from lightning_robust.plots import PERCENT, PLAIN, Estimate
-from lightning_robust.studies.claims import Claim
+from lightning_robust.studies.claims import Claim, Verdict, all_of, judged
 from lightning_robust.studies.grid.cells import Row
 from lightning_robust.studies.theory.rows import FLAT
 from lightning_robust.studies.theory.settings import TheorySettings
@@ -65,7 +66,13 @@ def _gap(rows: Sequence[Row], o: TheorySettings) -> Claim:
     return Claim(
         "1. The number of samples for a standard error does not grow with the dimension, that for a robust error grows "
         "like its square root.",
-        standard.value <= FLAT_SLOPE and all(abs(each.value - 0.5) <= HALF_SLOPE for each in half.values()),
+        all_of(
+            (
+                judged(standard, le, FLAT_SLOPE),
+                *(judged(each, ge, 0.5 - HALF_SLOPE) for each in half.values()),
+                *(judged(each, le, 0.5 + HALF_SLOPE) for each in half.values()),
+            )
+        ),
         f"Mean estimator at sigma = {o.scale:g} d^(1/4), exponent of d over d = {o.dimensions[0]:,} to "
         f"{o.dimensions[-1]:,}: {standard.text(PLAIN)} for a standard error of {PERCENT.tick(o.target)}; for a robust "
         f"error of 50 % {listed}. Criterion: at most {FLAT_SLOPE:g}, and within {HALF_SLOPE:g} of 1/2.",
@@ -80,32 +87,32 @@ def _lower_bounds(rows: Sequence[Row], o: TheorySettings) -> Claim:
     errors = [(row["high"] - row["low"]) / (2 * quantile) for row in excess]
     units = [row["value"] / error if error > 0 else 0.0 for row, error in zip(excess, errors, strict=True)]
     least = min(range(len(excess)), key=units.__getitem__)
-    bayes = {row["n"]: row["value"] for row in select(rows, question="error", curve="bayes")}
+    bayes = {row["n"]: estimate(row) for row in select(rows, question="error", curve="bayes")}
     bounds = {row["n"]: row["value"] for row in select(rows, question="error", curve="theorem_11")}
-    above = all(bayes[n] >= bound * (1 - 1e-9) for n, bound in bounds.items())
+    above = all_of(judged(bayes[n], ge, (1 - 1e-9) * bound) for n, bound in bounds.items())
     row, name = excess[least], excess[least]["curve"]
     return Claim(
         "2. No learner does better than the lower bounds.",
-        units[least] >= -STANDARD_ERRORS and above,
+        all_of((above, Verdict.HOLDS if units[least] >= -STANDARD_ERRORS else Verdict.FAILS)),
         f"theta ~ N(0, I), d = {o.d:,}, eps = {o.eps:g}: of {len({r['curve'] for r in excess})} learners at n = "
         f"{', '.join(map(str, o.samples))}, the one furthest below the Bayes-optimal error of its samples ({name}, n = "
-        f"{row['n']}) is {units[least]:+.1f} standard errors from it. The Bayes-optimal curve lies "
-        f"{'above' if above else 'not above'} Theorem 11 at all {len(bounds)} numbers of samples. Criterion: not more "
-        f"than {STANDARD_ERRORS:g} standard errors below, and above.",
+        f"{row['n']}) is {units[least]:+.1f} standard errors from it. That the Bayes-optimal curve lies above Theorem "
+        f"11 at all {len(bounds)} numbers of samples: {above.value}. Criterion: not more than {STANDARD_ERRORS:g} "
+        "standard errors below, which a learner that reaches the bound may be by chance, and above.",
     )
 
 
 def _upper_bound(rows: Sequence[Row], o: TheorySettings) -> Claim:
     title = "3. What is proved to suffice suffices."
     bounds = {row["n"]: row["value"] for row in select(rows, question="error", curve="theorem_21")}
-    mean = {row["n"]: row["value"] for row in select(rows, question="error", model=FLAT, curve="mean, attacked")}
+    mean = {row["n"]: estimate(row) for row in select(rows, question="error", model=FLAT, curve="mean, attacked")}
     proved = min((n for n, bound in bounds.items() if bound <= o.target), default=None)
-    needed = min((n for n, error in mean.items() if error <= o.target), default=None)
+    needed = min((n for n, error in mean.items() if error.value <= o.target), default=None)
     if proved is None or needed is None:
-        return Claim(title, None, f"Theorem 21 guarantees no {PERCENT.tick(o.target)} at these settings.")
+        return Claim(title, Verdict.UNKNOWN, f"Theorem 21 guarantees no {PERCENT.tick(o.target)} at these settings.")
     return Claim(
         title,
-        all(mean[n] <= bound for n, bound in bounds.items()),
+        all_of(judged(mean[n], le, bound) for n, bound in bounds.items()),
         f"d = {o.d:,}, eps = {o.eps:g}, flat theta: Theorem 21 guarantees an expected robust error of "
         f"{PERCENT.tick(o.target)} from n = {proved:.3g} on; the mean estimator has it from n = {needed:.3g} on "
         "(n by factors of 2^(1/4)). "
@@ -120,7 +127,7 @@ def _threshold(rows: Sequence[Row], o: TheorySettings) -> Claim:
     )
     return Claim(
         "4. Behind a threshold the gap is gone (Bernoulli model).",
-        max(behind) <= o.target < min(linear),
+        Verdict.HOLDS if max(behind) <= o.target < min(linear) else Verdict.FAILS,
         f"tau = {o.tau_scale:g} d^(-1/4), eps = {o.tau_ratio:g} tau, expected error from one sample, exact: behind the "
         f"threshold {small(min(behind))} to {small(max(behind))} over d = {o.dimensions[0]:,} to {o.dimensions[-1]:,}; "
         f"of the linear classifier with the same weights {small(linear[0])} to {small(linear[-1])}. Criterion: at most "
@@ -135,10 +142,10 @@ def _unlabelled(rows: Sequence[Row], o: TheorySettings) -> Claim:
     labelled = select(found, curve="labels of proposition 1")[0]
     return Claim(
         "5. Unlabelled data stand in for labels (Carmon et al. 2019).",
-        trained["high"] <= CARMON_ERROR,
+        judged(estimate(trained), le, CARMON_ERROR),
         f"d = {trained['d']:,}, sigma = {trained['noise']:g}, eps = {trained['eps']:g}: the robust error is "
         f"{estimate(only).text()} with {labels(o.labels)} alone, and {_fraction(trained)} with the {at:,} unlabelled "
-        f"points of Theorem 2 besides. Criterion: the interval ends at {CARMON_ERROR:g} or below. With the "
+        f"points of Theorem 2 besides. Criterion: at most {CARMON_ERROR:g}. With the "
         f"{labelled['n']:.3g} labels of Proposition 1 it is {_fraction(labelled)}: both statements hold from a size on "
         "that the paper does not give.",
     )

@@ -16,6 +16,7 @@ from lightning_robust.plots import (
     table,
     versions,
 )
+from lightning_robust.studies.claims import claim_parts
 from lightning_robust.studies.grid.cells import Row
 from lightning_robust.studies.theory.claims import claims, estimate, select
 from lightning_robust.studies.theory.figures import FIGURES
@@ -69,11 +70,10 @@ def write_report(rows: Sequence[Row], out: Path, o: TheorySettings, seconds: flo
     for name, (figure, _) in figures.items():
         save_png(figure, out / f"{name}.png")
     shown = {name: picture(figure, caption=caption, alt=caption) for name, (figure, caption) in figures.items()}
-    found = claims(rows, o)
     target = PERCENT.tick(o.target)
     parts: list[Html | str] = [
         heading("The claims"),
-        *(f"{claim.title} {claim.verdict.capitalize()}. {claim.text}" for claim in found),
+        *claim_parts(claims(rows, o)),
         heading("1. The gap between standard and robust learning"),
         shown["gap"],
         table(slope_lines(rows, o), caption="Exponent of d", unit=PLAIN, digits=3),

@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from lightning_robust.studies.claims import tell
 from lightning_robust.studies.command import run_command
 from lightning_robust.studies.grid.cells import Row
 from lightning_robust.studies.grid.tables import write_table
+from lightning_robust.studies.stages import ready_folder
 from lightning_robust.studies.theory.claims import claims
 from lightning_robust.studies.theory.report import write_report
 from lightning_robust.studies.theory.rows import (
@@ -36,10 +36,12 @@ def run_theory(options: TheorySettings) -> list[Row]:
     Returns:
         Rows with the columns question, model, curve, metric, d, noise, eps, n, unlabelled, value, low, high and draws,
         see `lightning_robust.studies.theory.rows`.
+
+    Raises:
+        StudyArgumentError: `options.out` cannot be written; nothing has been computed.
     """
-    began = time.monotonic()
+    out, began = ready_folder(options.out), time.monotonic()
     rows = [row for question in QUESTIONS for row in question(options)]
-    out = Path(options.out)
     write_table(rows, out)
     write_report(rows, out, options, time.monotonic() - began)
     return rows
@@ -63,13 +65,4 @@ def main(args: Sequence[str]) -> None:
 
 
 def _run_and_tell(options: TheorySettings) -> None:
-    console, rows = Console(soft_wrap=True, highlight=False), run_theory(options)
-    for claim in claims(rows, options):
-        console.print(f"{claim.title} [bold]{claim.verdict.capitalize()}.[/bold]\n  {_plain(claim.text)}")
-    console.print(f"Report: {Path(options.out) / 'report.html'}")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    tell(claims(run_theory(options), options), Path(options.out) / "report.html")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lightning_robust.studies.claims import Verdict
 from lightning_robust.studies.manifold.claims import claims, difference, fits
 
 SCHEMES = ("normal", "adversarial", "on-true", "on-learned-class")
@@ -80,32 +81,63 @@ def test_regressions_are_those_of_scipy():
 
 def test_all_claims_hold_where_the_numbers_are_those_of_the_paper():
     found = claims(_as_in_the_paper(), _distances())
-    assert [claim.verdict for claim in found] == ["holds"] * 4
+    assert [claim.verdict for claim in found] == [Verdict.HOLDS] * 4
     assert "-15.0 points" in found[2].text
     assert "85.0 degrees" in found[0].text
 
 
+def _scattered(e, by):
+    """On-manifold success that follows the test error but for a shift that does not."""
+    return 2 * e + by * (round(1e4 * e) // 20 % 3)
+
+
 @pytest.mark.parametrize(
-    ("broken", "models", "distances"),
+    ("claim", "verdict", "models", "distances"),
     [
-        (0, {}, {"off": (2.0, 60.0)}),
-        (0, {}, {"on": (0.5, 2.0)}),
-        (0, {}, {"on": (0.05, 30.0)}),
-        (1, {"worst": 0.01}, {}),
-        (2, {"on": lambda e: 0.5 + 0.1 * (round(1000 * e) % 2)}, {}),
-        (2, {"off": lambda e, scheme: 1.5 * e}, {}),
-        (2, {"error": lambda i, s: _error(i, s) + (0.2 if s == "on-true" and i == 0 else 0)}, {}),
-        (3, {"error": lambda i, s: _error(i, s) + (0.05 if s == "adversarial" else 0)}, {}),
+        (1, Verdict.FAILS, {}, {"off": (2.0, 60.0)}),
+        (1, Verdict.OPEN, {}, {"off": (2.0, 69.999)}),
+        (1, Verdict.FAILS, {}, {"on": (0.5, 2.0)}),
+        (1, Verdict.OPEN, {}, {"on": (0.4, 2.0)}),
+        (1, Verdict.FAILS, {}, {"on": (0.05, 30.0)}),
+        (1, Verdict.OPEN, {}, {"on": (0.05, 20.0)}),
+        (2, Verdict.OPEN, {"worst": 0.01}, {}),
+        (3, Verdict.FAILS, {"on": lambda e: 0.5 + 0.1 * (round(1000 * e) % 2)}, {}),
+        (3, Verdict.OPEN, {"on": lambda e: _scattered(e, 0.2)}, {}),
+        (3, Verdict.FAILS, {"on": lambda e: 1.0}, {}),
+        (3, Verdict.FAILS, {"off": lambda e, scheme: 1.5 * e}, {}),
+        (3, Verdict.OPEN, {"off": lambda e, scheme: _scattered(e, 0.2)}, {}),
+        (3, Verdict.HOLDS, {"off": lambda e, scheme: 1.0}, {}),
+        (3, Verdict.FAILS, {"error": lambda i, s: _error(i, s) + (0.2 if s == "on-true" and i == 0 else 0)}, {}),
+        (4, Verdict.FAILS, {"error": lambda i, s: _error(i, s) + (0.05 if s == "adversarial" else 0)}, {}),
     ],
 )
-def test_each_claim_can_fail(broken, models, distances):
-    found = claims(_as_in_the_paper(**models), _distances(**distances))
-    assert [i for i, claim in enumerate(found) if not claim.holds] == [broken]
+def test_each_claim_has_its_verdict(claim, verdict, models, distances):
+    found = [each.verdict for each in claims(_as_in_the_paper(**models), _distances(**distances))]
+    assert found == [verdict if i == claim else Verdict.HOLDS for i in range(1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "shift", "claim", "verdict"),
+    [
+        ("on-true", 0.15, 3, Verdict.OPEN),  # -0.1, 0.0 and 0.1
+        ("on-true", 0.3, 3, Verdict.FAILS),
+        ("adversarial", 0.0, 4, Verdict.OPEN),
+        ("adversarial", 0.5, 4, Verdict.FAILS),
+        ("adversarial", -0.3, 4, Verdict.HOLDS),
+    ],
+)
+def test_differences_that_seeds_disagree_on_decide_nothing(scheme, shift, claim, verdict):
+    rows = _as_in_the_paper()
+    for row in rows:
+        if (row["n"], row["scheme"], row["metric"]) == (2500, scheme, "test error"):
+            row["value"] += shift + (0.1 if shift in (0.0, 0.15) else 0.001) * (row["seed"] - 1)
+    assert claims(rows, _distances())[claim - 1].verdict is verdict
 
 
 def test_what_was_not_measured_is_not_claimed():
     rows = [row for row in _as_in_the_paper() if row["scheme"] == "on-true"]
-    assert [claim.holds for claim in claims(rows, [])] == [None, True, None, None]
+    unknown = Verdict.UNKNOWN
+    assert [claim.verdict for claim in claims(rows, [])] == [unknown, Verdict.HOLDS, unknown, unknown]
 
 
 def test_the_least_correlation_of_a_scheme_by_itself_is_told():

@@ -17,7 +17,8 @@ def test_the_page_states_claims_figures_and_settings(seeds, tmp_path):
         Tables(rows_of(seeds), gaps, MASKING), tmp_path, targets=(0.5, 0.7), settings={"seeds": seeds}, grids=[GRID]
     )
     page = path.read_text()
-    assert "1. The same accuracy takes more samples when it is to be robust. Holds." in page
+    assert "1. The same accuracy takes more samples when it is to be robust.</th><td>holds</td>" in page
+    assert "<td>not decided</td>" in page
     assert page.count("<img") == 4
     assert "White-box PGD is too optimistic" in page
     assert "Schmidt" in page

@@ -9,6 +9,8 @@ from lightning_robust._lightning import pl
 from lightning_robust.studies.grid import StudyArgumentError
 from lightning_robust.studies.sample_complexity import study
 from lightning_robust.studies.sample_complexity.cells import TrainModel
+from lightning_robust.studies.sample_complexity.claims import claims
+from lightning_robust.studies.sample_complexity.masking import trusted
 from lightning_robust.studies.sample_complexity.settings import PRESETS, SampleComplexitySettings
 from lightning_robust.studies.sample_complexity.study import run_sample_complexity
 from tests.studies.sample_complexity.tiny import OPTIONS, TINY, blobs
@@ -58,6 +60,26 @@ def test_tables_figures_and_report_are_written(interrupted):
     assert str(out) not in page
 
 
+def test_the_command_tells_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
+    options, out, tables, _ = interrupted
+    monkeypatch.setattr(study, "run_sample_complexity", lambda options: tables)
+    study._run_and_tell(options)
+    said = capsys.readouterr().out
+    for claim in claims(trusted(tables.models, tables.masking), targets=options.targets):
+        assert f"{claim.title} {claim.verdict.value.capitalize()}.\n  {claim.text}\n" in said
+    assert said.endswith(f"Report: {out / 'report.html'}\n")
+
+
+def test_data_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", (tmp_path / "nowhere").as_uri())
+    with pytest.raises(SystemExit) as stopped:
+        study.main(["--data", "cifar10", "--root", str(tmp_path / "mine"), "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("lightning-robust study sample-complexity: CIFAR10 is not in ")
+    assert said.count("\n") == 1
+
+
 def test_masking_is_asked_of_every_model_of_the_largest_size(interrupted):
     _, _, tables, _ = interrupted
     found = {(row["model"], row["eps_train"]) for row in tables.masking}
@@ -84,7 +106,7 @@ def test_a_larger_grid_keeps_finished_cells(interrupted):
 
 def test_other_settings_in_the_same_folder_are_refused(interrupted):
     options, *_ = interrupted
-    with pytest.raises(StudyArgumentError, match="Results of different settings do not mix"):
+    with pytest.raises(StudyArgumentError, match=r"`test_steps` was 3 and is 4\. Results of different settings do not"):
         run_sample_complexity(replace(options, test_steps=4), OWN)
 
 
@@ -156,7 +178,7 @@ def _without_validation(make, n, seed):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
     given = []
-    monkeypatch.setattr(study, "run_sample_complexity", given.append)
+    monkeypatch.setattr(study, "_run_and_tell", given.append)
     study.main(["--preset", preset, "--seeds", "4", "--eps_train", "0", "0.1", "--out", "here"])
     assert given == [
         SampleComplexitySettings(**{**PRESETS[preset], "seeds": 4, "eps_train": [0.0, 0.1], "out": "here"})

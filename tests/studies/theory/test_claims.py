@@ -1,5 +1,6 @@
 import pytest
 
+from lightning_robust.studies.claims import Verdict
 from lightning_robust.studies.theory.claims import claims
 from lightning_robust.studies.theory.settings import TheorySettings
 from lightning_robust.studies.theory.study import QUESTIONS
@@ -15,7 +16,7 @@ def rows():
 
 
 def verdicts(rows):
-    return [claim.holds for claim in claims(rows, SETTINGS)]
+    return [claim.verdict for claim in claims(rows, SETTINGS)]
 
 
 def changed(rows, change, **where):
@@ -26,29 +27,48 @@ def changed(rows, change, **where):
 
 
 def test_all_hold(rows):
-    assert verdicts(rows) == [True] * 5
+    assert verdicts(rows) == [Verdict.HOLDS] * 5
+
+
+HALF, STANDARD = {"metric": "slope", "curve": "n_half"}, {"metric": "slope", "curve": "n_standard"}
+EXCESS = {"metric": "excess over bayes", "curve": "mean", "n": 2}
+BOUND_11, BOUND_21 = ({"question": "error", "curve": f"theorem_{i}"} for i in (11, 21))
+BAYES = {"question": "error", "curve": "bayes"}
+MEAN = {"question": "error", "model": "Gaussian, flat theta", "curve": "mean, attacked"}
+ONE = {"question": "bernoulli dimension", "d": 1024}
+TRAINED = {"question": "self-training", "curve": "self-trained"}
 
 
 @pytest.mark.parametrize(
-    ("number", "change", "where"),
+    ("number", "verdict", "value", "low", "high", "where"),
     [
-        (1, {"value": 0.3, "low": 0.3, "high": 0.3}, {"metric": "slope", "curve": "n_half"}),
-        (1, {"value": 0.2, "low": 0.2, "high": 0.2}, {"metric": "slope", "curve": "n_standard"}),
-        (2, {"value": -0.1, "low": -0.11, "high": -0.09}, {"metric": "excess over bayes", "curve": "mean", "n": 2}),
-        (2, {"value": 0.6}, {"question": "error", "curve": "theorem_11"}),
-        (3, {"value": 0.0}, {"question": "error", "curve": "theorem_21"}),
-        (4, {"value": 0.2}, {"question": "bernoulli dimension", "curve": "threshold, attacked", "d": 1024}),
-        (4, {"value": 0.001}, {"question": "bernoulli dimension", "curve": "linear, attacked", "d": 1024}),
-        (5, {"high": 0.002}, {"question": "self-training", "curve": "self-trained"}),
+        (1, Verdict.FAILS, 0.3, 0.3, 0.3, HALF),
+        (1, Verdict.FAILS, 0.6, 0.53, 0.67, HALF),
+        (1, Verdict.OPEN, 0.5, 0.45, 0.55, HALF),
+        (1, Verdict.OPEN, 0.6, 0.51, 0.69, HALF),
+        (1, Verdict.FAILS, 0.2, 0.2, 0.2, STANDARD),
+        (1, Verdict.OPEN, 0.04, 0.0, 0.08, STANDARD),
+        (1, Verdict.OPEN, 0.06, 0.04, 0.08, STANDARD),
+        (2, Verdict.FAILS, -0.1, -0.11, -0.09, EXCESS),
+        (2, Verdict.FAILS, 0.6, 0.6, 0.6, BOUND_11),
+        (2, Verdict.OPEN, 0.5, 0.0, 0.5, BAYES),
+        (3, Verdict.FAILS, 0.0, 0.0, 0.0, BOUND_21),
+        (3, Verdict.OPEN, 0.0, 0.0, 1.0, MEAN),
+        (4, Verdict.FAILS, 0.2, 0.2, 0.2, {**ONE, "curve": "threshold, attacked"}),
+        (4, Verdict.FAILS, 0.001, 0.001, 0.001, {**ONE, "curve": "linear, attacked"}),
+        (5, Verdict.FAILS, 0.003, 0.002, 0.004, TRAINED),
+        (5, Verdict.OPEN, 0.0005, 0.0, 0.002, TRAINED),
+        (5, Verdict.OPEN, 0.0015, 0.0005, 0.002, TRAINED),
     ],
 )
-def test_a_claim_fails_by_its_own_numbers_alone(rows, number, change, where):
-    assert [i + 1 for i, holds in enumerate(verdicts(changed(rows, change, **where))) if not holds] == [number]
+def test_a_claim_is_judged_by_its_own_numbers_alone(rows, number, verdict, value, low, high, where):
+    found = verdicts(changed(rows, {"value": value, "low": low, "high": high}, **where))
+    assert found == [verdict if i == number else Verdict.HOLDS for i in range(1, 6)]
 
 
 def test_a_bound_that_says_nothing_is_not_measured(rows):
     without = [row for row in rows if row["curve"] != "theorem_21"]
-    assert verdicts(without) == [True, True, None, True, True]
+    assert verdicts(without) == [Verdict.UNKNOWN if i == 3 else Verdict.HOLDS for i in range(1, 6)]
 
 
 def test_a_claim_says_its_numbers(rows):

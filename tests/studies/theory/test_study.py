@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lightning_robust.studies.grid import StudyArgumentError
 from lightning_robust.studies.theory.claims import select
 from lightning_robust.studies.theory.settings import TheorySettings
 from lightning_robust.studies.theory.study import main, run_theory
@@ -107,6 +108,13 @@ def test_the_command_tells_the_claims(tmp_path, capsys):
     assert [f"\n{i}." in f"\n{said}" for i in range(1, 7)] == [True] * 5 + [False]
     assert "[0." in said
     assert str(tmp_path) in said.replace("\n", "")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_robust.studies.theory.study.QUESTIONS", (lambda options: pytest.fail("computed"),))
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyArgumentError, match="`out` to be a folder"):
+        run_theory(replace(TINY, out=str(tmp_path / "file")))
 
 
 @pytest.mark.parametrize(
