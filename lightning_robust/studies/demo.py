@@ -334,15 +334,15 @@ def _write(
         save_png(sheets[name], out / f"examples_{name}.png")
     meaning = (
         f"Test error: the share of {options.test_size} test images that are misread. Robust error: the share that is "
-        f"misread as it is or after an attack of {options.test_steps} steps with {options.restarts} random starts, "
+        f"misread as it is or after an attack of {options.test_steps} steps from {options.restarts} random start(s), "
         f"each of which keeps its best iterate. Pixel attacks change every pixel by at most {options.eps:g}; "
         f"on-manifold attacks move each of the six parameters that drew the letter by at most {options.eta:g}, within "
         "the range of the data, and draw it again: the result is the same letter in the same face. Success rate: the "
         "share of attempts that succeed on letters that were read correctly."
     )
     setting = (
-        f"Four models with the same network, initial weights, {options.train_size} training images and epochs. But in "
-        "normal training, half of each batch is attacked. Whiskers: 95 % intervals for the draw of the test images. "
+        f"Four models with the same network, initial weights, {options.train_size} training images and epochs. Half of "
+        "each batch is attacked, except in normal training. Whiskers: 95 % intervals for the draw of the test images. "
         "They do not cover the draw of the training images, the initial weights (one seed), nor the processor, on "
         "another kind of which the same seed ends in other weights."
     )
