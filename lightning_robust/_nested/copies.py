@@ -1,8 +1,11 @@
 """A copy of a container with other parts, verified."""
 
+import contextlib
 import copy
 import functools
+import operator
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -38,6 +41,7 @@ def rebuilt(batch: Any, changes: dict[Any, Any]) -> Any:
     """
     before = _views(batch, changes)
     reason: Exception | None = None
+    equal: Any = ABSENT
     for make, write in _ways(batch, changes):
         try:
             new = make()
@@ -46,12 +50,14 @@ def rebuilt(batch: Any, changes: dict[Any, Any]) -> Any:
         except Exception as error:  # the classes are the user's: another way may do
             reason, new = error, batch
         if write is not None and _reached(batch, changes, before):
-            # The copy shares with the batch what was written to: undo it the same way.
-            _write_all(
-                write, batch, {part: seen if entry is ABSENT else entry for part, (entry, seen) in before.items()}
-            )
-        elif new is not batch and _is_wanted(batch, new, changes, before):
+            # The copy shares with the batch what was written to.
+            _undo(batch, before, write)
+        elif new is not batch and _is_wanted(batch, new, changes, before, operator.is_):
             return new
+        elif equal is ABSENT and new is not batch and _is_wanted(batch, new, changes, before, _same):
+            equal = new
+    if equal is not ABSENT:
+        return equal
     raise TypeError(
         f"Expected a batch that can be copied with another {', '.join(map(repr, changes))}, but a "
         f"{type(batch).__name__} cannot: in no copy item and attribute are both the new one while the batch keeps its "
@@ -80,13 +86,23 @@ def _views(batch: Any, changes: dict[Any, Any]) -> _Views:
 def _reached(batch: Any, changes: dict[Any, Any], before: _Views) -> bool:
     """Has something that was written to a copy reached the batch?"""
     return any(
-        _same(now, changes[part]) and not _same(once, changes[part])
+        now is not once and _same(now, changes[part]) and not _same(once, changes[part])
         for part, views in _views(batch, changes).items()
         for now, once in zip(views, before[part], strict=True)
     )
 
 
-def _is_wanted(batch: Any, new: Any, changes: dict[Any, Any], before: _Views) -> bool:
+def _undo(batch: Any, before: _Views, write: _Write) -> None:
+    """Put back what was there, the way that it went away."""
+    for part, (entry, seen) in before.items():
+        with contextlib.suppress(Exception):
+            if entry is ABSENT and item(batch, part) is not ABSENT:
+                del batch[part]
+        if item(batch, part) is not entry or attribute(batch, part) is not seen:
+            write(batch, part, seen if entry is ABSENT else entry)
+
+
+def _is_wanted(batch: Any, new: Any, changes: dict[Any, Any], before: _Views, same: Callable[[Any, Any], bool]) -> bool:
     """Is it of the same class, has it all parts, and are the changed ones the new ones in every view?"""
     if type(new) is not type(batch):
         return False
@@ -97,7 +113,7 @@ def _is_wanted(batch: Any, new: Any, changes: dict[Any, Any], before: _Views) ->
             views = _views(new, {part: value})[part] if both else (read(new, part),)
         except LookupError:
             return False
-        if not all(_same(view, value) for view in views):
+        if not all(same(view, value) for view in views):
             return False
     has, had = {part for part, _ in parts(new) or ()}, {part for part, _ in parts(batch) or ()}
     return had - set(caches(batch)) <= has
@@ -141,15 +157,17 @@ def _ways(batch: Any, changes: dict[Any, Any]) -> Iterator[tuple[Callable[[], An
         copies = [functools.partial(batch.clone, recurse=False)]
     if getattr(batch, "__dict__", None) is batch:
         copies = [functools.partial(_linked, batch), *copies]
+    held = attributes(batch)
+    if held and (isinstance(kind.__setattr__, FunctionType) or not changes.keys() <= held.keys()):
+        # The class may keep elsewhere what it shows.
+        copies = [functools.partial(_copied_with_stores, batch), *copies]
+    methods = [getattr(batch, name, None) for name in ("copy", "clone")]
+    copies += [method for method in methods if callable(method)]
     for make in copies:
         for write in _WRITES:
             yield make, write
     if isinstance(batch, Mapping):
         yield lambda: kind({**batch, **changes}), None
-    methods = [getattr(batch, name, None) for name in ("copy", "clone")]
-    for make in (*(method for method in methods if callable(method)), functools.partial(_copied_with_stores, batch)):
-        for write in _WRITES:
-            yield make, write
 
 
 def _linked(batch: Any) -> Any:
@@ -171,10 +189,14 @@ def _copied(batch: Any) -> Any:
 def _copied_with_stores(batch: Any) -> Any:
     """A copy in which the mappings and lists that the object holds are copies, too."""
     new = _copied(batch)
-    for name, value in (attributes(new) or {}).items():
-        if isinstance(value, Mapping | list):
-            object.__setattr__(new, name, copy.copy(value))
+    for name, store in _stores(new).items():
+        object.__setattr__(new, name, copy.copy(store))
     return new
+
+
+def _stores(batch: Any) -> dict[str, Any]:
+    """The mappings and lists that an object holds."""
+    return {name: value for name, value in (attributes(batch) or {}).items() if isinstance(value, Mapping | list)}
 
 
 def _write_all(write: _Write, new: Any, changes: dict[Any, Any]) -> None:
@@ -183,11 +205,13 @@ def _write_all(write: _Write, new: Any, changes: dict[Any, Any]) -> None:
 
 
 def _write(new: Any, part: Any, value: Any) -> None:
-    """As the user would: an item where it is one, else an attribute."""
+    """As the user would: an item where it is one, else an attribute; one with an underscore as the class would."""
     if isinstance(new, (Mapping, *SEQUENCES)) and item(new, part) is not ABSENT:
         new[part] = value  # type: ignore[index]
     elif attribute(new, part) is ABSENT:
         new[part] = value
+    elif part.startswith("_"):
+        object.__setattr__(new, part, value)
     else:
         setattr(new, part, value)
 
@@ -207,15 +231,18 @@ def _write_past(new: Any, part: Any, value: Any) -> None:
 
 
 def _write_behind(new: Any, part: Any, value: Any) -> None:
-    """To the attribute, or the entry of a store, that a property reads."""
+    """To the attribute, or the entry of a store, that a property reads: of its name, or the only one that holds it."""
     old = read(new, part)
-    for name, held in (attributes(new) or {}).items():
-        if held is old:
+    held = attributes(new) or {}
+    places = [(None, name) for name, entry in held.items() if entry is old]
+    places += [(s, name) for s in _stores(new).values() for name, entry in parts(s) or () if entry is old]
+    named = [(store, name) for store, name in places if name in (part, f"_{part}")] or places
+    if len(named) == 1:
+        ((store, name),) = named
+        if store is None:
             object.__setattr__(new, name, value)
-        elif isinstance(held, Mapping | list):
-            for inner, entry in parts(held) or ():
-                if entry is old:
-                    held[inner] = value  # type: ignore[index]
+        else:
+            store[name] = value
 
 
 _WRITES: tuple[_Write, ...] = (_write, _write_both, _write_past, _write_behind)

@@ -84,7 +84,7 @@ def get(batch: Any, field: Field, argument: str) -> Any:
     """
     found = _follow(batch, as_path(field), argument, none_ends=False)
     if found is None:
-        raise _missing(None, as_path(field), len(as_path(field)), argument)
+        raise missing(None, as_path(field), len(as_path(field)), argument)
     return found
 
 
@@ -122,7 +122,7 @@ def _put(batch: Any, path: tuple[Any, ...], value: Any, at: int) -> Any:
     try:
         inner = read(batch, path[at])
     except LookupError:
-        raise _missing(batch, path, at, None) from None
+        raise missing(batch, path, at, None) from None
     return rebuilt(batch, {path[at]: _put(inner, path, value, at + 1)})
 
 
@@ -133,7 +133,7 @@ def _follow(batch: Any, path: tuple[Any, ...], argument: str | None, *, none_end
         try:
             batch = read(batch, part)
         except LookupError:
-            raise _missing(batch, path, at, argument) from None
+            raise missing(batch, path, at, argument) from None
     return batch
 
 
@@ -152,7 +152,7 @@ def shown(path: tuple[Any, ...]) -> str:
     return repr(path[0] if len(path) == 1 else path)
 
 
-def _missing(container: Any, path: tuple[Any, ...], at: int, argument: str | None) -> MissingFieldError:
+def missing(container: Any, path: tuple[Any, ...], at: int, argument: str | None) -> MissingFieldError:
     """What was looked in, what is there, and what to write."""
     name = argument or "field"
     blamed = f" (argument `{argument}`)" if argument else ""

@@ -22,7 +22,7 @@ from lightning_robust._nested.containers import (
     read,
 )
 from lightning_robust._nested.copies import rebuilt, remade
-from lightning_robust._nested.fields import Field, as_path, find, place, shown
+from lightning_robust._nested.fields import Field, as_path, find, missing, place, shown
 
 _Path = tuple[Any, ...]
 
@@ -138,7 +138,7 @@ class _Guess:
 
     def _list(self, value: Any, path: _Path) -> None:
         """A list of n entries."""
-        if any(contents(value, (Tensor, np.ndarray))):
+        if any(True for _ in contents(value, (Tensor, np.ndarray))):
             raise self._doubt(
                 path, f"a list of {self.n} entries with tensors", "they could be samples, views or levels"
             )
@@ -252,7 +252,10 @@ def _inside(batch: Any, field: Field) -> _Path:
         if batch is None:
             path.append(step)
             continue
-        found = read(batch, step)
+        try:
+            found = read(batch, step)
+        except LookupError:
+            raise missing(batch, as_path(field), len(path), "per_sample") from None
         names = dict(parts(batch) or ())
         if step not in names:
             part = next((name for name, value in names.items() if value is found), step)
