@@ -40,6 +40,7 @@ class _Objective(nn.Module):
         self.objective = objective
         self.model = model
         self.leaves = leaves
+        self.replaced = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
 
     def forward(self, *batch: Any) -> _Gradients:
         loss = self.objective(self.model, *batch)
@@ -47,6 +48,12 @@ class _Objective(nn.Module):
             shown = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise TypeError(f"Expected argument `objective` to return a scalar tensor, but got {shown}.")
         leaves, half = _graph(loss)
+        for leaf in leaves:
+            if id(leaf) in self.replaced:
+                raise ValueError(
+                    "Expected argument `model` to read its parameters from its modules, but got one that uses "
+                    f"`{self.replaced[id(leaf)]}` from elsewhere, such as a list, where it cannot be moved."
+                )
         leaves = leaves if self.leaves is None else self.leaves
         if not loss.requires_grad:
             return _Gradients(loss.detach(), 1.0, [], [])
@@ -95,7 +102,7 @@ def _scaled(
 
 def _finite(grads: list[Tensor]) -> bool:
     """Are all entries finite? Waits for the device once."""
-    return not grads or bool(torch.stack([g.isfinite().all().to(grads[0].device) for g in grads]).all())
+    return not grads or bool(torch.stack([g.to_dense().isfinite().all().to(grads[0].device) for g in grads]).all())
 
 
 class _HandOut(torch.autograd.Function):
@@ -158,7 +165,7 @@ def weight_perturbation(
         Parameter name to v_l, detached, of the shape of the parameter.
 
     Raises:
-        ValueError: if the model has nothing to perturb.
+        ValueError: if the model has nothing to perturb, or a parameter is used that is not read from its module.
         TypeError: if a parameter is sharded.
     """
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1}
@@ -187,6 +194,7 @@ def _gradients(
 
 def _rescaled(g: Tensor, w: Tensor, gamma: float) -> Tensor:
     wide = torch.promote_types(w.dtype, torch.float32)
+    g = g.to_dense()
     g_norm = torch.linalg.vector_norm(g, dtype=wide)
     w_norm = torch.linalg.vector_norm(w, dtype=wide)
     usable = g_norm.isfinite() & (g_norm > 0)

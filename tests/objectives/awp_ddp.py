@@ -1,4 +1,4 @@
-"""What `test_awp.py` runs in two processes: `python awp_ddp.py <file of the store> <rank>`."""
+"""What `test_awp.py` runs in two processes, one of them its own: `python awp_ddp.py <file of the store> <rank>`."""
 
 import contextlib
 import datetime as dt
@@ -68,20 +68,24 @@ def main(store, rank):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=dt.timedelta(seconds=60)
     )
-    for name, settings in CASES.items():
-        for steps in (1, 2) if name != "static graph" else (1,):
-            model = Step(spare=name == "unused").double()
-            parallel = DistributedDataParallel(model, **settings)
-            for step in range(steps):
-                with contextlib.nullcontext() if step == steps - 1 else parallel.no_sync():
-                    (parallel(*_batch(rank, step)) / steps).backward()
-            expected = _by_hand(name == "unused", steps)
-            for weight, p in model.named_parameters():
-                if weight in expected:
-                    torch.testing.assert_close(
-                        p.grad, expected[weight], msg=lambda m, n=name, w=weight: f"{n}, {w}: {m}"
-                    )
-    torch.distributed.destroy_process_group()
+    try:
+        for name, settings in CASES.items():
+            for steps in (1, 2) if name != "static graph" else (1,):
+                _check(name, settings, rank, steps)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _check(name, settings, rank, steps):
+    model = Step(spare=name == "unused").double()
+    parallel = DistributedDataParallel(model, **settings)
+    for step in range(steps):
+        with contextlib.nullcontext() if step == steps - 1 else parallel.no_sync():
+            (parallel(*_batch(rank, step)) / steps).backward()
+    expected = _by_hand(name == "unused", steps)
+    for weight, p in model.named_parameters():
+        if weight in expected:
+            torch.testing.assert_close(p.grad, expected[weight], msg=lambda m, at=weight: f"{name}, {at}: {m}")
 
 
 if __name__ == "__main__":
