@@ -36,14 +36,13 @@ class _Instead:
     instead of this. The module is held weakly, so that a copy of it is freed as soon as nobody uses it.
     """
 
-    __slots__ = ("__weakref__", "_module", "_name", "_previous")
-
     def __init__(self, module: nn.Module, name: str, previous: Any) -> None:
         self._module, self._name, self._previous = weakref.ref(module), name, previous
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._original()(*args, **kwargs)
 
+    @torch.compiler.disable
     def _original(self) -> Step:
         """What the module has without this: an attribute of the instance, else the method of its class."""
         if self._previous is not _ABSENT:
@@ -97,8 +96,6 @@ class _Instead:
 
 class _Step(_Instead):
     """A step and all that is put around it, first come, innermost."""
-
-    __slots__ = ("handles",)
 
     def __init__(self, module: nn.Module, name: str, previous: Any) -> None:
         super().__init__(module, name, previous)
@@ -165,8 +162,6 @@ def put_around(module: nn.Module, name: str, around: Around) -> Handle:
 class _Mute(_Instead):
     """Logging that does nothing."""
 
-    __slots__ = ()
-
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         return None
 
@@ -174,10 +169,9 @@ class _Mute(_Instead):
 class _Record(_Instead):
     """Logging that notes the names of what it logs."""
 
-    __slots__ = ("names",)
-
     names: set[str]
 
+    @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # A module may log a dictionary through a `log` of its own.
         named: Any = args[0] if args else kwargs.get("name")
@@ -213,8 +207,8 @@ def recorded(module: nn.Module) -> Iterator[set[str]]:
 @contextmanager
 def _logging(module: nn.Module, kind: type[_Instead], *methods: str) -> Iterator[list[Any]]:
     """Put objects of one kind in place of the methods of every LightningModule, and take them away at the end."""
-    modules = [part for part in module.modules() if isinstance(part, pl.LightningModule)]
-    found = [kind(part, name, vars(part).get(name, _ABSENT)) for part in modules for name in methods]
+    owners = {part: None for part in _parts(module) if isinstance(part, pl.LightningModule)}
+    found = [kind(part, name, vars(part).get(name, _ABSENT)) for part in owners for name in methods]
     try:
         for instead in found:
             instead.put()
@@ -288,3 +282,11 @@ def check_alone(trainer: pl.Trainer, kind: type, advice: str) -> None:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if sum(isinstance(callback, kind) for callback in callbacks) > 1:
         raise ValueError(f"Expected one {kind.__name__} callback in a Trainer, but got several. {advice}")
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """The module and all in it; one that is there twice may be listed twice. `modules()` takes three times as long."""
+    found = [module]
+    for part in found:
+        found += part.children()
+    return found

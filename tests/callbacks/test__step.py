@@ -9,11 +9,12 @@ import weakref
 
 import pytest
 import torch
-from callbacks_fakes import Module, batches, fields, fit, loader, network, trainer
+import torchmetrics
+from callbacks_fakes import Module, batches, data, fields, fit, loader, network, same, state, trainer
 from torch import nn
 
 from lightning_robust._lightning import pl
-from lightning_robust.callbacks._step import View, _Instead, check_module, put_around
+from lightning_robust.callbacks._step import View, _Instead, check_module, muted, put_around, recorded
 
 
 class Plain(nn.Module):
@@ -493,6 +494,323 @@ def test_validation_steps_with_and_without_the_loader(kwargs):
     seen, loaders = [], [loader(8), loader(4)] if kwargs else loader(8)
     trainer(Validates()).validate(Several() if kwargs else One(), loaders, verbose=False)
     assert seen == ([(0, 0), (1, 0), (0, 1)] if kwargs else [(0, 0), (1, 0)])
+
+
+# In fits of all kinds.
+
+
+class Counts(pl.Callback):
+    """Puts something around each training step, and notes whether it was reached."""
+
+    def __init__(self):
+        self.calls, self.reached = 0, []
+
+    def _around(self, step, batch, *args):
+        self.calls += 1
+        return step(batch, *args)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.handle = put_around(pl_module, "training_step", self._around)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.reached.append(self.handle.reached)
+        self.handle.undo()
+
+
+class Closure(Module):
+    """Its optimizer calls the step several times for a batch."""
+
+    def configure_optimizers(self):
+        return torch.optim.LBFGS(self.parameters(), lr=2.0**-10, max_iter=3, tolerance_grad=-1, tolerance_change=-1)
+
+
+class Copies(Module):
+    """A step that copies its own module, as meta-learning does, and calls the step of the copy."""
+
+    def training_step(self, batch, batch_idx):
+        if self._trainer is not None:
+            copied, again = copy.deepcopy(self), saved(self)
+            torch.manual_seed(batch_idx)
+            first = copied.training_step(batch, batch_idx)
+            torch.manual_seed(batch_idx)
+            assert torch.equal(again.training_step(batch, batch_idx), first)
+        return self.loss(*batch)
+
+
+class Average(pl.Callback):
+    """An average of the weights on a copy that is made within the first batch."""
+
+    def __init__(self):
+        self.copy = None
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.copy = copy.deepcopy(pl_module) if self.copy is None else self.copy
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx == 0:
+            self.copy = copy.deepcopy(pl_module)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        assert self.copy.training_step.__self__ is self.copy
+        self.copy.load_state_dict(pl_module.state_dict())
+        self.copy.training_step((torch.rand(4, 1, 6, 6), torch.arange(4) % 3), 0)
+
+
+FITS = {
+    "automatic": (Module, 12, []),
+    "manual": (lambda: Module(manual=True), 12, []),
+    "manual accumulation": (lambda: Module(manual=True, accumulate=2), 12, []),
+    "closure": (Closure, 36, []),
+    "copies": (Copies, 12, []),
+    "average of weights": (Module, 12, [pl.callbacks.WeightAveraging]),
+    # It makes an epoch more, for the statistics of batches.
+    "stochastic average": (Module, 18, [lambda: pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1)]),
+    "average on a copy": (Module, 12, [Average]),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("order", [1, -1], ids=["ours first", "ours last"])
+@pytest.mark.parametrize(("make", "calls", "others"), FITS.values(), ids=FITS)
+def test_a_fit_is_as_without(make, calls, others, order):
+    states = []
+    for ours in ([], [Counts()]):
+        module = make()
+        states.append(fit(module, *[*ours, *(other() for other in others)][::order]))
+        assert not [value for value in vars(module).values() if isinstance(value, _Instead)]
+    assert same(*states)
+    assert ours[0].calls == calls
+    assert ours[0].reached == [True] * (calls if calls < 36 else 12)
+
+
+def keeping(graphs):
+    """A compiler that compiles nothing, and remembers what it was given."""
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    return backend
+
+
+def test_a_compiled_module():
+    """Lightning has its compiled step as an attribute of the instance, which comes back; nothing is compiled anew."""
+
+    class Silent(Module):
+        def training_step(self, batch, batch_idx):
+            return self.loss(*batch)
+
+    graphs, states = [[], []], []
+    for callbacks, found in zip(([], [Counts()]), graphs, strict=True):
+        torch._dynamo.reset()
+        module = Silent(net=network(dropout=0))
+        states.append(fit(torch.compile(module, backend=keeping(found)), *callbacks))
+        assert "training_step" in vars(module)
+        assert not isinstance(module.training_step, _Instead)
+    assert same(*states)
+    assert callbacks[0].calls == 12
+    assert callbacks[0].reached == [True] * 12
+    assert len(graphs[1]) == len(graphs[0]) > 0
+
+
+def test_a_step_that_somebody_keeps_is_not_reached():
+    class Cached(pl.strategies.SingleDeviceStrategy):
+        def training_step(self, *args):
+            return self.kept(*args)
+
+    class Keeps(pl.Callback):
+        def on_fit_start(self, trainer, pl_module):
+            trainer.strategy.kept = pl_module.training_step
+
+    counts = Counts()
+    fit(Module(), Keeps(), counts, strategy=Cached("cpu"), max_epochs=1)
+    assert counts.calls == 0
+    assert counts.reached == [False] * 6
+
+
+def test_a_checkpoint_of_the_whole_module_within_the_batch(tmp_path):
+    class Saves(pl.Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            torch.save(pl_module, tmp_path / "module.pt")
+
+    module = Module()
+    fit(module, Counts(), Saves(), max_epochs=1)
+    again = torch.load(tmp_path / "module.pt", weights_only=False)
+    assert again.training_step.__self__ is again
+    assert fit(again, max_epochs=1).keys() == state(module).keys()
+
+
+# What a module logs.
+
+
+class Logs(Module):
+    """Logs in its forward, with all that can log; and a module inside logs, too."""
+
+    class Inner(pl.LightningModule):
+        def forward(self, x):
+            self.log("inner", 1.0)
+            return x
+
+    def __init__(self):
+        super().__init__()
+        self.inner = self.Inner()
+        self.inner.log = self.log  # Lightning does not know that it is called
+        self.mean = torchmetrics.MeanMetric()
+        self.size = 1.0
+
+    def forward(self, x):
+        self.log("one", self.size)
+        self.log(name="two", value=self.size, on_step=False, on_epoch=True)
+        self.log_dict({"three": self.size, "four": self.size}, prog_bar=True)
+        self.log_dict(torchmetrics.MetricCollection({"five": self.mean}))
+        return self.net(self.inner(x))
+
+
+NAMES = {"one", "two", "three", "four", "five", "inner"}
+
+
+class Forwards(pl.Callback):
+    """Calls the module's forward with other values to log, before the step does."""
+
+    def __init__(self, around):
+        self.around, self.names = around, []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        def around(step, batch, *args):
+            pl_module.size = 5.0
+            pl_module.eval()
+            with torch.no_grad(), self.around(pl_module):
+                pl_module(batch[0])
+            pl_module.train()
+            pl_module.size = 1.0
+            with recorded(pl_module) as names:
+                output = step(batch, *args)
+            self.names.append(names)
+            return output
+
+        self.handle = put_around(pl_module, "training_step", around)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.handle.undo()
+
+
+def logged(callback):
+    """Whatever the Trainer has at the end of a fit."""
+    module = Logs()
+    module.mean.update(1.0)
+    t = trainer(*callback, max_epochs=1)
+    t.fit(module, loader())
+    assert not [value for part in module.modules() for value in vars(part).values() if isinstance(value, _Instead)]
+    return {name: float(value) for name, value in t.callback_metrics.items()}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_muted_is_not_counted():
+    muting, loud = Forwards(muted), Forwards(recorded)
+    without = logged([])
+    assert logged([muting]) == pytest.approx(without)
+    assert without["two"] == without["one"] == 1.0
+    assert logged([loud])["two"] == 3.0  # half the forwards: the test would see it
+    assert muting.names == [NAMES | {"train/own"}] * 6
+
+
+def test_muted_and_recorded_nest_and_are_gone_after_an_exception():
+    def breaks():
+        module.log("a", 1.0)
+        with muted(module):
+            module.log("b", 1.0)
+            module.log_dict({"c": 1.0})
+        module.log("d", 1.0)
+        raise ZeroDivisionError
+
+    module = Logs()
+    before = [dict(vars(part)) for part in module.modules()]
+    with pytest.raises(ZeroDivisionError), recorded(module) as outside, muted(module), recorded(module) as inside:
+        breaks()
+    assert (outside, inside) == (set(), {"a", "d"})
+    assert [dict(vars(part)) for part in module.modules()] == before
+
+
+def test_recorded_lets_through():
+    class Own(pl.LightningModule):
+        """A `log` of its own; and one of the instance."""
+
+        def log(self, *args, **kwargs):
+            seen.append((args, kwargs))
+            return "result"
+
+    seen, module = [], Own()
+    with recorded(module) as names:
+        assert module.log("a", 1, on_step=True) == "result"
+        assert module.log({"b": 1, "c": 2}) == "result"
+        module.log_dict({"d": 3})
+        assert names == {"a", "b", "c", "d"}
+    assert seen[:2] == [(("a", 1), {"on_step": True}), (({"b": 1, "c": 2},), {})]
+    module.log = of_instance = lambda name: seen.append(name)
+    with muted(module):
+        module.log("e")
+    with recorded(module) as names:
+        module.log("f")
+    assert names == {"f"}
+    assert seen[3:] == ["f"]
+    assert vars(module)["log"] is of_instance
+
+
+@pytest.mark.parametrize("context", [muted, recorded])
+@pytest.mark.parametrize("make", [copy.deepcopy, saved], ids=["deepcopy", "save"])
+def test_a_copy_logs_by_itself(context, make):
+    module = Logs()
+    with context(module):
+        copied = make(module)
+    assert copied.log.__self__ is copied
+    assert copied.inner.log.__self__ is copied
+    assert "log" not in vars(module)
+
+
+def test_recorded_in_a_compiled_module():
+    """The names are those of the calls; with every batch another set, nothing is compiled anew."""
+    torch._dynamo.reset()
+    found, graphs = [], []
+
+    class Records(pl.Callback):
+        def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+            def around(step, *args):
+                with recorded(pl_module) as names:
+                    step(*args)
+                found.append((names, len(graphs)))
+
+            self.handle = put_around(pl_module, "validation_step", around)
+
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+            self.handle.undo()
+
+    class Short(Module):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/own", self.loss(*batch), batch_size=4)
+
+    t, module = trainer(Records(), inference_mode=False), Short(net=network(dropout=0))
+    t.validate(torch.compile(module, backend=keeping(graphs)), loader(12), verbose=False)
+    assert found == [({"val/own"}, found[0][1])] * 3
+    assert t.callback_metrics["val/own"] > 0
+
+
+def test_muted_compiles_once():
+    """An attack mutes at every forward: the graphs must not be compiled anew each time."""
+    torch._dynamo.reset()
+    graphs = []
+
+    class Quiet(Module):
+        def forward(self, x):
+            z = self.net(x)
+            self.log("size", z.detach().abs().mean())
+            return z
+
+    module = Quiet(net=network(dropout=0)).eval()
+    compiled, x = torch.compile(module, backend=keeping(graphs)), data()[0]
+    for _ in range(3):
+        with muted(module):
+            compiled(x)
+    assert len(graphs) == 1
 
 
 # View and check_module
