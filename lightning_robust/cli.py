@@ -28,8 +28,6 @@ _STUDIES = """usage: lightning-robust study NAME [options]
 Each study tells its options with --help.
 """
 
-_HELP_WORDS = ("-h", "--help", "help")
-
 
 def demo(args: Sequence[str]) -> None:
     """Run the demonstration with command-line options."""
@@ -47,25 +45,25 @@ def demo(args: Sequence[str]) -> None:
 
 def study(args: Sequence[str]) -> None:
     """Run a study by name."""
-    name, rest = (args[0], args[1:]) if args else (None, [])
-    if name in _HELP_WORDS:
-        sys.stdout.write(_STUDIES)
-    elif name == "manifold":
-        from lightning_robust.studies.manifold.study import main as manifold
+    match args:
+        case ["-h" | "--help" | "help", *_]:
+            sys.stdout.write(_STUDIES)
+        case ["manifold", *rest]:
+            from lightning_robust.studies.manifold.study import main as manifold
 
-        manifold(rest)
-    elif name == "sample-complexity":
-        from lightning_robust.studies.sample_complexity import main as sample_complexity
+            manifold(rest)
+        case ["sample-complexity", *rest]:
+            from lightning_robust.studies.sample_complexity import main as sample_complexity
 
-        sample_complexity(rest)
-    elif name == "theory":
-        from lightning_robust.studies.theory.study import main as theory
+            sample_complexity(rest)
+        case ["theory", *rest]:
+            from lightning_robust.studies.theory.study import main as theory
 
-        theory(rest)
-    else:
-        found = "no study is named" if name is None else f"there is no study {name!r}"
-        sys.stderr.write(f"lightning-robust study: {found}.\n\n{_STUDIES}")
-        raise SystemExit(2)
+            theory(rest)
+        case _:
+            found = f"there is no study {args[0]!r}" if args else "no study is named"
+            sys.stderr.write(f"lightning-robust study: {found}.\n\n{_STUDIES}")
+            raise SystemExit(2)
 
 
 def lightning(args: Sequence[str] | None) -> None:
@@ -116,23 +114,25 @@ def _without_advertisements() -> Iterator[None]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `lightning-robust`."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in _HELP_WORDS:
-        sys.stdout.write(_HELP)
-        return
-    if args[0] == "--version":
-        from lightning_robust import __version__
+    try:
+        match args:
+            case [] | ["-h" | "--help" | "help", *_]:
+                sys.stdout.write(_HELP)
+            case ["--version", *_]:
+                from lightning_robust import __version__
 
-        sys.stdout.write(f"lightning_robust {__version__}\n")
-        return
-    if args[0] == "demo":
-        demo(args[1:])
-    elif args[0] == "study":
-        study(args[1:])
-    elif args[0] in ("fit", "validate", "test", "predict"):
-        lightning(None if argv is None else args)
-    else:
-        sys.stderr.write(f"lightning-robust: there is no command {args[0]!r}.\n\n{_HELP}")
-        raise SystemExit(2)
+                sys.stdout.write(f"lightning_robust {__version__}\n")
+            case ["demo", *rest]:
+                demo(rest)
+            case ["study", *rest]:
+                study(rest)
+            case ["fit" | "validate" | "test" | "predict", *_]:
+                lightning(None if argv is None else args)
+            case [command, *_]:
+                sys.stderr.write(f"lightning-robust: there is no command {command!r}.\n\n{_HELP}")
+                raise SystemExit(2)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as shells have it: 128 and the number of the signal
 
 
 if __name__ == "__main__":

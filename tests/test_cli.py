@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightning_robust import __version__
+from lightning_robust import __version__, cli
 from lightning_robust.cli import main
 
 PGD = {"class_path": "PGD", "init_args": {"threat": {"class_path": "Linf", "init_args": {"eps": 0.1}}, "steps": 2}}
@@ -75,6 +75,17 @@ def test_the_manifold_study_tells_its_options(capsys):
     assert error.value.code == 0
     text = capsys.readouterr().out
     assert all(option in text for option in ("--sizes", "--schemes", "--seeds", "--preset", "--out"))
+
+
+@pytest.mark.parametrize("command", ["demo", "study", "lightning"])
+def test_what_the_keyboard_stops_ends_as_shells_expect(command, monkeypatch):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, command, interrupted)
+    with pytest.raises(SystemExit) as error:
+        main(["fit" if command == "lightning" else command])
+    assert error.value.code == 130
 
 
 def configuration(*callbacks, **trainer):
