@@ -1,9 +1,13 @@
-"""Checks of arguments, shared by the files of this package."""
+"""Checks of arguments that are numbers or tensors, and ranges that the files of this package share."""
 
-import math
+import numbers
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+
+from lightning_robust._checks import instance, number
 
 Real = float | Tensor
 
@@ -16,7 +20,7 @@ def require(holds: bool | Tensor, name: str, expectation: str, value: object) ->
 
 def real(name: str, value: Real) -> Tensor:
     """Take a number or a tensor as a float64 tensor; NaN is refused."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real | np.ndarray | Tensor):
         raise TypeError(f"Expected argument `{name}` to be a number or a tensor, but got {value!r}.")
     result = torch.as_tensor(value, dtype=torch.float64)
     require(~result.isnan(), name, "free of NaN", value)
@@ -37,21 +41,29 @@ def non_negative(name: str, value: Real) -> Tensor:
     return result
 
 
-def probability(name: str, value: float) -> None:
-    """Refuse a probability that is not strictly between 0 and 1."""
-    require(0 < value < 1, name, "strictly between 0 and 1", value)
+def open_interval(name: str, value: float, high: float = 1.0) -> float:
+    """Take a number strictly between 0 and `high`, such as a probability."""
+    return number(name, value, 0, high, above=True, below=True)
 
 
-def count(name: str, value: int, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least `least`."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= least, name, f"a whole number of at least {least}", value)
+def bernoulli_rate(tau: float, most: float = 0.5) -> float:
+    """Take a `tau` in (0, `most`]."""
+    return number("tau", tau, 0, most, above=True)
+
+
+def norm_order(p: float) -> float:
+    """Take an order of a norm, at least 1; infinity is for the largest coordinate."""
+    return number("p", p, 1, finite=False)
+
+
+def source(generator: Any) -> Generator:
+    """Take a source of randomness."""
+    return instance("generator", generator, Generator, "a torch.Generator")
 
 
 def vector(name: str, value: Tensor) -> Tensor:
     """Take a finite tensor (..., d) as float64."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"Expected argument `{name}` to be a tensor of shape (..., d), but got {value!r}.")
+    instance(name, value, Tensor, "a tensor of shape (..., d)")
     require(value.ndim >= 1 and value.shape[-1] >= 1, name, "a tensor of shape (..., d)", f"shape {tuple(value.shape)}")
     require(value.isfinite(), name, "finite", "NaN or infinity in it")
     return value.to(torch.float64)
@@ -68,13 +80,3 @@ def signs(name: str, value: Tensor) -> Tensor:
     result = vector(name, value)
     require(result.abs() == 1, name, "made of +1 and -1 only", value)
     return result
-
-
-def bernoulli_rate(tau: float, most: float = 0.5) -> None:
-    """Refuse a `tau` outside (0, `most`]."""
-    require(0 < tau <= most, "tau", f"in (0, {most}]", tau)
-
-
-def norm_order(p: float) -> None:
-    """Refuse an order of a norm below 1."""
-    require(not math.isnan(p) and p >= 1, "p", "at least 1 (`math.inf` for the largest coordinate)", p)

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from lightning_robust._checks import count, instance, number
 from lightning_robust.theory._check import (
     Real,
     bernoulli_rate,
-    count,
     non_negative,
-    positive,
+    open_interval,
     require,
     same_size,
     signs,
+    source,
     vector,
 )
 from lightning_robust.theory._normal import normal_cdf
@@ -73,7 +74,7 @@ def margin_pmf(v: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     v = vector("v", v)
     require(v.ndim == 1, "v", "of shape (d,)", f"shape {tuple(v.shape)}")
     require(v == v.round(), "v", "whole numbers (for real weights use `bernoulli_error_normal`)", v)
-    bernoulli_rate(tau)
+    tau = bernoulli_rate(tau)
     total = int(v.abs().sum())
     expectation = f"small enough that d times the sum of its magnitudes is at most {_MOST_WORK:.0e}"
     require(len(v) * total <= _MOST_WORK, "v", expectation, f"{len(v)} x {total}")
@@ -120,7 +121,7 @@ def bernoulli_error(w: Tensor, theta: Tensor, tau: float, eps: float = 0.0) -> T
     """
     w, theta = vector("w", w), signs("theta", theta)
     same_size("w", w, theta)
-    radius = float(non_negative("eps", eps))
+    radius = number("eps", eps, 0)
     rows = (w * theta).reshape(-1, w.shape[-1])
     errors = [_tail(*margin_pmf(v, tau), radius * float(v.abs().sum())) for v in rows]
     return torch.stack(errors).reshape(w.shape[:-1])
@@ -149,7 +150,7 @@ def bernoulli_error_normal(w: Tensor, theta: Tensor, tau: float, eps: Real = 0.0
     """
     w, theta = vector("w", w), signs("theta", theta)
     same_size("w", w, theta)
-    require(0 < tau < 0.5, "tau", "strictly between 0 and 1/2", tau)
+    tau = open_interval("tau", tau, 0.5)
     margin = 2 * tau * (w * theta).sum(-1) - non_negative("eps", eps) * w.abs().sum(-1)
     norm = torch.linalg.vector_norm(w, dim=-1)
     scale = math.sqrt(1 - 4 * tau**2) * torch.where(norm > 0, norm, 1.0)
@@ -177,11 +178,11 @@ def bernoulli_mean_estimator(n: int, theta: Tensor, tau: float, *, draws: int, g
 
     Source: Schmidt et al. 2018, Theorem 8 (the estimator).
     """
-    count("n", n)
-    count("draws", draws)
+    n = count("n", n)
+    draws = count("draws", draws)
     theta = signs("theta", theta)
-    bernoulli_rate(tau)
-    shape = (draws, theta.shape[-1])
+    tau = bernoulli_rate(tau)
+    shape, generator = (draws, theta.shape[-1]), source(generator)
     trials = torch.full(shape, float(n), dtype=torch.float64, device=generator.device)
     right = torch.binomial(trials, torch.full_like(trials, 0.5 + tau), generator=generator)
     return theta * (2 * right - n)
@@ -207,7 +208,7 @@ def bernoulli_mean_error_large_d(n: Real, d: Real, tau: float, eps: Real = 0.0) 
         >>> round(bernoulli_mean_error_large_d(16, 2**12, 0.1, 0.1).item(), 4)
         0.0016
     """
-    require(0 < tau < 0.5, "tau", "strictly between 0 and 1/2", tau)
+    tau = open_interval("tau", tau, 0.5)
     return mean_error_large_d(n, d, math.sqrt(1 - 4 * tau**2) / (2 * tau), non_negative("eps", eps) / (2 * tau))
 
 
@@ -238,9 +239,9 @@ def one_sample_error(d: int, tau: float, eps: float = 0.0) -> Tensor:
     """
     from scipy.stats import binom
 
-    count("d", d)
-    bernoulli_rate(tau)
-    radius = float(non_negative("eps", eps))
+    d = count("d", d)
+    tau = bernoulli_rate(tau)
+    radius = number("eps", eps, 0)
     right = torch.arange(d + 1, dtype=torch.float64)
     pmf = torch.from_numpy(binom.pmf(right.numpy(), d, 0.5 + 2 * tau**2))
     return _tail(2 * right - d, pmf, radius * d)
@@ -258,7 +259,7 @@ def threshold(x: Tensor) -> Tensor:
 
     Source: Schmidt et al. 2018, Theorem 10, p. 7.
     """
-    return torch.where(x >= 0, 1.0, -1.0).to(x)
+    return torch.where(instance("x", x, Tensor, "a tensor") >= 0, 1.0, -1.0).to(x)
 
 
 def thresholded_error(w: Tensor, theta: Tensor, tau: float, eps: float) -> Tensor:
@@ -287,8 +288,8 @@ def thresholded_error(w: Tensor, theta: Tensor, tau: float, eps: float) -> Tenso
     w, theta = vector("w", w), signs("theta", theta)
     require(w.ndim == 1, "w", "of shape (d,)", f"shape {tuple(w.shape)}")
     same_size("w", w, theta)
-    bernoulli_rate(tau)
-    radius = float(non_negative("eps", eps))
+    tau = bernoulli_rate(tau)
+    radius = number("eps", eps, 0)
     if radius < 1 or not bool(w.any()):
         return bernoulli_error(w, theta, tau)
     if radius > 1:
@@ -317,7 +318,7 @@ def linear_radius(tau: float) -> float:
         >>> linear_radius(0.1)
         0.2
     """
-    bernoulli_rate(tau)
+    tau = bernoulli_rate(tau)
     return 2 * tau
 
 
@@ -345,8 +346,8 @@ def linear_error_floor(tau: float, eps: float) -> float:
 
     Source: derived here; Schmidt et al. 2018, Theorem 9, bounds what n samples give below 3 tau.
     """
-    require(0 < tau < 0.5, "tau", "strictly between 0 and 1/2", tau)
-    positive("eps", eps)
+    tau = open_interval("tau", tau, 0.5)
+    eps = number("eps", eps, 0, above=True)
     require(eps >= 2 * tau, "eps", f"at least 2 tau = {2 * tau:.6g}", eps)
     kurtosis = 1 / (0.25 - tau**2) - 3
     return 1 / (4 * max(3.0, kurtosis))

@@ -6,7 +6,8 @@ universal constant open (Theorems 8, 9 and 10), the functions use the constant o
 
 import math
 
-from lightning_robust.theory._check import bernoulli_rate, count, non_negative, positive, probability, require
+from lightning_robust._checks import count, number
+from lightning_robust.theory._check import bernoulli_rate, open_interval, require
 from lightning_robust.theory.bounds import Guarantee
 
 
@@ -27,8 +28,8 @@ def theorem_27(d: int, tau: float) -> Guarantee:
 
     Source: Schmidt et al. 2018, Theorem 27, p. 32.
     """
-    count("d", d)
-    bernoulli_rate(tau)
+    d = count("d", d)
+    tau = bernoulli_rate(tau)
     return Guarantee(math.exp(-2 * tau**4 * d), -math.expm1(-(tau**2) * d / 2))
 
 
@@ -39,8 +40,8 @@ def corollary_28_tau(d: int, beta: float) -> float:
         >>> round(corollary_28_tau(1, 0.01), 4)
         1.2318
     """
-    count("d", d)
-    probability("beta", beta)
+    d = count("d", d)
+    beta = open_interval("beta", beta)
     return (math.log(1 / beta) / (2 * d)) ** 0.25
 
 
@@ -58,7 +59,7 @@ def corollary_28(d: int, tau: float, beta: float) -> Guarantee:
 
     Source: Schmidt et al. 2018, Corollary 28, p. 33.
     """
-    bernoulli_rate(tau)
+    tau = bernoulli_rate(tau)
     least = corollary_28_tau(d, beta)
     require(tau >= least, "tau", f"at least (log(1 / beta) / (2 d))^(1/4) = {least:.6g}", tau)
     return Guarantee(beta, theorem_27(d, tau).probability)
@@ -98,9 +99,9 @@ def lemma_29(n: float, tau: float, delta: float) -> float:
 
     Source: Schmidt et al. 2018, Lemma 29, in the proof of Theorem 31, p. 35.
     """
-    positive("n", n)
-    bernoulli_rate(tau, 0.25)
-    probability("delta", delta)
+    n = number("n", n, 0, above=True)
+    tau = bernoulli_rate(tau, 0.25)
+    delta = open_interval("delta", delta)
     require(n <= 1 / tau**2, "n", f"at most 1 / tau^2 = {1 / tau**2:.6g}", n)
     return 15 * tau * math.sqrt(2 * n * math.log(2 / delta))
 
@@ -120,11 +121,11 @@ def theorem_31_samples(d: int, tau: float, eps: float, gamma: float) -> float:
         >>> round(theorem_31_samples(2**20, 0.01, 0.02, 0.25), 4)
         0.0301
     """
-    count("d", d)
-    bernoulli_rate(tau, 0.25)
-    non_negative("eps", eps)
+    d = count("d", d)
+    tau = bernoulli_rate(tau, 0.25)
+    eps = number("eps", eps, 0)
     require(eps < 3 * tau, "eps", f"less than 3 tau = {3 * tau:.6g}", eps)
-    require(0 < gamma < 0.5, "gamma", "strictly between 0 and 1/2", gamma)
+    gamma = open_interval("gamma", gamma, 0.5)
     return eps**2 * gamma**2 / (5000 * tau**4 * math.log(4 * d / gamma))
 
 
@@ -150,7 +151,7 @@ def theorem_31(n: float, d: int, tau: float, eps: float, gamma: float) -> float:
 
     Source: Schmidt et al. 2018, Theorem 31, p. 35.
     """
-    non_negative("n", n)
+    n = number("n", n, 0)
     most = theorem_31_samples(d, tau, eps, gamma)
     require(n <= most, "n", f"at most eps^2 gamma^2 / (5000 tau^4 log(4 d / gamma)) = {most:.6g}", n)
     return 0.5 - gamma
@@ -180,8 +181,8 @@ def theorem_9(n: float, d: int, scale: float, eps: float, gamma: float) -> float
 
     Source: Schmidt et al. 2018, Theorem 9; Theorem 31, p. 35.
     """
-    count("d", d)
-    positive("scale", scale)
+    d = count("d", d)
+    scale = number("scale", scale, 0, above=True)
     tau = scale * d**-0.25
     require(tau <= 0.25, "scale", f"at most d^(1/4) / 4 = {d**0.25 / 4:.6g}, so that tau <= 1/4", scale)
     return theorem_31(n, d, tau, eps, gamma)
@@ -204,5 +205,5 @@ def theorem_10(d: int, tau: float, eps: float) -> Guarantee:
 
     Source: Schmidt et al. 2018, Theorem 10, p. 7.
     """
-    require(0 <= eps < 1, "eps", "from 0 to below 1", eps)
+    eps = number("eps", eps, 0, 1, below=True)
     return theorem_8(d, tau)

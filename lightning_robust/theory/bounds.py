@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.special import ndtri
 
-from lightning_robust.theory._check import Real, count, non_negative, positive, probability, require
+from lightning_robust._checks import count, number
+from lightning_robust.theory._check import Real, non_negative, open_interval, positive, require
 from lightning_robust.theory._normal import normal_cdf
 from lightning_robust.theory.lemmas import check_setting, lemma_17, ratio, success
 
@@ -56,7 +57,7 @@ def theorem_18(n: float, d: int, sigma: float) -> Guarantee:
 
     Source: Schmidt et al. 2018, Theorem 18: Lemmas 16 and 17 with rho = 0.
     """
-    check_setting(n, d, sigma)
+    n, d, sigma = check_setting(n, d, sigma)
     require(n >= 0.25, "n", "at least 1/4", n)
     return Guarantee(lemma_17(ratio(n, sigma) * math.sqrt(d), 0.0, sigma), success(d, sigma))
 
@@ -68,8 +69,8 @@ def corollary_19_sigma(d: int, beta: float) -> float:
         >>> round(corollary_19_sigma(2**16, 0.01), 4)
         1.4912
     """
-    count("d", d)
-    probability("beta", beta)
+    d = count("d", d)
+    beta = open_interval("beta", beta)
     return d**0.25 / (5 * math.sqrt(math.log(1 / beta)))
 
 
@@ -88,7 +89,7 @@ def corollary_19(d: int, sigma: float, beta: float) -> Guarantee:
     Source: Schmidt et al. 2018, Corollary 19. The constant 5 is checked in the tests against Theorem 18, from
     which it follows.
     """
-    positive("sigma", sigma)
+    sigma = number("sigma", sigma, 0, above=True)
     most = corollary_19_sigma(d, beta)
     require(sigma <= most, "sigma", f"at most d^(1/4) / (5 sqrt(log(1 / beta))) = {most:.6g}", sigma)
     return Guarantee(beta, success(d, sigma))
@@ -131,8 +132,8 @@ def theorem_21_radius(n: float, d: int, sigma: float, beta: float) -> float:
         >>> round(theorem_21_radius(16, 4096, 1.0, 0.01), 4)
         0.5359
     """
-    check_setting(n, d, sigma)
-    probability("beta", beta)
+    n, d, sigma = check_setting(n, d, sigma)
+    beta = open_interval("beta", beta)
     return ratio(n, sigma) - sigma * math.sqrt(2 * math.log(1 / beta) / d)
 
 
@@ -152,7 +153,7 @@ def theorem_21(n: float, d: int, sigma: float, eps: float, beta: float) -> Guara
 
     Source: Schmidt et al. 2018, Theorem 21, p. 26.
     """
-    non_negative("eps", eps)
+    eps = number("eps", eps, 0)
     most = theorem_21_radius(n, d, sigma, beta)
     require(eps <= most, "eps", f"at most the radius of Theorem 21, {most:.6g}", eps)
     return Guarantee(beta, success(d, sigma))
@@ -173,8 +174,8 @@ def corollary_22_samples(d: int, eps: float) -> float:
 
     Source: Schmidt et al. 2018, Corollary 22, p. 27.
     """
-    count("d", d)
-    require(0 <= eps <= 0.25, "eps", "from 0 to 1/4", eps)
+    d = count("d", d)
+    eps = number("eps", eps, 0, 0.25)
     return 1.0 if eps <= 0.25 * d**-0.25 else 64 * eps**2 * math.sqrt(d)
 
 
@@ -193,7 +194,7 @@ def corollary_22(n: float, d: int, sigma: float, eps: float) -> Guarantee:
 
     Source: Schmidt et al. 2018, Corollary 22, p. 27.
     """
-    check_setting(n, d, sigma)
+    n, d, sigma = check_setting(n, d, sigma)
     least, most = corollary_22_samples(d, eps), d**0.25 / 32
     require(sigma <= most, "sigma", f"at most d^(1/4) / 32 = {most:.6g}", sigma)
     require(n >= least, "n", f"at least {least:.6g} (`corollary_22_samples`)", n)
@@ -265,10 +266,10 @@ def theorem_11_samples(level: float, d: int, sigma: float, eps: float) -> float:
         >>> round(theorem_11_samples(0.25, 2**16, 8.0, 0.5), 3)
         0.835
     """
-    count("d", d)
-    positive("sigma", sigma)
-    non_negative("eps", eps)
-    require(0 < level < 0.5, "level", "strictly between 0 and 1/2", level)
+    d = count("d", d)
+    sigma = number("sigma", sigma, 0, above=True)
+    eps = number("eps", eps, 0)
+    level = open_interval("level", level, 0.5)
     tail = -math.expm1(math.log(2 * level) / d) / 2
     u = -float(ndtri(torch.tensor(tail, dtype=torch.float64)))
     return sigma**2 * eps**2 / (u**2 - eps**2) if u > eps else math.inf
@@ -281,9 +282,9 @@ def corollary_23_samples(d: int, sigma: float, eps: float) -> float:
         >>> round(corollary_23_samples(2**16, 8.0, 0.5), 4)
         0.1803
     """
-    count("d", d, least=2)
-    positive("sigma", sigma)
-    non_negative("eps", eps)
+    d = count("d", d, 2)
+    sigma = number("sigma", sigma, 0, above=True)
+    eps = number("eps", eps, 0)
     return eps**2 * sigma**2 / (8 * math.log(d))
 
 
@@ -305,7 +306,7 @@ def corollary_23(n: float, d: int, sigma: float, eps: float) -> float:
 
     Source: Schmidt et al. 2018, Corollary 23, p. 30.
     """
-    non_negative("n", n)
+    n = number("n", n, 0)
     most = corollary_23_samples(d, sigma, eps)
     require(n <= most, "n", f"at most eps^2 sigma^2 / (8 log d) = {most:.6g}", n)
     return (1 - 1 / d) / 2
@@ -333,6 +334,6 @@ def theorem_6(n: float, d: int, scale: float, eps: float) -> float:
 
     Source: Schmidt et al. 2018, Theorem 6; Corollary 23, p. 30.
     """
-    positive("scale", scale)
-    count("d", d, least=2)
+    scale = number("scale", scale, 0, above=True)
+    d = count("d", d, 2)
     return corollary_23(n, d, scale * d**0.25, eps)

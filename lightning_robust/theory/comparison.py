@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from lightning_robust.theory._check import count, non_negative, positive, signs, vector
+from lightning_robust._checks import count, function, number
+from lightning_robust.theory._check import signs, source, vector
 from lightning_robust.theory.bounds import theorem_11
 from lightning_robust.theory.gaussian import gaussian_error, optimal_error
 from lightning_robust.theory.gaussian_curves import predictive_sigma
@@ -76,7 +77,8 @@ def monotone_error(w: Tensor, feature: Feature, x: Tensor, y: Tensor, eps: float
         [0.0, 1.0]
     """
     w, x, y = vector("w", w), vector("x", x), signs("y", y)
-    attacked = x - float(non_negative("eps", eps)) * y[:, None] * w.sign()
+    attacked = x - number("eps", eps, 0) * y[:, None] * w.sign()
+    function("feature", feature, "x -> features")
     scores = feature(attacked).to(torch.float64) @ w
     predictions = torch.where(scores >= 0, 1.0, -1.0)
     return (predictions != y).to(torch.float64).mean()
@@ -122,12 +124,16 @@ def compare_learner(
 
     Source: Schmidt et al. 2018, Theorem 11, p. 28; see `bayes_errors`.
     """
-    count("n", n)
-    count("d", d)
-    count("draws", draws, least=2)
-    count("test_points", test_points)
-    positive("sigma", sigma)
-    non_negative("eps", eps)
+    n = count("n", n)
+    d = count("d", d)
+    draws = count("draws", draws, 2)
+    test_points = count("test_points", test_points)
+    sigma = number("sigma", sigma, 0, above=True)
+    eps = number("eps", eps, 0)
+    function("learner", learner, "(x, y) -> w")
+    if feature is not None:
+        function("feature", feature, "x -> features")
+    source(generator)
     errors, bayes = [], []
     for _ in range(draws):
         theta = torch.randn(d, dtype=torch.float64, generator=generator, device=generator.device)

@@ -15,16 +15,8 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_robust.theory._check import (
-    Real,
-    non_negative,
-    norm_order,
-    positive,
-    real,
-    require,
-    same_size,
-    vector,
-)
+from lightning_robust._checks import instance
+from lightning_robust.theory._check import Real, non_negative, norm_order, positive, real, require, same_size, vector
 from lightning_robust.theory._normal import normal_cdf
 
 
@@ -45,7 +37,7 @@ def dual_norm(w: Tensor, p: float = math.inf) -> Tensor:
         >>> [dual_norm(w, p).item() for p in (math.inf, 2, 1)]
         [7.0, 5.0, 4.0]
     """
-    norm_order(p)
+    p = norm_order(p)
     return dual_norm_of(vector("w", w), p)
 
 
@@ -103,6 +95,8 @@ def soft_threshold(x: Tensor, level: Real) -> Tensor:
         >>> soft_threshold(torch.tensor([2.0, -0.5]), 1.0)
         tensor([1., -0.])
     """
+    instance("x", x, Tensor, "a tensor")
+    non_negative("level", level)
     return x.sign() * (x.abs() - level).clamp_min(0)
 
 
@@ -143,7 +137,7 @@ def optimal_weights(theta: Tensor, eps: Real, *, p: float = math.inf) -> Tensor:
 
     Source: Bhagoji et al. 2019 and Dan et al. 2020 (the optimal classifier of two Gaussians under attack).
     """
-    theta, level = vector("theta", theta), non_negative("eps", eps)[..., None]
+    theta, level, p = vector("theta", theta), non_negative("eps", eps)[..., None], norm_order(p)
     if math.isinf(p):
         return soft_threshold(theta, level)
     if p == 2:

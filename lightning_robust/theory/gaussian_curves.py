@@ -13,15 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_robust.theory._check import (
-    Real,
-    non_negative,
-    norm_order,
-    positive,
-    real,
-    same_size,
-    vector,
-)
+from lightning_robust.theory._check import Real, non_negative, norm_order, positive, real, same_size, vector
 from lightning_robust.theory._normal import normal_cdf
 from lightning_robust.theory.gaussian import dual_norm_of, gaussian_error, optimal_error
 
@@ -115,7 +107,7 @@ def mean_error_curve(
     """
     theta, noise = vector("theta", theta), vector("noise", noise)
     same_size("noise", noise, theta)
-    norm_order(p)
+    p = norm_order(p)
     spread, radius = float(positive("sigma", sigma)), float(non_negative("eps", eps))
     size, along, power = theta @ theta, noise @ theta, noise.square().sum(-1)
 

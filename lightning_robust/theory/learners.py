@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_robust.theory._check import non_negative, positive, require, signs, vector
+from lightning_robust._checks import number
+from lightning_robust.theory._check import require, signs, vector
 from lightning_robust.theory.gaussian import soft_threshold
 
 Learner = Callable[[Tensor, Tensor], Tensor]
 
 
 def _samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    x = vector("x", x)
+    x, y = vector("x", x), signs("y", y)
     require(x.ndim == 2 and len(x) > 0, "x", "of shape (n, d) with n >= 1", f"shape {tuple(x.shape)}")
     require(y.shape == x.shape[:1], "y", f"of shape ({len(x)},)", f"shape {tuple(y.shape)}")
-    return x, signs("y", y)
+    return x, y
 
 
 def mean_learner(x: Tensor, y: Tensor) -> Tensor:
@@ -44,7 +45,7 @@ def soft_threshold_learner(level: float) -> Learner:
         >>> soft_threshold_learner(1.5)(torch.tensor([[1.0, 2.0], [-3.0, 0.0]]), torch.tensor([1, -1]))
         tensor([0.5000, 0.0000], dtype=torch.float64)
     """
-    non_negative("level", level)
+    level = number("level", level, 0)
     return lambda x, y: soft_threshold(mean_learner(x, y), level)
 
 
@@ -55,7 +56,7 @@ def hard_threshold_learner(level: float) -> Learner:
         >>> hard_threshold_learner(1.5)(torch.tensor([[1.0, 2.0], [-3.0, 0.0]]), torch.tensor([1, -1]))
         tensor([2., 0.], dtype=torch.float64)
     """
-    non_negative("level", level)
+    level = number("level", level, 0)
 
     def learn(x: Tensor, y: Tensor) -> Tensor:
         mean = mean_learner(x, y)
@@ -81,8 +82,8 @@ def bayes_learner(sigma: float, eps: float) -> Learner:
 
     Source: the posterior in the proof of Theorem 11, Schmidt et al. 2018, p. 28.
     """
-    positive("sigma", sigma)
-    non_negative("eps", eps)
+    sigma = number("sigma", sigma, 0, above=True)
+    eps = number("eps", eps, 0)
     return lambda x, y: soft_threshold(len(x) / (sigma**2 + len(x)) * mean_learner(x, y), eps)
 
 
@@ -108,7 +109,7 @@ def adversarial_logistic_loss(w: Tensor, x: Tensor, y: Tensor, eps: float, l2: f
     Source: Madry et al. 2018 (the objective); Schmidt et al. 2018, p. 10 (the inner maximum).
     """
     x, y = _samples(x, y)
-    w = w.to(torch.float64)
+    w, eps, l2 = vector("w", w), number("eps", eps, 0), number("l2", l2, 0)
     margins = y * (x @ w) - eps * w.abs().sum()
     return torch.nn.functional.softplus(-margins).mean() + 0.5 * l2 * w.square().sum()
 
@@ -131,8 +132,8 @@ def adversarial_logistic_learner(eps: float, *, l2: float = 1e-2) -> Learner:
 
     Source: Madry et al. 2018; Schmidt et al. 2018, p. 10.
     """
-    radius = float(non_negative("eps", eps))
-    positive("l2", l2)
+    radius = number("eps", eps, 0)
+    l2 = number("l2", l2, 0, above=True)
 
     def learn(x: Tensor, y: Tensor) -> Tensor:
         from scipy.optimize import minimize

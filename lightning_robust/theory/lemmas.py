@@ -8,15 +8,14 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_robust.theory._check import count, non_negative, positive, probability, require, vector
+from lightning_robust._checks import count, number
+from lightning_robust.theory._check import open_interval, require, same_size, vector
 from lightning_robust.theory.gaussian import dual_norm
 
 
-def check_setting(n: float, d: int, sigma: float) -> None:
-    """Refuse what is no setting of the model."""
-    positive("n", n)
-    count("d", d)
-    positive("sigma", sigma)
+def check_setting(n: float, d: int, sigma: float) -> tuple[float, int, float]:
+    """Take the number of samples, the dimension and the noise."""
+    return number("n", n, 0, above=True), count("d", d), number("sigma", sigma, 0, above=True)
 
 
 def success(d: int, sigma: float) -> float:
@@ -40,8 +39,8 @@ def fact_12(t: float, sigma: float) -> float:
 
     Source: Schmidt et al. 2018, Fact 12, p. 22.
     """
-    non_negative("t", t)
-    positive("sigma", sigma)
+    t = number("t", t, 0)
+    sigma = number("sigma", sigma, 0, above=True)
     return math.exp(-(t**2) / (2 * sigma**2))
 
 
@@ -63,9 +62,9 @@ def lemma_13(n: float, d: int, sigma: float, norm: float, delta: float) -> float
 
     Source: Schmidt et al. 2018, Lemma 13, p. 22.
     """
-    check_setting(n, d, sigma)
-    non_negative("norm", norm)
-    probability("delta", delta)
+    n, d, sigma = check_setting(n, d, sigma)
+    norm = number("norm", norm, 0)
+    delta = open_interval("delta", delta)
     return norm + sigma * (math.sqrt(d) + math.sqrt(2 * math.log(1 / delta))) / math.sqrt(n)
 
 
@@ -80,7 +79,7 @@ def lemma_14(n: float, d: int, sigma: float) -> tuple[float, float]:
 
     Source: Schmidt et al. 2018, Lemma 14, p. 23 (norm of the mean: sqrt d).
     """
-    check_setting(n, d, sigma)
+    n, d, sigma = check_setting(n, d, sigma)
     return (1 + 2 * sigma / math.sqrt(n)) * math.sqrt(d), math.exp(-d / 2)
 
 
@@ -101,10 +100,10 @@ def lemma_15(n: float, sigma: float, norm: float, delta: float) -> float:
 
     Source: Schmidt et al. 2018, Lemma 15, p. 23.
     """
-    positive("n", n)
-    positive("sigma", sigma)
-    non_negative("norm", norm)
-    probability("delta", delta)
+    n = number("n", n, 0, above=True)
+    sigma = number("sigma", sigma, 0, above=True)
+    norm = number("norm", norm, 0)
+    delta = open_interval("delta", delta)
     return norm**2 - sigma * norm * math.sqrt(2 * math.log(1 / delta) / n)
 
 
@@ -124,7 +123,7 @@ def lemma_16(n: float, d: int, sigma: float) -> tuple[float, float]:
 
     Source: Schmidt et al. 2018, Lemma 16, p. 23.
     """
-    check_setting(n, d, sigma)
+    n, d, sigma = check_setting(n, d, sigma)
     return ratio(n, sigma) * math.sqrt(d), 2 * math.exp(-d / (8 * (sigma**2 + 1)))
 
 
@@ -144,8 +143,9 @@ def lemma_17(alignment: float, rho: float, sigma: float) -> float:
 
     Source: Schmidt et al. 2018, Lemma 17.
     """
-    positive("sigma", sigma)
-    non_negative("rho", rho)
+    sigma = number("sigma", sigma, 0, above=True)
+    rho = number("rho", rho, 0)
+    alignment = number("alignment", alignment)
     require(alignment >= rho, "alignment", f"at least `rho` = {rho}", alignment)
     return math.exp(-((alignment - rho) ** 2) / (2 * sigma**2))
 
@@ -173,8 +173,9 @@ def lemma_20(w: Tensor, theta: Tensor, sigma: float, eps: float, *, p: float = m
     Source: Schmidt et al. 2018, Lemma 20, p. 25.
     """
     w, theta = vector("w", w), vector("theta", theta)
-    positive("sigma", sigma)
-    non_negative("eps", eps)
+    same_size("theta", theta, w)
+    sigma = number("sigma", sigma, 0, above=True)
+    eps = number("eps", eps, 0)
     norm = torch.linalg.vector_norm(w)
     require(norm > 0, "w", "not zero", w)
     margin = float(((w * theta).sum() - eps * dual_norm(w, p)) / norm)

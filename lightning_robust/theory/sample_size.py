@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_robust.theory._check import Real, non_negative, positive, probability, require, vector
+from lightning_robust._checks import function, number
+from lightning_robust.theory._check import Real, non_negative, open_interval, positive, require, vector
 from lightning_robust.theory.gaussian_curves import bayes_errors, mean_error_curve, mean_error_large_d
 
 _SMALLEST, _LARGEST = 1e-9, 1e15
@@ -38,7 +39,8 @@ def crossing(error: Callable[[float], float], target: float) -> float:
     """
     from scipy.optimize import brentq
 
-    probability("target", target)
+    target = open_interval("target", target)
+    function("error", error, "n -> error")
 
     def excess(log_n: float) -> float:
         return math.log(max(error(math.exp(log_n)), 1e-300)) - math.log(target)
@@ -105,7 +107,7 @@ def n_bayes(target: float, sigma: Real, eps: Real, noise: Tensor) -> float:
         >>> round(n_bayes(0.01, 2.0, 0.5, noise), 2)
         2.77
     """
-    require(0 < target < 0.5, "target", "strictly between 0 and 1/2", target)
+    target = open_interval("target", target, 0.5)
     return crossing(lambda n: float(bayes_errors(n, sigma, eps, noise).mean()), target)
 
 
@@ -150,7 +152,7 @@ def n_standard_large_d(target: float, d: Real, sigma: Real) -> float:
         >>> [round(n_standard_large_d(0.01, d, 0.5 * d**0.25), 4) for d in (2**8, 2**12, 2**16)]
         [0.3695, 0.3455, 0.34]
     """
-    require(0 < target < 0.5, "target", "strictly between 0 and 1/2", target)
+    target = open_interval("target", target, 0.5)
     variance, d = float(positive("sigma", sigma)) ** 2, float(positive("d", d))
     q = -float(torch.special.ndtri(torch.tensor(target, dtype=torch.float64)))
     room = d / (variance * q**2) - 1
@@ -180,7 +182,7 @@ def affine_law(target: float, d: Real, scale: Real, eps: Real) -> Tensor:
         >>> round(affine_law(0.5, 2**16, 0.5, 0.1).item(), 3)
         0.407
     """
-    require(0 < target <= 0.5, "target", "above 0 and at most 1/2", target)
+    target = number("target", target, 0, 0.5, above=True)
     d, c, eps = positive("d", d), positive("scale", scale), non_negative("eps", eps)
     q = -torch.special.ndtri(torch.tensor(target, dtype=torch.float64))
     return (eps * c * math.sqrt(2 / math.pi) * d.pow(0.25) + q * c.square()).square()

@@ -6,7 +6,8 @@ Every draw takes an explicit `torch.Generator`; the global random state is neith
 import torch
 from torch import Generator, Tensor
 
-from lightning_robust.theory._check import Real, bernoulli_rate, count, positive, signs, vector
+from lightning_robust._checks import count
+from lightning_robust.theory._check import Real, bernoulli_rate, positive, signs, source, vector
 
 
 def _labels(n: int, generator: Generator) -> Tensor:
@@ -33,9 +34,9 @@ def sample_gaussian(n: int, theta: Tensor, sigma: Real, *, generator: Generator)
 
     Source: Schmidt et al. 2018, Definition 1, p. 4.
     """
-    count("n", n, least=0)
+    n = count("n", n, 0)
     theta, spread = vector("theta", theta), positive("sigma", sigma)
-    y = _labels(n, generator)
+    y = _labels(n, source(generator))
     noise = torch.randn(n, theta.shape[-1], dtype=torch.float64, generator=generator, device=generator.device)
     return y[:, None] * theta + spread * noise, y
 
@@ -61,10 +62,10 @@ def sample_bernoulli(n: int, theta: Tensor, tau: float, *, generator: Generator)
 
     Source: Schmidt et al. 2018, Definition 7, pp. 6-7.
     """
-    count("n", n, least=0)
+    n = count("n", n, 0)
     theta = signs("theta", theta)
-    bernoulli_rate(tau)
-    y = _labels(n, generator)
+    tau = bernoulli_rate(tau)
+    y = _labels(n, source(generator))
     uniform = torch.rand(n, theta.shape[-1], dtype=torch.float64, generator=generator, device=generator.device)
     right = torch.where(uniform < 0.5 + tau, 1.0, -1.0).to(torch.float64)
     return y[:, None] * theta * right, y

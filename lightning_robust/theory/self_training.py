@@ -17,7 +17,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from lightning_robust.theory._check import Real, count, non_negative, positive, require, same_size, vector
+from lightning_robust._checks import count, number
+from lightning_robust.theory._check import Real, open_interval, positive, require, same_size, source, vector
 from lightning_robust.theory._normal import normal_cdf
 from lightning_robust.theory.gaussian_curves import mean_error_large_d
 
@@ -58,8 +59,8 @@ def self_trained_estimator(w: Tensor, unlabelled: int, theta: Tensor, sigma: Rea
     """
     w, theta = vector("w", w), vector("theta", theta)
     same_size("w", w, theta)
-    count("unlabelled", unlabelled)
-    spread = positive("sigma", sigma)
+    unlabelled = count("unlabelled", unlabelled)
+    spread, generator = positive("sigma", sigma), source(generator)
     norm = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
     require(norm > 0, "w", "not zero", "a row of zeros")
     u = w / norm
@@ -140,15 +141,15 @@ def carmon_sigma(d: int, n0: float) -> float:
 
     Source: Carmon et al. 2019, Section 3.1.
     """
-    count("d", d)
-    positive("n0", n0)
+    d = count("d", d)
+    n0 = number("n0", n0, 0, above=True)
     return (d * n0) ** 0.25
 
 
 def _carmon_factor(d: int, n0: float, eps: float) -> float:
-    count("d", d)
-    positive("n0", n0)
-    require(0 < eps < 0.5, "eps", "strictly between 0 and 1/2", eps)
+    d = count("d", d)
+    n0 = number("n0", n0, 0, above=True)
+    eps = open_interval("eps", eps, 0.5)
     return n0 * eps**2 * math.sqrt(d / n0)
 
 
@@ -215,7 +216,7 @@ def carmon_labels_lower(d: int, n0: float, eps: float) -> float:
 
     Source: Carmon et al. 2019, Theorem 1.
     """
-    count("d", d, least=2)
-    positive("n0", n0)
-    non_negative("eps", eps)
+    d = count("d", d, 2)
+    n0 = number("n0", n0, 0, above=True)
+    eps = number("eps", eps, 0)
     return n0 * eps**2 * math.sqrt(d / n0) / (8 * math.log(d))

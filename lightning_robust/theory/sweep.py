@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from lightning_robust.theory._check import count, non_negative, positive, require
+from lightning_robust import _checks
+from lightning_robust._checks import count, counts, number, values
+from lightning_robust.theory._check import open_interval
 from lightning_robust.theory.bounds import corollary_23_samples
 from lightning_robust.theory.sample_size import n_robust, n_robust_large_d, n_standard, n_standard_large_d
 
@@ -76,14 +78,11 @@ def sqrt_d_sweep(
 
     Source: Schmidt et al. 2018, Theorems 4, 5 and 6.
     """
-    positive("scale", scale)
-    require(0 < target < 0.5, "target", "strictly between 0 and 1/2", target)
-    count("numbers", numbers)
-    for d in dimensions:
-        count("dimensions", d, least=2)
-    for eps in radii:
-        non_negative("radii", eps)
-    generator = Generator().manual_seed(seed)
+    scale = number("scale", scale, 0, above=True)
+    target = open_interval("target", target, 0.5)
+    numbers = count("numbers", numbers)
+    dimensions, radii = counts("dimensions", dimensions, 2), values("radii", radii, 0)
+    generator = Generator().manual_seed(_checks.seed("seed", seed))
     rows = []
     for d in dimensions:
         pairs = min(max(numbers // (2 * d), 4), 128)
