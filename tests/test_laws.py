@@ -11,7 +11,7 @@ from lightning_robust._noise import Noise
 from lightning_robust.attacks import (
     PGD,
     Anchored,
-    Foreign,
+    Context,
     PixelSpace,
     RandomPerturbation,
     WarmUp,
@@ -19,7 +19,9 @@ from lightning_robust.attacks import (
     scope,
     worst_of,
 )
+from lightning_robust.attacks._combined import Combined
 from lightning_robust.attacks.differences import FiniteDifferences
+from lightning_robust.attacks.schedules import Progress
 from lightning_robust.attacks.starts import norm_uniform, uniform
 from lightning_robust.attacks.threats import ThreatAttack
 from tests.helpers import (
@@ -30,6 +32,7 @@ from tests.helpers import (
     SHAPE,
     SPACES,
     THREATS,
+    K,
     Linear,
     Recurrent,
     batch,
@@ -282,7 +285,7 @@ def test_feasible_in_other_spaces(name):
         threat = threat_of(ball, space, radius)
         chart = threat.space.chart(x, y, code)
         for attack in (PGD(threat, steps=3), PGD(threat, steps=3, restarts=2, keep="best", random_start=norm_uniform)):
-            outcome = attack.run(model, x, y, code=code)
+            outcome = attack.run(model, x, y, Context(code))
             limit = SPACES[space].size * BALLS[ball].radius(SPACES[space].shape) * torch.as_tensor(radius)
             assert threat.admits(chart, outcome.delta).all()
             assert (BALLS[ball].norm(outcome.delta.double()) <= limit * (1 + 2e-6)).all()
@@ -297,7 +300,7 @@ def test_feasible_for_every_attack(name):
     inner = case.attack.attack if isinstance(case.attack, FiniteDifferences) else case.attack
     if not isinstance(inner, ThreatAttack):
         pytest.skip("has no threat of its own")
-    outcome = case.attack.run(net(), x, y, code=code)
+    outcome = case.attack.run(net(), x, y, Context(code))
     threat = inner.threat
     assert threat.admits(threat.space.chart(x, y, code), outcome.delta).all()
 
@@ -450,34 +453,77 @@ def test_monotone_in_the_radius_on_a_linear_model():
         model = Linear(w)
         before = torch.ones(32, dtype=torch.bool)
         for epoch in range(5):
-            after = _accuracy(WarmUp(epochs=4)(attack, epoch), model, x, y)
+            after = _accuracy(WarmUp(epochs=4)(attack, Progress(epoch, 0)), model, x, y)
             assert not (after & ~before).any()
             before = after
 
 
 # 9 ---------------------------------------------------------------------------------- errors at first batch
 
-WRONG_DATA = {
-    "uint8": (lambda x, y: ((255 * x).byte(), y), r"inputs to be a float tensor, but got torch.uint8"),
-    "nan": (lambda x, y: (torch.where(x == x.max(), math.nan, x), y), r"inputs to be finite, but \d+ values are NaN"),
-    "infinite": (lambda x, y: (x * math.inf, y), r"inputs to be finite|got values in"),
-    "empty": (lambda x, y: (x[:0], y[:0]), r"at least|N >= 1 samples, .* got shape \(0, 3, 6, 6\)"),
-    "float labels": (lambda x, y: (x, y.float()), r"labels to be integers .* but got torch.float32"),
-    "negative label": (lambda x, y: (x, y - 1), r"labels to be at least 0, but got -1"),
-    "fewer labels": (lambda x, y: (x, y[:-1]), r"one label per input \(N=6\), but got shape \(5,\)"),
-    "no labels": (lambda x, y: (x, None), r"one label per input \(N=6\), but got NoneType"),
-    "not a tensor": (lambda x, y: (x.numpy(), y), r"inputs to be a float tensor, but got ndarray"),
+WRONG_INPUTS = {
+    "uint8": (lambda x: (255 * x).byte(), r"inputs to be a float tensor, but got torch.uint8"),
+    "nan": (lambda x: torch.where(x == x.max(), math.nan, x), r"inputs to be finite, but \d+ values are NaN"),
+    "infinite": (lambda x: x * math.inf, r"inputs to be finite|got values in"),
+    "empty": (lambda x: x[:0], r"at least|N >= 1 samples, .* got shape \(0, 3, 6, 6\)"),
+    "not a tensor": (lambda x: x.numpy(), r"inputs to be a float tensor, but got ndarray"),
 }
+WRONG_LABELS = {
+    "float": (lambda y: y.float(), r"class labels for .*y\.long\(\)"),
+    "negative": (lambda y: y - 1, r"labels to be at least 0, but got -1"),
+    "fewer": (lambda y: y[:-1], r"one label per input|6 samples"),
+    "none": (lambda y: None, r"class labels for .*NoneType"),
+    "one-hot integers": (lambda y: nn.functional.one_hot(y, K), r"class labels for .*y\.argmax\(1\)"),
+    "multi-hot": (lambda y: torch.ones(len(y), K), r"float labels of shape \(N, K\) to be probabilities"),
+    "too large": (lambda y: y + 5, r"labels to be less than the number of classes, 5, but got \d"),
+}
+ASKS_NO_LABELS = [
+    name for name in ATTACKS if "random_perturbation" in name or "divergence" in name or "anchored" in name
+]
 
 
-@pytest.mark.parametrize("wrong", WRONG_DATA)
+@pytest.mark.parametrize("wrong", WRONG_INPUTS)
 @every_attack
-def test_wrong_data_is_refused(name, wrong):
+def test_wrong_inputs_are_refused(name, wrong):
+    case, model = ATTACKS[name], net()
+    if "foreign" in name and wrong not in ("nan", "infinite"):
+        pytest.skip("what else a guest takes is its own affair")
+    x, y, code = batch(case.space)
+    spoil, message = WRONG_INPUTS[wrong]
+    with unchanged(model), pytest.raises((TypeError, ValueError), match=message):
+        case.attack(model, spoil(x), y, code=code)
+
+
+@pytest.mark.parametrize("wrong", WRONG_LABELS)
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ASKS_NO_LABELS and "foreign" not in name])
+def test_wrong_labels_are_refused(name, wrong):
+    """By the gain or the attack that needs them, with what to do."""
     case, model = ATTACKS[name], net()
     x, y, code = batch(case.space)
-    spoil, message = WRONG_DATA[wrong]
+    spoil, message = WRONG_LABELS[wrong]
     with unchanged(model), pytest.raises((TypeError, ValueError), match=message):
-        case.attack(model, *spoil(x, y), code=code)
+        case.attack(model, x, spoil(y), code=code)
+
+
+@pytest.mark.parametrize("name", ASKS_NO_LABELS)
+def test_attacks_that_need_no_labels_take_none(name):
+    case = ATTACKS[name]
+    if isinstance(case.attack, Combined):
+        pytest.skip("the worst of several is chosen by the labels")
+    x, y, code = batch(case.space)
+    if case.space.startswith("latent") or case.space == "affine":
+        y = torch.zeros(len(x))
+    x_adv = case.attack(net(), x, y if case.space != "pixels" else None, code=code)
+    assert x_adv.shape == x.shape
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ASKS_NO_LABELS and "foreign" not in name])
+def test_labels_of_all_kinds_give_the_same_examples(name):
+    """(N,) of any integer type, (N, 1), and probabilities that are certain."""
+    case, model = ATTACKS[name], net().double()
+    x, y, code = batch(case.space, dtype=torch.float64)
+    expected = case.attack(model, x, y, code=code)
+    for other in (y.to(torch.uint8), y.to(torch.int16)[:, None], nn.functional.one_hot(y, K).double()):
+        torch.testing.assert_close(case.attack(model, x, other, code=code), expected)
 
 
 @pytest.mark.parametrize(
@@ -491,22 +537,6 @@ def test_images_out_of_range_are_refused(name):
     wrong = x * 255 if case.space != "bytes" else x - 100
     with unchanged(model), pytest.raises(ValueError, match=r"Expected images in \[0, (1|255)\], but got values in \["):
         case.attack(model, wrong, y)
-
-
-@every_attack
-def test_labels_beyond_the_classes_are_refused(name):
-    case, model = ATTACKS[name], net()
-    if isinstance(case.attack, Foreign) or "foreign" in name:
-        pytest.skip("a guest calls the model by itself")
-    if isinstance(case.attack, RandomPerturbation):
-        pytest.skip("the model is not asked")
-    largest = 7 if "in_turn" in name else 9  # in the first half, which is attacked first
-    x, y, code = batch(case.space)
-    with (
-        unchanged(model),
-        pytest.raises(ValueError, match=rf"labels to be less than the number of classes, 5, but got {largest}"),
-    ):
-        case.attack(model, x, y + 5, code=code)
 
 
 class Blocked(nn.Module):
@@ -538,7 +568,7 @@ class Blocked(nn.Module):
         ("no grad", RuntimeError, "model's output to depend on its input differentiably"),
         ("constant", RuntimeError, "model's output to depend on its input, but no gradient arrives"),
         ("dict", TypeError, r"model to return logits, a tensor \(N, K\), but got dict"),
-        ("flat", ValueError, r"logits of shape \(N, K\) with N=6, but got \(6,\)"),
+        ("flat", ValueError, r"class labels for .* one logit"),
         ("short", ValueError, r"logits of shape \(N, K\) with N=6, but got \(5, 5\)"),
     ],
 )
@@ -551,7 +581,9 @@ def test_models_that_cannot_be_attacked_are_refused(name, how, error, message):
         pytest.skip("the model is not asked")
     if any(kind in name for kind in ("search", "differences", "random")) and error is RuntimeError:
         pytest.skip("no gradient is asked for")
-    if how in ("flat", "short") and ("on_fraction" in name or "in_turn" in name):
+    if how == "flat" and name in ASKS_NO_LABELS:
+        pytest.skip("one logit will do")
+    if how == "short" and ("on_fraction" in name or "in_turn" in name):
         message = r"logits of shape \(N, K\)"
     x, y, code = batch(case.space)
     with unchanged(model, manifold_of(case.space)), pytest.raises(error, match=message):

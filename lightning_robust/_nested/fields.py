@@ -88,7 +88,7 @@ def get(batch: Any, field: Field, argument: str) -> Any:
     return found
 
 
-def find(batch: Any, field: Field) -> Any | None:
+def find(batch: Any, field: Field, argument: str | None = None) -> Any | None:
     """The content of a field, or None where it or a part on the way to it is None.
 
     `CombinedLoader("max_size")` gives None for a loader that is over.

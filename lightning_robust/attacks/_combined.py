@@ -41,6 +41,11 @@ class Combined(Attack):
         """The same combination of attacks for evaluation."""
         return self.of(tuple(part.thorough() for part in self.parts))
 
+    def brief(self) -> Attack | None:
+        """The same combination of attacks with the least work."""
+        parts = [part.brief() for part in self.parts]
+        return None if any(part is None for part in parts) else self.of(tuple(parts))  # type: ignore[arg-type]
+
     def scaled(self, factor: float) -> Attack:
         """The same combination of attacks in scaled balls."""
         return self.of(tuple(part.scaled(factor) for part in self.parts))

@@ -105,6 +105,10 @@ class Attack(ABC):
         """The same attack for evaluation, where finding more counts and time does not."""
         return self
 
+    def brief(self) -> "Attack | None":
+        """The same attack with the least work, to find out early what it refuses; None: there is no such."""
+        return None
+
     def scaled(self: _A, factor: float) -> _A:
         """The same attack with the radius times `factor`, for schedules."""
         raise TypeError(

@@ -11,7 +11,7 @@ from lightning_robust import _checks, _nested
 from lightning_robust.attacks._combined import Combined
 from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, as_attack
 from lightning_robust.attacks.gains import cross_entropy
-from lightning_robust.attacks.labels import are_class_labels, check_output, judge_of
+from lightning_robust.attacks.labels import are_class_labels, check_class_labels, check_output, judge_of
 from lightning_robust.attacks.scope import plain, scope
 
 _NOTHING = Context()
@@ -24,12 +24,10 @@ def _worst(model: Model, x: Tensor, y: Any, outcomes: list[Outcome], context: Co
         # A clone: a forward may write to its input.
         outputs = [ready(outcome.x_adv.clone()) for outcome in outcomes]
         check_output(outputs[0], len(x))  # not every attack asks the model
+        if context.correct is None:
+            check_class_labels(outputs[0], y, "the worst of several attacks")
         judge = judge_of(context.correct, outputs[0], y)
-        if judge is None:
-            raise ValueError(
-                "Expected class labels to choose the worst of several attacks, or to be told what is right: "
-                f"correct=(output, y) -> (N,) bool, but got outputs {tuple(outputs[0].shape)}."
-            )
+        assert judge is not None
         fooled = torch.stack([judge(output) for output in outputs])
         value = torch.stack([_height(output, y) for output in outputs])
         # A misclassified one before any other, then the highest cross entropy.
@@ -106,6 +104,10 @@ class Restarted(Combined):
     def attempts(self) -> int:
         """Those of all runs."""
         return self.restarts * self.attack.attempts
+
+    def brief(self) -> Attack | None:
+        """One run."""
+        return self.attack.brief()
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Run with the keys key, key + 2^32, key + 2 * 2^32, ..."""

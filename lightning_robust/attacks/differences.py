@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_robust._noise import Noise
 from lightning_robust import _checks
+from lightning_robust._noise import Noise
 from lightning_robust.attacks._combined import Combined
 from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, as_attack
 from lightning_robust.attacks.scope import own_random_stream, plain
@@ -164,6 +164,11 @@ class FiniteDifferences(Combined):
             ("seed", _checks.seed("seed", self.seed)),
         ):
             object.__setattr__(self, name, value)
+
+    def brief(self) -> Attack | None:
+        """With one direction."""
+        attack = self.attack.brief()
+        return None if attack is None else replace(self, attack=attack, samples=1)
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Run the attack on the model with estimated gradients."""

@@ -35,7 +35,7 @@ def _of_classes(gain: GainFn) -> GainFn:
     """Mark a gain of class labels: their values are checked once for each batch."""
 
     def check(logits: Tensor, y: Any) -> None:
-        _labels.check_class_labels(logits, y, f"The gain `{gain.__name__}`")
+        _labels.check_class_labels(logits, y, f"the gain `{gain.__name__}`")
 
     gain.check = check  # type: ignore[attr-defined]
     return gain
@@ -89,14 +89,14 @@ def log_odds(logits: Tensor, y: Tensor) -> Tensor:
         >>> log_odds(torch.tensor([[2.0, 0.0]]), torch.tensor([0]))
         tensor([-2.])
     """
-    y = _labels.class_labels(logits, y, "The gain `log_odds`")
+    y = _labels.class_labels(logits, y, "the gain `log_odds`")
     if y.ndim == 2:
         return _expected(_others(logits) - logits, y)
     return _without(logits, y, -torch.inf).logsumexp(1) - logits.gather(1, y[:, None]).squeeze(1)
 
 
 def _check_cross_entropy(logits: Tensor, y: Any) -> None:
-    who = "The gain `cross_entropy`"
+    who = "the gain `cross_entropy`"
     if logits.ndim == 3 and logits.shape[1] == logits.shape[2] and isinstance(y, Tensor) and y.ndim == 2:
         raise ValueError(
             f"Expected to know where the classes are, but logits {tuple(logits.shape)} can be read both ways. Say "
@@ -121,10 +121,10 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """
     if logits.ndim > 2:
         if isinstance(y, Tensor) and not y.is_floating_point():
-            z, y = _labels.dense_labels(logits, y, 1, "The gain `cross_entropy`")
+            z, y = _labels.dense_labels(logits, y, 1, "the gain `cross_entropy`")
             return F.cross_entropy(z, y, reduction="none").sum(1) / (y != _labels.VOID).sum(1).clamp_min(1)
         return F.cross_entropy(logits, y, reduction="none").flatten(1).mean(1)
-    return F.cross_entropy(logits, _labels.class_labels(logits, y, "The gain `cross_entropy`"), reduction="none")
+    return F.cross_entropy(logits, _labels.class_labels(logits, y, "the gain `cross_entropy`"), reduction="none")
 
 
 cross_entropy.check = _check_cross_entropy  # type: ignore[attr-defined]
@@ -141,7 +141,7 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
         >>> margin(torch.tensor([[2.0, 0.5, 1.0]]), torch.tensor([0]))
         tensor([-1.])
     """
-    y = _labels.class_labels(logits, y, "The gain `margin`")
+    y = _labels.class_labels(logits, y, "the gain `margin`")
     if y.ndim == 2:
         return _expected(_highest_other(logits) - logits, y)
     return _without(logits, y, -torch.inf).amax(1) - logits.gather(1, y[:, None])[:, 0]
@@ -171,7 +171,7 @@ def confident_margin(kappa: float) -> GainFn:
         >>> confident_margin(3.0)(torch.tensor([[2.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 0]))
         tensor([-2.,  3.])
     """
-    return _Confident(_checks.number("kappa", kappa, 0))
+    return _Confident(_checks.number("kappa", kappa, 0, finite=False))
 
 
 @_of_classes
@@ -186,7 +186,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
         >>> dlr(torch.tensor([[4.0, 1.0, 0.0]]), torch.tensor([0]))
         tensor([-0.7500])
     """
-    y = _labels.class_labels(logits, y, "The gain `dlr`")
+    y = _labels.class_labels(logits, y, "the gain `dlr`")
     if logits.shape[1] < 3:
         raise ValueError(f"Expected at least 3 classes for the gain `dlr`, but got {logits.shape[1]}. Use `margin`.")
     top = logits.topk(3, dim=1).values
@@ -241,6 +241,7 @@ class _Constant:
     target: int
 
     def __call__(self, clean_logits: Tensor, y: Tensor) -> Tensor:
+        _hard(clean_logits, y)
         if self.target >= clean_logits.shape[1]:
             raise ValueError(
                 f"Expected argument `to` to be less than the number of classes, {clean_logits.shape[1]}, but got "
@@ -251,7 +252,7 @@ class _Constant:
 
 def _hard(clean_logits: Tensor, y: Any) -> Tensor:
     """(N,) the classes to get away from; of probabilities the most likely one."""
-    _labels.check_class_labels(clean_logits, y, "A targeted gain")
+    _labels.check_class_labels(clean_logits, y, "a targeted gain")
     labels = _labels.class_labels(clean_logits, y)
     return labels if labels.ndim == 1 else labels.argmax(1)
 
@@ -315,11 +316,12 @@ class _Pair:
     to: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, clean_logits: Tensor, y: Tensor) -> Tensor:
+        labels = _hard(clean_logits, y)
         if clean_logits.shape[1] < 4:
             raise ValueError(
                 f"Expected at least 4 classes for the gain `targeted_dlr`, but got {clean_logits.shape[1]}."
             )
-        return torch.stack([_hard(clean_logits, y), self.to(clean_logits, y)], 1)
+        return torch.stack([labels, self.to(clean_logits, labels)], 1)
 
 
 def targeted_dlr(rank: int = 1) -> Anchored:
@@ -350,7 +352,7 @@ def binary_margin(logits: Tensor, y: Tensor) -> Tensor:
         >>> binary_margin(torch.tensor([[2.0], [2.0]]), torch.tensor([[1.0], [0.0]]))
         tensor([-2.,  2.])
     """
-    z, labels = _labels.yes_no_labels(logits, y, "The gain `binary_margin`")
+    z, labels = _labels.yes_no_labels(logits, y, "the gain `binary_margin`")
     return ((1 - 2 * labels) * z).amax(1)
 
 
@@ -364,12 +366,12 @@ def binary_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     Returns:
         (N,).
     """
-    z, labels = _labels.yes_no_labels(logits, y, "The gain `binary_cross_entropy`")
+    z, labels = _labels.yes_no_labels(logits, y, "the gain `binary_cross_entropy`")
     return F.binary_cross_entropy_with_logits(z, labels.to(z.dtype), reduction="none").mean(1)
 
 
 def _check_binary_margin(logits: Tensor, y: Any) -> None:
-    _labels.check_yes_no_labels(logits, y, "The gain `binary_margin`")
+    _labels.check_yes_no_labels(logits, y, "the gain `binary_margin`")
 
 
 binary_margin.check = _check_binary_margin  # type: ignore[attr-defined]

@@ -4,14 +4,14 @@ import itertools
 import math
 import numbers
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_robust._noise import Noise
 from lightning_robust import _checks
+from lightning_robust._noise import Noise
 from lightning_robust.attacks._queries import Search, check_plain_gain
 from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
@@ -85,6 +85,11 @@ class GridSearch(ThreatAttack):
         object.__setattr__(self, "random_points", _checks.count("random_points", self.random_points, 0))
         check_plain_gain(self.gain)
         object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
+
+    def brief(self) -> "GridSearch":
+        """One point."""
+        points = 1 if isinstance(self.points, int) else tuple(1 for _ in self.points)
+        return replace(self, points=points, random_points=0)
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""

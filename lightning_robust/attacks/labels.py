@@ -43,7 +43,7 @@ def are_class_labels(logits: Tensor, y: Any) -> bool:
     return y.is_floating_point() and y.shape == logits.shape
 
 
-def class_labels(logits: Tensor, y: Any, who: str = "This") -> Tensor:
+def class_labels(logits: Tensor, y: Any, who: str = "this") -> Tensor:
     """The labels as (N,) int64 or as probabilities (N, K).
 
     Args:
@@ -61,7 +61,7 @@ def class_labels(logits: Tensor, y: Any, who: str = "This") -> Tensor:
     return y.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def check_class_labels(logits: Tensor, y: Any, who: str = "This") -> None:
+def check_class_labels(logits: Tensor, y: Any, who: str = "this") -> None:
     """Refuse labels that are no classes or no probabilities. Waits for the device once.
 
     Raises:
@@ -109,7 +109,7 @@ _DENSE = (
 
 def _refusal(logits: Tensor, y: Any, who: str) -> str:
     """What is wrong with labels that are no class labels, and what to do."""
-    wanted = f"{who} needs class labels, integers of shape (N,), and logits of shape (N, K), K >= 2"
+    wanted = f"Expected class labels for {who}, integers (N,) with logits (N, K), K >= 2"
     if not isinstance(y, Tensor):
         return f"{wanted}, but got labels of type {type(y).__name__}. {_OWN}"
     got = f"but got labels {str(y.dtype).removeprefix('torch.')} {tuple(y.shape)} and logits {tuple(logits.shape)}"
@@ -151,7 +151,7 @@ def classified(logits: Tensor, y: Tensor) -> Tensor:
         >>> classified(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
         tensor([ True, False])
     """
-    check_class_labels(logits, y, "`classified`, which says which samples are right,")
+    check_class_labels(logits, y, "`classified`, which says what is right")
     labels = class_labels(logits, y)
     return logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))
 
@@ -172,7 +172,7 @@ def yes_no_labels(logits: Tensor, y: Any, who: str) -> tuple[Tensor, Tensor]:
             return z, labels
     got = f"labels {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
     raise ValueError(
-        f"{who} needs one label, 0 or 1, for each logit, (N,) or (N, L), but got {got} for logits "
+        f"Expected one label, 0 or 1, for each logit, (N,) or (N, L), for {who}, but got {got} for logits "
         f"{tuple(logits.shape)}."
     )
 
@@ -220,9 +220,9 @@ def dense_labels(logits: Tensor, y: Any, class_dim: int, who: str) -> tuple[Tens
             return moved.flatten(2), y.flatten(1).long()
     got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
     raise ValueError(
-        f"{who} needs integer labels for every position, the shape of the logits without their dimension {class_dim}, "
-        f"the classes, but got labels {got} and logits {tuple(logits.shape)}. Say where the classes are: class_dim=1 "
-        "for images (N, K, H, W), class_dim=-1 for sequences (N, T, K)."
+        f"Expected an integer label for every position for {who}, of the shape of the logits without their dimension "
+        f"{class_dim}, the classes, but got labels {got} and logits {tuple(logits.shape)}. Say where the classes are: "
+        "class_dim=1 for images (N, K, H, W), class_dim=-1 for sequences (N, T, K)."
     )
 
 

@@ -192,6 +192,10 @@ class PGD(ThreatAttack):
         """Keep the best iterate."""
         return self if self.keep == "best" else replace(self, keep="best")
 
+    def brief(self) -> "PGD":
+        """One step from one start."""
+        return replace(self, steps=1, restarts=1)
+
     def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
         with self._ready(model, x, y, context, mode=self.mode, gain=self.gain) as batch:

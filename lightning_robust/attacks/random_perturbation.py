@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_robust._noise import Noise
 from lightning_robust import _checks
+from lightning_robust._noise import Noise
 from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.starts import Start, uniform
@@ -56,6 +56,10 @@ class RandomPerturbation(ThreatAttack):
         object.__setattr__(self, "threat", as_threat(self.threat))
         _checks.function("start", self.start, "(ball, noise, zero) -> delta")
         object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
+
+    def brief(self) -> "RandomPerturbation":
+        """Itself."""
+        return self
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Draw once, see `Attack.run`; the model is not asked."""

@@ -1,14 +1,14 @@
 """Attacks that ask for scores only: random search, with square windows where the input is an image."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_robust._noise import Noise
 from lightning_robust import _checks
+from lightning_robust._noise import Noise
 from lightning_robust.attacks._queries import Search, check_plain_gain
 from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import L1, Ball, Box, Linf
@@ -133,6 +133,10 @@ class RandomSearch(ThreatAttack):
         object.__setattr__(self, "queries", _checks.count("queries", self.queries))
         check_plain_gain(self.gain)
         object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
+
+    def brief(self) -> "RandomSearch":
+        """One query."""
+        return replace(self, queries=1)
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""

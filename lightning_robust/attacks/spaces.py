@@ -230,8 +230,8 @@ class PixelSpace(Space):
         if self.mean is None:
             advice = (
                 "If the data is normalised, normalise in the model's first layer instead, or say how in the attack: "
-                "Threat(Linf(8 / 255), PixelSpace(mean=..., std=...)). If images are in [0, 255], divide by 255, or say "
-                "Threat(Linf(8), PixelSpace(0, 255)). If the model's forward changes its input in place, let it not."
+                "Threat(Linf(8 / 255), PixelSpace(mean=..., std=...)). If images are in [0, 255], divide by 255, or "
+                "say Threat(Linf(8), PixelSpace(0, 255)). If `forward` changes its input in place, let it not."
             )
         else:
             advice = "Is the data really normalised by this `mean` and `std`, and only once?"

@@ -23,7 +23,7 @@ class Clock:
         self._epochs_before, self._batches = 0, 0
 
     def start(self, trainer: pl.Trainer, module: nn.Module) -> None:
-        """A fit begins. (If it is resumed, the state comes afterwards.)"""
+        """A fit begins. Where it is resumed, the state of the checkpoint comes afterwards."""
         epochs, self._batches = _trained.get(module, (0, 0))
         self._epochs_before = max(epochs - trainer.current_epoch, 0)
 

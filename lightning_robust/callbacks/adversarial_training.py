@@ -35,8 +35,8 @@ class AdversarialTraining(pl.Callback):
     to the step as it is.
 
     Not supported: a `training_step` that takes `dataloader_iter`; more than one of this callback in a Trainer (combine
-    attacks with `worst_of`); an `objective` together with manual optimisation. `Tuner` takes all callbacks away while it
-    works: see `attached`.
+    attacks with `worst_of`); an `objective` together with manual optimisation. `Tuner` takes all callbacks away while
+    it works: see `attached`.
 
     Args:
         attack: An `Attack` such as `PGD(Linf(8 / 255))`, or a function `(model, x, y) -> x_adv`.
@@ -109,6 +109,7 @@ class AdversarialTraining(pl.Callback):
                 "compute the loss in its training_step and leave `objective` out."
             )
         check_module(pl_module, ("training_step",), self.reader.forward)
+        _check_pairing(self.objective, self.attack)
         self._begun = self._warned = False
         self._clock.start(trainer, pl_module)
 
@@ -232,11 +233,29 @@ class AdversarialTraining(pl.Callback):
         self._clock.load_state_dict(state_dict)
 
 
+def _check_pairing(objective: Any, attack: Attack) -> None:
+    """An objective may say which gain its attack raises; another one is possible, but not the published method."""
+    wanted = getattr(objective, "gain", None)
+    gains = [gain for part in _parts(attack) if (gain := getattr(part, "gain", None)) is not None]
+    if wanted is not None and gains and all(gain != wanted for gain in gains):
+        warnings.warn(
+            f"The objective {objective} belongs to an attack that raises another gain than this one: "
+            "PGD(..., gain=divergence) for TRADES. Training goes on as told.",
+            stacklevel=3,
+        )
+
+
+def _parts(attack: Attack) -> list[Attack]:
+    """The attacks that an attack is made of, itself included."""
+    return [attack, *(one for part in getattr(attack, "parts", ()) for one in _parts(part))]
+
+
 def _not_reached(pl_module: pl.LightningModule) -> None:
     """The step that Lightning called was not ours: say so, instead of training on clean inputs in silence."""
     text = (
-        f"Expected the Trainer to call the `training_step` of {type(pl_module).__name__} that the attack was put around, "
-        "but it did not: the first batch was trained on as it came. Has the step been replaced, cached or compiled away?"
+        f"Expected the Trainer to call the `training_step` of {type(pl_module).__name__} that the attack was put "
+        "around, but it did not: the first batch was trained on as it came. Has the step been replaced, cached or "
+        "compiled away?"
     )
     own_step = type(pl_module).optimizer_step is not pl.LightningModule.optimizer_step
     if pl_module.automatic_optimization and own_step:

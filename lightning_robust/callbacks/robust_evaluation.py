@@ -1,85 +1,58 @@
 """Robust accuracy in validation and test, for any LightningModule, unchanged."""
 
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DistributedSampler
 
-from lightning_robust._lightning import pl
-from lightning_robust.attacks.attack import Attack, as_attack, check_logits, misclassified
-from lightning_robust.attacks.scope import plain, scope
-from lightning_robust.callbacks import _batch
-from lightning_robust.callbacks._step import (
-    Forward,
-    Step,
-    View,
-    check_alone,
-    check_counts,
-    check_functions,
-    check_module,
-    put_around,
+from lightning_robust import _checks
+from lightning_robust._lightning import check_backend, pl
+from lightning_robust._nested import Field
+from lightning_robust.attacks.attack import Attack, as_attack
+from lightning_robust.attacks.labels import Correct, finite
+from lightning_robust.callbacks._every import Every
+from lightning_robust.callbacks._reader import Forward, Reader, Sample
+from lightning_robust.callbacks._step import Handle, Step, check_module, put_around, recorded
+from lightning_robust.callbacks._tally import (
+    Interval,
+    Mailbox,
+    Shard,
+    Summary,
+    Tally,
+    are_probabilities,
+    replicas,
+    summed,
 )
-from lightning_robust.metrics.attack_success import AttackSuccessRate
-from lightning_robust.metrics.intervals import wilson_interval
-from lightning_robust.metrics.robust_accuracy import RobustAccuracy
 
-_KEYS = {"validate": -1, "test": -2}
-_PREFIX = {"validate": "val", "test": "test"}
-
-
-class _Tally:
-    """The metrics of one dataloader."""
-
-    def __init__(self, attacks: Mapping[str, Attack], device: torch.device) -> None:
-        self.accuracy = RobustAccuracy(list(attacks)).to(device)
-        self.success = {name: AttackSuccessRate(attack.attempts).to(device) for name, attack in attacks.items()}
-        self.stuck = {name: torch.zeros((), dtype=torch.long, device=device) for name in attacks}
-        self.seen = 0
-
-    def compute(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What is logged, and the interval of every value."""
-        values = self.accuracy.compute()
-        n = values["robust_n"].cpu().double()
-        more: dict[str, Tensor] = {}
-        for name in ("acc", *(f"acc_{name}" for name in self.success)):
-            low, high = wilson_interval((values[name].cpu().double() * n).round(), n)
-            more |= {f"{name}_low": low, f"{name}_high": high}
-        for name, metric in self.success.items():
-            found = metric.compute()
-            values[f"success_{name}"] = found["success_mean"]
-            more |= {f"success_{name}_{end}": found[f"success_mean_{end}"] for end in ("low", "high")}
-            more |= {f"success_{name}_worst": found["success_worst"]}
-        return values, more
+_KEYS = {"val": -1, "test": -2}
 
 
 class RobustEvaluation(pl.Callback):
     """Report robust accuracy in validation and test.
 
-    After the module's own step, and in the same precision context, every batch is attacked and the worst case over the
+    Before the module's own step, and in the same precision context, every batch is attacked and the worst case over the
     clean input and all attacks is counted per sample. Works under `inference_mode=True`, the default of
     `trainer.validate` and `trainer.test`.
 
-    Logged, with `val/` in validation (also within fit) and `test/` in test:
+    Logged, with `val/` in validation (also within fit) and `test/` in test, `prefix` before them:
 
-    - `acc`: the accuracy on clean inputs.
-    - `acc_<name>`: the share of samples that are right on the clean input and under the attack.
-    - `success_<name>`: the share of attempts that succeed on samples that are right when clean (Stutz et al., CVPR
-    2019).
-    - `robust_acc`: the share of samples that are right on the clean input and under every attack; `robust_acc_low`,
-    `robust_acc_high`: its
-      95 % Wilson interval; `robust_n`: the number of samples.
+    - `clean_acc`: the accuracy on clean inputs.
+    - `robust_acc`: the share of samples that are right on the clean input and under every attack.
+    - `robust_acc_<name>`: the share that are right on the clean input and under the attack, for attacks with a name.
 
     So `ModelCheckpoint(monitor="val/robust_acc", mode="max")` and `EarlyStopping` work. With several dataloaders each
-    has its own values, with Lightning's suffix `/dataloader_idx_<i>`. Samples that a DistributedSampler repeats to fill
-    the last batch are not counted. Attacks keep their best iterate here, whatever they do in training.
+    has its own values, with Lightning's suffix `/dataloader_idx_<i>`, whether the others are empty or not. A key that
+    the module logs itself is refused. Samples that a DistributedSampler repeats to fill the last batch are not counted.
+    Attacks keep their best iterate here, whatever they do in training.
 
-    When: at every validation (but the sanity check) and test. Not supported: `fraction`al attacks, dense labels.
+    When: at every validation and test. In the sanity check the attacks are tried on two samples, so that what would be
+    refused is refused before training. Not supported: `fraction`al attacks.
 
     Args:
-        attacks: Attacks by name; or give them as keywords, `RobustEvaluation(pgd=PGD(...), square=...)`.
+        attacks: An attack, such as `PGD(Linf(8 / 255), steps=50)`, or a dictionary of attacks by name.
         every_n_epochs: Within fit, attack every n-th epoch only, from the first on and in the last; in between, the
             last values are logged again, so that monitors find them.
         max_samples: Attack the first so many samples of each dataloader, over all processes; None: all.
@@ -87,83 +60,102 @@ class RobustEvaluation(pl.Callback):
         target: Where the labels are.
         code: Where the latent codes are, for data that brings them.
         forward: `(module, batch) -> logits`, if `module(x)` is not what gives them.
-        **named_attacks: Attacks by name.
+        correct: `(output, y) -> (N,) bool`, what "right" means where labels are no class labels: `binary_correct` for
+            one logit or several yes/no labels, `dense_correct(...)` for dense labels, or a function of your own.
+        per_sample: The fields of a batch with one entry per sample besides input, target and code, where `max_samples`
+            cuts a batch; None: guessed where that is safe, else refused.
+        prefix: Before every key, e.g. "strong/". Several of this callback need different ones.
 
     Attributes:
-        results: What the last evaluation found: all that was logged, and besides `acc_low`, `acc_high`,
-            `acc_<name>_low`, `acc_<name>_high`, `success_<name>_low`, `success_<name>_high`, the 95 % intervals, and
-            `success_<name>_worst`, the share of samples on which at least one attempt succeeded.
+        results: What the last evaluation found: all that was logged, and besides `success_<name>`, the share of
+            attempts that succeed on samples that are right when clean (Stutz et al., CVPR 2019),
+            `success_worst_<name>`, the share of these on which at least one attempt succeeds, and `n`, the number of
+            samples; `success` and `success_worst` for a single attack. Also there after `strategy="ddp_spawn"`.
+        intervals: The 95 % interval of each of them but `n`, by the same key.
 
     Example:
         >>> from lightning_robust import PGD, Linf, RobustEvaluation
-        >>> RobustEvaluation(pgd=PGD(Linf(8 / 255), steps=50, restarts=5)).attacks["pgd"].keep
+        >>> RobustEvaluation({"pgd": PGD(Linf(8 / 255), steps=50, restarts=5)}).attacks["pgd"].keep
         'best'
     """
 
     def __init__(
         self,
-        attacks: Mapping[str, Attack | Callable[..., Tensor]] | None = None,
+        attacks: Attack | Callable[..., Tensor] | Mapping[str, Attack | Callable[..., Tensor]],
         *,
         every_n_epochs: int = 1,
         max_samples: int | None = None,
-        input: _batch.Field = 0,  # noqa: A002
-        target: _batch.Field = 1,
-        code: _batch.Field | None = None,
+        input: Field = 0,  # noqa: A002
+        target: Field | None = 1,
+        code: Field | None = None,
         forward: Forward | None = None,
-        **named_attacks: Attack | Callable[..., Tensor],
+        correct: Correct | None = None,
+        per_sample: Sequence[Field] | None = None,
+        prefix: str = "",
     ) -> None:
-        if attacks is not None and not isinstance(attacks, Mapping):
-            raise TypeError(
-                f"Expected argument `attacks` to be a dictionary of attacks by name, but got {attacks!r}. "
-                "Or give them by keyword: RobustEvaluation(pgd=PGD(Linf(8 / 255), steps=50))."
-            )
-        found = {**(attacks or {}), **named_attacks}
-        for name in found:
-            if not isinstance(name, str) or not name:
-                raise ValueError(f"Expected argument `attacks` to have names as keys, such as 'pgd', but got {name!r}.")
-        if not found:
-            raise ValueError(
-                "Expected at least one attack, such as RobustEvaluation(pgd=PGD(Linf(8 / 255), steps=50)), but got "
-                "none."
-            )
+        if isinstance(attacks, Mapping):
+            if not attacks:
+                raise ValueError("Expected argument `attacks` to hold at least one attack, but got none.")
+            for name in attacks:
+                _checks.text("attacks` with names as keys, `name", name)
+            found: dict[str, Any] = dict(attacks)
+        else:
+            found = {"": attacks}
         self.attacks = {name: as_attack(attack).thorough() for name, attack in found.items()}
-        check_counts(every_n_epochs=every_n_epochs, max_samples=1 if max_samples is None else max_samples)
-        _batch.check_fields(input=input, target=target, code=code)
-        check_functions(forward=forward)
-        self.every_n_epochs = every_n_epochs
-        self.max_samples = max_samples
-        self.input, self.target, self.code = input, target, code
-        self.forward = forward
-        self.results: dict[str, float] = {}
-        self._undo: Callable[[], None] | None = None
-        self._tallies: dict[int, _Tally] = {}
-        self._last: dict[str, Tensor] = {}
-        self._attacked_at = 0
-        self._active = False
-        self._checked = False
+        self.max_samples = None if max_samples is None else _checks.count("max_samples", max_samples)
+        self.reader = Reader(input, target, code, forward, correct, per_sample)
+        if not isinstance(prefix, str):
+            raise TypeError(f"Expected argument `prefix` to be a string, but got {prefix!r}.")
+        self.prefix = prefix
+        self._every = Every(_checks.count("every_n_epochs", every_n_epochs))
+        self._mailbox = Mailbox()
+        self._results: dict[str, float] = {}
+        self._intervals: dict[str, Interval] = {}
+        self._handle: Handle | None = None
+        self._tallies: dict[int, Tally] = {}
+        self._last: dict[str, float] = {}
+        self._names: set[str] = set()
+        self._active = self._doubted = self._measured = self._reached = False
+
+    @property
+    def state_key(self) -> str:
+        """Several of this callback are told apart by their prefix."""
+        return f"RobustEvaluation[{self.prefix}]"
+
+    @property
+    def results(self) -> dict[str, float]:
+        """What the last evaluation found."""
+        return self._results or (self._mailbox.read() or [{}])[0]
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """The 95 % interval of each value."""
+        left = self._mailbox.read() if not self._intervals else None
+        return self._intervals if left is None else {name: (low, high) for name, (low, high) in left[1].items()}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not supported, before anything runs."""
+        check_backend(trainer)
         if stage not in ("fit", "validate", "test"):
             return
-        advice = "They would log under the same names. Give all attacks to one: RobustEvaluation(pgd=..., square=...)."
-        check_alone(trainer, RobustEvaluation, advice)
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if sum(isinstance(other, RobustEvaluation) and other.prefix == self.prefix for other in callbacks) > 1:
+            raise ValueError(
+                "Expected RobustEvaluation callbacks with different prefixes, since they would log under the same "
+                "names. Give all attacks to one, RobustEvaluation({'pgd': ..., 'square': ...}), or say prefix=...."
+            )
         steps = {"fit": "validation_step", "validate": "validation_step", "test": "test_step"}
-        check_module(pl_module, (steps[stage],), self.forward)
-        self._last = {}
+        check_module(pl_module, (steps[stage],), self.reader.forward)
+        if trainer.world_size > 1:
+            # The values are the same on all processes. Lightning cannot know, and would advise another reduction.
+            warnings.filterwarnings("ignore", rf".*self\.log\('{self.prefix}(val|test)/.*sync_dist=True.*")
+        self._measured = self._reached = False
 
     # Validation and test are the same but for their names.
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        last_epoch = trainer.max_epochs is not None and trainer.current_epoch == trainer.max_epochs - 1
-        since = trainer.current_epoch - self._attacked_at
-        # Counted from the last attack: with `check_val_every_n_epoch` no validation may fall on a multiple.
-        # Several validations of one epoch are all attacked.
-        due = trainer.state.fn != "fit" or not self._last or since == 0 or since >= self.every_n_epochs or last_epoch
-        self._start(trainer, due)
-        if self._active:
-            self._attacked_at = trainer.current_epoch
+        self._start(trainer, due=not self._last or self._every.due(trainer))
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
@@ -172,30 +164,47 @@ class RobustEvaluation(pl.Callback):
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Put the attacks behind this batch's step."""
-        self._install(trainer, pl_module, "validation_step", "validate", trainer.val_dataloaders, dataloader_idx)
+        """Put the attacks before this batch's step."""
+        self._install(trainer, pl_module, "validation_step", "val", dataloader_idx)
 
     def on_test_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Put the attacks behind this batch's step."""
-        self._install(trainer, pl_module, "test_step", "test", trainer.test_dataloaders, dataloader_idx)
+        """Put the attacks before this batch's step."""
+        self._install(trainer, pl_module, "test_step", "test", dataloader_idx)
 
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_validation_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         """Take the attacks away."""
-        self._remove()
+        self._check_reached(pl_module, "validation_step")
 
-    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         """Take the attacks away."""
-        self._remove()
+        self._check_reached(pl_module, "test_step")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log."""
-        self._finish(trainer, pl_module, "validate")
+        self._finish(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log."""
         self._finish(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make sure that what was logged is ours."""
+        self._check_logged(trainer)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Make sure that what was logged is ours."""
+        self._check_logged(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say if nothing was measured."""
+        if not self._measured:
+            warnings.warn(
+                "RobustEvaluation has measured nothing: no validation was run. Is there validation data, a "
+                "`validation_step`, and is `limit_val_batches` not 0?",
+                stacklevel=2,
+            )
 
     def on_exception(self, *args: Any, **kwargs: Any) -> None:
         """Take the attacks away: Lightning calls no teardown after an exception."""
@@ -205,127 +214,178 @@ class RobustEvaluation(pl.Callback):
         """Take the attacks away."""
         self._remove()
 
-    def _start(self, trainer: pl.Trainer, due: bool) -> None:
-        self._active = due and not trainer.sanity_checking
-        self._tallies = {}
-        self._checked = False
+    def state_dict(self) -> dict[str, Any]:
+        """When was measured last, and what."""
+        return {"every": self._every.state_dict(), "last": dict(self._last)}
 
-    def _install(self, trainer: Any, pl_module: Any, name: str, stage: str, loaders: Any, dataloader_idx: int) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the fit was."""
+        self._every.load_state_dict(state_dict["every"])
+        self._last = dict(state_dict["last"])
+
+    def _start(self, trainer: pl.Trainer, due: bool) -> None:
+        self._active = due or trainer.sanity_checking
+        self._tallies = {}
+
+    def _install(self, trainer: Any, pl_module: Any, name: str, stage: str, dataloader_idx: int) -> None:
         self._remove()
         if not self._active:
             return
+        loaders = _loaders(trainer, stage)
         tally = self._tallies.get(dataloader_idx)
+        first = tally is None
         if tally is None:
-            tally = self._tallies[dataloader_idx] = _Tally(self.attacks, pl_module.device)
-        loader = pl.utilities.CombinedLoader(loaders, mode="sequential").flattened[dataloader_idx]
-        shard = _Shard(loader, trainer.world_size, self.max_samples)
-        if shard.exhausted(tally.seen):
+            attempts = {attack: self.attacks[attack].attempts for attack in self.attacks}
+            tally = self._tallies[dataloader_idx] = Tally(attempts, pl_module.device)
+        shard = Shard(loaders[dataloader_idx], replicas(trainer), self.max_samples)
+        if shard.exhausted(tally.seen) or (trainer.sanity_checking and not first):
             return
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
-            output = step(batch, *args, **kwargs)
-            self._attack(pl_module, batch, stage, tally, shard)
+            # Before the step, which may take labels out of the batch, or write to it.
+            sample = self.reader.read(batch)
+            if sample is not None and trainer.sanity_checking:
+                self._rehearse(pl_module, sample)
+                tally.seen += len(sample)
+            elif sample is not None:
+                self._attack(pl_module, sample, stage, tally, shard)
+            with recorded(pl_module) as names:
+                output = step(batch, *args, **kwargs)
+            self._refuse_keys(names, stage)
             return output
 
-        self._undo = put_around(pl_module, name, around)
+        self._handle = put_around(pl_module, name, around)
 
-    def _attack(self, pl_module: pl.LightningModule, batch: Any, stage: str, tally: _Tally, shard: "_Shard") -> None:
-        x, y = _batch.get(batch, self.input, "input"), _batch.get(batch, self.target, "target")
-        code = None if self.code is None else _batch.get(batch, self.code, "code")
-        if not self._checked:
-            for attack in self.attacks.values():
-                attack.check(x, y)
-            if y.ndim > 1 and not (y.is_floating_point() and y.ndim == 2):
-                raise ValueError(
-                    f"Expected labels of shape (N,), one class per sample, but got shape {tuple(y.shape)}: "
-                    "dense labels are not supported."
-                )
-        mask = shard.counted(tally.seen, len(x), x.device)
-        tally.seen += len(x)
-        if shard.world == 1 and not bool(mask[-1]):
+    def _check(self, sample: Sample) -> None:
+        """Refuse inputs that cannot be meant, and tell of those that may not be."""
+        for attack in self.attacks.values():
+            attack.check(sample.x, sample.y)
+        if not self._doubted:
+            self._doubted = True
+            for doubt in dict.fromkeys(d for attack in self.attacks.values() for d in attack.doubts(sample.x)):
+                warnings.warn(doubt, stacklevel=2)
+
+    def _rehearse(self, pl_module: pl.LightningModule, sample: Sample) -> None:
+        """Find out before training what would be refused after it."""
+        self._check(sample)
+        view = sample.view(pl_module)
+        view.right(sample.x, sample.y)
+        few = sample.rows(slice(0, min(2, len(sample)))) if len(self.attacks) else sample
+        for attack in self.attacks.values():
+            brief = attack.brief()
+            if brief is not None:
+                brief.run(few.view(pl_module), few.x, few.y, few.context(0))
+
+    def _attack(self, pl_module: pl.LightningModule, sample: Sample, stage: str, tally: Tally, shard: Shard) -> None:
+        self._check(sample)
+        mask = shard.counted(tally.seen, len(sample), sample.x.device)
+        tally.seen += len(sample)
+        if shard.replicas == 1 and not bool(mask[-1]):
             # Alone, what is not counted need not be computed. Together, all processes make the same number of forwards.
-            n, rows = len(x), slice(0, int(mask.sum()))
-            batch, code = _batch.take(batch, n, rows), _batch.take(code, n, rows)
-            x, y, mask = x[rows], y[rows], mask[rows]
-        view = View(pl_module, self.forward, batch, self.input)
-        clean = self._correct(view, x, y, check=not self._checked)
-        self._checked = True
-        correct = [clean]
-        for name, attack in self.attacks.items():
-            outcome = attack.run(view, x, y, code=code, key=_KEYS[stage])
-            withstood = clean & self._correct(view, outcome.x_adv, y)
+            rows = slice(0, int(mask.sum()))
+            sample, mask = sample.rows(rows), mask[rows]
+        view = sample.view(pl_module)
+        clean, output = view.answers(sample.x, sample.y)
+        nobody = torch.zeros_like(clean)
+        attacked = []
+        for attack in self.attacks.values():
+            outcome = attack.run(view, sample.x, sample.y, sample.context(_KEYS[stage]))
+            withstood = clean & view.right(outcome.x_adv, sample.y)
             fooled = ~withstood[None] if outcome.fooled is None else outcome.fooled
-            tally.success[name].update(clean, fooled, mask)
-            if outcome.stuck is not None:
-                tally.stuck[name] += (outcome.stuck & withstood & mask).sum()
-            correct.append(withstood)
-        tally.accuracy.update(torch.stack(correct), mask)
+            attacked.append((withstood, fooled, nobody if outcome.stuck is None else outcome.stuck))
+        odd = are_probabilities(output) if self.reader.correct is None else nobody
+        tally.add(mask, clean, ~finite(output), odd, attacked)
 
-    def _correct(self, view: View, x: Tensor, y: Tensor, *, check: bool = False) -> Tensor:
-        """(N,) bool, the module in evaluation mode."""
-        with scope(view, device=x.device), torch.no_grad():
-            x, y = plain(x), plain(y)
-            logits = view(x)
-            if check:
-                check_logits(logits, y)
-            return ~misclassified(logits, y)
+    def _refuse_keys(self, names: set[str], stage: str) -> None:
+        """Never overwrite what the module logs."""
+        if names <= self._names:
+            return
+        self._names |= names
+        ours = {f"{self.prefix}{stage}/{name}" for name in ("clean_acc", "robust_acc")}
+        ours |= {f"{self.prefix}{stage}/robust_acc_{name}" for name in self.attacks if name}
+        if ours & names:
+            raise ValueError(_conflict(min(ours & names)))
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._remove()
         if trainer.sanity_checking:
             return
-        if self._active and self._tallies:
-            self._last = {}
-            self.results = {}
-            for idx, tally in self._tallies.items():
-                suffix = f"/dataloader_idx_{idx}" if len(self._tallies) > 1 else ""
-                values, more = tally.compute()
-                self._last.update({f"{_PREFIX[stage]}/{name}{suffix}": value for name, value in values.items()})
-                found = (values | more).items()
-                self.results.update({f"{_PREFIX[stage]}/{name}{suffix}": float(value) for name, value in found})
-                self._warn_of_masking(tally)
-        shown = f"{_PREFIX[stage]}/robust_acc"
+        if self._active:
+            self._count(trainer, pl_module, stage)
+        shown = f"{self.prefix}{stage}/robust_acc"
         for name, value in self._last.items():
-            # The suffix of several dataloaders is already there.
-            pl_module.log(name, value, prog_bar=name == shown, sync_dist=True, add_dataloader_idx=False)
+            if name.startswith(f"{self.prefix}{stage}/"):
+                # Reduced already, and with the suffix of several dataloaders.
+                pl_module.log(name, value, prog_bar=name == shown, sync_dist=False, add_dataloader_idx=False)
 
-    def _warn_of_masking(self, tally: _Tally) -> None:
-        for name, count in tally.stuck.items():
-            if tally.seen and int(count) > 0.01 * tally.seen:
-                pl.utilities.rank_zero_warn(
-                    f"Robust accuracy under `{name}` may be too high: {int(count)} of {tally.seen} samples withstood "
-                    "only because their "
-                    "gradient is zero. Try another gain (`margin`, `dlr`), another precision, or an attack without "
-                    "gradients."
-                )
+    def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """All counts of all processes, in one reduction."""
+        attempts = {name: attack.attempts for name, attack in self.attacks.items()}
+        loaders = len(_loaders(trainer, stage))
+        empty = Tally(attempts, pl_module.device)
+        counts = summed(trainer, torch.stack([self._tallies.get(i, empty).counts for i in range(loaders)]))
+        summaries = {i: Summary(row, attempts) for i, row in enumerate(counts.tolist())}
+        summaries = {i: summary for i, summary in summaries.items() if summary.n}
+        if not summaries:
+            return
+        self._last, self._results, self._intervals = {}, {}, {}
+        for i, summary in summaries.items():
+            suffix = f"/dataloader_idx_{i}" if loaders > 1 else ""
+
+            def key(name: str, suffix: str = suffix) -> str:
+                return f"{self.prefix}{stage}/{name}{suffix}"
+
+            self._last |= {key(name): value for name, value in summary.logged.items()}
+            self._results |= {key(name): value for name, value in (summary.logged | summary.more).items()}
+            self._intervals |= {key(name): ends for name, ends in summary.intervals.items()}
+            for text in summary.warnings:
+                pl.utilities.rank_zero_warn(text)
+        self._measured = True
+        if trainer.state.fn == "fit":
+            self._every.done(trainer)
+        if trainer.is_global_zero:
+            self._mailbox.write([self._results, self._intervals])
+
+    def _check_logged(self, trainer: pl.Trainer) -> None:
+        """A hook of the module at the end of the epoch may log under one of our keys, too."""
+        if trainer.sanity_checking:
+            return
+        for name, value in self._last.items():
+            found = trainer.callback_metrics.get(name)
+            if found is not None and not math.isclose(float(found), value, rel_tol=1e-3, abs_tol=1e-6):
+                raise ValueError(_conflict(name))
+
+    def _check_reached(self, pl_module: pl.LightningModule, name: str) -> None:
+        """Say so if the step that Lightning called was not ours."""
+        reached = self._handle is None or self._handle.reached
+        self._remove()
+        if not reached and not self._reached:
+            raise RuntimeError(
+                f"Expected the Trainer to call the `{name}` of {type(pl_module).__name__} that the attacks were put "
+                "around, but it did not: nothing was attacked. Has the step been replaced, cached or compiled away?"
+            )
+        self._reached = True
 
     def _remove(self) -> None:
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+        if self._handle is not None:
+            self._handle.undo()
+            self._handle = None
 
 
-class _Shard:
-    """Which samples of a dataloader this process sees, in order, and which of them count."""
+def _conflict(key: str) -> str:
+    return (
+        f"Expected the module not to log `{key}`, which RobustEvaluation logs. Log it under another name, or say where "
+        "this callback shall log: RobustEvaluation(..., prefix='adversarial/')."
+    )
 
-    def __init__(self, loader: Any, world_size: int, max_samples: int | None) -> None:
-        sampler = getattr(loader, "sampler", None)
-        if not isinstance(sampler, DistributedSampler):
-            sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
-        limit = math.inf if max_samples is None else max_samples
-        if isinstance(sampler, DistributedSampler):
-            # Rank r sees the samples r, r + world, ... of a list filled up with repetitions to a multiple of world.
-            self.world, self.rank = sampler.num_replicas, sampler.rank
-            self.limit = min(limit, len(sampler.dataset))  # type: ignore[arg-type]
-        else:
-            # Every process sees samples of its own.
-            self.world, self.rank = world_size, 0
-            self.limit = limit if limit == math.inf else math.ceil(limit / world_size) * world_size
 
-    def exhausted(self, seen: int) -> bool:
-        """The same on all processes."""
-        return seen * self.world >= self.limit
-
-    def counted(self, seen: int, n: int, device: torch.device) -> Tensor:
-        """(n,) bool for the next n samples."""
-        return self.rank + (seen + torch.arange(n, device=device)) * self.world < self.limit
+def _loaders(trainer: Any, stage: str) -> list[Any]:
+    """The dataloaders that Lightning visits one after the other; several that it visits together are one."""
+    loop = trainer.test_loop if stage == "test" else trainer.validate_loop
+    if trainer.state.fn == "fit":
+        loop = trainer.fit_loop.epoch_loop.val_loop
+    combined = getattr(loop, "_combined_loader", None)
+    mode = getattr(combined, "_mode", "sequential")
+    loaders = trainer.test_dataloaders if stage == "test" else trainer.val_dataloaders
+    flat = pl.utilities.CombinedLoader(loaders, mode="sequential").flattened
+    return flat if mode == "sequential" else flat[:1]

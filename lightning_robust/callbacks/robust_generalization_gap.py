@@ -1,17 +1,21 @@
 """How much better a module resists on data it has trained on than on data it has not."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_robust._lightning import pl
-from lightning_robust.attacks.attack import Attack, as_attack, check_logits, misclassified
-from lightning_robust.attacks.scope import plain, scope
-from lightning_robust.callbacks import _batch
-from lightning_robust.callbacks._step import Forward, View, check_alone, check_counts, check_functions, check_module
+from lightning_robust import _checks
+from lightning_robust._lightning import check_backend, pl
+from lightning_robust._nested import Field
+from lightning_robust.attacks.attack import Attack, as_attack
+from lightning_robust.attacks.labels import Correct
+from lightning_robust.callbacks._every import Every
+from lightning_robust.callbacks._reader import Forward, Reader, Sample
+from lightning_robust.callbacks._step import check_alone, check_module
+from lightning_robust.callbacks._tally import replicas, summed
 
 _KEY = -3
 
@@ -23,31 +27,32 @@ class RobustGeneralizationGap(pl.Callback):
     (Schmidt et al., NeurIPS 2018, figure 1), and after the first decay of the learning rate the robust accuracy of
     validation falls while that of training rises (Rice et al., ICML 2020).
 
-    The training samples are the first that the first epoch of this fit brings, copied as they come to the training
-    step, before they are attacked and with their augmentation. They stay the same to the end, and so do the random
-    starts: the curve shows the module. The validation samples are the first of the first dataloader. Both are attacked
-    alike, the module in evaluation mode, in the precision of validation; neither the training nor its random numbers
-    are touched.
+    The first `max_samples` training samples of the first epoch are copied, augmented but not attacked, and reused with
+    the same random starts, so changes in the curve come from the model. The validation samples are the first of the
+    first dataloader. Both are attacked alike, the module in evaluation mode, in the precision of validation; neither
+    the training nor its random numbers are touched.
 
-    Logged: `train/robust_acc`, and the gaps `gap/robust_acc` and `gap/acc` (clean). An accuracy counts samples that are
+    Logged: `train/robust_acc`, and the gaps `gap/robust_acc` and `gap/clean_acc`. An accuracy counts samples that are
     right on the clean input and under the attack.
 
-    When: at the end of every validation within fit, but the sanity check. Not supported: dense labels. Across
-    processes, each keeps its share of the samples; those that a DistributedSampler repeats are counted. After a fit is
-    resumed, the training samples are the first of the epoch in which it goes on.
+    When: at the end of every validation within fit, but the sanity check. Across processes, each keeps its share of the
+    samples; those that a DistributedSampler repeats are counted. After a fit is resumed, the training samples are the
+    first of the epoch in which it goes on.
 
     Args:
         attack: The attack; it keeps its best iterate here.
         max_samples: How many samples of each part, over all processes.
-        every_n_epochs: Measure at every n-th epoch only, from the first on.
+        every_n_epochs: Within fit, measure at every n-th epoch only, from the first on and in the last.
         input: Where the input is in the batch, see `AdversarialTraining`.
         target: Where the labels are.
         code: Where the latent codes are, for data that brings them.
         forward: `(module, batch) -> logits`, if `module(x)` is not what gives them.
+        correct: What "right" means where labels are no class labels, see `RobustEvaluation`.
+        per_sample: The fields with one entry per sample, see `RobustEvaluation`.
 
     Attributes:
-        results: What the last measurement found: all that was logged, and besides `train/acc`, `val/acc` and
-            `val/robust_acc` on the samples of this callback, and their numbers `train/n`, `val/n`.
+        results: What the last measurement found: all that was logged, and besides `train/clean_acc`, `val/clean_acc`
+            and `val/robust_acc` on the samples of this callback, and their numbers `train/n`, `val/n`.
 
     Example:
         >>> from lightning_robust import PGD, Linf
@@ -61,37 +66,41 @@ class RobustGeneralizationGap(pl.Callback):
         *,
         max_samples: int = 1000,
         every_n_epochs: int = 1,
-        input: _batch.Field = 0,  # noqa: A002
-        target: _batch.Field = 1,
-        code: _batch.Field | None = None,
+        input: Field = 0,  # noqa: A002
+        target: Field | None = 1,
+        code: Field | None = None,
         forward: Forward | None = None,
+        correct: Correct | None = None,
+        per_sample: Sequence[Field] | None = None,
     ) -> None:
         self.attack = as_attack(attack).thorough()
-        check_counts(max_samples=max_samples, every_n_epochs=every_n_epochs)
-        _batch.check_fields(input=input, target=target, code=code)
-        check_functions(forward=forward)
-        self.max_samples, self.every_n_epochs = max_samples, every_n_epochs
-        self.input, self.target, self.code = input, target, code
-        self.forward = forward
+        self.max_samples = _checks.count("max_samples", max_samples)
+        self.reader = Reader(input, target, code, forward, correct, per_sample)
         self.results: dict[str, float] = {}
-        self._kept: list[Any] = []
+        self._every = Every(every_n_epochs)
+        self._kept: list[Sample] = []
         self._room = 0
         self._counts: dict[str, Tensor] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not supported, and forget the samples of another fit."""
+        check_backend(trainer)
         if stage != "fit":
             return
         check_alone(trainer, RobustGeneralizationGap, "They would log under the same names.")
-        check_module(pl_module, ("training_step", "validation_step"), self.forward)
+        check_module(pl_module, ("training_step", "validation_step"), self.reader.forward)
+        self._every.reset()
         self._kept, self._room = [], self._share(trainer)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *args: Any) -> None:
         """Keep a copy of the first training samples."""
-        if self._room > 0:
-            part = self._first(batch, self._room)
-            self._kept.append(copy.deepcopy(part))
-            self._room -= len(_batch.get(part, self.input, "input"))
+        if self._room > 0 and (sample := self.reader.read(batch)) is not None:
+            part = sample.rows(slice(0, min(self._room, len(sample))))
+            self.attack.check(part.x, part.y)
+            kept = self.reader.read(copy.deepcopy(part.batch))
+            assert kept is not None
+            self._kept.append(kept)
+            self._room -= len(kept)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The next epoch brings the same samples again."""
@@ -99,69 +108,61 @@ class RobustGeneralizationGap(pl.Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        due = trainer.state.fn == "fit" and not trainer.sanity_checking and bool(self._kept)
-        due = due and trainer.current_epoch % self.every_n_epochs == 0
-        self._counts = {part: torch.zeros(3, device=pl_module.device) for part in ("train", "val")} if due else {}
+        due = trainer.state.fn == "fit" and bool(self._kept) and self._every.due(trainer)
+        self._counts = {part: torch.zeros(3, dtype=torch.int64, device=pl_module.device) for part in ("train", "val")}
+        if not due:
+            self._counts = {}
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Attack the first validation samples."""
-        if self._counts and dataloader_idx == 0:
+        """Attack the first validation samples, before the step can change them."""
+        if self._counts and dataloader_idx == 0 and (sample := self.reader.read(batch)) is not None:
             room = self._share(trainer) - int(self._counts["val"][2])
             if room > 0:
-                self._counts["val"] += self._count(trainer, pl_module, self._first(batch, room))
+                part = sample.rows(slice(0, min(room, len(sample))))
+                self._counts["val"] += self._count(trainer, pl_module, part)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Attack the training samples, and log."""
         if not self._counts:
             return
-        for batch in self._kept:
-            self._counts["train"] += self._count(trainer, pl_module, batch)
-        found: dict[str, float] = {}
-        for part, counts in self._counts.items():
-            right, robust, number = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-            found |= {f"{part}/acc": right / number, f"{part}/robust_acc": robust / number, f"{part}/n": number}
-        gaps = {f"gap/{name}": found[f"train/{name}"] - found[f"val/{name}"] for name in ("acc", "robust_acc")}
-        self.results, self._counts = found | gaps, {}
-        for name in ("train/robust_acc", "gap/acc", "gap/robust_acc"):
-            pl_module.log(name, self.results[name], sync_dist=True)
+        for sample in self._kept:
+            self._counts["train"] += self._count(trainer, pl_module, sample)
+        counts = summed(trainer, torch.stack(list(self._counts.values()))).tolist()
+        results: dict[str, float] = {}
+        for part, (right, robust, number) in zip(self._counts, counts, strict=True):
+            shares = {"clean_acc": right / number, "robust_acc": robust / number, "n": float(number)}
+            results |= {f"{part}/{name}": value for name, value in shares.items()}
+        for name in ("clean_acc", "robust_acc"):
+            results[f"gap/{name}"] = results[f"train/{name}"] - results[f"val/{name}"]
+        self.results, self._counts = results, {}
+        self._every.done(trainer)
+        for name in ("train/robust_acc", "gap/clean_acc", "gap/robust_acc"):
+            pl_module.log(name, results[name], sync_dist=True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the samples."""
         self._kept, self._counts, self._room = [], {}, 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """When was measured last."""
+        return self._every.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the fit was."""
+        self._every.load_state_dict(state_dict)
+
     def _share(self, trainer: pl.Trainer) -> int:
         """How many samples of each part this process takes."""
-        return -(-self.max_samples // trainer.world_size)
+        return -(-self.max_samples // replicas(trainer))
 
-    def _first(self, batch: Any, room: int) -> Any:
-        """At most `room` samples of a batch."""
-        n = len(_batch.get(batch, self.input, "input"))
-        return batch if n <= room else _batch.take(batch, n, slice(0, room))
-
-    def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any) -> Tensor:
+    def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, sample: Sample) -> Tensor:
         """How many samples are right when clean, right under attack too, and there: (3,)."""
-        x, y = _batch.get(batch, self.input, "input"), _batch.get(batch, self.target, "target")
-        code = None if self.code is None else _batch.get(batch, self.code, "code")
-        self.attack.check(x, y)
-        view = View(pl_module, self.forward, batch, self.input)
+        self.attack.check(sample.x, sample.y)
+        view = sample.view(pl_module)
         with trainer.precision_plugin.val_step_context():
-            clean = self._correct(view, x, y)
-            x_adv = self.attack.run(view, x, y, code=code, key=_KEY).x_adv
-            robust = clean & self._correct(view, x_adv, y)
-        return torch.stack([clean.sum(), robust.sum(), torch.full_like(clean.sum(), len(x))])
-
-    def _correct(self, view: View, x: Tensor, y: Tensor) -> Tensor:
-        """(N,) bool, the module in evaluation mode."""
-        with scope(view, device=x.device), torch.no_grad():
-            x, y = plain(x), plain(y)
-            logits = view(x)
-            check_logits(logits, y)
-            return ~misclassified(logits, y)
+            clean = view.right(sample.x, sample.y)
+            x_adv = self.attack.run(view, sample.x, sample.y, sample.context(_KEY)).x_adv
+            robust = clean & view.right(x_adv, sample.y)
+        return torch.stack([clean.sum(), robust.sum(), torch.full_like(clean.sum(), len(sample))])

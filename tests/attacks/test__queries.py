@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from lightning_robust.attacks import PixelSpace, divergence, margin
-from lightning_robust.attacks._queries import Search, check_count, check_gain
+from lightning_robust.attacks import Context, PixelSpace, divergence, margin
+from lightning_robust.attacks._queries import Search, check_plain_gain
+from lightning_robust.attacks.threats import Batch
 
 CENTRE, Y = torch.full((3, 2), 0.5), torch.zeros(3, dtype=torch.long)
 
@@ -12,12 +13,16 @@ def model(x):
     return torch.stack([torch.full((len(x),), 0.7), x[:, 0]], 1)
 
 
+def searching(model, gain=margin):
+    return Search(Batch(model, CENTRE, Y, PixelSpace().chart(CENTRE, Y)), gain, Context())
+
+
 def delta(*values):
     return torch.stack([torch.tensor(values), torch.zeros(3)], 1)
 
 
 def test_the_best_is_kept_and_what_is_misclassified_stays():
-    search = Search(model, PixelSpace().chart(CENTRE, Y), margin, Y)
+    search = searching(model)
     search.ask(delta(0.1, 0.3, -0.2))
     assert not search.over()
     search.ask(delta(0.05, 0.4, -0.1))  # worse; better, but it was over; better
@@ -32,13 +37,13 @@ def test_the_best_is_kept_and_what_is_misclassified_stays():
 
 
 def test_scores_that_are_no_numbers_are_a_success():
-    search = Search(lambda x: model(x).log().sub(1).sqrt(), PixelSpace().chart(CENTRE, Y), margin, Y)
+    search = searching(lambda x: model(x).log().sub(1).sqrt())
     search.ask(delta(0.1, 0.1, 0.1))
     assert search.outcome().fooled.all()
 
 
 def test_all_processes_make_as_many_forwards(monkeypatch):
-    search = Search(model, PixelSpace().chart(CENTRE, Y), margin, Y)
+    search = searching(model)
     search.ask(delta(0.3, 0.3, 0.3))
     assert search.over()
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
@@ -52,16 +57,12 @@ def test_gains_in_half_precision_are_computed_in_single():
         seen.append(logits.dtype)
         return margin(logits, y)
 
-    Search(lambda x: model(x).bfloat16(), PixelSpace().chart(CENTRE, Y), gain, Y).ask(delta(0.0, 0.0, 0.0))
+    searching(lambda x: model(x).bfloat16(), gain).ask(delta(0.0, 0.0, 0.0))
     assert seen == [torch.float32]
 
 
 def test_checks():
-    check_gain(margin)
-    check_count("queries", 1, 1)
+    assert check_plain_gain(margin) is margin
     for wrong in (divergence, "margin"):
         with pytest.raises(TypeError, match="`gain` to be a function"):
-            check_gain(wrong)
-    for wrong in (0, 1.0, True):
-        with pytest.raises(ValueError, match=f"`queries` to be an integer of at least 1, but got {wrong}"):
-            check_count("queries", wrong, 1)
+            check_plain_gain(wrong)

@@ -1,5 +1,4 @@
 import functools
-import math
 import random
 
 import numpy as np
@@ -7,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_robust.attacks import PGD, Attack, Foreign, Linf, Outcome, as_attack
-from lightning_robust.attacks.attack import check_batch, check_logits, misclassified
+from lightning_robust.attacks import PGD, Attack, Context, Foreign, Linf, Outcome, as_attack
+from lightning_robust.attacks.attack import check_finite, check_inputs
 from tests.helpers import batch, foreign, net, unchanged
 
 
@@ -16,8 +15,25 @@ def test_as_attack_takes_an_attack_as_it_is_and_wraps_functions():
     attack = PGD(Linf(0.1))
     assert as_attack(attack) is attack
     assert isinstance(as_attack(foreign), Foreign)
-    with pytest.raises(TypeError, match=r"Expected an attack, a callable \(model, x, y\) -> x_adv .*, but got 'pgd'"):
-        as_attack("pgd")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ("pgd", "but got 'pgd'"),
+        (Linf(0.1), r"Linf is a ball: did you mean PGD\(Linf\(...\)\)"),
+        ([PGD(Linf(0.1))], r"Did you mean worst_of\(\*attacks\)"),
+        (PGD, r"PGD is a class: did you mean PGD\(...\)"),
+    ],
+)
+def test_what_is_no_attack_is_refused_with_the_remedy(wrong, advice):
+    with pytest.raises(TypeError, match=rf"Expected argument `attack` to be an attack, a callable .*{advice}"):
+        as_attack(wrong)
+
+
+def test_a_class_is_no_model():
+    with pytest.raises(TypeError, match="`model` to be a module or a function, but got the class Linear"):
+        PGD(Linf(0.1))(nn.Linear, torch.rand(2, 3), torch.tensor([0, 1]))
 
 
 def test_a_function_is_given_the_arguments_that_it_takes():
@@ -44,7 +60,7 @@ def test_a_function_is_given_the_arguments_that_it_takes():
 def test_a_function_draws_other_numbers_for_another_batch_and_the_same_again():
     attack = as_attack(lambda model, x, y: x + torch.rand_like(x))
     x, y = torch.rand(4, 3), torch.zeros(4, dtype=torch.long)
-    first, again, other = (attack.run(None, z, y, key=3).x_adv - z for z in (x, x, x.flip(0) / 2))
+    first, again, other = (attack.run(None, z, y, Context(key=3)).x_adv - z for z in (x, x, x.flip(0) / 2))
     assert torch.equal(first, again)
     assert (first - other).abs().mean() > 0.1
 
@@ -162,7 +178,7 @@ class TestGuest:
 
 def test_a_new_attack_is_one_method():
     class Brighter(Attack):
-        def run(self, model, x, y, *, code=None, key=0):
+        def run(self, model, x, y, context):
             return Outcome((x + 0.1).clamp(max=1))
 
     x, y, _ = batch()
@@ -175,43 +191,25 @@ def test_a_new_attack_is_one_method():
         attack(net(), x.byte(), y)
 
 
-def test_check_batch_takes_what_is_right():
-    check_batch(torch.rand(3, 4), torch.tensor([0, 1, 2]))
-    check_batch(torch.rand(3, 4).bfloat16(), torch.tensor([0, 1, 2], dtype=torch.int32))
-    check_batch(torch.rand(3, 4), torch.rand(3, 5))  # probabilities
-    check_batch(torch.rand(3, 1, 4, 4), torch.zeros(3, 4, 4).long())  # dense
-
-
 @pytest.mark.parametrize(
-    ("x", "y", "error", "message"),
+    ("x", "error", "message"),
     [
-        (torch.zeros(3, 4, dtype=torch.long), torch.zeros(3).long(), TypeError, "float tensor, but got torch.int64"),
-        (torch.zeros(3), torch.zeros(3).long(), ValueError, r"shape \(N, ...\), but got shape \(3,\)"),
-        (torch.zeros(3, 0), torch.zeros(3).long(), ValueError, r"got shape \(3, 0\)"),
-        (torch.zeros(3, 4), torch.zeros(3, dtype=torch.bool), TypeError, "integers .* but got torch.bool"),
-        (torch.zeros(3, 4), torch.zeros(()).long(), ValueError, "one label per input"),
+        (torch.zeros(3, 4, dtype=torch.long), TypeError, "float tensor, but got torch.int64. Integers, such as token"),
+        (torch.zeros(3, 4, dtype=torch.complex64), TypeError, "float tensor, but got torch.complex64"),
+        (torch.zeros(3, 4).to_sparse(), TypeError, r"a dense tensor, .* x.to_dense\(\)"),
+        (torch.zeros(3), ValueError, r"shape \(N, ...\), but got shape \(3,\)"),
+        (torch.zeros(3, 0), ValueError, r"got shape \(3, 0\)"),
+        ([1, 2], TypeError, "float tensor, but got list"),
     ],
-    ids=["int", "one dimension", "no pixels", "bool labels", "scalar label"],
+    ids=["int", "complex", "sparse", "one dimension", "no pixels", "list"],
 )
-def test_check_batch_refuses_the_rest(x, y, error, message):
+def test_inputs_that_cannot_be_meant_are_refused(x, error, message):
     with pytest.raises(error, match=message):
-        check_batch(x, y)
+        check_inputs(x)
 
 
-def test_check_logits():
-    check_logits(torch.zeros(3, 4), torch.tensor([0, 3, 1]))
-    check_logits(torch.zeros(3, 4), torch.rand(3, 4))
-    with pytest.raises(ValueError, match="labels to be less than the number of classes, 4, but got 4"):
-        check_logits(torch.zeros(3, 4), torch.tensor([0, 4, 1]))
-
-
-def test_misclassified():
-    logits = torch.tensor([[2.0, 1.0], [2.0, 1.0], [0.0, 1.0]])
-    assert misclassified(logits, torch.tensor([0, 1, 1])).tolist() == [False, True, False]
-    assert misclassified(logits, torch.tensor([[0.6, 0.4], [0.4, 0.6], [0.9, 0.1]])).tolist() == [False, True, True]
-    assert misclassified(torch.zeros(3, 2, 4), torch.zeros(3, 4).long()).tolist() == [False] * 3
-
-
-def test_a_model_that_answers_with_nan_is_misclassified():
-    """An attack that breaks the arithmetic of the model has won, whatever the label."""
-    assert misclassified(torch.full((2, 3), math.nan), torch.tensor([0, 1])).all()
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_inputs_that_are_not_finite_are_refused(bad):
+    check_inputs(torch.rand(3, 4).bfloat16())
+    with pytest.raises(ValueError, match="finite, but 1 values are NaN or infinite"):
+        check_finite(torch.tensor([[0.5, bad]]))

@@ -240,7 +240,9 @@ def test_a_radius_that_cannot_be_meant_is_refused(make, eps, error):
 
 @pytest.mark.parametrize("half_widths", [[-1.0], [math.nan], torch.tensor([math.inf, 1.0])], ids=str)
 def test_half_widths_that_cannot_be_meant_are_refused(half_widths):
-    with pytest.raises(ValueError, match=r"Expected argument `half_widths` to be finite and not negative, but got"):
+    with pytest.raises(
+        ValueError, match=r"Expected argument `half_widths` to be numbers that are finite and not negative, but got"
+    ):
         Box(half_widths)
 
 

@@ -4,7 +4,19 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from lightning_robust.attacks import L2, PGD, Attack, Linf, Outcome, fgsm, in_turn, on_fraction, restarted, worst_of
+from lightning_robust.attacks import (
+    L2,
+    PGD,
+    Attack,
+    Context,
+    Linf,
+    Outcome,
+    fgsm,
+    in_turn,
+    on_fraction,
+    restarted,
+    worst_of,
+)
 from lightning_robust.attacks.combinators import attacked_rows
 from tests.helpers import batch, class_scores, images, net, threat_of
 
@@ -15,7 +27,7 @@ class Shift(Attack):
     def __init__(self, by):
         self.by = by
 
-    def run(self, model, x, y, *, code=None, key=0):
+    def run(self, model, x, y, context):
         return Outcome(x + self.by)
 
 
@@ -62,7 +74,15 @@ def test_worst_of_collects_what_its_attacks_tell():
     outcome = worst_of(PGD(Linf(0.1), restarts=2), fgsm(L2(0.5))).run(class_scores, x, y)
     assert outcome.fooled.shape == (3, 6)
     assert outcome.stuck.shape == (6,)
-    assert worst_of(PGD(Linf(0.1)), Shift(0.1)).run(class_scores, x, y).stuck is None
+    assert worst_of(Shift(0.0), Shift(0.1)).run(class_scores, x, y).stuck is None
+
+
+def test_worst_of_keeps_the_alarm_of_a_member_that_met_no_gradient():
+    """Beside an attack that asks for no gradient, a dead one is not forgotten; beside one that moves it is."""
+    x, y = images(6), torch.zeros(6).long()
+    dead = PGD(Linf(0.1), 2, gain=lambda z, y: 0 * z.sum(1))
+    assert worst_of(dead, Shift(0.1)).run(class_scores, x, y).stuck.all()
+    assert not worst_of(dead, PGD(Linf(0.1), 2)).run(class_scores, x, y).stuck.any()
 
 
 def test_worst_of_passes_on():
@@ -71,7 +91,7 @@ def test_worst_of_passes_on():
     assert [a.threat.ball.radius for a in attack.scaled(0.5).attacks] == [0.05, 0.25]
     with pytest.raises(ValueError, match="at least one attack, but got none"):
         worst_of()
-    with pytest.raises(TypeError, match="Expected an attack"):
+    with pytest.raises(TypeError, match="`attack` to be an attack"):
         worst_of(Linf(0.1))
 
 
@@ -95,7 +115,7 @@ def test_restarted_runs_with_different_keys_and_keeps_the_worst():
         keys.append(key)
         return (x + 0.2 * (torch.rand_like(x) - 0.5)).clamp(0, 1)
 
-    outcome = restarted(noise, 4).run(class_scores, x, y, key=1)
+    outcome = restarted(noise, 4).run(class_scores, x, y, Context(key=1))
     assert len(set(keys)) == 4
     assert outcome.fooled.shape == (4, 16)
     single = restarted(noise, 1)(class_scores, x, y, key=1)
@@ -158,7 +178,7 @@ def test_on_fraction_cuts_the_code_of_every_form(make):
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.1, math.nan])
 def test_on_fraction_refuses_what_is_no_share(fraction):
-    with pytest.raises(ValueError, match=r"`fraction`, the share of adversarial samples, to be in \(0, 1\], but got"):
+    with pytest.raises(ValueError, match=r"`fraction` to be a number in \(0, 1\], but got"):
         on_fraction(PGD(Linf(0.1)), fraction)
 
 
@@ -190,11 +210,16 @@ def test_in_turn_gives_each_part_to_its_attack(shares):
 def test_in_turn_each_sample_fares_as_under_its_attack():
     model, (x, y, code) = net().double(), batch("latent_tuple", 7, dtype=torch.float64)
     off, on = PGD(threat_of("Linf", "pixels"), 3), PGD(threat_of("L2", "latent_tuple"), 3)
-    outcome = in_turn(off, on).run(model, x, y, code=code)
+    outcome = in_turn(off, on).run(model, x, y, Context(code))
     torch.testing.assert_close(outcome.x_adv[:3], off(model, x, y)[:3])
     torch.testing.assert_close(outcome.x_adv[3:], on(model, x, y, code=code)[3:])
     assert outcome.stuck.shape == (7,)
-    assert in_turn(off, Shift(0.1)).run(model, x, y).stuck is None
+    # Who does not tell leaves the alarm of the others alone.
+    dead = PGD(Linf(0.1), 2)
+    outcome = in_turn(Shift(0.1), dead).run(lambda x: class_scores(x) + 0 * x.flatten(1)[:, :1], 0 * x, y)
+    assert outcome.stuck.shape == (7,)
+    assert not outcome.stuck[:3].any()
+    assert in_turn(Shift(0.1), Shift(0.1)).run(model, x, y).stuck is None
 
 
 def test_in_turn_in_evaluation_is_the_worst_of_all():
@@ -203,7 +228,7 @@ def test_in_turn_in_evaluation_is_the_worst_of_all():
     assert [a.threat.ball.radius for a in attack.scaled(0.5).attacks] == [0.05, 0.25]
     with pytest.raises(ValueError, match="at least two attacks to take turns, but got 1"):
         in_turn(PGD(Linf(0.1)))
-    with pytest.raises(TypeError, match="Expected an attack"):
+    with pytest.raises(TypeError, match="`attack` to be an attack"):
         in_turn(PGD(Linf(0.1)), Linf(0.1))
     with pytest.raises(ValueError, match=r"Expected images in \[0, 1\]"):
         in_turn(Shift(0.1), PGD(Linf(0.1)))(class_scores, 255 * images(4), torch.zeros(4).long())
@@ -214,7 +239,11 @@ def test_what_is_no_logits_is_refused_where_no_attack_asks_the_model(attack):
     x, y = images(4), torch.zeros(4).long()
     for model, error, message in (
         (lambda x: {"logits": x}, TypeError, "to return logits"),
-        (lambda x: x.flatten(1)[:, 0], ValueError, r"logits of shape \(N, K\)"),
+        (
+            lambda x: x.flatten(1)[:, 0],
+            ValueError,
+            r"for the worst of .* one logit. .*correct=binary_correct",
+        ),
         (lambda x: x.flatten(1)[:3], ValueError, r"logits of shape \(N, K\)"),
     ):
         with pytest.raises(error, match=message):

@@ -80,7 +80,7 @@ def test_confident_margin_is_the_margin_up_to_kappa_and_flat_beyond(kappa):
 
 @pytest.mark.parametrize("kappa", [-0.1, math.nan])
 def test_a_confidence_that_is_none_is_refused(kappa):
-    with pytest.raises(ValueError, match="Expected argument `kappa` to be at least 0, but got"):
+    with pytest.raises(ValueError, match="Expected argument `kappa` to be a number of at least 0, but got"):
         confident_margin(kappa)
 
 
@@ -160,7 +160,7 @@ def test_too_few_classes_are_refused():
         dlr(logits, y)
     with pytest.raises(ValueError, match="at least 4 classes for the gain `targeted_dlr`, but got 2"):
         targeted_dlr().anchor(logits, y)
-    with pytest.raises(ValueError, match="`rank` to be at least 1, but got 0"):
+    with pytest.raises(ValueError, match="`rank` to be an integer of at least 1, but got 0"):
         targeted_dlr(0)
 
 

@@ -12,6 +12,7 @@ from lightning_robust.attacks import (
     PGD,
     Adam,
     AffineSpace,
+    Context,
     LatentSpace,
     Linf,
     Outcome,
@@ -79,7 +80,7 @@ class TestOutcome:
             seen.append((z.detach().clone(), logits.detach().argmax(1) != y))
             return logits
 
-        return attack.run(spy, x, y, key=key), seen
+        return attack.run(spy, x, y, Context(key=key)), seen
 
     def test_first_and_fooled(self):
         x, y = labelled()
@@ -296,16 +297,16 @@ WRONG = [
     ({"threat": 0.3}, TypeError, r"`threat` to be a Ball such as .*, but got 0.3"),
     ({"threat": Linf}, TypeError, r"`threat` to be a Ball such as .*, but got <class"),
     ({"steps": 0}, ValueError, r"`steps` to be an integer of at least 1, but got 0"),
-    ({"steps": 1.5}, ValueError, r"`steps` to be an integer of at least 1, but got 1.5"),
-    ({"steps": True}, ValueError, r"`steps` to be an integer of at least 1, but got True"),
+    ({"steps": 1.5}, TypeError, r"`steps` to be an integer of at least 1, but got 1.5"),
+    ({"steps": True}, TypeError, r"`steps` to be an integer of at least 1, but got True"),
     ({"restarts": 0}, ValueError, r"`restarts` to be an integer of at least 1, but got 0"),
-    ({"rel_step_size": 0}, ValueError, r"`rel_step_size` to be positive .*, but got 0"),
-    ({"rel_step_size": -0.1}, ValueError, r"`rel_step_size` to be positive .*, but got -0.1"),
-    ({"rel_step_size": math.nan}, ValueError, r"`rel_step_size` to be positive .*, but got nan"),
-    ({"rel_step_size": math.inf}, ValueError, r"`rel_step_size` to be positive .*, but got inf"),
+    ({"rel_step_size": 0}, ValueError, r"`rel_step_size` to be a number greater than 0.*, but got 0"),
+    ({"rel_step_size": -0.1}, ValueError, r"`rel_step_size` to be a number greater than 0.*, but got -0.1"),
+    ({"rel_step_size": math.nan}, ValueError, r"`rel_step_size` to be a number greater than 0.*, but got nan"),
+    ({"rel_step_size": math.inf}, ValueError, r"`rel_step_size` to be a number greater than 0.*, but got inf"),
     ({"rel_step_size": "0.1"}, TypeError, r"`rel_step_size` to be .*, but got '0.1'"),
-    ({"keep": "first"}, ValueError, r"`keep` to be \"last\" or \"best\", but got 'first'"),
-    ({"mode": "test"}, ValueError, r"`mode` to be \"eval\" or \"train\", but got 'test'"),
+    ({"keep": "first"}, ValueError, r"`keep` to be one of \"last\", \"best\", but got 'first'"),
+    ({"mode": "test"}, ValueError, r"`mode` to be one of \"eval\", \"train\", but got 'test'"),
     ({"gain": "ce"}, TypeError, r"`gain` to be a function .*, but got 'ce'"),
     ({"rule": "adam"}, TypeError, r"`rule` to be .*, but got 'adam'"),
     ({"random_start": "uniform"}, TypeError, r"`random_start` to be .*, but got 'uniform'"),

@@ -7,13 +7,14 @@ from lightning_robust.attacks import (
     L2,
     AffineSpace,
     Box,
+    Context,
     LatentSpace,
     Linf,
     RandomPerturbation,
     Threat,
     restarted,
 )
-from lightning_robust.attacks.starts import centre, norm_uniform
+from lightning_robust.attacks.starts import norm_uniform
 from lightning_robust.datamodules import Fonts
 from lightning_robust.manifolds import VAEGAN, FontsManifold
 from tests.helpers import THREATS, batch, class_scores, images, manifold_of, threat_of, unchanged
@@ -39,7 +40,7 @@ def test_it_is_a_draw_from_the_ball_clipped_to_the_bounds_in_every_threat(name):
         return drawn[-1]
 
     with unchanged(manifold_of(space)):
-        outcome = RandomPerturbation(threat, start=start).run(refuse, x, y, code=code, key=2)
+        outcome = RandomPerturbation(threat, start=start).run(refuse, x, y, Context(code, 2))
     chart = threat.space.chart(x, y, code)
     assert torch.equal(outcome.delta, chart.clip(drawn[0]))
     assert threat.admits(chart, outcome.delta).all()
@@ -47,22 +48,27 @@ def test_it_is_a_draw_from_the_ball_clipped_to_the_bounds_in_every_threat(name):
     assert torch.equal(RandomPerturbation(threat)(refuse, x, y, code=code, key=2), outcome.x_adv)
 
 
+def clean(ball, noise, zero):
+    """The start at the clean input."""
+    return zero.clone()
+
+
 def test_the_norm_of_a_start_is_that_of_the_start():
     x, y = 0.5 + 0.0 * images(400), torch.zeros(400).long()
     x = x + torch.rand(400)[:, None, None, None] * 0.01
     inside = {
-        start: RandomPerturbation(L2(0.3), start=start).run(refuse, x, y).delta for start in (norm_uniform, centre)
+        start: RandomPerturbation(L2(0.3), start=start).run(refuse, x, y).delta for start in (norm_uniform, clean)
     }
     norm = L2(1.0).norm(inside[norm_uniform])
     assert abs(float(norm.mean()) - 0.15) < 5 * 0.3 / math.sqrt(12 * 400)
-    assert not inside[centre].any()
+    assert not inside[clean].any()
 
 
 def test_random_codes_are_uniform_in_the_ball_and_its_box(letters):
     x, y, code = letters
     manifold = FontsManifold("hard")
     threat = Threat(Linf(0.05), LatentSpace(manifold))
-    outcomes = [RandomPerturbation(threat).run(refuse, x, y, code=code, key=key) for key in range(200)]
+    outcomes = [RandomPerturbation(threat).run(refuse, x, y, Context(code, key)) for key in range(200)]
     delta = torch.stack([outcome.delta for outcome in outcomes])
     low, high = manifold.bounds
     assert bool((delta.abs() <= 0.05).all())
@@ -93,7 +99,7 @@ def test_along_a_learned_manifold(letters):
 def test_random_maps_are_around_the_identity(letters):
     x, y, _ = letters
     threat = Threat(Linf(0.1), AffineSpace(scale=0.2))
-    delta = torch.cat([RandomPerturbation(threat).run(refuse, x, y, key=key).delta for key in range(100)])
+    delta = torch.cat([RandomPerturbation(threat).run(refuse, x, y, Context(key=key)).delta for key in range(100)])
     assert abs(float(delta[:, 4].mean())) < 5 * 0.1 / math.sqrt(3 * len(delta))
 
 
@@ -111,27 +117,30 @@ def test_the_strong_variant_is_uniform_over_all_parameters(letters):
     x, y, code = letters
     maps = Threat(Box([0.15, 0.15, 0.2, 0.2, 0.15, math.pi / 10]), AffineSpace())
     low, high = torch.tensor([-0.15, -0.15, -0.2, -0.2, -0.15, -math.pi / 10]) * torch.tensor([[1.0], [-1.0]])
-    delta = torch.cat([RandomPerturbation(maps).run(refuse, x, y, key=key).delta for key in range(100)])
+    delta = torch.cat([RandomPerturbation(maps).run(refuse, x, y, Context(key=key)).delta for key in range(100)])
     assert uniform_on(delta, low, high)
 
     manifold = FontsManifold("hard")
     low, high = manifold.bounds
     middle = code._replace(theta=((low + high) / 2).expand_as(code.theta))
     attack = RandomPerturbation(Threat(Box((high - low) / 2), LatentSpace(manifold)))
-    delta = torch.cat([attack.run(refuse, x, y, code=middle, key=key).delta for key in range(100)])
+    delta = torch.cat([attack.run(refuse, x, y, Context(middle, key)).delta for key in range(100)])
     assert uniform_on((low + high) / 2 + delta, low, high)
     # A large ball around the codes themselves is not that.
     large = RandomPerturbation(Threat(Linf(3.0), LatentSpace(manifold)))
-    delta = torch.cat([code.theta + large.run(refuse, x, y, code=code, key=key).delta for key in range(100)])
+    delta = torch.cat([code.theta + large.run(refuse, x, y, Context(code, key)).delta for key in range(100)])
     assert not uniform_on(delta, low, high)
 
 
 def test_random_perturbations_depend_on_the_key_the_seed_and_the_sample_alone(letters):
     x, y, _ = letters
     attack = RandomPerturbation(Linf(0.1))
-    whole = attack.run(refuse, x, y, key=3).x_adv
-    assert torch.equal(attack.run(refuse, x[5:8], y[5:8], key=3).x_adv, whole[5:8])
-    for other in (attack.run(refuse, x, y, key=4), RandomPerturbation(Linf(0.1), seed=1).run(refuse, x, y, key=3)):
+    whole = attack.run(refuse, x, y, Context(key=3)).x_adv
+    assert torch.equal(attack.run(refuse, x[5:8], y[5:8], Context(key=3)).x_adv, whole[5:8])
+    for other in (
+        attack.run(refuse, x, y, Context(key=4)),
+        RandomPerturbation(Linf(0.1), seed=1).run(refuse, x, y, Context(key=3)),
+    ):
         assert not torch.equal(other.x_adv, whole)
 
 

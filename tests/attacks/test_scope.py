@@ -16,7 +16,7 @@ def test_inside_it_is_as_an_attack_needs_it():
         assert not torch.is_inference_mode_enabled()
         assert not any(m.training for m in model.modules())
         assert not any(p.requires_grad for p in model.parameters())
-    with scope(model, "train"):
+    with scope(model, mode="train"):
         assert model.training
         assert not model[4][1].training, "what the user froze stays frozen"
         assert not any(p.requires_grad for p in model.parameters())
@@ -36,7 +36,7 @@ def test_recurrent_layers_without_dropout_may_stay_in_training_mode_and_compute_
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_forwards_inside_leave_no_trace(mode):
     model, (x, _, _) = net(), batch()
-    with unchanged(model), scope(model, mode, seed=3):
+    with unchanged(model), scope(model, mode=mode, seed=3):
         model(x)
         torch.rand(4)
 
@@ -51,7 +51,7 @@ def test_flags_that_are_changed_inside_are_put_back():
 
 def test_nested_scopes():
     model = net()
-    with unchanged(model), scope(model, "train", seed=1):
+    with unchanged(model), scope(model, mode="train", seed=1):
         with scope(model, seed=2):
             torch.rand(2)
             assert not model.training
@@ -83,13 +83,13 @@ def test_batch_normalisation_with_frozen_statistics_normalises_by_the_batch_only
     with unchanged(model):
         with scope(model):
             torch.testing.assert_close(model(x), x, rtol=1e-4, atol=1e-4)
-        with scope(model, "train"):
+        with scope(model, mode="train"):
             assert model(x).mean().abs() < 1e-5
 
 
 def test_spectral_normalisation_is_left_alone():
     model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)))
-    with unchanged(model), scope(model, "train"):
+    with unchanged(model), scope(model, mode="train"):
         model(torch.randn(2, 4))
 
 

@@ -3,7 +3,7 @@ import torch
 from scipy.stats import kstest
 
 from lightning_robust.attacks import Box, Noise
-from lightning_robust.attacks.starts import centre, norm_uniform, uniform
+from lightning_robust.attacks.starts import norm_uniform, uniform
 from tests.helpers import BALLS
 
 every_ball = pytest.mark.parametrize("name", BALLS)
@@ -36,12 +36,5 @@ def test_norm_uniform_in_a_box_with_a_pinned_coordinate():
 @every_ball
 def test_starts_in_a_ball_of_radius_zero(name):
     ball, zero = BALLS[name].make((5,), 0.0), torch.zeros(3000, 5)
-    for start in (uniform, norm_uniform, centre):
+    for start in (uniform, norm_uniform):
         assert torch.equal(start(ball, NOISE, zero), zero)
-
-
-def test_centre_is_a_copy_of_zero():
-    zero = torch.zeros(2, 3)
-    delta = centre(BALLS["L2"].make((3,), 1.0), NOISE, zero)
-    assert torch.equal(delta, zero)
-    assert delta is not zero
