@@ -130,7 +130,10 @@ def attribute(value: Any, part: Any) -> Any:
     if isinstance(value, Mapping) and part not in value and not isinstance(getattr(type(value), part, None), property):
         # Some mappings answer to any name.
         return (attributes(value) or {}).get(part, ABSENT)
-    found = getattr(value, part, ABSENT)
+    try:
+        found = getattr(value, part)
+    except (AttributeError, LookupError):  # `__getattr__ = dict.__getitem__` raises KeyError
+        return ABSENT
     return ABSENT if callable(found) and getattr(found, "__self__", None) is value else found
 
 
@@ -150,7 +153,7 @@ def contents(batch: Any, kinds: type | tuple[type, ...]) -> Iterator[Any]:
     stack = [batch]
     while stack:
         value = stack.pop()
-        if id(value) in seen:
+        if value is None or type(value) in (int, float, bool, str) or id(value) in seen:
             continue
         if isinstance(value, kinds):
             seen[id(value)] = value
@@ -169,7 +172,7 @@ def contents(batch: Any, kinds: type | tuple[type, ...]) -> Iterator[Any]:
 def loops(batch: Any) -> set[int]:
     """The ids of containers that lead back to themselves: no data but objects at work, such as a Trainer."""
     found: set[int] = set()
-    done: set[int] = set()
+    done: dict[int, Any] = {}
     above: list[int] = []
 
     def visit(value: Any) -> None:
@@ -179,7 +182,7 @@ def loops(batch: Any) -> set[int]:
             return
         inner = parts(value)
         if inner:
-            done.add(id(value))
+            done[id(value)] = value
             above.append(id(value))
             for _, entry in inner:
                 visit(entry)

@@ -60,8 +60,8 @@ def rebuilt(batch: Any, changes: dict[Any, Any]) -> Any:
         return equal
     raise TypeError(
         f"Expected a batch that can be copied with another {', '.join(map(repr, changes))}, but a "
-        f"{type(batch).__name__} cannot: in no copy item and attribute are both the new one while the batch keeps its "
-        "own. Give the class a `__copy__`, or return a dict from the collate function."
+        f"{type(batch).__name__} cannot: no copy shows the new one as item and as attribute and leaves the batch as it "
+        "was. Give the class a `__copy__`, or return a dict from the collate function."
     ) from reason
 
 
@@ -161,8 +161,8 @@ def _ways(batch: Any, changes: dict[Any, Any]) -> Iterator[tuple[Callable[[], An
     if held and (isinstance(kind.__setattr__, FunctionType) or not changes.keys() <= held.keys()):
         # The class may keep elsewhere what it shows.
         copies = [functools.partial(_copied_with_stores, batch), *copies]
-    methods = [getattr(batch, name, None) for name in ("copy", "clone")]
-    copies += [method for method in methods if callable(method)]
+    copies += [functools.partial(getattr(kind, name), batch) for name in ("copy", "clone") if hasattr(kind, name)]
+    copies.append(functools.partial(_copied_by_hand, batch))
     for make in copies:
         for write in _WRITES:
             yield make, write
@@ -191,6 +191,14 @@ def _copied_with_stores(batch: Any) -> Any:
     new = _copied(batch)
     for name, store in _stores(new).items():
         object.__setattr__(new, name, copy.copy(store))
+    return new
+
+
+def _copied_by_hand(batch: Any) -> Any:
+    """A copy of a class whose answers to any name confuse `copy.copy`."""
+    new = object.__new__(type(batch))
+    for name, value in (attributes(batch) or {}).items():
+        object.__setattr__(new, name, copy.copy(value) if isinstance(value, Mapping | list) else value)
     return new
 
 

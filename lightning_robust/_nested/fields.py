@@ -96,7 +96,7 @@ def find(batch: Any, field: Field, argument: str | None = None) -> Any | None:
     Raises:
         MissingFieldError: If a part of the path is not there.
     """
-    return _follow(batch, as_path(field), None, none_ends=True)
+    return _follow(batch, as_path(field), argument, none_ends=True)
 
 
 def put(batch: Any, field: Field, value: Any) -> Any:

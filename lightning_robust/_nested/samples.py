@@ -103,9 +103,8 @@ class _Guess:
     def __init__(self, batch: Any, n: int, known: tuple[Field, ...]) -> None:
         self.n = n
         self.known = {_inside(batch, field) for field in known}
-        found = [find(batch, field) for field in known]
-        self.known_ids = {id(value) for value in found}
-        self.kin = [tuple(array.shape) for array in contents(found, (Tensor, np.ndarray))]
+        self.contents = [find(batch, field) for field in known]
+        self.kin = [tuple(array.shape) for array in contents(self.contents, (Tensor, np.ndarray))]
         self.skip = loops(batch)
         self.sure: list[_Path] = []
         self.tables: list[tuple[_Path, Any]] = []  # of n rows, to be judged
@@ -129,7 +128,7 @@ class _Guess:
                     self.walk(entry, (*path, part))
 
     def _array(self, value: Any, path: _Path) -> None:
-        if id(value) in self.known_ids:  # the same under another name
+        if any(value is known for known in self.contents):  # under another name
             self.sure.append(path)
         elif value.ndim and len(value) == self.n:
             self.tables.append((path, value))

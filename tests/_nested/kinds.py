@@ -117,6 +117,19 @@ class Answers(dict):
         return Answers()
 
 
+class DotDict(dict):
+    """The shortest recipe."""
+
+    __getattr__ = dict.get
+    __setattr__ = dict.__setitem__
+    __delattr__ = dict.__delitem__
+
+
+class DotDictWithKeyErrors(dict):
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__
+
+
 class StaleDict(dict):
     """Attributes are set once, from the items, as torchio's Subject has it."""
 
@@ -196,6 +209,16 @@ class Store:
 
     def __setitem__(self, name, value):
         self._store[name] = value
+
+
+class Proxy:
+    """It answers to any name, also where `copy.copy` asks for one before there is anything in it."""
+
+    def __init__(self, **entries):
+        self.inner = entries
+
+    def __getattr__(self, name):
+        return self.inner[name]
 
 
 class Properties:
@@ -308,6 +331,8 @@ ITEMS_AND_ATTRIBUTES = {
     "AttrDict by item": _by_name(AttrDictByItem),
     "EasyDict": _by_name(EasyDict),
     "answers to any name": _by_name(Answers),
+    "DotDict": _by_name(DotDict),
+    "DotDict with KeyErrors": _by_name(DotDictWithKeyErrors),
     "attributes set once": _by_name(StaleDict),
     "Encoding": lambda x, y, mask: Encoding({"x": x, "y": y, "mask": mask}),
     "ModelOutput": ModelOutput,
@@ -324,6 +349,7 @@ ONLY_ATTRIBUTES = {
     "SimpleNamespace": _by_name(types.SimpleNamespace),
     "plain object": Plain,
     "properties": Properties,
+    "proxy": _by_name(Proxy),
     "checked attributes": Checked,
     "object with a copy": Copying,
     "attrs": lambda x, y, mask: _attrs()(x, y, mask),
