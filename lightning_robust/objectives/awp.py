@@ -1,6 +1,5 @@
 """Adversarial weight perturbation around any objective."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ class _Gradients(NamedTuple):
     """The value of an objective, and `scale` times its gradients at the leaves of its graph."""
 
     loss: Tensor
+    half: bool
     scale: float
     leaves: list[Tensor]
     grads: list[Tensor]
@@ -35,11 +35,12 @@ class _Objective(nn.Module):
     same weights.
     """
 
-    def __init__(self, objective: Objective, model: nn.Module, leaves: list[Tensor] | None) -> None:
+    def __init__(self, objective: Objective, model: nn.Module, leaves: list[Tensor] | None, scale: float) -> None:
         super().__init__()
         self.objective = objective
         self.model = model
         self.leaves = leaves
+        self.scale = scale
         self.replaced = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
 
     def forward(self, *batch: Any) -> _Gradients:
@@ -54,13 +55,15 @@ class _Objective(nn.Module):
                     "Expected argument `model` to read its parameters from its modules, but got one that uses "
                     f"`{self.replaced[id(leaf)]}` from elsewhere, such as a list, where it cannot be moved."
                 )
-        leaves = leaves if self.leaves is None else self.leaves
         if not loss.requires_grad:
-            return _Gradients(loss.detach(), 1.0, [], [])
-        scale, grads = _scaled(loss, leaves, list(self.model.buffers()), _SCALES if half else (1.0,))
+            return _Gradients(loss.detach(), False, 1.0, [], [])
+        leaves = leaves if self.leaves is None else self.leaves
+        scale = self.scale if half else 1.0
+        start = torch.full_like(loss, scale, dtype=torch.promote_types(loss.dtype, torch.float32))
+        grads = torch.autograd.grad(loss, leaves, start, allow_unused=True)
         torch.clear_autocast_cache()  # it holds copies of the replaced weights
         used = [(leaf, g) for leaf, g in zip(leaves, grads, strict=True) if g is not None]
-        return _Gradients(loss.detach(), scale, [leaf for leaf, _ in used], [g for _, g in used])
+        return _Gradients(loss.detach(), half, scale, [leaf for leaf, _ in used], [g for _, g in used])
 
 
 def _graph(loss: Tensor) -> tuple[list[Tensor], bool]:
@@ -78,26 +81,6 @@ def _graph(loss: Tensor) -> tuple[list[Tensor], bool]:
             leaves.append(leaf)
         waiting += [following for following, _ in node.next_functions]
     return leaves, half
-
-
-def _scaled(
-    loss: Tensor, leaves: list[Tensor], buffers: list[Tensor], scales: Sequence[float]
-) -> tuple[float, tuple[Tensor | None, ...]]:
-    """The first scale with which the gradients are finite, else the last, and the gradients times it."""
-    kept: list[Tensor] = []
-    for scale in scales:
-        last = scale == scales[-1]
-        start = torch.full_like(loss, scale, dtype=torch.promote_types(loss.dtype, torch.float32))
-        grads = torch.autograd.grad(loss, leaves, start, retain_graph=not last, allow_unused=True)
-        if last or _finite([g for g in grads if g is not None]):
-            break
-        # Checkpointed layers run again in every backward, and BatchNorm counts each time: the first time is enough.
-        kept = kept or [b.clone() for b in buffers]
-    for buffer, value in zip(buffers, kept, strict=False):
-        if not torch.equal(buffer, value):
-            with torch.no_grad():
-                buffer.copy_(value)
-    return scale, grads
 
 
 def _finite(grads: list[Tensor]) -> bool:
@@ -187,9 +170,18 @@ def _gradients(
     batch: tuple[Any, ...],
     leaves: list[Tensor] | None = None,
 ) -> _Gradients:
-    """The gradients at `leaves` (None: at all that the loss depends on), with `state` in place of the model's own."""
-    replaced = {f"model.{name}": value for name, value in state.items()}
-    return functional_call(_Objective(objective, model, leaves), replaced, batch)
+    """The gradients at `leaves` (None: at all that the loss depends on), with `state` in place of the model's own.
+
+    Where gradients overflow in float16, forward and backward run again with a lower scale. The statistics of BatchNorm
+    are those of the first forward.
+    """
+    for scale in _SCALES:
+        replaced = {f"model.{name}": value for name, value in state.items()}
+        at = functional_call(_Objective(objective, model, leaves, scale), replaced, batch)
+        if not at.half or _finite(at.grads):
+            break
+        state = state | {name: b.detach().clone() for name, b in model.named_buffers()}
+    return at
 
 
 def _rescaled(g: Tensor, w: Tensor, gamma: float) -> Tensor:
@@ -264,12 +256,12 @@ class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), ga
         v = weight_perturbation(self.objective, model, x, x_adv, y, self.gamma)
         originals: dict[int, Tensor] = {}
 
-        def leaf(original: Tensor, value: Tensor) -> Tensor:
+        def instead(original: Tensor, value: Tensor) -> Tensor:
             originals[id(value)] = original
             return value.requires_grad_()
 
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        state = {name: leaf(p, p.detach() + v.pop(name) if name in v else p.detach()) for name, p in trained.items()}
-        batch = tuple(leaf(t, t.detach()) if isinstance(t, Tensor) and t.requires_grad else t for t in (x, x_adv, y))
-        loss, scale, leaves, grads = _gradients(self.objective, model, state, batch)
-        return _HandOut.apply(loss, scale, grads, *(originals.get(id(at), at) for at in leaves))
+        state = {name: instead(p, p.detach() + v.pop(name) if name in v else p.detach()) for name, p in trained.items()}
+        batch = tuple(instead(t, t.detach()) if isinstance(t, Tensor) and t.requires_grad else t for t in (x, x_adv, y))
+        at = _gradients(self.objective, model, state, batch)
+        return _HandOut.apply(at.loss, at.scale, at.grads, *(originals.get(id(leaf), leaf) for leaf in at.leaves))

@@ -496,7 +496,22 @@ class HalfInside(nn.Module):
 
     def forward(self, x):
         with torch.autocast("cpu", dtype=torch.float16, enabled=self.half):
-            return self.last(checkpoint(self.part, x.flatten(1), use_reentrant=False)).float()
+            return self.last(_Once.apply(checkpoint(self.part, x.flatten(1), use_reentrant=False))).float()
+
+
+class _Once(torch.autograd.Function):
+    """The backward can run only once, as that of compiled and of invertible layers, which free what they have used."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.used = False
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        assert not ctx.used
+        ctx.used = True
+        return g
 
 
 @pytest.mark.parametrize("size", [1e-7, 1.0, 1e4])
