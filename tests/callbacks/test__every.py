@@ -193,5 +193,5 @@ def test_the_number_is_checked():
     assert Every(np.int64(3)).n == 3
     assert copy.deepcopy(Every(3)).n == 3
     for wrong, error in ((0, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)):
-        with pytest.raises(error, match="`every_n_epochs`.*integer of at least 1"):
+        with pytest.raises(error, match=r"`every_n_epochs`.*integer of at least 1"):
             Every(wrong)
