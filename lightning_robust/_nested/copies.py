@@ -45,8 +45,8 @@ def rebuilt(batch: Any, changes: dict[Any, Any]) -> Any:
     for make, write in _ways(batch, changes):
         try:
             new = make()
-            if write is not None and new is not batch:
-                _write_all(write, new, changes)
+            for part, value in changes.items() if write is not None and new is not batch else ():
+                write(new, part, value)
         except Exception as error:  # the classes are the user's: another way may do
             reason, new = error, batch
         if write is not None and _reached(batch, changes, before):
@@ -197,19 +197,16 @@ def _copied_with_stores(batch: Any) -> Any:
 def _copied_by_hand(batch: Any) -> Any:
     """A copy of a class whose answers to any name confuse `copy.copy`."""
     new = object.__new__(type(batch))
+    old = caches(batch)
     for name, value in (attributes(batch) or {}).items():
-        object.__setattr__(new, name, copy.copy(value) if isinstance(value, Mapping | list) else value)
+        if name not in old:
+            object.__setattr__(new, name, copy.copy(value) if isinstance(value, Mapping | list) else value)
     return new
 
 
 def _stores(batch: Any) -> dict[str, Any]:
     """The mappings and lists that an object holds."""
     return {name: value for name, value in (attributes(batch) or {}).items() if isinstance(value, Mapping | list)}
-
-
-def _write_all(write: _Write, new: Any, changes: dict[Any, Any]) -> None:
-    for part, value in changes.items():
-        write(new, part, value)
 
 
 def _write(new: Any, part: Any, value: Any) -> None:

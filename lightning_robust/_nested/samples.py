@@ -268,13 +268,17 @@ def _inside(batch: Any, field: Field) -> _Path:
 
 
 def _whose_rows(value: Any, n: int) -> str:
-    """Of a list of n entries: is it the "list" that is of n samples, are it its "entries", or could it be "either"?
+    """Of a list of n entries: are the n samples those of the "list", or of its "entries", or could they be of "either"?
 
-    The entries are if all their tensors have n rows and they differ in shape, as (code, font, letter) do.
+    Samples are alike: they hold as many tensors of the same types and numbers of dimensions, and may differ in length.
+    Entries that are not, as (code, font) are not, are fields, and so are those that have n rows each and differ.
     """
-    shapes = [[tuple(a.shape) for a in contents(entry, (Tensor, np.ndarray)) if a.ndim] for entry in value]
-    flat = [shape for each in shapes for shape in each]
-    if not flat or any(shape[0] != n for shape in flat):
+    arrays = [[a for a in contents(entry, (Tensor, np.ndarray)) if a.ndim] for entry in value]
+    shapes = [[tuple(a.shape) for a in each] for each in arrays]
+    kinds = [[(a.dtype, a.ndim) for a in each] for each in arrays]
+    if any(kind != kinds[0] for kind in kinds):
+        return "entries"
+    if not kinds[0] or any(shape[0] != n for each in shapes for shape in each):
         return "list"
     return "either" if all(each == shapes[0] for each in shapes) else "entries"
 

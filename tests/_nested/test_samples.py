@@ -196,6 +196,13 @@ def test_codes_of_several_tensors(n):
     assert len(take([torch.rand(3, 2), torch.rand(3), None], 3, slice(2), known=((),))[0]) == 2
 
 
+def test_a_code_is_not_taken_for_a_list_of_samples():
+    """Where it has as many tensors as there are samples, of which one is not per sample."""
+    for n in (2, 3):
+        with pytest.raises(ValueError, match=rf"Expected batch\[1\] to be of {n} samples, but got shape \(5,\)"):
+            take((torch.rand(n, 6), torch.rand(5)), n, slice(1), known=((),))
+
+
 def test_lists_of_samples_that_are_named():
     targets = [{"boxes": torch.rand(i + 1, 4)} for i in range(4)]
     batch = {"x": X, "targets": targets}
