@@ -3,13 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types format bench clean
+OLDEST := .venv-oldest
+OLDEST_PYTHON ?= $(shell for python in python3.10 python3.11 $(PYTHON); do $$python -c "" 2>/dev/null && echo $$python && break; done)
+
+.PHONY: demo test test-oldest lint types format bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/lightning-robust demo $(ARGS)
 
 test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# The whole suite with the oldest release of everything that pyproject.toml asks for; they need Python 3.10 or 3.11.
+test-oldest: $(OLDEST)/.ready
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -26,11 +33,17 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/attack_step.py
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) dist build .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lightning_robust needs Python 3.10 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(OLDEST)/.ready: pyproject.toml tools/oldest.txt
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST)/bin/python -m pip install --quiet --constraint tools/oldest.txt --editable '.[test]'
 	touch $@
