@@ -71,6 +71,8 @@ def lightning(args: Sequence[str] | None) -> None:
 
     What it knows by bare name are the subclasses that are imported: hence the imports.
     """
+    import lightning_robust.attacks
+    import lightning_robust.callbacks
     import lightning_robust.datamodules
     import lightning_robust.interop
     import lightning_robust.manifolds

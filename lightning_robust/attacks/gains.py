@@ -21,7 +21,9 @@ from torch import Tensor
 from lightning_robust import _checks
 from lightning_robust.attacks import labels as _labels
 
-GainFn = Callable[[Tensor, Any], Tensor]
+GainFn = Callable[[Tensor, Any], Any]
+"""`(logits, y) -> (N,)`; `Any` for a tensor, as in all types of functions here that a configuration file may name:
+LightningCLI reads a class in this place as "makes objects of this class" and refuses functions without annotations."""
 
 
 def check_gain(gain: Any, logits: Tensor, y: Any) -> None:

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from lightning_robust import _checks
 
-Correct = Callable[[Tensor, Any], Tensor]
-"""`(output, y) -> (N,) bool`: for each sample, is the model's output right?"""
+Correct = Callable[[Tensor, Any], Any]
+"""`(output, y) -> (N,) bool`: for each sample, is the model's output right? Why `Any`, see `GainFn`."""
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 VOID = -100

@@ -1,6 +1,7 @@
 """Starting points of an attack: functions `(ball, noise, zero) -> delta`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from torch import Tensor
 from lightning_robust._noise import Noise
 from lightning_robust.attacks.balls import Ball, Box, per_sample
 
-Start = Callable[[Ball, Noise, Tensor], Tensor]
+Start = Callable[[Ball, Noise, Tensor], Any]
+"""`(ball, noise, zero) -> delta`; why `Any`, see `GainFn`."""
 
 
 def uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:

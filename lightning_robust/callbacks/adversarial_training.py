@@ -64,7 +64,7 @@ class AdversarialTraining(pl.Callback):
 
     def __init__(
         self,
-        attack: Attack | Callable[..., Tensor],
+        attack: Attack | Callable[..., Any],
         objective: Objective | None = None,
         *,
         fraction: float = 1.0,

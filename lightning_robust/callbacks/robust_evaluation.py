@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
@@ -81,7 +80,7 @@ class RobustEvaluation(pl.Callback):
 
     def __init__(
         self,
-        attacks: Attack | Callable[..., Tensor] | Mapping[str, Attack | Callable[..., Tensor]],
+        attacks: Attack | Mapping[str, Attack | Callable[..., Any]] | Callable[..., Any],
         *,
         every_n_epochs: int = 1,
         max_samples: int | None = None,

@@ -62,7 +62,7 @@ class RobustGeneralizationGap(pl.Callback):
 
     def __init__(
         self,
-        attack: Attack | Callable[..., Tensor],
+        attack: Attack | Callable[..., Any],
         *,
         max_samples: int = 1000,
         every_n_epochs: int = 1,

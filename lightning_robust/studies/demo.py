@@ -50,7 +50,7 @@ from lightning_robust.studies.grid.progress import duration
 from lightning_robust.studies.grid.records import FILE, read_record
 from lightning_robust.studies.progress import Advance, progress_bars
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = tuple("ABCDEFGHIJ")
 TRAIN_BATCH, TEST_BATCH = 100, 250
 SCHEMES = {"normal": None, "adversarial": "pixels", "on-manifold": "on_manifold", "transformations": "transformations"}
 """The four models, and the threat that each is trained against."""
@@ -242,16 +242,17 @@ def _evaluate(
     attacks = {key: PGD(sets[key], options.test_steps, restarts=options.restarts) for key in ("pixels", "on_manifold")}
     evaluation = RobustEvaluation(attacks, code=2)
     quiet_trainer([advance, evaluation], accelerator="auto").test(module, _data(options), verbose=False)
-    found = evaluation.results
-    n = int(found["test/robust_n"])
+    value, interval = evaluation.results, evaluation.intervals
+    n = round(value["test/n"])
 
     def error(key: str) -> Estimate:
-        return Estimate(1 - found[key], 1 - found[f"{key}_high"], 1 - found[f"{key}_low"], n)
+        low, high = interval[key]
+        return Estimate(1 - value[key], 1 - high, 1 - low, n)
 
-    estimates = [error("test/acc"), error("test/acc_pixels"), error("test/acc_on_manifold")]
-    if right := round(n * found["test/acc"]):  # letters read correctly, without which there is nothing to attack
-        success, low, high = (found[f"test/success_on_manifold{end}"] for end in ("", "_low", "_high"))
-        estimates.append(Estimate(success, low, high, right))
+    estimates = [error(f"test/{key}") for key in ("clean_acc", "robust_acc_pixels", "robust_acc_on_manifold")]
+    if right := round(n * value["test/clean_acc"]):  # letters read correctly: without one there is nothing to attack
+        success = "test/success_on_manifold"
+        estimates.append(Estimate(value[success], *interval[success], right))
     return [estimate.row(metric=metric) for metric, estimate in zip(METRICS, estimates, strict=False)]
 
 
