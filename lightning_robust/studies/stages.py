@@ -92,19 +92,20 @@ def ready_folder(out: str | Path) -> Path:
     return folder
 
 
-def ready_data(data: pl.LightningDataModule, argument: str, n: int) -> None:
+def ready_data(make: Callable[[int], pl.LightningDataModule], argument: str, n: int) -> pl.LightningDataModule:
     """Download a data set where it is not there, and see that it has n training images, before anything is computed.
 
     Args:
-        data: with n training images.
+        make: from n to the data module.
         argument: what n is called among the settings.
-        n: for the message.
+        n: of training images.
 
     Raises:
         StudyArgumentError: it has not so many.
         StudyError: it can be neither read nor downloaded.
     """
     try:
+        data = make(n)
         data.prepare_data()
         data.setup("fit")
     except ValueError as error:
@@ -113,6 +114,7 @@ def ready_data(data: pl.LightningDataModule, argument: str, n: int) -> None:
         ) from error
     except OSError as error:
         raise StudyError(str(error)) from error
+    return data
 
 
 def share_of(hits: Tensor) -> dict[str, Any]:

@@ -70,21 +70,21 @@ def test_a_folder_that_takes_no_files_is_refused(error, tmp_path, monkeypatch):
         ready_folder(tmp_path)
 
 
-class Data(TensorDataModule):
-    def __init__(self, error=None, **kwargs):
-        super().__init__(*((torch.rand(20, 1, 2, 2), torch.arange(20) % 2),) * 2, val_size=4, **kwargs)
-        self.error = error
+def data(n, error=None):
+    class Data(TensorDataModule):
+        def prepare_data(self):
+            if error is not None:
+                raise error
 
-    def prepare_data(self):
-        if self.error is not None:
-            raise self.error
+    part = torch.rand(20, 1, 2, 2), torch.arange(20) % 2
+    return Data(part, part, val_size=4, train_size=n)
 
 
 def test_data_is_looked_at_before_it_is_used():
-    ready_data(Data(train_size=10), "sizes", 10)
+    assert ready_data(data, "sizes", 10).train_size == 10
     with pytest.raises(
         StudyArgumentError, match=r"`sizes` to be numbers of images that the data has, but got 99\. Exp"
     ):
-        ready_data(Data(train_size=99), "sizes", 99)
+        ready_data(data, "sizes", 99)
     with pytest.raises(StudyError, match="not there"):
-        ready_data(Data(OSError("not there")), "sizes", 10)
+        ready_data(lambda n: data(n, OSError("not there")), "sizes", 10)

@@ -95,7 +95,7 @@ def _prepare(options: ManifoldSettings) -> None:
         wanted["manifold_size"] = (options.manifold_size,)
     for name, sizes in wanted.items():
         for n in sizes:
-            ready_data(options.source.make(options.root, train_size=n, batch_size=BATCH), name, n)
+            ready_data(lambda n: options.source.make(options.root, train_size=n, batch_size=BATCH), name, n)
     if options.left_out:
         Console(stderr=True, soft_wrap=True, highlight=False).print(options.left_out, markup=False)
 

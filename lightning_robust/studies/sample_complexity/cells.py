@@ -126,7 +126,7 @@ class TrainModel(_Work):
         gap = RobustGeneralizationGap(attack, max_samples=options.gap_images, **where)
         gaps = Gaps(gap)
         callbacks: list[pl.Callback] = [
-            RobustEvaluation({"trained": attack}, max_samples=options.images, **where),
+            RobustEvaluation(attack, max_samples=options.images, **where),
             gap,
             gaps,
             Best(folder / "best.pt"),
@@ -159,11 +159,11 @@ class TrainModel(_Work):
             else:
                 trainer.validate(module, OnTraining(data) if split == "train" else data, verbose=False)
             prefix = "test" if split == "test" else "val"
-            found, count = evaluation.results, round(evaluation.results[f"{prefix}/robust_n"])
-            for i, eps in enumerate(self.grid.eps_test):
-                value, low, high = (found[f"{prefix}/acc_radius{i}{end}"] for end in ("", "_low", "_high"))
-                place: Row = {"split": split, "eps_test": eps}
-                rows.append({**place, "value": value, "low": low, "high": high, "count": count})
+            count = round(evaluation.results[f"{prefix}/n"])
+            for name, eps in zip(attacks, self.grid.eps_test, strict=True):
+                key = f"{prefix}/robust_acc_{name}"
+                value, (low, high) = evaluation.results[key], evaluation.intervals[key]
+                rows.append({"split": split, "eps_test": eps, "value": value, "low": low, "high": high, "count": count})
         return rows
 
 
@@ -198,8 +198,8 @@ class FindMasking(_Work):
         enough = _enough(data, options.masked_images)
         quiet_trainer([evaluation], limit_test_batches=enough).test(model, data, verbose=False)
         found = evaluation.results
-        count = round(found["test/robust_n"])
-        withstood = {name: found[f"test/acc_{name}"] for name in attacks} | {"all": found["test/robust_acc"]}
+        count = round(found["test/n"])
+        withstood = {name: found[f"test/robust_acc_{name}"] for name in attacks} | {"all": found["test/robust_acc"]}
         rows = [{"attack": name, "metric": "accuracy", **_share(value, count)} for name, value in withstood.items()]
         excess = withstood["pgd"] - withstood["all"]
         rows.append({"attack": "pgd", "metric": "too optimistic by", **_share(excess, count)})

@@ -28,7 +28,8 @@ class Problem:
     Args:
         data: `(n, seed) -> LightningDataModule`, with n training images, the smaller sets contained in the larger ones,
             validation images held out from the training data, and the same test images for all.
-        models: for each name `(eps_train, steps) -> LightningModule`, one that logs nothing under `val/acc` itself.
+        models: for each name `(eps_train, steps) -> LightningModule`, one that logs nothing under `val/clean_acc` or
+            `val/robust_acc` itself.
         sizes: numbers of training images n.
         eps_train: radii of adversarial training (Linf, in units of the images); 0 is natural training.
         eps_test: radii of the attack in evaluation; 0 is accuracy without an attack.

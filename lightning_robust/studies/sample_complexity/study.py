@@ -94,8 +94,7 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
 def _check_data(problem: Problem, grid: Grid) -> None:
     """Download the data where it is not there, and see that every size can be had, before anything is computed."""
     for n in grid.sizes:
-        data = problem.data(n, 0)
-        ready_data(data, "sizes", n)
+        data = ready_data(lambda n: problem.data(n, 0), "sizes", n)
         if not data.val_dataloader():
             raise StudyArgumentError(
                 f"Expected the data of {grid.data!r} to have validation images, which choose among models, but it has "

@@ -110,4 +110,4 @@ def test_learned_schemes_keep_the_true_codes_from_the_attack(threats):
     for name, scheme in SCHEMES.items():
         for callback in scheme.callbacks(threats, 2):
             assert isinstance(callback, AdversarialTraining)
-            assert callback.code == (2 if "true" in name else None)
+            assert callback.reader.code == (2 if "true" in name else None)

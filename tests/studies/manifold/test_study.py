@@ -325,7 +325,7 @@ def test_the_command_as_typed_starts_and_says_what_it_leaves_out(patches, tmp_pa
 
 def test_more_images_than_there_are_is_said_before_anything_runs(patches, tmp_path):
     options = replace(TINY, out=str(tmp_path), data="mnist", sizes=(300,), schemes=("normal",), manifold_size=60)
-    with pytest.raises(StudyArgumentError, match=r"`sizes` to be numbers .* `size` to be at most 135"):
+    with pytest.raises(StudyArgumentError, match=r"`sizes` to be numbers .* to be at most 135"):
         run_manifold_study(options)
     assert not list(tmp_path.iterdir())
 

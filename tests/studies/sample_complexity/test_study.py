@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lightning_robust._lightning import pl
+from lightning_robust.datamodules import TensorDataModule
 from lightning_robust.studies.grid import StudyArgumentError
 from lightning_robust.studies.sample_complexity import study
 from lightning_robust.studies.sample_complexity.cells import TrainModel
@@ -13,7 +14,7 @@ from lightning_robust.studies.sample_complexity.claims import claims
 from lightning_robust.studies.sample_complexity.masking import trusted
 from lightning_robust.studies.sample_complexity.settings import PRESETS, SampleComplexitySettings
 from lightning_robust.studies.sample_complexity.study import run_sample_complexity
-from tests.studies.sample_complexity.tiny import OPTIONS, TINY, blobs
+from tests.studies.sample_complexity.tiny import OPTIONS, TINY
 
 OWN = {"tiny": TINY}
 
@@ -111,7 +112,7 @@ def test_other_settings_in_the_same_folder_are_refused(interrupted):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "message"), [((10, 500), "`size` to be at most 120"), ((11,), "multiple of the number of classes")]
+    ("sizes", "message"), [((10, 500), "to be at most 120"), ((11,), "multiple of the number of classes")]
 )
 def test_sizes_that_the_data_does_not_have_are_refused_before_anything_runs(sizes, message, tmp_path):
     with pytest.raises(StudyArgumentError, match=message) as error:
@@ -126,7 +127,7 @@ def test_an_unknown_problem_is_refused(tmp_path):
 
 
 def test_data_without_validation_images_is_refused(tmp_path):
-    problem = replace(TINY, data=partial(_without_validation, blobs))
+    problem = replace(TINY, data=_without_validation)
     with pytest.raises(StudyArgumentError, match="to have validation images"):
         run_sample_complexity(replace(OPTIONS, out=str(tmp_path), sizes=(10,)), {"tiny": problem})
     assert list(tmp_path.iterdir()) == []
@@ -169,10 +170,9 @@ def test_balanced_data_of_ones_own_passes():
     study._check_data(problem, OPTIONS.of("tiny", replace(problem, sizes=(4, 10))))
 
 
-def _without_validation(make, n, seed):
-    data = make(n, seed)
-    data.val_size = 0
-    return data
+def _without_validation(n, seed):
+    part = torch.rand(20, 1, 4, 4), torch.arange(20) % 2
+    return TensorDataModule(part, part, val_size=0, train_size=n, batch_size=10, seed=seed)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
