@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_robust._checks import count, number
+from lightning_robust._checks import count, instance, number
 from lightning_robust.manifolds.protocol import Code, Manifold
 
 
@@ -72,10 +72,17 @@ def project(
         Stutz, Hein, Schiele, CVPR 2019 (arXiv 1812.00740), measure the distance to the manifold so, with these numbers.
         They take the last point, not the best.
     """
+    if isinstance(manifold, type) or not callable(getattr(manifold, "decode", None)):
+        raise TypeError(f"Expected argument `manifold` to have a method `decode`, but got {manifold!r}.")
+    instance("x", x, Tensor, "a tensor (N, C, H, W)")
+    instance("y", y, Tensor, "a tensor (N,)")
+    z = z0[0] if isinstance(z0, tuple | list) and z0 else z0
+    if z0 is not None:
+        instance("z0", z, Tensor, "a tensor (N, Z), or a tuple that begins with one")
     steps, every = count("steps", steps, 0), count("every", every)
     lr, decay = number("lr", lr, 0, above=True), number("decay", decay, 0, above=True)
-    if bounds is not None and (not isinstance(bounds, tuple | list) or len(bounds) != 2):
-        raise TypeError(f"Expected argument `bounds` to be a pair (low, high) or None, but got {bounds!r}.")
+    if bounds is not None:
+        bounds = _pair(bounds)
     with torch.inference_mode(False), torch.enable_grad():
         target, y = x.detach().to(torch.promote_types(x.dtype, torch.float32)).clone(), y.clone()
         if z0 is None:
@@ -84,7 +91,7 @@ def project(
         start, *fixed = z0 if isinstance(z0, tuple | list) else (z0,)
         fixed = [value.clone() if isinstance(value, Tensor) else value for value in fixed]
         z = start.detach().to(torch.promote_types(start.dtype, torch.float32)).clone()
-        low, high = (None, None) if bounds is None else (torch.as_tensor(b).to(z) for b in bounds)
+        low, high = (None, None) if bounds is None else (bound.to(z) for bound in bounds)
         if bounds is not None:
             z.clamp_(low, high)
         z.requires_grad_()
@@ -107,3 +114,15 @@ def project(
                 with torch.no_grad():
                     z.clamp_(low, high)
         return Nearest(best, nearest, least.sqrt())
+
+
+def _pair(bounds: Any) -> tuple[Tensor, Tensor]:
+    try:
+        low, high = (torch.as_tensor(bound) for bound in bounds)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"Expected argument `bounds` to be a pair of numbers or tensors, but got {bounds!r}."
+        ) from error
+    if not bool((low <= high).all()):  # false for NaN too
+        raise ValueError(f"Expected argument `bounds` to be (low, high) with low <= high, but got {bounds!r}.")
+    return low, high

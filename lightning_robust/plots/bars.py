@@ -58,7 +58,7 @@ def bar_chart(
         >>> float(figure.axes[0].patches[0].get_height())
         0.136
     """
-    named_columns(rows, group=group, bar=bar, value=value, low=low, high=high)
+    named_columns(rows, {"group": group, "bar": bar, "value": value, "low": low, "high": high})
     check_texts(title=title, ylabel=ylabel, note=note)
     instance("unit", unit, Unit, "a Unit")
     cells = _by_cell(rows, group, bar)

@@ -84,7 +84,8 @@ def curve_panel(
         raise ValueError(f"Expected arguments `low` and `high` to be given together, but got {low!r} and {high!r}.")
     for argument, scale in (("xscale", xscale), ("yscale", yscale)):
         choice(argument, scale, ("linear", "log"))
-    named_columns(rows, x=x, y=y, low=low, high=high, group=group, panel=panel)
+    named_columns(rows, {"x": x, "y": y}, low=low, high=high, group=group, panel=panel)
+    xlabel = x if xlabel is None else xlabel
     check_texts(title=title, xlabel=xlabel, ylabel=ylabel)
     instance("unit", unit, Unit, "a Unit")
     for argument, mapping in (("dashed", dashed), ("marks", marks)):
@@ -119,7 +120,7 @@ def curve_panel(
                 axes.set_title(str(panels[i]), fontsize=10.5)
             below = i + columns >= len(panels)
             if below:
-                axes.set_xlabel(x if xlabel is None else xlabel)
+                axes.set_xlabel(xlabel)
                 axes.tick_params(axis="x", labelbottom=True)
             if i % columns == 0:
                 axes.set_ylabel(ylabel)

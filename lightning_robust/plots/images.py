@@ -67,6 +67,7 @@ def difference_rgb(x: Tensor, x_adv: Tensor, scale: float) -> Tensor:
                 [1.0000, 1.0000, 1.0000],
                 [0.4039, 0.0000, 0.1216]])
     """
+    check_pair(x, x_adv)
     scale = number("scale", scale, 0, above=True)
     d = (_plain(x_adv) - _plain(x)).div(scale).clamp(-1.0, 1.0)
     if d.shape[1] == 3:

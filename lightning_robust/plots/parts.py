@@ -82,6 +82,8 @@ def table(
     """
     if columns is not None:
         columns = [_checks.text(f"columns[{i}]", c) for i, c in enumerate(sequence("columns", columns, "column names"))]
+        if not columns:
+            raise ValueError("Expected argument `columns` to name at least one column, but got none.")
     check_columns(rows, columns or ())
     check_texts(caption=caption)
     instance("unit", unit, Unit, "a Unit")

@@ -24,19 +24,16 @@ def check_columns(rows: Rows, columns: Iterable[str]) -> None:
             raise ValueError(f"Expected argument `rows` to have the columns {wanted}, but row {i} lacks {missing}.")
 
 
-def named_columns(rows: Rows, **columns: str | None) -> None:
-    """Raises unless every row has the columns that these arguments name; None names none."""
-    for name, column in columns.items():
-        if column is not None:
-            text(name, column)
-    check_columns(rows, [column for column in columns.values() if column is not None])
+def named_columns(rows: Rows, required: Mapping[str, str], **optional: str | None) -> None:
+    """Refuses names of columns that are no strings or in no table, by the arguments that name them."""
+    columns = {**required, **{name: column for name, column in optional.items() if column is not None}}
+    check_columns(rows, [text(name, column) for name, column in columns.items()])
 
 
-def check_texts(**values: str | None) -> None:
-    """Raises unless the titles and labels are strings, which may be empty; None: the default."""
+def check_texts(**values: str) -> None:
+    """Refuses titles and labels that are no strings; they may be empty."""
     for name, value in values.items():
-        if value is not None:
-            text(name, value, empty=True)
+        text(name, value, empty=True)
 
 
 def distinct(rows: Rows, column: str) -> tuple[Any, ...]:

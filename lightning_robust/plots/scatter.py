@@ -159,7 +159,8 @@ def regression_scatter(
     """
     from matplotlib.ticker import MaxNLocator
 
-    named_columns(rows, x=x, y=y, group=group, panel=panel)
+    named_columns(rows, {"x": x, "y": y}, group=group, panel=panel)
+    xlabel, ylabel = x if xlabel is None else xlabel, y if ylabel is None else ylabel
     check_texts(title=title, xlabel=xlabel, ylabel=ylabel)
     for name, unit in (("xunit", xunit), ("yunit", yunit)):
         instance(name, unit, Unit, "a Unit")
@@ -184,10 +185,10 @@ def regression_scatter(
             if panel is not None:
                 axes.set_title(str(panels[i]), fontsize=10.5, pad=20)
             if i + columns >= len(panels):
-                axes.set_xlabel(x if xlabel is None else xlabel)
+                axes.set_xlabel(xlabel)
                 axes.tick_params(axis="x", labelbottom=True)
             if i % columns == 0:
-                axes.set_ylabel(y if ylabel is None else ylabel)
+                axes.set_ylabel(ylabel)
             axes.grid(visible=True, axis="both")
             axes.xaxis.set_major_locator(MaxNLocator(nbins=7 if columns == 1 else 5))
             axes.xaxis.set_major_formatter(lambda v, _: xunit.tick(v))

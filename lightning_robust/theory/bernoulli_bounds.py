@@ -59,7 +59,7 @@ def corollary_28(d: int, tau: float, beta: float) -> Guarantee:
 
     Source: Schmidt et al. 2018, Corollary 28, p. 33.
     """
-    tau = bernoulli_rate(tau)
+    tau, beta = bernoulli_rate(tau), open_interval("beta", beta)
     least = corollary_28_tau(d, beta)
     require(tau >= least, "tau", f"at least (log(1 / beta) / (2 d))^(1/4) = {least:.6g}", tau)
     return Guarantee(beta, theorem_27(d, tau).probability)
@@ -151,7 +151,7 @@ def theorem_31(n: float, d: int, tau: float, eps: float, gamma: float) -> float:
 
     Source: Schmidt et al. 2018, Theorem 31, p. 35.
     """
-    n = number("n", n, 0)
+    n, gamma = number("n", n, 0), open_interval("gamma", gamma, 0.5)
     most = theorem_31_samples(d, tau, eps, gamma)
     require(n <= most, "n", f"at most eps^2 gamma^2 / (5000 tau^4 log(4 d / gamma)) = {most:.6g}", n)
     return 0.5 - gamma

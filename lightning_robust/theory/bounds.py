@@ -89,7 +89,7 @@ def corollary_19(d: int, sigma: float, beta: float) -> Guarantee:
     Source: Schmidt et al. 2018, Corollary 19. The constant 5 is checked in the tests against Theorem 18, from
     which it follows.
     """
-    sigma = number("sigma", sigma, 0, above=True)
+    sigma, beta = number("sigma", sigma, 0, above=True), open_interval("beta", beta)
     most = corollary_19_sigma(d, beta)
     require(sigma <= most, "sigma", f"at most d^(1/4) / (5 sqrt(log(1 / beta))) = {most:.6g}", sigma)
     return Guarantee(beta, success(d, sigma))
@@ -153,7 +153,7 @@ def theorem_21(n: float, d: int, sigma: float, eps: float, beta: float) -> Guara
 
     Source: Schmidt et al. 2018, Theorem 21, p. 26.
     """
-    eps = number("eps", eps, 0)
+    eps, beta = number("eps", eps, 0), open_interval("beta", beta)
     most = theorem_21_radius(n, d, sigma, beta)
     require(eps <= most, "eps", f"at most the radius of Theorem 21, {most:.6g}", eps)
     return Guarantee(beta, success(d, sigma))
@@ -306,7 +306,7 @@ def corollary_23(n: float, d: int, sigma: float, eps: float) -> float:
 
     Source: Schmidt et al. 2018, Corollary 23, p. 30.
     """
-    n = number("n", n, 0)
+    n, d = number("n", n, 0), count("d", d, 2)
     most = corollary_23_samples(d, sigma, eps)
     require(n <= most, "n", f"at most eps^2 sigma^2 / (8 log d) = {most:.6g}", n)
     return (1 - 1 / d) / 2
