@@ -61,11 +61,11 @@ def save_artifact(path: Path, obj: Mapping[str, Any] | list[Any] | torch.Tensor)
         torch.save(obj, new)
         try:
             torch.load(new, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:
+        except Exception:  # torch's own text advises to load it unsafely
             raise TypeError(
                 f"Expected argument `obj` to hold tensors, dicts, lists and scalars alone, but got {type(obj).__name__}"
-                f" that cannot be read back safely. Save `module.state_dict()`. ({_first_line(error)})"
-            ) from error
+                " that cannot be read back safely. Save `module.state_dict()`."
+            ) from None
 
 
 def load_artifact(path: Path, *, map_location: str | torch.device = "cpu") -> Any:
@@ -79,15 +79,11 @@ def load_artifact(path: Path, *, map_location: str | torch.device = "cpu") -> An
         return torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise
-    except Exception as error:
+    except Exception as error:  # torch's own text advises to load it unsafely
         raise DamagedFileError(
-            f"{path} cannot be read as an artefact ({_first_line(error)}). Delete the folder it lies in"
-            " and run the same again: only this cell is computed again."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            f"{path} cannot be read as an artefact ({type(error).__name__}): it is damaged, or holds objects that are"
+            " never loaded. Delete the folder it lies in and run the same again: only this cell is computed again."
+        ) from None
 
 
 def _flush(path: Path) -> None:

@@ -1,4 +1,5 @@
 import os
+import traceback
 
 import pytest
 import torch
@@ -81,3 +82,15 @@ def test_a_damaged_artifact_is_told(tmp_path):
         load_artifact(path)
     with pytest.raises(FileNotFoundError):
         load_artifact(tmp_path / "other.pt")
+
+
+def test_no_error_advises_to_load_unsafely(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"model": nn.Linear(3, 2)}, path)
+    with pytest.raises(DamagedFileError, match="holds objects that are never loaded") as load:
+        load_artifact(path)
+    with pytest.raises(TypeError) as save:
+        save_artifact(tmp_path / "other.pt", {"model": nn.Linear(3, 2)})
+    for error in (load.value, save.value):
+        assert "weights_only" not in "".join(traceback.format_exception(error))
+        assert "can still be loaded" not in "".join(traceback.format_exception(error))
