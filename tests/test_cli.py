@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,11 @@ def test_demo_refuses_wrong_options(args, capsys, tmp_path):
 
 
 def test_help_is_quick():
-    code = "import sys, lightning_robust.cli as c; c.main(['--help']); assert 'jsonargparse' not in sys.modules"
+    """It loads neither torch nor what only parsers need."""
+    code = (
+        "import sys; from lightning_robust.cli import main; main(['--help']); main(['study', '--help']); "
+        "main(['--version']); assert not {'jsonargparse', 'torch', 'numpy'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
@@ -86,6 +91,18 @@ def test_what_the_keyboard_stops_ends_as_shells_expect(command, monkeypatch):
     with pytest.raises(SystemExit) as error:
         main(["fit" if command == "lightning" else command])
     assert error.value.code == 130
+
+
+def own_gain(logits, y):
+    return logits.logsumexp(1)
+
+
+def own_attack(model, x, y):
+    return x
+
+
+def own_correct(output, y):
+    return output.argmax(1) == y
 
 
 def configuration(*callbacks, **trainer):
@@ -155,6 +172,7 @@ def test_fit_says_nothing_that_is_not_of_the_run(folder):
     ("attack", "training"),
     [
         ({"gain": "lightning_robust.attacks.margin"}, {}),
+        ({"gain": f"{__name__}.own_gain"}, {}),
         ({"gain": "lightning_robust.attacks.divergence"}, {"objective": {"class_path": "trades"}}),
         ({"random_start": "lightning_robust.attacks.starts.norm_uniform"}, {"objective": "mart"}),
         ({"rule": {"class_path": "Adam"}}, {"objective": "lightning_robust.objectives.standard"}),
@@ -171,13 +189,39 @@ def test_a_configuration_says_all_parts_by_their_names(attack, training, monkeyp
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_configuration_names_the_attacks_of_an_evaluation(monkeypatch, capsys):
-    callback = {"class_path": "RobustEvaluation", "init_args": {"attacks": {"pgd": PGD, "twice": PGD}}}
+@pytest.mark.parametrize(
+    ("attacks", "keys"),
+    [
+        (PGD, {"robust_acc"}),
+        (
+            {"class_path": "RandomSearch", "init_args": {"threat": PGD["init_args"]["threat"], "queries": 3}},
+            {"robust_acc"},
+        ),
+        (f"{__name__}.own_attack", {"robust_acc"}),
+        ({"pgd": PGD, "own": f"{__name__}.own_attack"}, {"robust_acc", "robust_acc_pgd", "robust_acc_own"}),
+    ],
+)
+def test_a_configuration_names_the_attacks_of_an_evaluation(attacks, keys, monkeypatch, capsys):
+    callback = {
+        "class_path": "RobustEvaluation",
+        "init_args": {"attacks": attacks, "correct": f"{__name__}.own_correct"},
+    }
     Path("config.yaml").write_text(yaml.safe_dump(configuration(callback)))
     run(monkeypatch, "validate", "--config", "config.yaml")
-    text = capsys.readouterr().out
-    assert "pgd" in text
-    assert "twice" in text
+    assert keys <= set(re.findall(r"val/(robust_acc\w*)", capsys.readouterr().out))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("AdversarialTraining", ("PGD", "trades", "awp", "WarmUp")), ("RobustEvaluation", ("PGD", "RandomSearch"))],
+)
+def test_help_lists_what_is_ours_and_no_tensors(name, wanted, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, "fit", f"--trainer.callbacks.help={name}")
+    assert error.value.code == 0
+    text = re.sub(r"\s+", "", capsys.readouterr().out)
+    assert all(f"{one}," in text or f"{one})" in text for one in wanted)
+    assert "SparseSemiStructured" not in text
 
 
 @pytest.mark.usefixtures("folder")
