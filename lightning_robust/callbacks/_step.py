@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from lightning_robust._lightning import pl
-from lightning_robust.callbacks import _batch
 
 Step = Callable[..., Any]
 Around = Callable[..., Any]
@@ -207,7 +206,7 @@ def recorded(module: nn.Module) -> Iterator[set[str]]:
 @contextmanager
 def _logging(module: nn.Module, kind: type[_Instead], *methods: str) -> Iterator[list[Any]]:
     """Put objects of one kind in place of the methods of every LightningModule, and take them away at the end."""
-    owners = {part: None for part in _parts(module) if isinstance(part, pl.LightningModule)}
+    owners = [part for part in module.modules() if isinstance(part, pl.LightningModule)]
     found = [kind(part, name, vars(part).get(name, _ABSENT)) for part in owners for name in methods]
     try:
         for instead in found:
@@ -218,52 +217,7 @@ def _logging(module: nn.Module, kind: type[_Instead], *methods: str) -> Iterator
             instead.remove()
 
 
-Forward = Callable[[Any, Any], Any]
-"""`(module, batch) -> logits (N, K)`."""
-
-
-class View(nn.Module):
-    """A LightningModule as an attack sees it: inputs to logits, for one batch.
-
-    Args:
-        module: The LightningModule, not wrapped in DDP: the attack's backward passes must not reach the reducer.
-        forward: `(module, batch) -> logits`, None: `module(x)`.
-        batch: What else the forward needs; its field `field` is replaced by the input.
-        field: Where the input is.
-    """
-
-    def __init__(self, module: nn.Module, forward: Forward | None, batch: Any, field: _batch.Field) -> None:
-        super().__init__()
-        self.module = module
-        self._forward = forward
-        # Validation runs in inference mode: what `forward` reads beside the input must be fit for autograd, too.
-        with torch.inference_mode(False):
-            self._batch = batch if forward is None else _batch.ordinary(batch)
-        self._field = field
-
-    def forward(self, x: Any) -> Any:
-        """The logits of the inputs."""
-        if self._forward is None:
-            return self.module(x)
-        return self._forward(self.module, _batch.put(self._batch, self._field, x))
-
-
-def check_counts(**counts: Any) -> None:
-    """Refuse what is not an integer of at least 1."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"Expected argument `{name}` to be an integer of at least 1, but got {value!r}.")
-
-
-def check_functions(**functions: Any) -> None:
-    """Refuse what is neither None nor a function; a class is most likely one that was not called."""
-    for name, function in functions.items():
-        if function is not None and (not callable(function) or isinstance(function, type)):
-            hint = f" Did you mean {function.__name__}(...)?" if isinstance(function, type) else ""
-            raise TypeError(f"Expected argument `{name}` to be a function, but got {function!r}.{hint}")
-
-
-def check_module(module: Any, steps: tuple[str, ...], forward: Forward | None) -> None:
+def check_module(module: Any, steps: tuple[str, ...], forward: Callable[..., Any] | None) -> None:
     """Refuse a module that cannot be attacked: no forward, or a step that fetches its own batches."""
     if forward is None and type(module).forward in (pl.LightningModule.forward, nn.Module.forward):
         raise TypeError(
@@ -282,11 +236,3 @@ def check_alone(trainer: pl.Trainer, kind: type, advice: str) -> None:
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if sum(isinstance(callback, kind) for callback in callbacks) > 1:
         raise ValueError(f"Expected one {kind.__name__} callback in a Trainer, but got several. {advice}")
-
-
-def _parts(module: nn.Module) -> list[nn.Module]:
-    """The module and all in it; one that is there twice may be listed twice. `modules()` takes three times as long."""
-    found = [module]
-    for part in found:
-        found += part.children()
-    return found

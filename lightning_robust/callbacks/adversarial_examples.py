@@ -1,24 +1,20 @@
 """Pictures of adversarial examples while training."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from lightning_robust._lightning import pl
+from lightning_robust import _checks, _nested
+from lightning_robust._lightning import check_backend, pl
+from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack, as_attack
-from lightning_robust.attacks.scope import plain
-from lightning_robust.callbacks import _batch, _pictures
-from lightning_robust.callbacks._step import (
-    Forward,
-    Step,
-    View,
-    check_counts,
-    check_functions,
-    check_module,
-    put_around,
-)
+from lightning_robust.attacks.labels import Correct
+from lightning_robust.callbacks._pictures import Pictures, check_images, check_range
+from lightning_robust.callbacks._reader import Forward, Reader, Sample
+from lightning_robust.callbacks._step import Handle, Step, check_module, put_around
 from lightning_robust.plots.grid import image_grid
 
 
@@ -26,16 +22,19 @@ class AdversarialExamples(pl.Callback):
     """Show the first validation samples as clean | adversarial | signed difference.
 
     The picture goes to every logger of the Trainer that takes images (TensorBoard, Weights & Biases and others with
-    `log_image`) and to `<log_dir>/adversarial_examples/epoch=<e>-step=<s>.png`.
+    `log_image`) and to `<log_dir>/<name>/epoch=<e>-step=<s>.png`.
 
-    When: in validation within fit and alone (but the sanity check), after the step of the first batch of the first
-    dataloader. All processes attack, the first one writes.
+    When: in validation within fit and alone, before the step of the first batch of the first dataloader. In the sanity
+    check the picture is tried and goes nowhere, so that inputs that cannot be shown are refused before training. Later
+    an error is told as a warning, once: no training ends because of a picture. All processes attack, the first one
+    writes.
 
     Args:
         attack: An `Attack`, or a function `(model, x, y) -> x_adv`.
+        name: The key in the loggers, and the folder. Several of this callback need different ones.
         num_samples: How many samples.
-        every_n_epochs: Every so many epochs, from the first on.
-        scale: The difference that has full colour, in units of the input; None: the largest of the picture.
+        every_n_epochs: Within fit, every n-th epoch only, from the first on and in the last.
+        scale: The difference that has full color, in units of the input; None: the largest of the picture.
         low: The value that is shown black.
         high: The value that is shown white.
         to_disk: Write PNG files?
@@ -43,83 +42,116 @@ class AdversarialExamples(pl.Callback):
         target: Where the labels are.
         code: Where the latent codes are, for data that brings them.
         forward: `(module, batch) -> logits`, if `module(x)` is not what gives them.
+        correct: `(output, y) -> (N,) bool`, what "right" means where labels are no class labels.
+        per_sample: The fields of a batch with one entry per sample besides input, target and code; None: guessed where
+            that is safe.
+
+    Example:
+        >>> from lightning_robust import PGD, AdversarialExamples, Linf
+        >>> AdversarialExamples(PGD(Linf(8 / 255)), name="examples/weak").name
+        'examples/weak'
     """
 
     def __init__(
         self,
-        attack: Attack | Callable[..., Tensor],
+        attack: Attack | Callable[..., Any],
         *,
+        name: str = "adversarial_examples",
         num_samples: int = 8,
         every_n_epochs: int = 1,
         scale: float | None = None,
         low: float = 0.0,
         high: float = 1.0,
         to_disk: bool = True,
-        input: _batch.Field = 0,  # noqa: A002
-        target: _batch.Field = 1,
-        code: _batch.Field | None = None,
+        input: Field = 0,  # noqa: A002
+        target: Field | None = 1,
+        code: Field | None = None,
         forward: Forward | None = None,
+        correct: Correct | None = None,
+        per_sample: Sequence[Field] | None = None,
     ) -> None:
         self.attack = as_attack(attack).thorough()
-        check_counts(num_samples=num_samples, every_n_epochs=every_n_epochs)
-        _batch.check_fields(input=input, target=target, code=code)
-        check_functions(forward=forward)
-        if scale is not None and not scale > 0:
-            raise ValueError(f"Expected argument `scale` to be positive, but got {scale}.")
-        if not low < high:
-            raise ValueError(f"Expected argument `low` to be less than `high`, but got low={low}, high={high}.")
-        self.num_samples, self.every_n_epochs = num_samples, every_n_epochs
-        self.scale, self.low, self.high = scale, low, high
-        self.to_disk = to_disk
-        self.input, self.target, self.code = input, target, code
-        self.forward = forward
-        self._undo: Callable[[], None] | None = None
-        self._shown_at: int | None = None
+        self.name = _checks.text("name", name)
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise ValueError(f"Expected argument `name` to be a folder within the log directory, but got {name!r}.")
+        self.num_samples = _checks.count("num_samples", num_samples)
+        self.scale = None if scale is None else _checks.number("scale", scale, 0, above=True)
+        self.low, self.high = check_range(low, high)
+        self.reader = Reader(input, target, code, forward, correct, per_sample)
+        self._pictures = Pictures(type(self).__name__, every_n_epochs, to_disk)
+        self._handle: Handle | None = None
+        self._due = False
+
+    @property
+    def state_key(self) -> str:
+        """Several of this callback are told apart by their names."""
+        return f"AdversarialExamples[{self.name}]"
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a module that cannot be attacked."""
-        if stage in ("fit", "validate"):
-            check_module(pl_module, ("validation_step",), self.forward)
-            self._shown_at = None
+        """Refuse what is not supported, before anything runs."""
+        check_backend(trainer)
+        if stage not in ("fit", "validate"):
+            return
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if sum(isinstance(other, AdversarialExamples) and other.name == self.name for other in callbacks) > 1:
+            raise ValueError(
+                "Expected AdversarialExamples callbacks with different names, since each would overwrite the pictures "
+                f"of the other, but got {self.name!r} several times. Say name=...."
+            )
+        check_module(pl_module, ("validation_step",), self.reader.forward)
+        self._pictures.start(stage)
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Is there a picture in this validation?"""
+        self._due = self._pictures.due(trainer)
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Put the attack behind the first step."""
+        """Put the attack before the first step."""
         self._remove()
-        if batch_idx or dataloader_idx or not _pictures.due(trainer, self._shown_at, self.every_n_epochs):
+        if not self._due or dataloader_idx:
             return
-        self._shown_at = trainer.current_epoch
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
-            output = step(batch, *args, **kwargs)
-            self._show(trainer, pl_module, batch)
-            return output
+            # Before the step, which may take labels out of the batch, or write to it.
+            with self._pictures.attempt(trainer):
+                sample = self.reader.read(batch)
+                if sample is not None:
+                    self._due = False
+                    self._show(trainer, pl_module, sample)
+            return step(batch, *args, **kwargs)
 
-        self._undo = put_around(pl_module, "validation_step", around)
+        self._handle = put_around(pl_module, "validation_step", around)
 
-    def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any) -> None:
-        x = _batch.get(batch, self.input, "input")
-        n, rows = len(x), slice(0, self.num_samples)
-        batch = _batch.take(batch, n, rows)
-        x, y = _batch.get(batch, self.input, "input"), _batch.get(batch, self.target, "target")
-        code = None if self.code is None else _batch.get(batch, self.code, "code")
-        x_adv = self.attack(View(pl_module, self.forward, batch, self.input), x, y, code=code)
-        log_dir = trainer.log_dir  # a broadcast: every process must ask for it
+    def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, sample: Sample) -> None:
+        check_images(sample.x)
+        sample = sample.rows(slice(0, min(self.num_samples, len(sample))))
+        self.attack.check(sample.x, sample.y)
+        attack = self.attack.brief() if trainer.sanity_checking else self.attack
+        if attack is None:
+            return
+        x_adv = attack.run(sample.view(pl_module), sample.x, sample.y, sample.context(0)).x_adv
         if trainer.is_global_zero:
             with torch.inference_mode(False):
-                pictures = [plain(images).float().cpu() for images in (x, x_adv)]
-            grid = image_grid(*pictures, scale=self.scale, low=self.low, high=self.high, zoom=2)
-            _pictures.publish(trainer, log_dir, "adversarial_examples", grid, to_disk=self.to_disk)
+                x, x_adv = (_nested.plain(_nested.ordinary(images)) for images in (sample.x, x_adv))
+            picture = image_grid(x, x_adv, scale=self.scale, low=self.low, high=self.high, zoom=2)
+            self._pictures.publish(trainer, self.name, picture)
 
     def _remove(self) -> None:
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+        if self._handle is not None:
+            self._handle.undo()
 
-    def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Take the attack away."""
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Take the attack away, and say if it was not there."""
         self._remove()
+        if self._due and self._handle is not None and not self._handle.reached:
+            self._due = False
+            warnings.warn(
+                "AdversarialExamples shows nothing: the Trainer called another `validation_step` than that of "
+                f"{type(pl_module).__name__}. Has it been replaced, cached or compiled away?",
+                stacklevel=2,
+            )
 
     def on_exception(self, *args: Any, **kwargs: Any) -> None:
         """Take the attack away: Lightning calls no teardown after an exception."""
@@ -128,3 +160,11 @@ class AdversarialExamples(pl.Callback):
     def teardown(self, *args: Any, **kwargs: Any) -> None:
         """Take the attack away."""
         self._remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the last picture was made."""
+        return self._pictures.every.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        self._pictures.every.load_state_dict(state_dict)

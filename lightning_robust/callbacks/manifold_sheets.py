@@ -1,16 +1,23 @@
 """Pictures of a manifold while it is learnt."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lightning_robust._lightning import pl
+from lightning_robust import _checks
+from lightning_robust._lightning import check_backend, pl
+from lightning_robust._nested import Field
 from lightning_robust.attacks.scope import plain, scope
-from lightning_robust.callbacks import _batch, _pictures
-from lightning_robust.callbacks._step import check_counts
+from lightning_robust.callbacks._pictures import Pictures, check_images, check_range, tile
+from lightning_robust.callbacks._reader import Reader
+from lightning_robust.callbacks._step import check_alone, muted
 from lightning_robust.plots.images import to_rgb
+
+Encode = Callable[[slice | Tensor, Tensor], list[Any]]
+"""`(rows, y) -> [z, *fixed]`: the codes of some of the kept samples."""
 
 _COLUMNS = 10
 _PER_ROW = 32  # how many samples are looked at for one interpolation: two of one class must be among them
@@ -32,10 +39,12 @@ class ManifoldSheets(pl.Callback):
     own has if you write these two; see `lightning_robust.manifolds.Manifold`. What stays fixed in a code is, in
     `samples`, that of the first validation sample of the class, and in `interpolations` that of the first end.
 
-    When: at the end of validation within fit and alone (but the sanity check), from the samples of the first
-    dataloader. The first process alone draws and writes, from its own samples. Both methods are called in evaluation
-    mode, without gradients, in the precision of validation, and nothing is changed: not the module, not the random
-    generators. Not supported: parameters sharded over processes.
+    When: at the end of validation within fit and alone, from the samples of the first dataloader as they are before the
+    module's step. In the sanity check the pictures are tried and go nowhere, so that what cannot be shown is refused
+    before training. Later an error is told as a warning, once: no training ends because of a picture. The first process
+    alone draws and writes, from its own samples. Both methods are called in evaluation mode, without gradients, in the
+    precision of validation, and nothing is changed: not the module, not the random generators, not what is logged. Not
+    supported: parameters sharded over processes; more than one of this callback in a Trainer.
 
     Args:
         num_reconstructions: how many pairs.
@@ -44,7 +53,7 @@ class ManifoldSheets(pl.Callback):
         steps: how many images in a row of `interpolations`, both ends among them.
         num_classes: K, how many classes the manifold tells apart. 1: it ignores labels. None: the attribute
             `num_classes` of the module if it has one, as `VAEGAN` has, else 1.
-        every_n_epochs: Every so many epochs, from the first on.
+        every_n_epochs: Within fit, every n-th epoch only, from the first on and in the last.
         bound: of the random codes.
         seed: of the random codes.
         low: The value that is shown black.
@@ -52,6 +61,8 @@ class ManifoldSheets(pl.Callback):
         to_disk: Write PNG files?
         input: Where the input is in the batch, see `AdversarialTraining`.
         target: Where the labels are.
+        code: Where the codes are, for data that brings them; then nothing is encoded.
+        manifold: `module -> manifold`, if it is not the module itself that encodes and decodes.
 
     Raises:
         ValueError: if an argument has another value than said here, or images have not 1 or 3 channels.
@@ -78,123 +89,133 @@ class ManifoldSheets(pl.Callback):
         low: float = 0.0,
         high: float = 1.0,
         to_disk: bool = True,
-        input: _batch.Field = 0,  # noqa: A002
-        target: _batch.Field = 1,
+        input: Field = 0,  # noqa: A002
+        target: Field = 1,
+        code: Field | None = None,
+        manifold: Callable[[Any], Any] | None = None,
     ) -> None:
-        check_counts(
-            num_reconstructions=num_reconstructions,
-            num_samples=num_samples,
-            num_interpolations=num_interpolations,
-            steps=steps,
-            num_classes=1 if num_classes is None else num_classes,
-            every_n_epochs=every_n_epochs,
-        )
-        _batch.check_fields(input=input, target=target)
-        if not bound > 0:
-            raise ValueError(f"Expected argument `bound` to be positive, but got {bound}.")
-        if not low < high:
-            raise ValueError(f"Expected argument `low` to be less than `high`, but got low={low}, high={high}.")
-        self.num_reconstructions, self.num_samples = num_reconstructions, num_samples
-        self.num_interpolations, self.steps = num_interpolations, steps
-        self.num_classes = num_classes
-        self.every_n_epochs = every_n_epochs
-        self.bound, self.seed = bound, seed
-        self.low, self.high = low, high
-        self.to_disk = to_disk
-        self.input, self.target = input, target
-        self._shown_at: int | None = None
+        self.num_reconstructions = _checks.count("num_reconstructions", num_reconstructions)
+        self.num_samples = _checks.count("num_samples", num_samples)
+        self.num_interpolations = _checks.count("num_interpolations", num_interpolations)
+        self.steps = _checks.count("steps", steps)
+        self.num_classes = None if num_classes is None else _checks.count("num_classes", num_classes)
+        self.bound, self.seed = _checks.number("bound", bound, 0, above=True), _checks.seed("seed", seed)
+        self.low, self.high = check_range(low, high)
+        if target is None:
+            raise TypeError("Expected argument `target` to be where the labels are, but got None.")
+        self.reader = Reader(input, target, code)
+        if manifold is not None:
+            _checks.function("manifold", manifold, "module -> manifold")
+        self.manifold = manifold
+        self._pictures = Pictures(type(self).__name__, every_n_epochs, to_disk)
         self._due = False
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._kept: list[list[Any]] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a module that is no manifold."""
-        if stage in ("fit", "validate"):
-            for name in ("encode", "decode"):
-                if not callable(getattr(pl_module, name, None)):
-                    raise TypeError(
-                        f"Expected the module to be a manifold, with a method `{name}`, but "
-                        f"{type(pl_module).__name__} has none. Define encode(self, x, y) -> z and "
-                        "decode(self, z, y) -> x."
-                    )
-            self._shown_at = None
+        check_backend(trainer)
+        if stage not in ("fit", "validate"):
+            return
+        check_alone(trainer, ManifoldSheets, "Each would overwrite the pictures of the other.")
+        manifold = self._manifold(pl_module)
+        for name in ("encode", "decode") if self.reader.code is None else ("decode",):
+            if not callable(getattr(manifold, name, None)):
+                raise TypeError(
+                    f"Expected the module to be a manifold, with a method `{name}`, but {type(manifold).__name__} has "
+                    "none. Define encode(self, x, y) -> z and decode(self, z, y) -> x, or say where they are: "
+                    "manifold=lambda module: module.vae."
+                )
+        self._pictures.start(stage)
+
+    def _manifold(self, module: Any) -> Any:
+        return module if self.manifold is None else self.manifold(module)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start to keep samples, if it is time for pictures."""
         self._kept = []
-        self._due = _pictures.due(trainer, self._shown_at, self.every_n_epochs)
-        if self._due:
-            self._shown_at = trainer.current_epoch
+        self._due = self._pictures.due(trainer)
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Keep the first samples."""
-        left = max(self.num_reconstructions, _PER_ROW * self.num_interpolations) - sum(len(x) for x, _ in self._kept)
+        """Keep the first samples: the step may take labels out of the batch, or write to it."""
+        left = max(self.num_reconstructions, _PER_ROW * self.num_interpolations) - sum(len(x) for x, *_ in self._kept)
         if not self._due or dataloader_idx or left <= 0 or not trainer.is_global_zero:
             return
-        x, y = _batch.get(batch, self.input, "input"), _batch.get(batch, self.target, "target")
-        if x.ndim != 4 or x.shape[1] not in (1, 3):
-            raise ValueError(f"Expected images of shape (N, C, H, W) with C = 1 or 3, but got {tuple(x.shape)}.")
-        if y.shape != x.shape[:1] or y.is_floating_point():
-            raise ValueError(f"Expected integer labels of shape ({len(x)},), but got {y.dtype} {tuple(y.shape)}.")
-        self._kept.append((x[:left].clone(), y[:left].clone()))
+        with self._pictures.attempt(trainer):
+            sample = self.reader.read(batch)
+            if sample is None:
+                return
+            x, y, code = sample.x, sample.y, sample.code
+            check_images(x)
+            if not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.is_floating_point():
+                got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+                raise ValueError(f"Expected integer labels of shape ({len(x)},), but got {got}.")
+            code = [] if code is None else _rows(_parts(code), slice(0, left))
+            self._kept.append(
+                [entry.clone() if isinstance(entry, Tensor) else entry for entry in (x[:left], y[:left], *code)]
+            )
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw and write."""
-        if not self._due:
+        kept, self._kept, self._due = self._kept, [], False
+        if not kept:
             return
-        log_dir = trainer.log_dir  # a broadcast: every process must ask for it
-        if not self._kept:
-            return
-        inert = scope(pl_module, seed=self.seed, device=self._kept[0][0].device)
-        with inert, torch.no_grad(), trainer.precision_plugin.val_step_context():
-            x, y = (torch.cat(part) for part in zip(*plain(self._kept), strict=True))
-            self._kept = []
-            pictures = {
-                "reconstructions": self._reconstructions(pl_module, x, y),
-                "samples": self._samples(pl_module, x, y),
-                "interpolations": self._interpolations(pl_module, x, y),
-            }
-        for name, picture in pictures.items():
-            if picture is not None:
-                _pictures.publish(trainer, log_dir, name, picture, to_disk=self.to_disk)
+        pictures: dict[str, Tensor | None] = {}
+        inert = scope(pl_module, kept[0][0], seed=self.seed)
+        with self._pictures.attempt(trainer):
+            with inert, torch.no_grad(), trainer.precision_plugin.val_step_context(), muted(pl_module):
+                x, y, *code = (_joined(entries) for entries in zip(*plain(kept), strict=True))
+                manifold = self._manifold(pl_module)
 
-    def _reconstructions(self, manifold: Any, x: Tensor, y: Tensor) -> Tensor:
-        x, y = x[: self.num_reconstructions], y[: self.num_reconstructions]
-        z, *fixed = _parts(manifold.encode(x, y))
-        original, again = self._rgb(x), self._rgb(manifold.decode(z, y, *fixed))
+                def encode(rows: slice | Tensor, y: Tensor) -> list[Any]:
+                    return _rows(code, rows) if code else list(_parts(manifold.encode(x[rows], y)))
+
+                pictures["reconstructions"] = self._reconstructions(manifold, encode, x, y)
+                pictures["samples"] = self._samples(manifold, encode, y)
+                pictures["interpolations"] = self._interpolations(manifold, encode, y)
+            for name, picture in pictures.items():
+                if picture is not None:
+                    self._pictures.publish(trainer, name, picture)
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the last pictures were made."""
+        return self._pictures.every.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        self._pictures.every.load_state_dict(state_dict)
+
+    def _reconstructions(self, manifold: Any, encode: Encode, x: Tensor, y: Tensor) -> Tensor:
+        rows = slice(0, self.num_reconstructions)
+        z, *fixed = encode(rows, y[rows])
+        original, again = self._rgb(x[rows]), self._rgb(manifold.decode(z, y[rows], *fixed))
         pairs = torch.cat((pad(original, (0, 1), value=1.0), again), dim=3)
-        return _pictures.tile(pairs, min(len(pairs), _COLUMNS // 2), gap=4)
+        return tile(pairs, min(len(pairs), _COLUMNS // 2), gap=4)
 
-    def _samples(self, manifold: Any, x: Tensor, y: Tensor) -> Tensor:
+    def _samples(self, manifold: Any, encode: Encode, y: Tensor) -> Tensor:
         number = getattr(manifold, "num_classes", None) or 1 if self.num_classes is None else self.num_classes
         classes = torch.arange(number, device=y.device)
         first = (y == classes[:, None]).to(torch.uint8).argmax(1)  # 0 where a class has no sample
-        z, *fixed = _parts(manifold.encode(x[first], classes))
+        z, *fixed = encode(first, classes)
         codes = torch.empty(self.num_samples, *z.shape[1:], dtype=torch.float32)
         generator = torch.Generator().manual_seed(self.seed)
         torch.nn.init.trunc_normal_(codes, a=-self.bound, b=self.bound, generator=generator)
         codes = torch.cat([codes.to(z)] * number)
         images = manifold.decode(codes, classes.repeat_interleave(self.num_samples), *_repeat(fixed, self.num_samples))
         columns = min(self.num_samples, _COLUMNS) if number == 1 else self.num_samples
-        return _pictures.tile(self._rgb(images), columns)
+        return tile(self._rgb(images), columns)
 
-    def _interpolations(self, manifold: Any, x: Tensor, y: Tensor) -> Tensor | None:
+    def _interpolations(self, manifold: Any, encode: Encode, y: Tensor) -> Tensor | None:
         start, end = _pairs(y, self.num_interpolations)
         if not len(start):
             return None
-        z, *fixed = _parts(manifold.encode(x[start], y[start]))
-        z_end, *_ = _parts(manifold.encode(x[end], y[end]))
+        z, *fixed = encode(start, y[start])
+        z_end, *_ = encode(end, y[end])
         weight = torch.linspace(0, 1, self.steps, dtype=torch.float32).to(z).view(1, -1, *[1] * (z.ndim - 1))
         line = torch.lerp(z[:, None], z_end[:, None], weight).flatten(0, 1)
         images = manifold.decode(line, y[start].repeat_interleave(self.steps), *_repeat(fixed, self.steps))
-        return _pictures.tile(self._rgb(images), self.steps)
+        return tile(self._rgb(images), self.steps)
 
     def _rgb(self, images: Tensor) -> Tensor:
         return to_rgb(images, self.low, self.high)
@@ -203,6 +224,16 @@ class ManifoldSheets(pl.Callback):
 def _parts(code: Any) -> Any:
     """(z, *fixed) of a code."""
     return code if isinstance(code, tuple | list) else (code,)
+
+
+def _rows(code: Any, rows: slice | Tensor) -> list[Any]:
+    """Some rows of the parts of a code; what is no tensor is common to all samples."""
+    return [entry[rows] if isinstance(entry, Tensor) else entry for entry in code]
+
+
+def _joined(entries: tuple[Any, ...]) -> Any:
+    """One of the batches' entries."""
+    return torch.cat(entries) if isinstance(entries[0], Tensor) else entries[0]
 
 
 def _repeat(fixed: list[Any], times: int) -> list[Any]:

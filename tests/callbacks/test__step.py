@@ -10,11 +10,11 @@ import weakref
 import pytest
 import torch
 import torchmetrics
-from callbacks_fakes import Module, batches, data, fields, fit, loader, network, same, state, trainer
+from callbacks_fakes import Module, data, fit, loader, network, same, state, trainer
 from torch import nn
 
 from lightning_robust._lightning import pl
-from lightning_robust.callbacks._step import View, _Instead, check_module, muted, put_around, recorded
+from lightning_robust.callbacks._step import _Instead, check_module, muted, put_around, recorded
 
 
 class Plain(nn.Module):
@@ -813,31 +813,7 @@ def test_muted_compiles_once():
     assert len(graphs) == 1
 
 
-# View and check_module
-
-
-def test_a_view_is_the_module_on_inputs():
-    module, x = Module(), torch.rand(2, 1, 6, 6)
-    module.eval()
-    view = View(module, None, (x, None), 0)
-    assert torch.equal(view(x), module(x))
-    assert set(map(id, view.parameters())) == set(map(id, module.parameters()))
-    assert set(module.modules()) < set(view.modules())
-
-
-def test_a_view_with_forward_puts_the_input_into_the_batch():
-    module, batch = Module().eval(), batches("dict")[0]
-    x, seen = batch["image"], []
-
-    def forward(module, batch):
-        seen.append(batch)
-        return module(batch["image"])
-
-    view = View(module, forward, batch, fields("dict")["input"])
-    assert torch.equal(view(x / 2), module(x / 2))
-    assert torch.equal(seen[0]["image"], x / 2)
-    assert seen[0]["label"] is batch["label"]
-    assert batch["image"] is x
+# check_module
 
 
 class NoForward(pl.LightningModule):

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from callbacks_fakes import (
@@ -121,9 +123,9 @@ def test_when(tmp_path):
     """Every n-th epoch, once a validation, not in the sanity check, not in test, from the first dataloader alone."""
 
     class Counts(PGD):
-        def run(self, model, x, y, *, code=None, key=0):
+        def run(self, model, x, y, context):
             shown.append(x)
-            return super().run(model, x, y, code=code, key=key)
+            return super().run(model, x, y, context)
 
     shown = []
     callback = AdversarialExamples(Counts(Linf(EPS), 1, keep="best"), num_samples=2, every_n_epochs=2)
@@ -131,7 +133,7 @@ def test_when(tmp_path):
     t.fit(Linear(), loader(), [loader(), loader(8, seed=1)])
     assert sorted(pictures(tmp_path)) == ["epoch=0-step=6.png", "epoch=2-step=18.png", "epoch=4-step=30.png"]
     t.test(Linear(), loader(), verbose=False)
-    assert len(shown) == 3
+    assert len(shown) == 4  # once in the sanity check, without a trace
     assert all(torch.equal(x, data(2)[0]) for x in shown)
 
 
@@ -250,16 +252,157 @@ def test_every_way_out(tmp_path, where):
         def validation_step(self, batch, batch_idx):
             raise Broken
 
-    def breaks(model, x, y):
-        raise Broken
-
     module = Breaks() if where == "step" else Linear()
     before = fingerprint(module)
     callback = AdversarialExamples(breaks if where == "attack" else TEXTBOOK)
     with pytest.raises(Broken):
-        trainer(callback, default_root_dir=tmp_path).fit(module, loader(), loader())
+        trainer(callback, default_root_dir=tmp_path).validate(module, loader(), verbose=False)
     assert fingerprint(module)[0] == before[0]
     assert fingerprint(module)[2:] == before[2:]
+
+
+def breaks(model, x, y):
+    raise Broken("what was wrong")
+
+
+class Fails(pl.loggers.logger.Logger):
+    """A logger that cannot be reached."""
+
+    name, version = "fails", 0
+
+    def log_metrics(self, metrics, step=None):
+        return None
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        return None
+
+    def log_image(self, **kwargs):
+        raise ConnectionError("what was wrong")
+
+
+def shaped(*shape):
+    x = torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
+    return preloaded([(x, torch.arange(4) % 3)])
+
+
+class Flat(Linear):
+    """Takes inputs of any shape."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, :3]
+
+
+SHAPES = [(4, 6, 6), (2, 6, 6), (1, 16), (16,), (1, 3, 6, 6)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_what_cannot_be_shown_is_refused_before_training(tmp_path, shape):
+    module = Flat()
+    t = trainer(attack(), default_root_dir=tmp_path, num_sanity_val_steps=1)
+    with pytest.raises(ValueError, match=r"Expected images of shape \(N, C, H, W\) .*: leave the callback out"):
+        t.fit(module, shaped(*shape), shaped(*shape))
+    assert t.global_step == 0
+    with pytest.raises(ValueError, match=r"Expected images"):
+        trainer(attack(), default_root_dir=tmp_path).validate(module, shaped(*shape), verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "logger", "text"),
+    [
+        *(pytest.param(attack, lambda shape=shape: shaped(*shape), False, "images", id=str(shape)) for shape in SHAPES),
+        pytest.param(lambda: AdversarialExamples(breaks), loader, False, "Broken: what was wrong", id="attack"),
+        pytest.param(lambda: attack(target=2), loader, False, "`target`", id="field"),
+        pytest.param(attack, loader, Fails(), "ConnectionError: what was wrong", id="logger"),
+    ],
+)
+def test_no_training_ends_because_of_a_picture(tmp_path, make, data, logger, text):
+    """Where the sanity check is left out. One warning for all epochs, and the training is as without."""
+    states = []
+    for callbacks in ([], [make()]):
+        module = Flat(net=network(dropout=0))
+        t = trainer(*callbacks, default_root_dir=tmp_path, max_epochs=3, logger=logger)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            t.fit(module, data(), data())
+        states.append(state(module))
+        said = [str(w.message) for w in caught if "picture" in str(w.message)]
+        assert len(said) == len(callbacks)
+    assert same(*states)
+    assert "AdversarialExamples makes no picture" in said[0]
+    assert text in said[0]
+
+
+def test_the_batch_is_read_before_the_step(tmp_path):
+    """A step may take fields out of its batch, rename them, and write to the input in place."""
+
+    class Spends(Linear):
+        def validation_step(self, batch, batch_idx):
+            batch.pop("label")
+            batch["renamed"] = batch.pop("image").zero_()
+
+    given = preloaded(batches("dict"))
+    trainer(attack(3, **fields("dict")), default_root_dir=tmp_path).validate(Spends(), given, verbose=False)
+    (picture,) = pictures(tmp_path).values()
+    assert torch.equal(picture, expected(Linear(), 3))
+
+
+def test_what_the_module_logs_is_as_without(tmp_path):
+    class Logs(Linear):
+        def forward(self, x):
+            self.log("brightness", x.mean(), on_step=False, on_epoch=True, batch_size=len(x))
+            return super().forward(x)
+
+    logged = []
+    for callbacks in ([], [attack()]):
+        t = trainer(*callbacks, default_root_dir=tmp_path)
+        t.validate(Logs(), loader(), verbose=False)
+        logged.append({name: float(value) for name, value in t.callback_metrics.items()})
+    assert logged[0] == logged[1]
+
+
+def test_several_with_names_of_their_own(tmp_path):
+    """Each has its folder, its key and its state."""
+    logger = Pictures()
+    ours = [attack(2, name="weak", every_n_epochs=2), attack(1, name="all/strong")]
+    keeps = pl.callbacks.ModelCheckpoint(tmp_path)
+    t = trainer(*ours, keeps, default_root_dir=tmp_path, logger=logger, max_epochs=4, enable_checkpointing=True)
+    t.fit(Linear(), loader(), loader())
+    steps = {"weak": [0, 2, 3], "all/strong": [0, 1, 2, 3]}
+    for name, epochs in steps.items():
+        assert list(pictures(tmp_path / name)) == [f"epoch={e}-step={6 * (e + 1)}.png" for e in epochs]
+        assert [step for key, _, step in logger.images if key == name] == [6 * (e + 1) for e in epochs]
+    states = torch.load(keeps.best_model_path, weights_only=False)["callbacks"]
+    assert states["AdversarialExamples[weak]"] == states["AdversarialExamples[all/strong]"] == {"epoch": 3}
+
+
+def test_equal_names_are_refused(tmp_path):
+    with pytest.raises(RuntimeError, match=r"`AdversarialExamples`.*`callback.state_key` must be unique"):
+        trainer(attack(), attack(), default_root_dir=tmp_path)
+    t = trainer(attack(), default_root_dir=tmp_path)
+    t.callbacks.append(attack())  # Lightning looks at those alone that it is given at first
+    with pytest.raises(ValueError, match=r"different names.*'adversarial_examples' several times\. Say name="):
+        t.validate(Linear(), loader(), verbose=False)
+
+
+def test_a_resumed_fit_goes_on(tmp_path):
+    file = tmp_path / "two epochs.ckpt"
+    t = trainer(attack(1, every_n_epochs=3), default_root_dir=tmp_path / "a", max_epochs=2)
+    t.fit(Linear(), loader(), loader())
+    t.save_checkpoint(file)
+    t = trainer(attack(1, every_n_epochs=3), default_root_dir=tmp_path / "b", max_epochs=6)
+    t.fit(Linear(), loader(), loader(), ckpt_path=file)
+    assert list(pictures(tmp_path / "b")) == ["epoch=4-step=30.png", "epoch=5-step=36.png"]
+
+
+def test_a_step_that_is_not_ours_is_told(tmp_path):
+    class Kept(pl.strategies.SingleDeviceStrategy):
+        def validation_step(self, *args):
+            return None
+
+    t = trainer(attack(), default_root_dir=tmp_path, strategy=Kept("cpu"))
+    with pytest.warns(UserWarning, match=r"shows nothing: .* another `validation_step` than that of Linear"):
+        t.validate(Linear(), loader(), verbose=False)
+    assert not pictures(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -267,12 +410,18 @@ def test_every_way_out(tmp_path, where):
     [
         ({"attack": 3}, TypeError, ("callable (model, x, y) -> x_adv", "3")),
         ({"num_samples": 0}, ValueError, ("`num_samples`", "at least 1", "0")),
-        ({"every_n_epochs": 1.5}, ValueError, ("`every_n_epochs`", "integer", "1.5")),
+        ({"every_n_epochs": 1.5}, TypeError, ("`every_n_epochs`", "integer", "1.5")),
         ({"input": 1.5}, TypeError, ("`input`", "1.5")),
-        ({"target": None}, TypeError, ("`target`", "None")),
+        ({"target": 1.5}, TypeError, ("`target`", "1.5")),
+        ({"name": ""}, TypeError, ("`name`", "not empty", "''")),
+        ({"name": "/tmp"}, ValueError, ("`name`", "within the log directory", "'/tmp'")),
+        ({"name": "a/../../b"}, ValueError, ("`name`", "within the log directory", "'a/../../b'")),
+        ({"to_disk": "no"}, TypeError, ("`to_disk`", "True or False", "'no'")),
+        ({"low": "0"}, TypeError, ("`low`", "'0'")),
+        ({"scale": float("nan")}, ValueError, ("`scale`", "nan")),
         ({"code": 1.5}, TypeError, ("`code`", "1.5")),
         ({"forward": 3}, TypeError, ("`forward`", "3")),
-        ({"scale": 0.0}, ValueError, ("`scale`", "positive", "0.0")),
+        ({"scale": 0.0}, ValueError, ("`scale`", "greater than 0", "0.0")),
         ({"low": 1.0, "high": 1.0}, ValueError, ("`low`", "`high`", "1.0")),
     ],
     ids=lambda value: None,

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from callbacks_fakes import SIDE, data, fields, fingerprint, loader, preloaded, same, state, trainer
@@ -30,6 +32,13 @@ def close(found, image):
     return bool((found - image.reshape(found.shape)).abs().max() <= 0.5 / 255 + 1e-6)
 
 
+class Calls:
+    """A list within an object: those in attributes of a module are put back after the pictures."""
+
+    def __init__(self):
+        self.list = []
+
+
 class Sums(pl.LightningModule):
     """A user's own: a code (N, 2) holds two numbers, the image is one grey: x_ij = z_0 / 4 + y z_1 / 16 + 1 / 2.
 
@@ -40,16 +49,21 @@ class Sums(pl.LightningModule):
         super().__init__()
         self.net = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(SIDE * SIDE, 2))
         self.fixed = fixed
-        self.calls = []
+        self._calls = Calls()
+
+    @property
+    def calls(self):
+        return self._calls.list
 
     def encode(self, x, y):
         self.calls.append(("encode", x, y, self.net.training, torch.is_grad_enabled(), torch.rand(1)))
+        self.log("encoded", 1.0)
         z = torch.stack([x.mean((1, 2, 3)), y.to(x) / 2], 1)
         return (z, x[:, :, :1, :1], "constant") if self.fixed else z
 
     def decode(self, z, y, *fixed):
         self.calls.append(("decode", z, y, self.net.training, torch.is_grad_enabled(), torch.rand(1)))
-        self.autocast = torch.is_autocast_enabled("cpu")
+        self._calls.autocast = torch.is_autocast_enabled("cpu")
         x = (z[:, 0] / 4 + y * z[:, 1] / 16 + 0.5).reshape(-1, 1, 1, 1).expand(-1, 1, SIDE, SIDE)
         if fixed:
             assert fixed[1] == "constant"
@@ -190,7 +204,7 @@ def test_precisions(tmp_path, precision, kind):
     expected = {"bf16-mixed": torch.float32, "bf16-true": torch.bfloat16, "64-true": torch.float64}[precision]
     if kind == "users":
         assert {z.dtype for _, z, *_ in module.calls} == {expected}
-        assert module.autocast is (precision == "bf16-mixed")
+        assert module._calls.autocast is (precision == "bf16-mixed")
 
 
 @pytest.mark.parametrize("kind", ["dict", "nested", "dataclass"])
@@ -203,6 +217,57 @@ def test_batches_of_other_kinds(tmp_path, kind):
 def test_units_of_the_pictures(tmp_path):
     picture = validate(tmp_path, ManifoldSheets(low=-1.0, high=3.0))["reconstructions"]
     assert close(cell(picture, 0, 0, width=2 * SIDE + 1, gap=4)[:, :SIDE], (data()[0][0] + 1) / 4)
+
+
+class Owner(pl.LightningModule):
+    """Its manifold is a part of it; without `encode`, for data that brings codes."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = Sums()
+
+    def validation_step(self, batch, batch_idx):
+        return None
+
+
+def test_a_manifold_that_is_a_part_of_the_module(tmp_path):
+    whole = validate(tmp_path / "whole", ManifoldSheets())
+    part = validate(tmp_path / "part", ManifoldSheets(manifold=lambda module: module.part), Owner())
+    assert all(torch.equal(whole[name], part[name]) for name in NAMES)
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_data_that_brings_codes(tmp_path, fixed):
+    """They are those that `encode` would give: the pictures are the same, and nothing is encoded."""
+
+    class Decodes(pl.LightningModule):
+        def decode(self, z, y, *fixed):
+            return module.decode(z, y, *fixed)
+
+        def validation_step(self, batch, batch_idx):
+            return None
+
+    encoded = validate(tmp_path / "encoded", ManifoldSheets(num_classes=3), Sums(fixed=fixed))
+    module = Sums(fixed=fixed)
+    batches = [(x, y, module.encode(x, y)) for x, y in loader()]
+    module.calls.clear()
+    brought = validate(tmp_path / "brought", ManifoldSheets(num_classes=3, code=2), Decodes(), preloaded(batches))
+    assert {name for name, *_ in module.calls} == {"decode"}
+    assert all(torch.equal(encoded[name], brought[name]) for name in NAMES)
+
+
+def test_the_batch_is_read_before_the_step(tmp_path):
+    """A step may take fields out of its batch, rename them, and write to the input in place."""
+
+    class Spends(Sums):
+        def validation_step(self, batch, batch_idx):
+            batch.pop("label")
+            batch["renamed"] = batch.pop("image").zero_()
+
+    kind = "dict"
+    plain = validate(tmp_path / "plain", ManifoldSheets())
+    spent = validate(tmp_path / "spent", ManifoldSheets(**fields(kind)), Spends(), preloaded(user_batches(kind)))
+    assert all(torch.equal(plain[name], spent[name]) for name in NAMES)
 
 
 # ------------------------------------------------------------------------------------------------------------- when
@@ -221,7 +286,7 @@ def test_when(tmp_path):
     steps = [(0, 6), (2, 18), (4, 30)]
     assert sorted(files(tmp_path)) == [f"{name}/epoch={e}-step={s}.png" for name in NAMES for e, s in steps]
     drawn = [x for name, x, *_ in module.calls if name == "encode" and len(x) == 2]
-    assert len(drawn) == 3
+    assert len(drawn) == 4  # once in the sanity check, without a trace
     assert all(torch.equal(x, data(2)[0]) for x in drawn)
     # The first dataloader has two samples of each of three classes.
     assert files(tmp_path)["interpolations/epoch=0-step=6.png"].shape[1] == 2 * (3 * (SIDE + 2) + 2)
@@ -307,6 +372,52 @@ def test_every_way_out(tmp_path):
     module.net[1].eval()
     with pytest.raises(Broken), unchanged(module):
         validate(tmp_path, ManifoldSheets(), module)
+    t = trainer(ManifoldSheets(), default_root_dir=tmp_path, num_sanity_val_steps=1)
+    with pytest.raises(Broken):
+        t.fit(module, loader(), loader())
+    assert t.global_step == 0
+
+
+@pytest.mark.parametrize("what", ["manifold", "images"])
+def test_no_training_ends_because_of_a_picture(tmp_path, what):
+    """Where the sanity check is left out. One warning for all epochs, and the training is as without."""
+
+    class Breaks(Sums):
+        def decode(self, z, y):
+            raise Broken("what was wrong")
+
+    states, x = [], torch.rand(4, 2, 6, 6)
+    data = loader() if what == "manifold" else preloaded([(x, torch.arange(4))])
+    for callbacks in ([], [ManifoldSheets()]):
+        torch.manual_seed(0)
+        module = Breaks()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer(*callbacks, default_root_dir=tmp_path, max_epochs=3).fit(module, loader(), data)
+        states.append(state(module))
+        said = [str(w.message) for w in caught if "picture" in str(w.message)]
+        assert len(said) == len(callbacks)
+    assert same(*states)
+    assert "ManifoldSheets makes no picture, and training goes on" in said[0]
+    assert ("Broken: what was wrong" if what == "manifold" else "(4, 2, 6, 6)") in said[0]
+    assert not files(tmp_path)
+
+
+def test_what_the_module_logs_is_as_without(tmp_path):
+    t = trainer(ManifoldSheets(), default_root_dir=tmp_path)
+    t.validate(Sums(), loader(), verbose=False)
+    assert "encoded" not in t.callback_metrics
+
+
+def test_a_resumed_fit_goes_on(tmp_path):
+    file = tmp_path / "two epochs.ckpt"
+    t = trainer(ManifoldSheets(every_n_epochs=3), default_root_dir=tmp_path / "a", max_epochs=2)
+    t.fit(Sums(), loader(), loader())
+    t.save_checkpoint(file)
+    t = trainer(ManifoldSheets(every_n_epochs=3), default_root_dir=tmp_path / "b", max_epochs=6)
+    t.fit(Sums(), loader(), loader(), ckpt_path=file)
+    steps = [(4, 30), (5, 36)]
+    assert sorted(files(tmp_path / "b")) == [f"{name}/epoch={e}-step={s}.png" for name in NAMES for e, s in steps]
 
 
 # ---------------------------------------------------------------------------------------------------------- loggers
@@ -363,12 +474,17 @@ def test_loggers_with_log_image_and_without(tmp_path):
     ("kwargs", "error", "parts"),
     [
         ({"num_reconstructions": 0}, ValueError, ("`num_reconstructions`", "at least 1", "0")),
-        ({"num_samples": 2.5}, ValueError, ("`num_samples`", "integer", "2.5")),
+        ({"num_samples": 2.5}, TypeError, ("`num_samples`", "integer", "2.5")),
         ({"num_interpolations": -1}, ValueError, ("`num_interpolations`", "-1")),
         ({"steps": 0}, ValueError, ("`steps`", "0")),
         ({"num_classes": 0}, ValueError, ("`num_classes`", "0")),
         ({"every_n_epochs": 0}, ValueError, ("`every_n_epochs`", "0")),
-        ({"bound": 0.0}, ValueError, ("`bound`", "positive", "0.0")),
+        ({"bound": 0.0}, ValueError, ("`bound`", "greater than 0", "0.0")),
+        ({"seed": 1.5}, TypeError, ("`seed`", "1.5")),
+        ({"to_disk": "no"}, TypeError, ("`to_disk`", "True or False", "'no'")),
+        ({"low": "0"}, TypeError, ("`low`", "'0'")),
+        ({"code": 1.5}, TypeError, ("`code`", "1.5")),
+        ({"manifold": VAEGAN}, TypeError, ("`manifold`", "VAEGAN(...)")),
         ({"low": 1.0, "high": 1.0}, ValueError, ("`low`", "`high`", "1.0")),
         ({"input": 1.5}, TypeError, ("`input`", "1.5")),
         ({"target": None}, TypeError, ("`target`", "None")),
@@ -390,6 +506,15 @@ def test_a_module_that_is_no_manifold_is_refused(tmp_path):
 
     with pytest.raises(TypeError, match=r"method `decode`, but Classifier has none. Define encode\(self, x, y\)"):
         validate(tmp_path, ManifoldSheets(), Classifier())
+    with pytest.raises(TypeError, match="method `encode`, but Linear has none"):
+        validate(tmp_path, ManifoldSheets(manifold=lambda module: module.net[-1]))
+
+
+def test_several_are_refused(tmp_path):
+    t = trainer(ManifoldSheets(), default_root_dir=tmp_path)
+    t.callbacks.append(ManifoldSheets())
+    with pytest.raises(ValueError, match=r"one ManifoldSheets callback in a Trainer, but got several\. Each would"):
+        t.validate(Sums(), loader(), verbose=False)
 
 
 @pytest.mark.parametrize(
