@@ -3,8 +3,8 @@
 The callbacks share this. The user's batch is never written to.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +48,15 @@ class View(nn.Module):
             if self._forward is None:
                 return self.module(x)
             return self._forward(self.module, self._sample.with_input(x))
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Forwards inside are not the user's: an objective asks for this where it looks at the model beforehand."""
+        quiet, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = quiet
 
     def right(self, x: Tensor, y: Any) -> Tensor:
         """(N,) bool: which samples are right, the module in evaluation mode."""

@@ -1,5 +1,7 @@
 """Adversarial weight perturbation around any objective."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from lightning_robust._checks import function, number
+from lightning_robust.attacks._state import State
+from lightning_robust.attacks.scope import modules_in
 from lightning_robust.objectives.objective import Objective, ObjectiveBase
 from lightning_robust.objectives.standard import standard
 
@@ -132,9 +136,8 @@ def weight_perturbation(
 
         v_l = gamma * ||w_l||_2 * g_l / ||g_l||_2,    g_l = d objective / d w_l
 
-    for every trainable parameter w_l with two or more dimensions; biases and BatchNorm's scales stay. Nothing of the
-    model is written to: the objective runs on detached weights and on clones of the buffers. Where the gradient is
-    zero or not finite, v_l = 0.
+    for every trainable parameter w_l with two or more dimensions; biases and BatchNorm's scales stay. The model is left
+    as it was found, its buffers and plain attributes too. Where the gradient is zero or not finite, v_l = 0.
 
     Args:
         objective: what to ascend.
@@ -154,9 +157,8 @@ def weight_perturbation(
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad and p.ndim > 1}
     _check_whole(weights)
     leaves = {name: p.detach().requires_grad_() for name, p in weights.items()}
-    state: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters()}
-    state |= {name: b.detach().clone() for name, b in model.named_buffers()} | leaves
-    with torch.enable_grad():
+    state: dict[str, Tensor] = {name: p.detach() for name, p in model.named_parameters()} | leaves
+    with torch.enable_grad(), _aside(model):
         at = _gradients(objective, model, state, (x, x_adv, y), list(leaves.values()))
     names = {id(leaf): name for name, leaf in leaves.items()}
     found = {names[id(leaf)]: g for leaf, g in zip(at.leaves, at.grads, strict=True)}
@@ -175,13 +177,20 @@ def _gradients(
     Where gradients overflow in float16, forward and backward run again with a lower scale. The statistics of BatchNorm
     are those of the first forward.
     """
+    replaced = {f"model.{name}": value for name, value in state.items()}
     for scale in _SCALES:
-        replaced = {f"model.{name}": value for name, value in state.items()}
-        at = functional_call(_Objective(objective, model, leaves, scale), replaced, batch)
+        with nullcontext() if scale == _SCALES[0] else _aside(model):
+            at = functional_call(_Objective(objective, model, leaves, scale), replaced, batch)
         if not at.half or _finite(at.grads):
             break
-        state = state | {name: b.detach().clone() for name, b in model.named_buffers()}
     return at
+
+
+@contextmanager
+def _aside(model: nn.Module) -> Iterator[None]:
+    """Forwards inside leave no trace: in buffers, in plain attributes, and in the log of a model that can be quiet."""
+    with State(modules_in(model), swap=True), getattr(model, "quietly", nullcontext)():
+        yield
 
 
 def _rescaled(g: Tensor, w: Tensor, gamma: float) -> Tensor:
@@ -208,8 +217,9 @@ class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), ga
     forward and backward with w + v in their place, and the backward of the loss hands these gradients to w. The steps
     are the same, with activation checkpointing too; the gradients are there from the call on, which takes the memory
     of one more copy until the backward. Only weight decay differs: theirs acts on w + v, ours on w. Running statistics
-    of BatchNorm are updated by the descent alone, as theirs are. In train mode, dropout draws once more per step. Where
-    a forward computes in float16, the backward inside is scaled by a power of two that leaves all gradients finite.
+    of BatchNorm, and whatever else a forward changes, are changed by the descent alone. In train mode, dropout draws
+    once more per step. Where a forward computes in float16, the backward inside is scaled by a power of two that leaves
+    all gradients finite.
 
     Not supported: FSDP and other sharded parameters, and second derivatives of the loss (errors). Under DDP each
     process moves the weights by the

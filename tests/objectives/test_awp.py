@@ -1,5 +1,6 @@
 """Adversarial weight perturbation, beside the textbook version that changes the weights and puts them back."""
 
+import contextlib
 import copy
 import os
 import subprocess
@@ -11,6 +12,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
+from lightning_robust import PGD, AdversarialTraining, Linf
+from lightning_robust._lightning import pl
 from lightning_robust.objectives import alp, awp, mart, mixed, standard, trades
 from lightning_robust.objectives.awp import weight_perturbation
 from tests.objectives import awp_ddp
@@ -354,6 +357,83 @@ def test_changes_nothing_but_the_statistics_of_the_descent_forward():
     assert all(p.grad is None for p in model.parameters())
     assert [p.requires_grad for p in model.parameters()] == [k != 4 for k in (0, 0, 1, 1, 4)] + [True] * 3
     assert model.training
+
+
+def test_the_descent_starts_from_the_state_that_the_ascent_found():
+    class Spiking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(16, 8), nn.Linear(8, 3)
+            self.state, self.seen = None, []
+
+        def forward(self, x):
+            self.state = self.first(x.flatten(1)) + (0.5 * self.state if self.state is not None else 0.0)
+            self.seen.append(len(x))
+            return self.last(self.state.tanh())
+
+    batch = _singles(0)
+    model, moved = Spiking(), Spiking()
+    v = weight_perturbation(standard, model, *batch, gamma=0.1)
+    assert model.state is None
+    assert model.seen == []
+    loss = awp(standard, 0.1)(model, *batch)
+    with torch.no_grad():
+        for name, d in v.items():
+            moved.get_parameter(name).add_(d)
+    torch.testing.assert_close(loss, standard(moved, *batch))
+    assert model.seen == [8]
+
+
+def test_a_model_that_can_be_quiet_is_quiet_in_the_ascent():
+    class Telling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.quiet = nn.Linear(16, 3), False
+
+        @contextlib.contextmanager
+        def quietly(self):
+            self.quiet = True
+            yield
+            self.quiet = False
+
+        def forward(self, x):
+            quiet.append(self.quiet)
+            return self.last(x.flatten(1))
+
+    quiet = []
+    awp(standard, 0.1)(Telling(), *_singles(0))
+    assert quiet == [True, False]
+
+
+def test_what_the_forward_logs_is_of_the_descent():
+    logged = []
+
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(16, 3)
+
+        def forward(self, x):
+            self.log("size", float(len(x)))
+            return self.net(x.flatten(1))
+
+        def log(self, name, value, **kwargs):
+            logged.append(name)
+            super().log(name, value, **kwargs)
+
+        def training_step(self, batch, batch_idx):
+            raise NotImplementedError
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    x, _, y = _singles(0)
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
+    callback = AdversarialTraining(PGD(Linf(0.1), 1), awp(standard, 0.1))
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[callback], **quiet)
+    trainer.fit(Module(), torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), len(x)))
+    assert logged == ["size", "train/loss"]
 
 
 def test_hooks_on_a_weight_see_the_descent_alone():
