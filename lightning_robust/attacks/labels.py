@@ -133,6 +133,11 @@ def check_output(output: Any, n: int) -> None:
             f"Expected the model to return logits, a tensor (N, K), but got {type(output).__name__}. "
             "Say how to get them: forward=lambda module, batch: module(batch[...]).logits"
         )
+    if not output.is_floating_point():
+        raise TypeError(
+            f"Expected the model to return logits, floats, but got {output.dtype}. Does `forward` return predicted "
+            "classes? Say how to get the logits: forward=lambda module, batch: ..."
+        )
     if output.ndim == 0 or len(output) != n:
         raise ValueError(f"Expected logits of shape (N, K) with N={n}, but got {tuple(output.shape)}.")
 

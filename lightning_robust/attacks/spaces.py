@@ -253,7 +253,7 @@ class PixelSpace(Space):
                 f"{ball} covers the whole range [{self.low:g}, {self.high:g}] of the images: every image can be turned "
                 "into every other. Did you mean 8 / 255?"
             )
-        elif ball.box(whole) is not None and radii > 1000:
+        elif not ball.wants_room and radii > 1000:
             found.append(
                 f"{ball} is less than a thousandth of the range [{self.low:g}, {self.high:g}] of the images: such an "
                 "attack does nothing. Is the radius in the units of the images?"

@@ -118,8 +118,8 @@ class RobustEvaluation(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Several of this callback are told apart by their prefix."""
-        return f"RobustEvaluation[{self.prefix}]"
+        """Several of this callback are told apart by their prefix and their attacks."""
+        return f"RobustEvaluation{[self.prefix, *self.attacks]}"
 
     @property
     def results(self) -> dict[str, float]:

@@ -42,7 +42,7 @@ from lightning_robust import (
     worst_of,
 )
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import Attack
+from lightning_robust.attacks import Attack, Context
 from lightning_robust.attacks.attack import Outcome
 from lightning_robust.attacks.combinators import on_fraction
 from lightning_robust.attacks.gains import cross_entropy, log_odds, margin, targeted
@@ -76,17 +76,12 @@ def by_hand(net, attacks, x, y, size=BATCH, keep="best"):
             correct[name] += (clean & (net(x_adv).argmax(1) == y)).tolist()
     n = len(correct["clean"])
     robust = [all(views) for views in zip(*correct.values(), strict=True)]
-    low, high = binomtest(sum(robust), n).proportion_ci(method="wilson")
-    values = {"acc": sum(correct["clean"]) / n, "robust_acc": sum(robust) / n, "robust_n": n}
-    values |= {"robust_acc_low": low, "robust_acc_high": high}
-    for name in attacks:
-        values[f"acc_{name}"] = sum(correct[name]) / n
-        fooled = [c and not a for c, a in zip(correct["clean"], correct[name], strict=True)]
-        values[f"success_{name}"] = sum(fooled) / sum(correct["clean"])
-    return values
+    values = {"clean_acc": sum(correct["clean"]) / n, "robust_acc": sum(robust) / n}
+    return values | {f"robust_acc_{name}": sum(correct[name]) / n for name in attacks}
 
 
 BOTH = {"pgd": WEAK, "zero": TO_ZERO}
+SHARED = ("clean_acc", "robust_acc")
 
 
 def validation_data():
@@ -99,8 +94,8 @@ def validation_data():
 def expected(first=24):
     values = by_hand(trained().net, BOTH, *(t[:first] for t in validation_data()))
     # Each attack succeeds where the other fails.
-    assert 0 < values["robust_acc"] < min(values["acc_pgd"], values["acc_zero"])
-    assert max(values["acc_pgd"], values["acc_zero"]) < values["acc"] < 1
+    assert 0 < values["robust_acc"] < min(values["robust_acc_pgd"], values["robust_acc_zero"])
+    assert max(values["robust_acc_pgd"], values["robust_acc_zero"]) < values["clean_acc"] < 1
     return values
 
 
@@ -130,27 +125,84 @@ def test_values_equal_a_loop_by_hand(stage, inference_mode):
     assert all(p.requires_grad for p in module.parameters())
 
 
-def test_results_hold_what_was_logged_and_the_interval_of_every_value():
+def test_results_hold_what_was_logged_and_more_and_intervals_under_the_same_keys():
     callback = RobustEvaluation(BOTH)
-    assert callback.results == {}
+    assert callback.results == callback.intervals == {}
+    (metrics,) = trainer(callback).validate(trained(), validation_loader(), verbose=False)
+    logged = {name: value for name, value in metrics.items() if name != "val/own"}
+    assert {name: callback.results[name] for name in logged} == pytest.approx(logged)
+    more = [f"success_{name}" for name in BOTH] + [f"success_worst_{name}" for name in BOTH]
+    assert callback.results.keys() == logged.keys() | {f"val/{name}" for name in (*more, "n")}
+    assert callback.results["val/n"] == 48
+    assert callback.intervals.keys() == callback.results.keys() - {"val/n"}
+    for name in logged:
+        expected = binomtest(round(48 * logged[name]), 48).proportion_ci(method="wilson")
+        assert callback.intervals[name] == pytest.approx(tuple(expected), abs=1e-6)
+    right = round(48 * logged["val/clean_acc"])
+    for name in BOTH:  # one attempt: mean and worst are the same, and Wilson's interval is that of the right samples
+        rate = 1 - logged[f"val/robust_acc_{name}"] / logged["val/clean_acc"]
+        expected = binomtest(round(right * rate), right).proportion_ci(method="wilson")
+        for key in (f"val/success_{name}", f"val/success_worst_{name}"):
+            assert callback.results[key] == pytest.approx(rate)
+            assert callback.intervals[key] == pytest.approx(tuple(expected), abs=1e-6)
+
+
+def test_a_single_attack_needs_no_name():
+    callback = RobustEvaluation(WEAK)
+    (metrics,) = trainer(callback).validate(trained(), validation_loader(), verbose=False)
+    check(metrics, {name: by_hand(trained().net, {"a": WEAK}, *validation_data())[name] for name in SHARED})
+    assert callback.results.keys() >= {"val/success", "val/success_worst", "val/n"}
+
+
+@pytest.mark.parametrize("names", [("low", "high"), ("pgd", "pgd_low"), ("acc", "n"), ("worst", "success")])
+def test_no_name_of_an_attack_collides_with_anything(names):
+    """Every value in `results` is the one that was logged, and each attack has the value it has alone."""
+    attacks = dict(zip(names, BOTH.values(), strict=True))
+    callback = RobustEvaluation(attacks)
     (metrics,) = trainer(callback).validate(trained(), validation_loader(), verbose=False)
     assert {name: callback.results[name] for name in metrics if name != "val/own"} == pytest.approx(
         {name: value for name, value in metrics.items() if name != "val/own"}
     )
-    for name in ("acc", "acc_pgd", "acc_zero", "robust_acc"):
-        low, high = binomtest(round(48 * metrics[f"val/{name}"]), 48).proportion_ci(method="wilson")
-        found = [callback.results[f"val/{name}_{end}"] for end in ("low", "high")]
-        assert found == pytest.approx([low, high], abs=1e-6)
-    for name in BOTH:  # one attempt: mean and worst are the same, and Wilson's interval is that of the right samples
-        rate, right = metrics[f"val/success_{name}"], round(48 * metrics["val/acc"])
-        low, high = binomtest(round(right * rate), right).proportion_ci(method="wilson")
-        found = [callback.results[f"val/success_{name}_{end}"] for end in ("worst", "low", "high")]
-        assert found == pytest.approx([rate, low, high], abs=1e-6)
+    for name, own in zip(names, BOTH, strict=True):
+        assert metrics[f"val/robust_acc_{name}"] == pytest.approx(expected(48)[f"robust_acc_{own}"])
 
 
-def test_names_as_keywords():
-    assert RobustEvaluation(**BOTH).attacks == RobustEvaluation(BOTH).attacks
-    assert list(RobustEvaluation({"pgd": WEAK}, zero=TO_ZERO).attacks) == ["pgd", "zero"]
+def test_a_prefix_of_ones_own():
+    first, second = RobustEvaluation(WEAK), RobustEvaluation(TO_ZERO, prefix="zero/")
+    (metrics,) = trainer(first, second).validate(trained(), validation_loader(), verbose=False)
+    assert metrics["val/robust_acc"] == pytest.approx(expected(48)["robust_acc_pgd"])
+    assert metrics["zero/val/robust_acc"] == pytest.approx(expected(48)["robust_acc_zero"])
+    assert metrics["zero/val/clean_acc"] == metrics["val/clean_acc"]
+
+
+@pytest.mark.parametrize("hook", ["validation_step", "on_validation_epoch_end"])
+def test_a_key_that_the_module_logs_itself_is_refused(hook):
+    """Monitors would see one of two values."""
+
+    class Logs(Module):
+        def validation_step(self, batch, batch_idx):
+            if hook == "validation_step":
+                self.log_dict({"val/acc": 0.5, "val/robust_acc": 0.123})
+
+        def on_validation_epoch_end(self):
+            if hook == "on_validation_epoch_end":
+                self.log("val/robust_acc", 0.123)
+
+    module = Logs()
+    error = (ValueError, pl.utilities.exceptions.MisconfigurationException)  # Lightning's: one key, two ways to log it
+    with pytest.raises(error, match=r"not to log `val/robust_acc`, .* prefix=|log\(val/robust_acc, ...\)` twice"):
+        trainer(RobustEvaluation(WEAK)).validate(module, validation_loader(), verbose=False)
+    (metrics,) = trainer(RobustEvaluation(WEAK, prefix="adv/")).validate(module, validation_loader(), verbose=False)
+    assert metrics["val/robust_acc"] == pytest.approx(0.123)
+
+
+def test_what_the_module_logs_under_other_keys_stays():
+    class Logs(Module):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/acc", 0.25)
+
+    (metrics,) = trainer(RobustEvaluation(BOTH)).validate(Logs(), validation_loader(), verbose=False)
+    assert metrics["val/acc"] == 0.25
 
 
 def test_within_fit_and_without_a_trace():
@@ -183,7 +235,7 @@ def test_any_precision(precision):
         trained(), validation_loader(), verbose=False
     )
     assert metrics["val/robust_acc"] == pytest.approx(expected(48)["robust_acc"], abs=0.05)
-    assert metrics["val/acc"] == pytest.approx(expected(48)["acc"], abs=0.05)
+    assert metrics["val/clean_acc"] == pytest.approx(expected(48)["clean_acc"], abs=0.05)
 
 
 @pytest.mark.parametrize("max_samples", [4, 10, 16, 1000])
@@ -195,13 +247,14 @@ def test_the_first_so_many_samples(max_samples):
         seen.append(len(x))
         return TO_ZERO(model, x, y)
 
-    callback = RobustEvaluation(pgd=WEAK, zero=watch, max_samples=max_samples)
+    callback = RobustEvaluation({"pgd": WEAK, "zero": watch}, max_samples=max_samples)
     (metrics,) = trainer(callback).validate(trained(), validation_loader(), verbose=False)
     n = min(max_samples, 48)
     x, y = validation_data()
     values = by_hand(trained().net, {"pgd": WEAK}, x[:n], y[:n])
-    for name in ("acc", "acc_pgd", "robust_n"):
+    for name in ("clean_acc", "robust_acc_pgd"):
         assert metrics[f"val/{name}"] == pytest.approx(values[name])
+    assert callback.results["val/n"] == n
     assert sum(seen) == n
 
 
@@ -219,24 +272,24 @@ def test_several_dataloaders_have_values_of_their_own():
 def test_restarts_and_unions_count_attempts():
     """`success` is the mean over attempts on samples that are right when clean."""
     restarts = PGD(Linf(EPS / 2), 1, restarts=3, seed=5)
-    callback = RobustEvaluation(restarts=restarts, union=worst_of(WEAK, TO_ZERO))
+    callback = RobustEvaluation({"restarts": restarts, "union": worst_of(WEAK, TO_ZERO)})
     (metrics,) = trainer(callback).validate(trained(), validation_loader(), verbose=False)
     net = trained().net.eval()
     x, y = validation_data()
-    outcome = restarts.thorough().run(net, x, y, key=-1)
+    outcome = restarts.thorough().run(net, x, y, Context(key=-1))
     right = net(x).argmax(1) == y
     assert outcome.fooled.shape == (3, 48)
-    assert metrics["val/success_restarts"] == pytest.approx(float(outcome.fooled[:, right].float().mean()))
+    assert callback.results["val/success_restarts"] == pytest.approx(float(outcome.fooled[:, right].float().mean()))
     fooled = [net(a.thorough()(net, x, y)).argmax(1) != y for a in (WEAK, TO_ZERO)]
     union = torch.stack(fooled)
-    assert metrics["val/acc_union"] == pytest.approx(float((right & ~union.any(0)).float().mean()))
-    assert metrics["val/success_union"] == pytest.approx(float(union[:, right].float().mean()))
-    assert metrics["val/robust_acc"] <= min(metrics["val/acc_union"], metrics["val/acc_restarts"])
+    assert metrics["val/robust_acc_union"] == pytest.approx(float((right & ~union.any(0)).float().mean()))
+    assert callback.results["val/success_union"] == pytest.approx(float(union[:, right].float().mean()))
+    assert metrics["val/robust_acc"] <= min(metrics["val/robust_acc_union"], metrics["val/robust_acc_restarts"])
 
 
 def test_evaluations_repeat():
     """The random starts of an evaluation depend on the samples and the stage, not on the global generators."""
-    t, module = trainer(RobustEvaluation(pgd=PGD(Linf(EPS / 2), 1))), trained()
+    t, module = trainer(RobustEvaluation({"pgd": PGD(Linf(EPS / 2), 1)})), trained()
     found = []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -246,17 +299,17 @@ def test_evaluations_repeat():
 
 def test_attacks_keep_their_best_iterate():
     last = PGD(Linf(0.1), 3, keep="last")
-    callback = RobustEvaluation(a=last, b=worst_of(last, last), c=lambda model, x, y: x)
+    callback = RobustEvaluation({"a": last, "b": worst_of(last, last), "c": lambda model, x, y: x})
     assert callback.attacks["a"].keep == "best"
     assert [attack.keep for attack in callback.attacks["b"].attacks] == ["best", "best"]
     assert last.keep == "last"
     # An overlong last step: the last iterate is worse than the ones before.
     overshoots = PGD(Linf(EPS), 2, rel_step_size=2.0, random_start=False)
-    (metrics,) = trainer(RobustEvaluation(pgd=overshoots)).validate(trained(), validation_loader(), verbose=False)
+    (metrics,) = trainer(RobustEvaluation({"pgd": overshoots})).validate(trained(), validation_loader(), verbose=False)
     x, y = validation_data()
     best, worst = (by_hand(trained().net, {"pgd": overshoots}, x, y, keep=keep) for keep in ("best", "last"))
     check(metrics, best)
-    assert best["acc_pgd"] <= worst["acc_pgd"]
+    assert best["robust_acc_pgd"] <= worst["robust_acc_pgd"]
 
 
 def test_codes_of_the_batch():
@@ -272,13 +325,13 @@ def test_codes_of_the_batch():
     x, y = data()
     given = [(x[i : i + 4], y[i : i + 4], (torch.zeros(4, 1), x[i : i + 4])) for i in range(0, 24, 4)]
     attack = PGD(Threat(Linf(0.2), LatentSpace(Shift())), 1, rel_step_size=1.0, random_start=False)
-    callback = RobustEvaluation(shift=attack, code=2, max_samples=22)
+    callback = RobustEvaluation({"shift": attack}, code=2, max_samples=22)
     (metrics,) = trainer(callback).validate(trained(), preloaded(given), verbose=False)
     net, x, y = trained().net.eval(), x[:22], y[:22]
     delta = torch.zeros(22, 1, 1, 1, requires_grad=True)
     (grad,) = torch.autograd.grad(F.cross_entropy(net(x + delta), y, reduction="sum"), delta)
     right = (net(x).argmax(1) == y) & (net(x + 0.2 * grad.sign()).argmax(1) == y)
-    assert metrics["val/acc_shift"] == pytest.approx(float(right.float().mean()))
+    assert metrics["val/robust_acc_shift"] == pytest.approx(float(right.float().mean()))
 
 
 class Masked(Module):
@@ -324,12 +377,12 @@ def test_forward_of_another_signature(max_samples):
 def test_a_fractional_attack_does_not_count_clean_samples_as_robust():
     """It may be refused, or attack every sample."""
     try:
-        callback = RobustEvaluation(pgd=on_fraction(WEAK, 0.5))
+        callback = RobustEvaluation({"pgd": on_fraction(WEAK, 0.5)})
     except (TypeError, ValueError) as error:
         assert "fraction" in str(error)  # noqa: PT017
         return
     (metrics,) = trainer(callback).validate(trained(), validation_loader(), verbose=False)
-    assert metrics["val/acc_pgd"] == pytest.approx(expected(48)["acc_pgd"])
+    assert metrics["val/robust_acc_pgd"] == pytest.approx(expected(48)["robust_acc_pgd"])
 
 
 # When
@@ -353,7 +406,7 @@ class Counting(Attack):
         self.epochs = []
         self.trainer = None
 
-    def run(self, model, x, y, *, code=None, key=0):
+    def run(self, model, x, y, context):
         self.epochs.append(self.trainer.current_epoch)
         return Outcome(x)
 
@@ -376,7 +429,7 @@ class Curve(pl.loggers.logger.Logger):
 
 def _run(every_n_epochs, max_epochs, **kwargs):
     attack, history, curve = Counting(), History(), Curve()
-    callback = RobustEvaluation(a=attack, every_n_epochs=every_n_epochs)
+    callback = RobustEvaluation({"a": attack}, every_n_epochs=every_n_epochs)
     attack.trainer = t = trainer(callback, history, max_epochs=max_epochs, logger=curve, **kwargs)
     t.fit(Module(), loader(), loader(BATCH))
     assert curve.points == [values["val/robust_acc"] for values in history.values]  # a point for every validation
@@ -431,7 +484,7 @@ def test_model_checkpoint_and_early_stopping(tmp_path):
     saver = pl.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}", monitor="val/robust_acc", mode="max")
     stopper = pl.callbacks.EarlyStopping("val/robust_acc", mode="max", patience=2)
     # RobustEvaluation last: the order in which callbacks are given must not matter.
-    t = trainer(saver, stopper, RobustEvaluation(a=lambda m, x, y: x), max_epochs=5, enable_checkpointing=True)
+    t = trainer(saver, stopper, RobustEvaluation({"a": lambda m, x, y: x}), max_epochs=5, enable_checkpointing=True)
     t.fit(Falls(), given, given)
     assert saver.best_model_score == 0.75
     assert saver.best_model_path.endswith("epoch=1.ckpt")
@@ -468,7 +521,7 @@ def test_own_metrics_and_steps_are_as_without():
         logged.append(metrics)
     plain, attacked = logged
     assert {name: attacked[name] for name in plain} == plain
-    assert attacked["val/accuracy"] == pytest.approx(attacked["val/acc"])
+    assert attacked["val/accuracy"] == pytest.approx(attacked["val/clean_acc"])
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -515,7 +568,7 @@ def test_every_way_out(where, stage):
     module = Breaks() if where == "step" else Module()
     module.net[1].eval()
     before = fingerprint(module)
-    t = trainer(RobustEvaluation(a=breaks if where == "attack" else WEAK))
+    t = trainer(RobustEvaluation({"a": breaks if where == "attack" else WEAK}))
     run = {"fit": lambda: t.fit(module, loader(), loader())}.get(stage, lambda: getattr(t, stage)(module, loader()))
     with pytest.raises(Broken):
         run()
@@ -536,7 +589,7 @@ class Scaled(Module):
 def _evaluate(module, attack, **kwargs):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        (metrics,) = trainer(RobustEvaluation(pgd=attack), **kwargs).validate(
+        (metrics,) = trainer(RobustEvaluation({"pgd": attack}), **kwargs).validate(
             module, validation_loader(), verbose=False
         )
     return metrics, [str(w.message) for w in caught if "may be too high" in str(w.message)]
@@ -547,7 +600,7 @@ def test_huge_logits_do_not_look_robust(precision):
     attack = PGD(Linf(EPS), 5, random_start=False)
     honest, _ = _evaluate(trained(), attack, precision=precision)
     scaled, warned = _evaluate(trained(Scaled), attack, precision=precision)
-    assert scaled["val/acc_pgd"] == pytest.approx(honest["val/acc_pgd"], abs=0.05)
+    assert scaled["val/robust_acc_pgd"] == pytest.approx(honest["val/robust_acc_pgd"], abs=0.05)
     assert not warned
 
 
@@ -556,7 +609,7 @@ def test_huge_logits_look_robust_to_cross_entropy_and_a_warning_says_so():
     honest, warned = _evaluate(trained(), attack)
     assert not warned
     masked, (text,) = _evaluate(trained(Scaled), replace(attack, gain=cross_entropy))
-    assert masked["val/acc_pgd"] > honest["val/acc_pgd"] + 0.1
+    assert masked["val/robust_acc_pgd"] > honest["val/robust_acc_pgd"] + 0.1
     assert "`pgd`" in text
     assert "gradient is zero" in text
     assert "margin" in text
@@ -572,8 +625,8 @@ class Quantised(Module):
 def test_a_model_without_gradients_is_reported():
     for gain in (cross_entropy, margin):
         metrics, (text,) = _evaluate(trained(Quantised), PGD(Linf(EPS), 3, gain=gain, random_start=False))
-        assert metrics["val/acc_pgd"] == metrics["val/acc"]
-        withstood = round(metrics["val/acc"] * 48)
+        assert metrics["val/robust_acc_pgd"] == metrics["val/clean_acc"]
+        withstood = round(metrics["val/clean_acc"] * 48)
         assert f"{withstood} of 48 samples" in text
 
 
@@ -601,9 +654,10 @@ def test_an_input_that_is_wrong_before_the_attack_is_not_robust():
 
     net = trained().net.eval()
     assert net(images).argmax(1).tolist() == list(range(CLASSES))
-    (metrics,) = trainer(RobustEvaluation(a=helps)).validate(trained(), validation_loader(), verbose=False)
-    assert metrics["val/robust_acc"] == metrics["val/acc_a"] == metrics["val/acc"] < 1
-    assert metrics["val/success_a"] == 0
+    callback = RobustEvaluation({"a": helps})
+    (metrics,) = trainer(callback).validate(trained(), validation_loader(), verbose=False)
+    assert metrics["val/robust_acc"] == metrics["val/robust_acc_a"] == metrics["val/clean_acc"] < 1
+    assert callback.results["val/success_a"] == 0
 
 
 # Errors
@@ -612,19 +666,20 @@ def test_an_input_that_is_wrong_before_the_attack_is_not_robust():
 @pytest.mark.parametrize(
     ("args", "kwargs", "error", "parts"),
     [
-        ((), {}, ValueError, ("at least one attack", "pgd=PGD(")),
         (({},), {}, ValueError, ("at least one attack",)),
-        ((), {"pgd": 3}, TypeError, ("callable (model, x, y) -> x_adv", "3")),
-        ((WEAK,), {}, TypeError, ("`attacks`", "PGD(")),
+        ((3,), {}, TypeError, ("callable (model, x, y) -> x_adv", "3")),
         (({3: WEAK},), {}, (TypeError, ValueError), ("`attacks`", "3")),
         (({"": WEAK},), {}, (TypeError, ValueError), ("`attacks`", "''")),
-        ((), {"a": WEAK, "every_n_epochs": 0}, ValueError, ("`every_n_epochs`", "at least 1", "0")),
-        ((), {"a": WEAK, "max_samples": 2.5}, ValueError, ("`max_samples`", "integer", "2.5")),
-        ((), {"a": WEAK, "max_samples": True}, ValueError, ("`max_samples`", "True")),
-        ((), {"a": WEAK, "input": 0.5}, TypeError, ("`input`", "0.5")),
-        ((), {"a": WEAK, "target": None}, TypeError, ("`target`", "None")),
-        ((), {"a": WEAK, "code": 0.5}, TypeError, ("`code`", "0.5")),
-        ((), {"a": WEAK, "forward": 3}, TypeError, ("`forward`", "3")),
+        ((WEAK,), {"every_n_epochs": 0}, ValueError, ("`every_n_epochs`", "at least 1", "0")),
+        ((WEAK,), {"max_samples": 2.5}, TypeError, ("`max_samples`", "integer", "2.5")),
+        ((WEAK,), {"max_samples": True}, TypeError, ("`max_samples`", "True")),
+        ((WEAK,), {"input": 0.5}, TypeError, ("`input`", "0.5")),
+        ((WEAK,), {"input": None}, TypeError, ("`input`", "None")),
+        ((WEAK,), {"code": 0.5}, TypeError, ("`code`", "0.5")),
+        ((WEAK,), {"forward": 3}, TypeError, ("`forward`", "3")),
+        ((WEAK,), {"correct": 3}, TypeError, ("`correct`", "3")),
+        ((WEAK,), {"prefix": None}, TypeError, ("`prefix`", "None")),
+        ((WEAK,), {"per_sample": 3}, TypeError, ("`per_sample`", "3")),
     ],
     ids=lambda value: None,
 )
@@ -651,9 +706,13 @@ class Fetches(Module):
 @pytest.mark.parametrize(
     ("make", "callbacks", "parts"),
     [
-        (Module, lambda: [RobustEvaluation(a=WEAK), RobustEvaluation(b=WEAK)], ("one", "several", "pgd=")),
-        (NoForward, lambda: [RobustEvaluation(a=WEAK)], ("NoForward", "`forward`", "forward=lambda")),
-        (Fetches, lambda: [RobustEvaluation(a=WEAK)], ("dataloader_iter", "`batch`")),
+        (
+            Module,
+            lambda: [RobustEvaluation({"a": WEAK}), RobustEvaluation({"b": WEAK})],
+            ("different prefixes", "prefix="),
+        ),
+        (NoForward, lambda: [RobustEvaluation({"a": WEAK})], ("NoForward", "`forward`", "forward=lambda")),
+        (Fetches, lambda: [RobustEvaluation({"a": WEAK})], ("dataloader_iter", "`batch`")),
     ],
 )
 def test_what_is_not_supported_is_refused_before_anything_runs(make, callbacks, parts):
@@ -670,7 +729,7 @@ X, Y = data(4)
     [
         (((255 * X).byte().float(), Y), ValueError, ("[0, 1]", "divide by 255")),
         ((X, Y + 1), ValueError, ("labels", "classes, 3", "got 3")),
-        ((X, Y.double()), TypeError, ("labels", "integers")),
+        ((X, Y.double()), ValueError, ("labels", "integers")),
         ({"x": X, "y": Y}, KeyError, ("field 0", "`input`", "['x', 'y']")),
         ([X], KeyError, ("field 1", "`target`")),
     ],
@@ -684,7 +743,7 @@ def test_wrong_data_fails_at_the_first_batch(batch, error, parts):
     module = Lenient()
     before = fingerprint(module)
     with pytest.raises(error) as caught:
-        trainer(RobustEvaluation(a=WEAK)).validate(module, preloaded([batch, batch]), verbose=False)
+        trainer(RobustEvaluation({"a": WEAK})).validate(module, preloaded([batch, batch]), verbose=False)
     assert all(part in str(caught.value) for part in parts), str(caught.value)
     assert fingerprint(module)[0] == before[0]
 
@@ -701,7 +760,7 @@ def test_dense_labels_are_refused():
 
     given = preloaded([(X, torch.zeros(4, 6, 6, dtype=torch.long))])
     with pytest.raises(ValueError, match="labels"):
-        trainer(RobustEvaluation(a=PGD(Linf(0.1), 1, gain=cross_entropy))).validate(Dense(), given, verbose=False)
+        trainer(RobustEvaluation({"a": PGD(Linf(0.1), 1, gain=cross_entropy)})).validate(Dense(), given, verbose=False)
 
 
 def test_empty_validation_loaders_log_nothing():
