@@ -156,12 +156,12 @@ def _errors(models: Sequence[Row]) -> Claim:
 
 
 def _correlated(fit: LinearFit) -> Verdict:
-    """Does success go with the test error? Where all models have the same success it does not."""
-    return Verdict.FAILS if math.isnan(fit.r) else judged(fit.interval, ge, CLOSE_FIT)
+    """Does success go with the test error? Where all models have the same success, none or all, that cannot be told."""
+    return Verdict.OPEN if math.isnan(fit.r) else judged(fit.interval, ge, CLOSE_FIT)
 
 
 def _uncorrelated(fit: LinearFit) -> Verdict:
-    """Does it not, neither way?"""
+    """Does it not, neither way? It does not where all models have the same success at different errors."""
     if math.isnan(fit.r):
         return Verdict.HOLDS
     return all_of((judged(fit.interval, lt, CLOSE_FIT), judged(fit.interval, gt, -CLOSE_FIT)))
