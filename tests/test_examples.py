@@ -186,5 +186,5 @@ def test_configuration_trains_on_images_of_the_shape_of_its_data(name, tmp_path)
     )
     cli.trainer.fit(cli.model, data)
     assert cli.trainer.global_step == 2
-    assert 0 <= cli.trainer.callback_metrics["val/robust_acc"] <= cli.trainer.callback_metrics["val/acc"] <= 1
+    assert 0 <= cli.trainer.callback_metrics["val/robust_acc"] <= cli.trainer.callback_metrics["val/clean_acc"] <= 1
     assert list(tmp_path.rglob("*.ckpt"))
