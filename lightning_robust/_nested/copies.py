@@ -1,6 +1,5 @@
 """A copy of a container with other parts, verified."""
 
-import contextlib
 import copy
 import functools
 import operator
@@ -45,8 +44,9 @@ def rebuilt(batch: Any, changes: dict[Any, Any]) -> Any:
     for make, write in _ways(batch, changes):
         try:
             new = make()
-            for part, value in changes.items() if write is not None and new is not batch else ():
-                write(new, part, value)
+            if write is not None and new is not batch:
+                for part, value in changes.items():
+                    write(new, part, value)
         except Exception as error:  # the classes are the user's: another way may do
             reason, new = error, batch
         if write is not None and _reached(batch, changes, before):
@@ -95,15 +95,11 @@ def _reached(batch: Any, changes: dict[Any, Any], before: _Views) -> bool:
 def _undo(batch: Any, before: _Views, write: _Write) -> None:
     """Put back what was there, the way that it went away."""
     for part, (entry, seen) in before.items():
-        with contextlib.suppress(Exception):
-            if entry is ABSENT and item(batch, part) is not ABSENT:
-                del batch[part]
-        if item(batch, part) is not entry or attribute(batch, part) is not seen:
-            write(batch, part, seen if entry is ABSENT else entry)
+        write(batch, part, seen if entry is ABSENT else entry)
 
 
 def _is_wanted(batch: Any, new: Any, changes: dict[Any, Any], before: _Views, same: Callable[[Any, Any], bool]) -> bool:
-    """Is it of the same class, has it all parts, and are the changed ones the new ones in every view?"""
+    """Is it of the same class, and are the changed parts the new ones in every view?"""
     if type(new) is not type(batch):
         return False
     for part, value in changes.items():
@@ -115,8 +111,7 @@ def _is_wanted(batch: Any, new: Any, changes: dict[Any, Any], before: _Views, sa
             return False
         if not all(same(view, value) for view in views):
             return False
-    has, had = {part for part, _ in parts(new) or ()}, {part for part, _ in parts(batch) or ()}
-    return had - set(caches(batch)) <= has
+    return True
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -149,8 +144,7 @@ def _ways(batch: Any, changes: dict[Any, Any]) -> Iterator[tuple[Callable[[], An
             elif part in names:
                 entries[names.index(part)] = value
         for make in (functools.partial(remade, batch, entries), lambda: kind(entries), lambda: kind(*entries)):
-            yield make, None
-            yield make, _write_past
+            yield make, _write_behind
         return
     copies: list[Callable[[], Any]] = [functools.partial(_copied, batch)]
     if is_tensordict(batch):
@@ -210,13 +204,11 @@ def _stores(batch: Any) -> dict[str, Any]:
 
 
 def _write(new: Any, part: Any, value: Any) -> None:
-    """As the user would: an item where it is one, else an attribute; one with an underscore as the class would."""
+    """As the user would: an item where it is one, else an attribute."""
     if isinstance(new, (Mapping, *SEQUENCES)) and item(new, part) is not ABSENT:
         new[part] = value  # type: ignore[index]
     elif attribute(new, part) is ABSENT:
         new[part] = value
-    elif part.startswith("_"):
-        object.__setattr__(new, part, value)
     else:
         setattr(new, part, value)
 
@@ -227,16 +219,11 @@ def _write_both(new: Any, part: Any, value: Any) -> None:
     setattr(new, part, value)
 
 
-def _write_past(new: Any, part: Any, value: Any) -> None:
-    """Past what the class does to attributes: frozen ones refuse them, checked ones convert them."""
-    if item(new, part) is not ABSENT and not isinstance(new, tuple):
-        new[part] = value
-    if isinstance(part, str) and attribute(new, part) is not value:
-        object.__setattr__(new, part, value)
-
-
 def _write_behind(new: Any, part: Any, value: Any) -> None:
-    """To the attribute, or the entry of a store, that a property reads: of its name, or the only one that holds it."""
+    """To where the object holds it, past what its class does: frozen ones refuse, others convert, properties only read.
+
+    That is an attribute or an entry of a store, of the same name or the only one with this content.
+    """
     old = read(new, part)
     held = attributes(new) or {}
     places = [(None, name) for name, entry in held.items() if entry is old]
@@ -250,4 +237,4 @@ def _write_behind(new: Any, part: Any, value: Any) -> None:
             store[name] = value
 
 
-_WRITES: tuple[_Write, ...] = (_write, _write_both, _write_past, _write_behind)
+_WRITES: tuple[_Write, ...] = (_write, _write_both, _write_behind)

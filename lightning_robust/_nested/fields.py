@@ -93,6 +93,11 @@ def find(batch: Any, field: Field, argument: str | None = None) -> Any | None:
 
     `CombinedLoader("max_size")` gives None for a loader that is over.
 
+    Args:
+        batch: A batch.
+        field: Where to look.
+        argument: The name of the argument to blame where it is not there.
+
     Raises:
         MissingFieldError: If a part of the path is not there.
     """

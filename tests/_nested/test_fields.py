@@ -16,8 +16,10 @@ from tests._nested.kinds import (
     Data,
     EasyDict,
     Plain,
+    StaleDict,
     Store,
     Triple,
+    TripleWithNotes,
     content,
     fields,
     views,
@@ -45,6 +47,8 @@ def test_put_is_seen_in_every_view_and_the_batch_keeps_its_own(kind, at):
     assert get(new, fields(kind)[at], "input") is value
     for i, field in enumerate(fields(kind)):
         assert all(view is value if i == at else torch.equal(view, content()[i]) for view in views(kind, new, field))
+        if i != at and kind != "object with a copy":
+            assert views(kind, new, field)[0] is old[i][0]
         assert all(a is b for a, b in zip(views(kind, batch, field), old[i], strict=True))
         assert torch.equal(old[i][0], content()[i])
 
@@ -229,6 +233,37 @@ def test_a_shared_store_is_written_to_in_the_copy_only():
     assert batch.x.all()
 
 
+def test_what_is_beside_the_fields_is_kept():
+    batch = StaleDict(x=1)
+    batch.note = "kept"
+    new = put(batch, "x", 2)
+    assert (new["x"], new.x, new.note) == (2, 2, "kept")
+    batch = TripleWithNotes((1, 2), 3)
+    assert put(batch, "x", 5).note == "kept"
+    assert put(batch, "note", "new").note == "new"
+    assert batch.note == "kept"
+
+
+def test_a_copy_may_leave_out_what_its_class_leaves_out():
+    class Lean(Plain):
+        def __copy__(self):
+            return Lean(self.x, self.y, self.mask)
+
+    batch = Lean(*content())
+    batch.cache = {"x": batch.x}
+    assert not hasattr(put(batch, "x", 3), "cache")
+
+
+@pytest.mark.parametrize(
+    "kind", ["tuple", "list", "dict", "named tuple", "AttrDict", "frozen dataclass", "plain object"]
+)
+def test_contents_are_not_compared(kind, monkeypatch):
+    """It would wait for the GPU in every forward of an attack."""
+    batch = KINDS[kind](*content())
+    monkeypatch.setattr(torch, "equal", None)
+    put(batch, fields(kind)[0], torch.zeros(5, 3))
+
+
 def test_dictionaries_that_convert():
     batch = EasyDict(views=[{"image": 1}, {"image": 2}])
     new = put(batch, ("views", 1, "image"), 3)
@@ -248,8 +283,10 @@ def test_none_on_the_way():
         assert f"{path!r} (argument `input`), but {place} is None. A loader that is over" in str(caught.value)
     with pytest.raises(MissingFieldError, match="is None"):
         put(batch, ("labelled", 0), 1)
-    with pytest.raises(MissingFieldError, match="'labels'"):
+    with pytest.raises(MissingFieldError, match=r"'labels', but the batch is"):
         find(batch, "labels")
+    with pytest.raises(MissingFieldError, match=r"'labels' \(argument `target`\)"):
+        find(batch, "labels", "target")
 
 
 @pytest.mark.parametrize(
