@@ -540,6 +540,7 @@ def test_together_with_adversarial_examples(tmp_path, order, stage):
     assert len(list(tmp_path.rglob("*.png"))) == (2 if stage == "fit" else 1)
 
 
+@pytest.mark.skipif(not hasattr(pl.callbacks, "EMAWeightAveraging"), reason="needs Lightning 2.6")
 def test_averaged_weights_are_those_that_are_attacked():
     module, t = Module(), None
     ema = pl.callbacks.EMAWeightAveraging(decay=0.9)

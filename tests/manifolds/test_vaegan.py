@@ -111,7 +111,7 @@ def test_resuming_gives_the_same_weights(tmp_path, stop):
     options = {"image_shape": (1, 28, 28), "num_classes": 10}
     whole, resumed = model(**options), model(seed=1, **options)
     trainer(tmp_path, callbacks=[Save()]).fit(whole, fonts())
-    trainer(tmp_path).fit(resumed, fonts(), ckpt_path=tmp_path / "middle.ckpt", weights_only=True)
+    trainer(tmp_path).fit(resumed, fonts(), ckpt_path=tmp_path / "middle.ckpt")
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
 

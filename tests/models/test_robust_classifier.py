@@ -153,7 +153,7 @@ def test_resuming_equals_never_stopping(tmp_path):
     trainer = _trainer(tmp_path, max_epochs=1)
     trainer.fit(first, _loader())
     trainer.save_checkpoint(tmp_path / "half.ckpt")
-    _trainer(tmp_path, max_epochs=3).fit(second, _loader(), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    _trainer(tmp_path, max_epochs=3).fit(second, _loader(), ckpt_path=tmp_path / "half.ckpt")
     for p, q in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(p, q)
 
