@@ -18,20 +18,20 @@ PL, L = "pytorch_lightning", "lightning.pytorch"
 
 @pytest.fixture
 def world(monkeypatch):
-    """Set what is imported and what is installed."""
+    """What is chosen where these are imported, in this order, installed, and blocked."""
 
     def make(imported=(), installed=(PL, L), asked=None, blocked=()):
-        monkeypatch.delenv(VARIABLE, raising=False)
-        if asked is not None:
-            monkeypatch.setenv(VARIABLE, asked)
         modules = dict.fromkeys(blocked) | {name: ModuleType(name) for name in imported}
-        monkeypatch.setattr(sys, "modules", modules)
         top = {name.partition(".")[0] for name in installed}
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in top else None)
-        return _lightning._choose()
+        with monkeypatch.context() as patch:
+            patch.delenv(VARIABLE, raising=False)
+            if asked is not None:
+                patch.setenv(VARIABLE, asked)
+            patch.setattr(importlib.util, "find_spec", lambda name: object() if name in top else None)
+            patch.setattr(sys, "modules", modules)
+            return _lightning._choose()
 
-    yield make
-    monkeypatch.undo()
+    return make
 
 
 @pytest.mark.parametrize(
