@@ -1,4 +1,7 @@
-"""torchattacks and foolbox beside our own attacks (pip install "lightning-robust[torchattacks,foolbox]")."""
+"""torchattacks (AutoAttack among them) and foolbox beside our own attacks.
+
+pip install "lightning-robust[torchattacks,foolbox]"
+"""
 
 import foolbox
 import pytorch_lightning as pl
@@ -10,12 +13,19 @@ from lightning_robust.interop import from_foolbox, from_torchattacks
 from lightning_robust.models import RobustClassifier, standard_net
 
 if __name__ == "__main__":
-    evaluation = RobustEvaluation(
-        pgd=PGD(Linf(0.05), steps=10),
-        apgd=from_torchattacks(torchattacks.APGD, eps=0.05, steps=10),
-        bim=from_foolbox(foolbox.attacks.LinfBasicIterativeAttack(steps=10), eps=0.05),
-    )
+    eps = 0.05
+    attacks = {
+        "pgd": PGD(Linf(eps), steps=10),
+        "apgd": from_torchattacks(torchattacks.APGD, {"eps": eps, "steps": 10}),
+        "bim": from_foolbox(foolbox.attacks.LinfBasicIterativeAttack(steps=10), eps=eps),
+    }
+    # The standard of evaluation. A sample that withstands it costs thousands of queries: a few samples here.
+    autoattack = from_torchattacks(torchattacks.AutoAttack, {"eps": eps, "n_classes": 10, "version": "standard"})
+    evaluations = [
+        RobustEvaluation(attacks),
+        RobustEvaluation({"autoattack": autoattack}, max_samples=8, prefix="standard/"),
+    ]
     trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, limit_val_batches=0)
     model, data = RobustClassifier(standard_net()), Fonts("easy", train_size=500, test_size=200)
     trainer.fit(model, data)
-    pl.Trainer(logger=False, callbacks=[evaluation]).test(model, data)
+    pl.Trainer(logger=False, callbacks=evaluations).test(model, data)

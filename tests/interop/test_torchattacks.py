@@ -7,9 +7,13 @@ import torch
 import torch.nn.functional as F
 import torchattacks
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_robust import RobustEvaluation
+from lightning_robust._lightning import pl
 from lightning_robust.attacks import L2, PGD, Attack, Linf, cross_entropy, fgsm
 from lightning_robust.interop import from_torchattacks
+from lightning_robust.models import RobustClassifier
 
 
 def smooth_network(dtype: torch.dtype = torch.float64, classes: int = 6) -> nn.Sequential:
@@ -208,15 +212,34 @@ def ten_classes(eps: float) -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
     return net, x[chosen], y[chosen]
 
 
+def autoattack(eps: float) -> Attack:
+    return from_torchattacks(torchattacks.AutoAttack, arguments={"eps": eps, "n_classes": 10, "version": "standard"})
+
+
 def test_autoattack_fools_all_that_can_be_fooled():
     """Cross entropy, which pulls towards all wrong classes at once, does not."""
     eps = 8 / 255
     net, x, y = ten_classes(eps)
-    attack = from_torchattacks(torchattacks.AutoAttack, arguments={"eps": eps, "n_classes": 10, "version": "standard"})
-    x_adv = attack(net, x, y)
+    x_adv = autoattack(eps)(net, x, y)
     assert len(x) > 20
     assert bool(((x_adv - x).abs() <= eps + 1e-6).all())
     assert bool((net(x_adv).argmax(1) != y).all())
     assert int((net(PGD(Linf(eps), steps=40, keep="best", gain=cross_entropy)(net, x, y)).argmax(1) != y).sum()) < len(
         x
     )
+
+
+def test_autoattack_in_robust_evaluation(tmp_path):
+    eps = 8 / 255
+    net, x, y = ten_classes(eps)
+    evaluation = RobustEvaluation(
+        {"autoattack": autoattack(eps), "pgd": PGD(Linf(eps), steps=40, gain=cross_entropy, restarts=2)}
+    )
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[evaluation]
+    )
+    trainer.test(RobustClassifier(net), DataLoader(TensorDataset(x, y), batch_size=32), verbose=False)
+    assert evaluation.results["test/clean_acc"] == 1
+    assert evaluation.results["test/robust_acc"] == evaluation.results["test/robust_acc_autoattack"] == 0
+    assert evaluation.results["test/success_autoattack"] == 1
+    assert evaluation.results["test/robust_acc_pgd"] > 0.5
