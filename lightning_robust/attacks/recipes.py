@@ -1,5 +1,6 @@
 """Named settings of `PGD` from the literature. Each is a point on the axes ball, space, gain and rule, not a class."""
 
+from lightning_robust._checks import count
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.gains import confident_margin
 from lightning_robust.attacks.pgd import PGD
@@ -20,12 +21,12 @@ def rs_fgsm(threat: Threat | Ball) -> PGD:
 
 def bim(threat: Threat | Ball, steps: int = 10) -> PGD:
     """The basic iterative method: no random start, steps of 1 / steps (Kurakin et al., 2017)."""
-    return PGD(threat, steps=steps, rel_step_size=1 / steps, random_start=False)
+    return PGD(threat, steps=steps, rel_step_size=1 / count("steps", steps), random_start=False)
 
 
 def mim(threat: Threat | Ball, steps: int = 10, momentum: float = 1.0) -> PGD:
     """The momentum iterative method (Dong et al., CVPR 2018)."""
-    return PGD(threat, steps=steps, rel_step_size=1 / steps, random_start=False, rule=Steepest(momentum))
+    return PGD(threat, steps=steps, rel_step_size=1 / count("steps", steps), random_start=False, rule=Steepest(momentum))
 
 
 def stutz(threat: Threat | Ball, steps: int = 40, attempts: int = 5, lr: float = 0.005) -> PGD:
@@ -34,7 +35,8 @@ def stutz(threat: Threat | Ball, steps: int = 40, attempts: int = 5, lr: float =
     With lr 0.005 and 40 steps a coordinate moves by about 0.2 at most, so the start matters. We keep the best iterate,
     where the paper's evaluation keeps the first success.
     """
-    return PGD(threat, steps=steps, restarts=attempts, random_start=norm_uniform, rule=Adam(lr), keep="best")
+    restarts = count("attempts", attempts)
+    return PGD(threat, steps=steps, restarts=restarts, random_start=norm_uniform, rule=Adam(lr), keep="best")
 
 
 def pgd_cw(threat: Threat | Ball, steps: int = 30, kappa: float = 50.0) -> PGD:
@@ -61,7 +63,7 @@ def carlini_wagner(
     The attack of minimum norm, which minimises the norm plus c times the hinge, is another thing, and other packages
     have it: `from_foolbox(foolbox.attacks.L2CarliniWagnerAttack(), eps=0.5)`, which searches for c, and for which a
     sample counts as robust if its nearest adversarial example is further than eps away; or
-    `from_torchattacks(torchattacks.CW, c=1.0, steps=300, lr=0.003)`, which takes the true class for a logit of zero, so
+    `from_torchattacks(torchattacks.CW, dict(c=1.0, steps=300, lr=0.003))`, which takes the true class for a logit of zero, so
     that it stands still where the logits of all wrong classes are negative.
 
     Args:
@@ -71,5 +73,5 @@ def carlini_wagner(
         lr: The step size of Adam, in the units of the space.
         attempts: Random starts.
     """
-    gain = confident_margin(kappa)
-    return PGD(threat, steps=steps, restarts=attempts, random_start=norm_uniform, gain=gain, rule=Adam(lr), keep="best")
+    gain, restarts = confident_margin(kappa), count("attempts", attempts)
+    return PGD(threat, steps=steps, restarts=restarts, random_start=norm_uniform, gain=gain, rule=Adam(lr), keep="best")
