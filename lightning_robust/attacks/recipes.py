@@ -63,8 +63,8 @@ def carlini_wagner(
     The attack of minimum norm, which minimises the norm plus c times the hinge, is another thing, and other packages
     have it: `from_foolbox(foolbox.attacks.L2CarliniWagnerAttack(), eps=0.5)`, which searches for c, and for which a
     sample counts as robust if its nearest adversarial example is further than eps away; or
-    `from_torchattacks(torchattacks.CW, dict(c=1.0, steps=300, lr=0.003))`, which takes the true class for a logit of zero, so
-    that it stands still where the logits of all wrong classes are negative.
+    `from_torchattacks(torchattacks.CW, dict(c=1.0, steps=300, lr=0.003))`, which takes the true class for a logit of
+    zero, so that it stands still where the logits of all wrong classes are negative.
 
     Args:
         threat: The perturbation set.
