@@ -191,7 +191,7 @@ def test_refuses_arguments_that_the_attack_does_not_take(arguments, message):
 )
 def test_refuses_options_that_cannot_be_meant(name, value):
     options = {"mean": 0.5, "std": 0.2, name: value}
-    with pytest.raises((TypeError, ValueError), match=f"Expected argument `{name}` to be"):
+    with pytest.raises((TypeError, ValueError), match=rf"Expected argument `{name}(\[1\])?` to be"):
         from_torchattacks(torchattacks.PGD, **options)
 
 
