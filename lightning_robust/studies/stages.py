@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from rich.console import Console
 from torch import Tensor
 
 from lightning_robust._lightning import pl
@@ -115,6 +116,11 @@ def ready_data(make: Callable[[int], pl.LightningDataModule], argument: str, n: 
     except OSError as error:
         raise StudyError(str(error)) from error
     return data
+
+
+def note(text: str) -> None:
+    """Print a sentence to the error stream."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
 def share_of(hits: Tensor) -> dict[str, Any]:

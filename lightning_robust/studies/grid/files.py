@@ -56,9 +56,13 @@ def save_artifact(path: Path, obj: Mapping[str, Any] | list[Any] | torch.Tensor)
 
     Raises:
         TypeError: `obj` holds something that `load_artifact` would refuse, such as a whole module.
+        OSError: it could not be written.
     """
     with replacing(path) as new:
-        torch.save(obj, new)
+        try:
+            torch.save(obj, new)
+        except RuntimeError as error:  # what torch makes of a write that failed
+            raise OSError(f"{path} could not be written. Is the disk full? ({error})") from error
         try:
             torch.load(new, map_location="cpu", weights_only=True, mmap=True)
         except Exception:  # torch's own text advises to load it unsafely

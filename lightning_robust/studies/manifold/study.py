@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from lightning_robust.studies.claims import tell
 from lightning_robust.studies.command import run_command
 from lightning_robust.studies.grid.axes import expand
@@ -37,7 +35,7 @@ from lightning_robust.studies.manifold.report import write_report
 from lightning_robust.studies.manifold.schemes import SCHEMES
 from lightning_robust.studies.manifold.settings import PRESETS, ManifoldSettings
 from lightning_robust.studies.manifold.tables import Tables
-from lightning_robust.studies.stages import ready_data, ready_folder, run_stage
+from lightning_robust.studies.stages import note, ready_data, ready_folder, run_stage
 
 
 def run_manifold_study(options: ManifoldSettings) -> Tables:
@@ -97,7 +95,7 @@ def _prepare(options: ManifoldSettings) -> None:
         for n in sizes:
             ready_data(lambda n: options.source.make(options.root, train_size=n, batch_size=BATCH), name, n)
     if options.left_out:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(options.left_out, markup=False)
+        note(options.left_out)
 
 
 def _cost(cell: Cell, options: ManifoldSettings) -> float:

@@ -56,7 +56,13 @@ _REFERENCE = (
 
 
 def write_report(
-    tables: Tables, out: Path, *, targets: Sequence[float], settings: Mapping[str, Any], grids: Sequence[Grid]
+    tables: Tables,
+    out: Path,
+    *,
+    targets: Sequence[float],
+    settings: Mapping[str, Any],
+    grids: Sequence[Grid],
+    left_out: str = "",
 ) -> Path:
     """Write `report.html` and each figure as a PNG.
 
@@ -66,6 +72,7 @@ def write_report(
         targets: accuracies for which the number of samples is told.
         settings: names and values to show at the end.
         grids: what was run of each problem.
+        left_out: a sentence on what a problem does not have.
 
     Returns:
         the page.
@@ -78,6 +85,7 @@ def write_report(
     seeds = len({row["seed"] for row in tables.models})
     shown = {name: picture(figure, caption=text, alt=text) for name, (figure, text) in figures.items()}
     parts: list[Html | str] = [heading("The claims"), *claim_parts(found)]
+    parts += [left_out] if left_out else []
     parts += [heading("Accuracy over the number of training images"), shown.pop("accuracy")]
     parts += [table(accuracy_lines(judged), caption="Best over hyperparameters, means over seeds")]
     parts += [heading("How many images an accuracy takes")]

@@ -23,7 +23,7 @@ class SampleComplexitySettings:
         sizes: numbers of training images.
         eps_train: radii of adversarial training (Linf, images in [0, 1]); 0 is natural training.
         eps_test: radii of the attack in evaluation; 0, accuracy without an attack, is among them.
-        models: names of models.
+        models: names of models; those that a problem has not are left out, with a word.
         seeds: models per size, radius and network; a seed is that of the choice of training images, of their order and
             of the initial weights.
         steps: optimiser steps of a model; 0: the problem's.
@@ -91,7 +91,7 @@ class SampleComplexitySettings:
         """The grid of one problem.
 
         Raises:
-            StudyArgumentError: a model is not among its own, or a radius is not one of its images.
+            StudyArgumentError: no model is among its own, or a radius is not one of its images.
         """
         for axis in ("eps_train", "eps_test"):
             radii, most = vars(self)[axis] or vars(problem)[axis], problem.high - problem.low
@@ -105,7 +105,9 @@ class SampleComplexitySettings:
                 "Expected argument `eps_test` to hold 0, accuracy without an attack, and a positive radius, but got "
                 f"{tested}."
             )
-        models = tuple(choose("models", self.models, problem.models)) if self.models else tuple(problem.models)
+        models = tuple(model for model in self.models or problem.models if model in problem.models)
+        if not models:
+            choose("models", self.models, problem.models)  # refuses, with the nearest name
         return Grid(
             data=name,
             sizes=tuple(sorted(self.sizes or problem.sizes)),

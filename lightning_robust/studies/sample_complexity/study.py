@@ -27,7 +27,7 @@ from lightning_robust.studies.sample_complexity.problems import Problem, problem
 from lightning_robust.studies.sample_complexity.report import write_report
 from lightning_robust.studies.sample_complexity.settings import PRESETS, Grid, SampleComplexitySettings
 from lightning_robust.studies.sample_complexity.tables import Tables
-from lightning_robust.studies.stages import ready_data, ready_folder, run_stage
+from lightning_robust.studies.stages import note, ready_data, ready_folder, run_stage
 
 
 def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, Problem] | None = None) -> Tables:
@@ -57,9 +57,16 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
     options = replace(options, out=str(out), root=str(Path(options.root).resolve()))
     known = problems(options.root) | dict(own or {})
     chosen = {name: known[name] for name in choose("data", options.data, known)}
+    if options.models:
+        choose(
+            "models", options.models, dict.fromkeys(model for problem in chosen.values() for model in problem.models)
+        )
     grids = {name: options.of(name, problem) for name, problem in chosen.items()}
+    left_out = _left_out(options, grids)
     for name, problem in chosen.items():
         _check_data(problem, grids[name])
+    if left_out:
+        note(left_out)
     models: list[Row] = []
     masking: list[Row] = []
     for name, problem in chosen.items():
@@ -87,8 +94,15 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
         if rows:
             write_table(rows, out, title)
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "root")}
-    write_report(tables, out, targets=options.targets, settings=settings, grids=list(grids.values()))
+    write_report(tables, out, targets=options.targets, settings=settings, grids=list(grids.values()), left_out=left_out)
     return tables
+
+
+def _left_out(options: SampleComplexitySettings, grids: Mapping[str, Grid]) -> str:
+    """A sentence on the models that were asked for and that a problem does not have; nothing where there are none."""
+    missing = {name: [model for model in options.models if model not in grid.models] for name, grid in grids.items()}
+    parts = [f"{', '.join(models)} of {name}" for name, models in missing.items() if models]
+    return f"Left out: {'; '.join(parts)}, since there is no such model." if parts else ""
 
 
 def _check_data(problem: Problem, grid: Grid) -> None:

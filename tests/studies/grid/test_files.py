@@ -84,6 +84,17 @@ def test_a_damaged_artifact_is_told(tmp_path):
         load_artifact(tmp_path / "other.pt")
 
 
+def test_a_disk_that_is_full_is_called_so(tmp_path, monkeypatch):
+    def full(obj, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("unexpected pos 2240 vs 2128")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"model.pt could not be written. Is the disk full\? \(unexpected pos"):
+        save_artifact(tmp_path / "model.pt", {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_error_advises_to_load_unsafely(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"model": nn.Linear(3, 2)}, path)

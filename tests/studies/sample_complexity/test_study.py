@@ -126,6 +126,25 @@ def test_an_unknown_problem_is_refused(tmp_path):
         run_sample_complexity(replace(OPTIONS, data=("digit",), out=str(tmp_path)))
 
 
+def test_models_that_one_problem_does_not_have_are_left_out_with_a_word(tmp_path, capsys):
+    plain = replace(TINY, models={"linear": TINY.models["linear"]})
+    options = replace(
+        OPTIONS, out=str(tmp_path), data=("tiny", "plain"), sizes=(10,), models=("linear+threshold", "linear"), steps=1
+    )
+    tables = run_sample_complexity(replace(options, masked_images=0), OWN | {"plain": plain})
+    found = {(row["data"], row["model"]) for row in tables.models}
+    assert found == {("tiny", "linear"), ("tiny", "linear+threshold"), ("plain", "linear")}
+    said = "Left out: linear+threshold of plain, since there is no such model."
+    assert capsys.readouterr().err.splitlines()[0] == said
+    assert said in (tmp_path / "report.html").read_text()
+
+
+def test_a_model_that_no_problem_has_is_refused(tmp_path):
+    options = replace(OPTIONS, out=str(tmp_path), models=("linear", "linaer"))
+    with pytest.raises(StudyArgumentError, match=r"`models` to be among .* but got 'linaer'\. Did you mean 'linear'"):
+        run_sample_complexity(options, OWN)
+
+
 def test_data_without_validation_images_is_refused(tmp_path):
     problem = replace(TINY, data=_without_validation)
     with pytest.raises(StudyArgumentError, match="to have validation images"):
