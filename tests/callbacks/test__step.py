@@ -562,13 +562,12 @@ FITS = {
     "manual accumulation": (lambda: Module(manual=True, accumulate=2), 12, []),
     "closure": (Closure, 36, []),
     "copies": (Copies, 12, []),
-    "average of weights": (Module, 12, [pl.callbacks.WeightAveraging]),
     # It makes an epoch more, for the statistics of batches.
     "stochastic average": (Module, 18, [lambda: pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1)]),
     "average on a copy": (Module, 12, [Average]),
 }
-if not hasattr(pl.callbacks, "WeightAveraging"):  # it came with Lightning 2.6
-    del FITS["average of weights"]
+if hasattr(pl.callbacks, "WeightAveraging"):  # it came with Lightning 2.6
+    FITS["average of weights"] = (Module, 12, [pl.callbacks.WeightAveraging])
 
 
 @pytest.mark.filterwarnings("ignore")
