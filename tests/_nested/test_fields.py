@@ -12,10 +12,12 @@ from tests._nested.kinds import (
     BY_INDEX,
     KINDS,
     ONLY_ITEMS,
+    Answers,
     AttrDict,
     Data,
     EasyDict,
     Plain,
+    Proxy,
     StaleDict,
     Store,
     Triple,
@@ -139,6 +141,18 @@ def test_reading_and_copying_make_no_entries():
     with pytest.raises(MissingFieldError):
         put(batch, "y", 1)
     assert list(batch) == ["x"]
+
+
+def test_classes_that_answer_to_any_name():
+    for batch in (Answers(x=1), Proxy(x=1)):
+        with pytest.raises(MissingFieldError, match="'z'"):
+            get(batch, "z", "input")
+
+    class Items(Store):
+        def __getattr__(self, name):
+            raise KeyError(name)
+
+    assert put(Items(x=1), "x", 2)["x"] == 2
 
 
 def test_keys_that_are_names_of_methods():

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from lightning_robust._nested import get, leaves, ordinary, plain
-from tests._nested.kinds import KINDS, AttrDict, Plain, Triple, content, fields, views
+from tests._nested.kinds import KINDS, AttrDict, Encoding, Plain, Triple, content, fields, views
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,6 +121,40 @@ def test_modules_and_data_sets_are_not_looked_into():
     data = torch.utils.data.TensorDataset(torch.ones(3))
     batch = SimpleNamespace(model=nn.Linear(1, 1), data=data, loader=torch.utils.data.DataLoader(data), x=torch.ones(1))
     assert [t.shape for t in leaves(batch)] == [(1,)]
+
+
+def test_only_records_of_data_are_looked_into():
+    class Module(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cache = torch.ones(1)
+
+    class Images(torch.utils.data.Dataset):
+        images = None
+
+        def __init__(self):
+            self.images = torch.ones(1)
+
+    class Sparse:
+        shape = (3, 3)
+
+        def __init__(self):
+            self.data = torch.ones(1)
+
+    others = [Module(), Images(), Sparse(), torch.distributions.Normal(torch.zeros(1), torch.ones(1))]
+    assert list(leaves([*others, Plain(*others[:3])])) == []
+
+
+def test_each_tensor_once_and_those_beside_the_items():
+    x = torch.ones(1)
+    assert len(list(leaves([x, {"x": x}]))) == 1
+    batch = Encoding({"x": x})
+    with torch.inference_mode():
+        batch.kind = torch.zeros(2)
+    assert len(list(leaves(batch))) == 2
+    new = ordinary(batch)
+    assert not new.kind.is_inference()
+    assert batch.kind.is_inference()
 
 
 class Meta(torch.Tensor):
