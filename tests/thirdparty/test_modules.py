@@ -102,7 +102,8 @@ def transformers_vit():
                 hidden_dropout_prob=0.2,
             )
         )
-        vit.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        name = "activation" if hasattr(vit, "activation_checkpointing_enable") else "gradient"  # its old name
+        getattr(vit, f"{name}_checkpointing_enable")({"use_reentrant": False})
         return vit
 
     return Case(
