@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_robust import AdversarialTraining
-from lightning_robust.attacks import Attack, Outcome, scope
+from lightning_robust.attacks import Attack, Context, Outcome, scope
 from lightning_robust.models import RobustClassifier, preact_resnet18, standard_net
 
 
@@ -24,8 +24,8 @@ from lightning_robust.models import RobustClassifier, preact_resnet18, standard_
 class Nothing(Attack):
     """An attack that only enters and leaves the scope, as every attack does."""
 
-    def run(self, model, x, y, *, code=None, key=0):
-        with scope(model, seed=key, device=x.device):
+    def run(self, model, x, y, context=Context()):  # noqa: B008
+        with scope(model, x, seed=context.key):
             return Outcome(x)
 
 

@@ -35,7 +35,7 @@ if __name__ == "__main__":
         enable_checkpointing=False,
         callbacks=[
             AdversarialTraining(PGD(Linf(0.05), steps=5)),
-            RobustEvaluation(pgd=PGD(Linf(0.05), steps=20)),
+            RobustEvaluation(PGD(Linf(0.05), steps=20)),
         ],
     )
     trainer.fit(Letters(), Fonts("easy", train_size=2000, val_size=500))

@@ -17,7 +17,7 @@ if __name__ == "__main__":
             AdversarialTraining(
                 PGD(Linf(0.05), steps=5, gain=divergence), objective=awp(trades(beta=6.0), gamma=0.005)
             ),
-            RobustEvaluation(pgd=PGD(Linf(0.05), steps=10)),
+            RobustEvaluation(PGD(Linf(0.05), steps=10)),
         ],
     )
     trainer.fit(RobustClassifier(standard_net()), Fonts("easy", train_size=500, val_size=200))
