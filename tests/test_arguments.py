@@ -15,15 +15,39 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import foolbox
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from lightning_robust import datamodules, manifolds, metrics, models, objectives, plots, theory
+from lightning_robust import (
+    attacks,
+    callbacks,
+    datamodules,
+    interop,
+    manifolds,
+    metrics,
+    models,
+    objectives,
+    plots,
+    theory,
+)
+from lightning_robust.attacks import PGD, Linf, PixelSpace, Steepest
 
-PACKAGES = ("datamodules", "manifolds", "metrics", "models", "objectives", "plots", "theory")
+PACKAGES = (
+    "attacks",
+    "callbacks",
+    "datamodules",
+    "interop",
+    "manifolds",
+    "metrics",
+    "models",
+    "objectives",
+    "plots",
+    "theory",
+)
 
 
 @dataclasses.dataclass
@@ -67,7 +91,7 @@ def _parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The arguments, those that `**kwargs` hands on to a base class of ours among them."""
     found: dict[str, inspect.Parameter] = {}
     for function in [c.__init__ for c in make.__mro__ if "__init__" in vars(c)] if inspect.isclass(make) else [make]:
-        if not function.__module__.startswith("lightning_robust"):
+        if not getattr(function, "__module__", "").startswith("lightning_robust"):
             break
         parameters = inspect.signature(function).parameters
         found = {**parameters, **found}
@@ -115,7 +139,66 @@ SHAPE = {"in_channels": 1, "num_classes": 2}
 N, D, SIGMA = {"n": 4.0}, {"d": 16}, {"sigma": 0.25}
 SAMPLES = {"theta": ONES, "sigma": 1.0}
 
+BALL, ATTACK = {"threat": Linf(0.25)}, {"attack": PGD(Linf(0.25), 2)}
+READING = {"code": "z", "forward": LOGITS, "correct": flat, "per_sample": ["mask"], "empty": "per_sample"}
+NORMALIZED = {"mean": 0.5, "std": 0.5, "free": "mean"}
+
 TABLE = {
+    # attacks
+    "attacks.Adam": case(attacks.Adam),
+    "attacks.AffineSpace": case(attacks.AffineSpace),
+    "attacks.Anchored": case(attacks.Anchored, gain=attacks.margin, anchor=attacks.least_likely),
+    "attacks.Box": case(attacks.Box, half_widths=[0.25, 0.5]),
+    "attacks.GridSearch": case(attacks.GridSearch, **BALL),
+    "attacks.L1": case(attacks.L1, eps=0.5),
+    "attacks.L2": case(attacks.L2, eps=0.5),
+    "attacks.LatentSpace": case(attacks.LatentSpace, manifold=Plane(), bounds=(-1.0, 1.0)),
+    "attacks.Linf": case(attacks.Linf, eps=0.5),
+    "attacks.PGD": case(attacks.PGD, **BALL, rel_step_size=0.5, rule=Steepest()),
+    "attacks.PixelSpace": case(attacks.PixelSpace, mean=0.5, std=0.5, free="low high mean", infinite="low high"),
+    "attacks.RandomPerturbation": case(attacks.RandomPerturbation, **BALL),
+    "attacks.RandomSearch": case(attacks.RandomSearch, **BALL),
+    "attacks.Steepest": case(attacks.Steepest),
+    "attacks.Threat": case(attacks.Threat, ball=Linf(0.25), space=PixelSpace()),
+    "attacks.WarmUp": case(attacks.WarmUp, epochs=2.0, start=0.25, skip="steps"),
+    "attacks.WarmUp, in steps": case(attacks.WarmUp, steps=2, start=0.25, skip="epochs"),
+    "attacks.bim": case(attacks.bim, **BALL),
+    "attacks.carlini_wagner": case(attacks.carlini_wagner, **BALL, infinite="kappa"),
+    "attacks.confident_margin": case(attacks.confident_margin, kappa=1.0, infinite="kappa"),
+    "attacks.dense": case(attacks.dense, free="class_dim ignore_index"),
+    "attacks.dense_correct": case(attacks.dense_correct, free="class_dim ignore_index"),
+    "attacks.fgsm": case(attacks.fgsm, **BALL),
+    "attacks.finite_differences": case(attacks.finite_differences, **ATTACK, width=0.5),
+    "attacks.in_turn": case(attacks.in_turn, attacks=[PGD(Linf(0.25)), PGD(Linf(0.5))]),
+    "attacks.mim": case(attacks.mim, **BALL),
+    "attacks.on_fraction": case(attacks.on_fraction, **ATTACK, fraction=0.5),
+    "attacks.pgd_cw": case(attacks.pgd_cw, **BALL, infinite="kappa"),
+    "attacks.restarted": case(attacks.restarted, **ATTACK, restarts=2),
+    "attacks.rs_fgsm": case(attacks.rs_fgsm, **BALL),
+    "attacks.stutz": case(attacks.stutz, **BALL),
+    "attacks.targeted": case(attacks.targeted, gain=attacks.margin, to=1),
+    "attacks.targeted_dlr": case(attacks.targeted_dlr),
+    "attacks.worst_of": case(attacks.worst_of, attacks=[PGD(Linf(0.25)), PGD(Linf(0.5))]),
+    # callbacks
+    "callbacks.AdversarialExamples": case(
+        callbacks.AdversarialExamples, **ATTACK, scale=1.0, **READING, free="low high"
+    ),
+    "callbacks.AdversarialTraining": case(
+        callbacks.AdversarialTraining, **ATTACK, objective=objectives.trades(), schedule=attacks.WarmUp(epochs=2),
+        code="z", forward=LOGITS, correct=flat, per_sample=["mask"], empty="per_sample",
+    ),
+    "callbacks.ManifoldSheets": case(
+        callbacks.ManifoldSheets, num_classes=2, code="z", manifold=flat, free="low high"
+    ),
+    "callbacks.RobustEvaluation": case(callbacks.RobustEvaluation, attacks=PGD(Linf(0.25)), max_samples=4, **READING),
+    "callbacks.RobustGeneralizationGap": case(callbacks.RobustGeneralizationGap, **ATTACK, **READING),
+    # attacks of others
+    "interop.from_foolbox": case(
+        interop.from_foolbox, attack=foolbox.attacks.LinfPGD(), eps=0.5, **NORMALIZED
+    ),
+    "interop.from_torchattacks": case(
+        interop.from_torchattacks, factory=flat, arguments={}, **NORMALIZED, skip="factory arguments"
+    ),
     # metrics
     "metrics.AttackSuccessRate": case(metrics.AttackSuccessRate, num_attempts=2),
     "metrics.PerClassRobustAccuracy": case(metrics.PerClassRobustAccuracy, num_classes=3),
@@ -315,6 +398,8 @@ TABLE = {
 }  # fmt: skip
 
 EXCEPTIONS = {
+    "attacks.Context": "made for each batch",
+    "attacks.scope": "a context manager: it checks its arguments when it is entered",
     "datamodules.ImageDataModule": "abstract: its arguments are those of all the others",
     "datamodules.InMemoryDataModule": "abstract: its arguments are those of TensorDataModule",
     "datamodules.VisionDataModule": "abstract: its arguments are those of CIFAR10",
@@ -339,6 +424,8 @@ def kind_of(name: str, annotation: str, value: Any) -> str:
     """What an argument is, by its name, its annotation and a valid value of it."""
     if isinstance(value, bool):
         return "boolean"
+    if "int | str | tuple[int | str, ...]" in annotation and not isinstance(value, list):
+        return "key"
     if isinstance(value, int | float):
         number = isinstance(value, float) or "float" in annotation or "Real" in annotation
         return "number" if number else "seed" if "seed" in name else "count"
@@ -360,13 +447,15 @@ def bad_values(case: Case, name: str) -> list[Any]:
     bad: list[Any] = [thing, [thing]]
     if "None" not in annotation and parameter.default is not None:
         bad.append(None)
-    if name not in case.empty.split() and kind != "text":
+    if name not in case.empty.split() and kind not in ("text", "key"):
         bad.append([])
     if kind in ("number", "count", "seed"):
         bad += ["0.5", True, np.bool_(True), math.nan, 1j, float]
         bad += [] if name in case.infinite.split() else [math.inf]
         bad += [] if kind == "seed" or name in case.free.split() else [-1]
         bad += [1.5, 2.0] if kind in ("count", "seed") else []
+    elif kind == "key":
+        bad += [1.5, True]
     elif kind == "boolean":
         bad += ["no", 0, 1, math.nan]
     elif kind == "choice":
@@ -387,7 +476,7 @@ def outcome(case: Case, name: str, bad: Any) -> str | None:
     """What is wrong with how a bad value is met; None: it is refused by the name of its argument."""
     many = case.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
     try:
-        case(**{name: [bad] if many else bad})
+        case(**{name: [bad, *case.valid[name][1:]] if many else bad})
     except (TypeError, ValueError) as error:
         named = re.search(rf"argument `{name}[`\[.]|arguments .*`{name}`", str(error))
         return None if named else f"{bad!r}: without the name: {str(error)[:200]}"

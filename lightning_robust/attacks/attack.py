@@ -168,24 +168,28 @@ class Foreign(Attack):
         return Outcome(x_adv.detach().to(x))
 
 
-def as_attack(attack: Any) -> Attack:
+def as_attack(attack: Any, name: str = "attack") -> Attack:
     """An `Attack` as it is; or one made of a function `(model, x, y) -> x_adv` that may also take `code`, `key`,
     `correct`.
+
+    Args:
+        attack: The attack or function.
+        name: What errors call it.
     """
     if isinstance(attack, Attack):
         return attack
     if not callable(attack) or isinstance(attack, type):
-        name = getattr(attack, "__name__", type(attack).__name__)
+        kind = getattr(attack, "__name__", type(attack).__name__)
         hint = ""
         if isinstance(attack, list | tuple):
             hint = " Did you mean worst_of(*attacks)?"
         elif isinstance(attack, type):
-            hint = f" {name} is a class: did you mean {name}(...)?"
+            hint = f" {kind} is a class: did you mean {kind}(...)?"
         elif hasattr(attack, "project") and hasattr(attack, "radius"):
-            hint = f" {name} is a ball: did you mean PGD({name}(...))?"
+            hint = f" {kind} is a ball: did you mean PGD({kind}(...))?"
         raise TypeError(
-            "Expected argument `attack` to be an attack, a callable (model, x, y) -> x_adv such as PGD(Linf(8 / 255)), "
-            f"but got {_short(attack)}.{hint}"
+            f"Expected argument `{name}` to be an attack, a callable (model, x, y) -> x_adv such as "
+            f"PGD(Linf(8 / 255)), but got {_short(attack)}.{hint}"
         )
     try:
         names = inspect.signature(attack).parameters

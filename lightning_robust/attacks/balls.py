@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -333,6 +334,8 @@ class Box(Ball):
 
     def __post_init__(self) -> None:
         wanted = "Expected argument `half_widths` to be numbers that are finite and not negative"
+        if not isinstance(self.half_widths, Tensor | np.ndarray | list | tuple):
+            raise TypeError(f"{wanted}, but got {self.half_widths!r}.")
         try:
             widths = torch.as_tensor(self.half_widths, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError):

@@ -90,7 +90,7 @@ def worst_of(*attacks: Any) -> WorstOf:
     """
     if not attacks:
         raise ValueError("Expected at least one attack, but got none.")
-    return WorstOf(tuple(map(as_attack, attacks)))
+    return WorstOf(tuple(as_attack(attack, f"attacks[{i}]") for i, attack in enumerate(attacks)))
 
 
 @dataclass(frozen=True)
@@ -232,4 +232,4 @@ def in_turn(*attacks: Any) -> InTurn:
     """
     if len(attacks) < 2:
         raise ValueError(f"Expected at least two attacks to take turns, but got {len(attacks)}.")
-    return InTurn(tuple(map(as_attack, attacks)))
+    return InTurn(tuple(as_attack(attack, f"attacks[{i}]") for i, attack in enumerate(attacks)))

@@ -209,6 +209,11 @@ class Anchored:
     anchor: Callable[[Tensor, Tensor], Tensor]
     flat: bool = False
 
+    def __post_init__(self) -> None:
+        _checks.function("gain", self.gain, "(logits, anchor) -> (N,)")
+        _checks.function("anchor", self.anchor, "(clean_logits, y) -> anchor")
+        object.__setattr__(self, "flat", _checks.boolean("flat", self.flat))
+
 
 def _log_probabilities(logits: Tensor, y: Tensor) -> Tensor:
     return logits.log_softmax(1)

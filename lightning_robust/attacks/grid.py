@@ -79,8 +79,7 @@ class GridSearch(ThreatAttack):
         if isinstance(self.points, numbers.Real):
             points: Any = _checks.count("points", self.points)
         else:
-            entries = _checks.sequence("points", self.points, "an integer or one for each coordinate")
-            points = tuple(_checks.count("points", value) for value in entries)
+            points = _checks.counts("points", self.points)
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "random_points", _checks.count("random_points", self.random_points, 0))
         check_plain_gain(self.gain)

@@ -278,8 +278,7 @@ def dense_correct(share: float = 1.0, *, class_dim: int = 1, ignore_index: int |
     """
     _checks.number("share", share, 0, 1)
     _checks.seed("class_dim", class_dim)
-    if ignore_index is not None:
-        _checks.seed("ignore_index", ignore_index)
+    ignore_index = None if ignore_index is None else _checks.seed("ignore_index", ignore_index)
     return _DenseCorrect(float(share), int(class_dim), ignore_index)
 
 

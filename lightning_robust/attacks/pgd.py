@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -165,6 +166,8 @@ class PGD(ThreatAttack):
             ("mode", _checks.choice("mode", self.mode, ("eval", "train"))),
         ):
             object.__setattr__(self, name, value)
+        if isinstance(self.random_start, np.bool_):
+            object.__setattr__(self, "random_start", bool(self.random_start))
         if not isinstance(self.random_start, bool):
             _checks.function("random_start", self.random_start, "(ball, noise, zero) -> delta, or True or False")
         _checks.function("rule", self.rule, "such as Steepest() or Adam()")

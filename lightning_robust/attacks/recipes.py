@@ -26,7 +26,9 @@ def bim(threat: Threat | Ball, steps: int = 10) -> PGD:
 
 def mim(threat: Threat | Ball, steps: int = 10, momentum: float = 1.0) -> PGD:
     """The momentum iterative method (Dong et al., CVPR 2018)."""
-    return PGD(threat, steps=steps, rel_step_size=1 / count("steps", steps), random_start=False, rule=Steepest(momentum))
+    return PGD(
+        threat, steps=steps, rel_step_size=1 / count("steps", steps), random_start=False, rule=Steepest(momentum)
+    )
 
 
 def stutz(threat: Threat | Ball, steps: int = 40, attempts: int = 5, lr: float = 0.005) -> PGD:

@@ -123,8 +123,7 @@ def _moment(name: str, value: Any, *, positive: bool = False) -> Any:
     entries = value.tolist() if isinstance(value, Tensor | np.ndarray) else value
     if isinstance(entries, numbers.Real):
         return _checks.number(name, entries, low, above=positive)
-    entries = _checks.sequence(name, entries, "a number or one per channel")
-    return tuple(_checks.number(name, entry, low, above=positive) for entry in entries)
+    return _checks.values(name, entries, low, above=positive)
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class PixelSpace(Space):
     std: float | Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        low, high = _checks.number("low", self.low), _checks.number("high", self.high)
+        low, high = _checks.number("low", self.low, finite=False), _checks.number("high", self.high, finite=False)
         if not low < high:
             raise ValueError(f"Expected argument `low` to be less than `high`, but got low={low}, high={high}.")
         for name, value in (
@@ -242,6 +241,8 @@ class PixelSpace(Space):
     def doubts(self, ball: Ball, x: Tensor) -> list[str]:
         """A radius that covers the range or is next to nothing, images that use next to nothing of the range."""
         span = self.high - self.low
+        if math.isinf(span):  # data without a range, such as samples of a normal distribution
+            return []
         low, high = (float(v) for v in torch.stack(self.pixels(_wide(x.detach())).aminmax()).tolist())
         # The norm of a perturbation from one end of the range to the other, in radii.
         whole = torch.full_like(_wide(x[:1]), span)
@@ -286,10 +287,10 @@ class LatentSpace(Space):
 
     def __post_init__(self) -> None:
         for name in ("encode", "decode"):
-            if not callable(getattr(self.manifold, name, None)):
-                raise TypeError(
-                    f"Expected argument `manifold` to have a method `{name}`, but got {type(self.manifold).__name__}."
-                )
+            if isinstance(self.manifold, type) or not callable(getattr(self.manifold, name, None)):
+                kind = self.manifold if isinstance(self.manifold, type) else type(self.manifold)
+                got = f"the class {kind.__name__}" if kind is self.manifold else kind.__name__
+                raise TypeError(f"Expected argument `manifold` to have a method `{name}`, but got {got}.")
         if self.bounds is not None:
             _checks.sequence("bounds", self.bounds, "a pair (low, high) of numbers or tensors (Z,)", 2)
             try:
@@ -323,12 +324,16 @@ class LatentSpace(Space):
         return Chart(torch.zeros_like(z), decode, decode, lower, upper)
 
 
-def _interval(name: str, value: Any, centre: float) -> tuple[float, float]:
+def _half_or_ends(name: str, value: Any) -> float | tuple[float, float]:
+    """The half of a range, or its ends, as plain numbers."""
     if isinstance(value, numbers.Real):
-        half = _checks.number(name, value, 0)
-        low, high = centre - half, centre + half
-    else:
-        low, high = (_checks.number(name, end) for end in _checks.sequence(name, value, "a number or a pair", 2))
+        return _checks.number(name, value, 0)
+    low, high = (_checks.number(name, end) for end in _checks.sequence(name, value, "a number or a pair", 2))
+    return low, high
+
+
+def _interval(name: str, value: float | tuple[float, float], centre: float) -> tuple[float, float]:
+    low, high = value if isinstance(value, tuple) else (centre - value, centre + value)
     if not low <= centre <= high:
         raise ValueError(
             f"Expected argument `{name}` to be a range that holds {centre:g}, but got ({low:g}, {high:g})."
@@ -358,6 +363,8 @@ class AffineSpace(Space):
     rotation: float | tuple[float, float] = math.pi / 10
 
     def __post_init__(self) -> None:
+        for name in ("translation", "shear", "scale", "rotation"):
+            object.__setattr__(self, name, _half_or_ends(name, getattr(self, name)))
         low, _ = self._box()
         if low[4] <= 0:
             raise ValueError(f"Expected argument `scale` to be positive throughout, but got {self.scale}.")

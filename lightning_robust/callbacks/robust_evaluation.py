@@ -100,7 +100,10 @@ class RobustEvaluation(pl.Callback):
             found: dict[str, Any] = dict(attacks)
         else:
             found = {"": attacks}
-        self.attacks = {name: as_attack(attack).thorough() for name, attack in found.items()}
+        self.attacks = {
+            name: as_attack(attack, f"attacks[{name!r}]" if name else "attacks").thorough()
+            for name, attack in found.items()
+        }
         self.max_samples = None if max_samples is None else _checks.count("max_samples", max_samples)
         self.reader = Reader(input, target, code, forward, correct, per_sample)
         if not isinstance(prefix, str):

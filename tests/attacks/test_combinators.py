@@ -91,7 +91,7 @@ def test_worst_of_passes_on():
     assert [a.threat.ball.radius for a in attack.scaled(0.5).attacks] == [0.05, 0.25]
     with pytest.raises(ValueError, match="at least one attack, but got none"):
         worst_of()
-    with pytest.raises(TypeError, match="`attack` to be an attack"):
+    with pytest.raises(TypeError, match=r"`attacks\[0\]` to be an attack"):
         worst_of(Linf(0.1))
 
 
@@ -228,7 +228,7 @@ def test_in_turn_in_evaluation_is_the_worst_of_all():
     assert [a.threat.ball.radius for a in attack.scaled(0.5).attacks] == [0.05, 0.25]
     with pytest.raises(ValueError, match="at least two attacks to take turns, but got 1"):
         in_turn(PGD(Linf(0.1)))
-    with pytest.raises(TypeError, match="`attack` to be an attack"):
+    with pytest.raises(TypeError, match=r"`attacks\[1\]` to be an attack"):
         in_turn(PGD(Linf(0.1)), Linf(0.1))
     with pytest.raises(ValueError, match=r"Expected images in \[0, 1\]"):
         in_turn(Shift(0.1), PGD(Linf(0.1)))(class_scores, 255 * images(4), torch.zeros(4).long())

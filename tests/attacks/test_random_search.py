@@ -266,7 +266,7 @@ def test_arguments():
         r"`queries` to be an integer of at least 1, but got True": lambda: RandomSearch(Linf(0.1), True),
         r"`gain` to be a function .* but got Anchored": lambda: RandomSearch(Linf(0.1), gain=divergence),
         r"`threat` to be a Ball .* but got 0.1": lambda: RandomSearch(0.1),
-        r"`points` to be an integer of at least 1, but got 0": lambda: GridSearch(Linf(0.1), points=(2, 0)),
+        r"`points\[1\]` to be an integer of at least 1, but got 0": lambda: GridSearch(Linf(0.1), points=(2, 0)),
         r"`random_points` to be an integer of at least 0": lambda: GridSearch(Linf(0.1), random_points=-1),
     }.items():
         with pytest.raises((TypeError, ValueError), match=message):

@@ -149,7 +149,7 @@ def test_check_finds_double_and_missing_normalisation(space):
         ({"mean": 0.5}, r"`mean` and `std` to come together, but got mean=0.5, std=None"),
         ({"std": 0.5}, r"`mean` and `std` to come together"),
         ({"mean": 0.5, "std": 0.0}, r"`std` to be a number greater than 0, but got 0.0"),
-        ({"mean": 0.5, "std": (0.1, -0.1, 0.1)}, r"`std` to be a number greater than 0"),
+        ({"mean": 0.5, "std": (0.1, -0.1, 0.1)}, r"`std\[1\]` to be a number greater than 0"),
         ({"mean": 0.5, "std": math.nan}, r"`std` to be a number greater than 0"),
         ({"mean": math.nan, "std": 1.0}, r"`mean` to be a number, but got nan"),
     ],
@@ -313,3 +313,11 @@ def test_affine_ranges_that_cannot_be_meant_are_refused(wrong, name):
 def test_affine_maps_want_images():
     with pytest.raises(ValueError, match=r"Expected images of shape \(N, C, H, W\), but got \(3, 4\)"):
         PGD(Threat(Linf(0.1), AffineSpace()))(class_scores, torch.rand(3, 4), torch.zeros(3).long())
+
+
+def test_data_without_a_range_is_attacked_without_a_doubt():
+    line, x = PixelSpace(-math.inf, math.inf), 100 * torch.randn(8, 5)
+    line.check(x)
+    assert line.doubts(Linf(1e-3), x) == []
+    with pytest.raises(ValueError, match="NaN"):
+        line.check(x * math.nan)
