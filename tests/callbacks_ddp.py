@@ -3,6 +3,7 @@
 Each rank writes what it has found so far to <folder>/<rank>.pt, case by case, so that a case that hangs loses no other.
 """
 
+import contextlib
 import datetime as dt
 import logging
 import sys
@@ -96,6 +97,48 @@ def fit(module, callbacks, case):
     return state(module)
 
 
+@contextlib.contextmanager
+def collectives():
+    """The names of the collective operations of torch.distributed that are called inside."""
+    calls = []
+    names = ("all_reduce", "all_gather", "all_gather_object", "broadcast", "broadcast_object_list", "barrier", "reduce")
+    originals = {name: getattr(torch.distributed, name) for name in names}
+
+    def counting(name):
+        def call(*args, **kwargs):
+            calls.append(name)
+            return originals[name](*args, **kwargs)
+
+        return call
+
+    try:
+        for name in names:
+            setattr(torch.distributed, name, counting(name))
+        yield calls
+    finally:
+        for name, original in originals.items():
+            setattr(torch.distributed, name, original)
+
+
+def spawn(folder):
+    """`ddp_spawn`: the results are there in the program that has started the processes."""
+    callback = RobustEvaluation(EVALUATIONS)
+    spawned = pl.strategies.DDPStrategy(start_method="spawn", process_group_backend="gloo")
+    t = pl.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy=spawned,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[callback],
+    )
+    t.validate(Module(), loader(ODD, seed=1), verbose=False)
+    logged = {name: float(value) for name, value in t.callback_metrics.items()}
+    torch.save({"results": callback.results, "intervals": callback.intervals, "logged": logged}, folder / "spawn.pt")
+
+
 def main(folder):
     rank, found = None, {}
 
@@ -114,15 +157,25 @@ def main(folder):
         module = Module()
         module.load_state_dict(found["plain, callback"])
         callback = RobustEvaluation(EVALUATIONS, max_samples=max_samples)
-        (metrics,) = trainer(callback).validate(module, loader(ODD, seed=1), verbose=False)
-        keep(f"evaluation, {max_samples}", metrics)
+        trainer(callback).validate(module, loader(ODD, seed=1), verbose=False)
+        keep(f"evaluation, {max_samples}", callback.results)
+
+    counted = []
+    for callbacks in ([], [RobustEvaluation(EVALUATIONS)]):
+        with collectives() as calls, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer(*callbacks).validate(module, loader(ODD, seed=1), verbose=False)
+        counted.append(len(calls))
+    keep("collectives", counted)
+    keep("advice", [str(w.message) for w in caught if "robust_acc" in str(w.message)])
 
     # A user's own sharding: every process brings samples of its own.
     x, y = data(16, seed=1)
     mine = slice(8 * rank, 8 * rank + 8)
-    own = trainer(RobustEvaluation(EVALUATIONS), use_distributed_sampler=False)
-    (metrics,) = own.validate(module, preloaded([(x[mine], y[mine])]), verbose=False)
-    keep("evaluation, own sharding", metrics)
+    callback = RobustEvaluation(EVALUATIONS)
+    own = trainer(callback, use_distributed_sampler=False)
+    own.validate(module, preloaded([(x[mine], y[mine])]), verbose=False)
+    keep("evaluation, own sharding", callback.results)
 
     shown = AdversarialExamples(TEXTBOOK, num_samples=2)
     t = trainer(shown, default_root_dir=folder, max_epochs=1)
@@ -134,4 +187,4 @@ def main(folder):
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    main(Path(sys.argv[1]))
+    (spawn if sys.argv[2:] == ["spawn"] else main)(Path(sys.argv[1]))

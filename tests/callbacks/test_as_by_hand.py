@@ -22,10 +22,9 @@ from callbacks_fakes import (
     unpack,
 )
 
-from lightning_robust import L1, L2, PGD, AdversarialTraining, Box, Linf, Threat, WarmUp, worst_of
+from lightning_robust import L1, L2, PGD, AdversarialTraining, Box, Linf, Threat, WarmUp, _nested, worst_of
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import AffineSpace
-from lightning_robust.callbacks import _batch
 
 PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
@@ -251,5 +250,5 @@ def test_the_fake_reads_batches_as_the_callback_does():
     x, y = data(4)
     for kind in MAKERS:
         batch = batches(kind, 4)[0]
-        assert torch.equal(_batch.get(batch, fields(kind)["input"], "input"), x)
+        assert torch.equal(_nested.get(batch, fields(kind)["input"], "input"), x)
         assert torch.equal(unpack(batch)[1], y)

@@ -85,30 +85,52 @@ def _alone(found, loader, **kwargs):
     """The values of one process that sees all samples."""
     module = Module()
     module.load_state_dict(found("plain, callback")[0])
-    (metrics,) = trainer(RobustEvaluation(EVALUATIONS, **kwargs)).validate(module, loader, verbose=False)
-    assert 0 < metrics["val/robust_acc"] < metrics["val/acc"]
-    return {name: value for name, value in metrics.items() if name != "val/own"}
+    callback = RobustEvaluation(EVALUATIONS, **kwargs)
+    trainer(callback).validate(module, loader, verbose=False)
+    assert 0 < callback.results["val/robust_acc"] < callback.results["val/clean_acc"]
+    return callback.results
 
 
 def _together(found, name):
     first, second = found(name)
     assert first == second
-    return {name: value for name, value in first.items() if name != "val/own"}
+    return first
 
 
 @pytest.mark.parametrize("max_samples", MAX_SAMPLES)
 def test_an_odd_number_of_samples_is_counted_once(found, max_samples):
     """The sampler repeats one to fill the last batch; and an adversarial example does not depend on the rank."""
     metrics = _together(found, f"evaluation, {max_samples}")
-    assert metrics["val/robust_n"] == (ODD if max_samples is None else max_samples)
+    assert metrics["val/n"] == (ODD if max_samples is None else max_samples)
     assert metrics == _alone(found, loader(ODD, seed=1), max_samples=max_samples)
 
 
 def test_samples_that_the_user_has_shared_out(found):
     x, y = data(16, seed=1)
     metrics = _together(found, "evaluation, own sharding")
-    assert metrics["val/robust_n"] == 16
+    assert metrics["val/n"] == 16
     assert metrics == _alone(found, preloaded([(x, y)]))
+
+
+def test_a_handful_of_collective_calls(found):
+    """One reduction, whatever is counted; and Lightning does not advise another one."""
+    for (without, with_it), advice in zip(found("collectives"), found("advice"), strict=True):
+        assert with_it - without <= 3
+        assert not advice
+
+
+def test_results_are_there_after_ddp_spawn(tmp_path):
+    command = [sys.executable, callbacks_ddp.__file__, str(tmp_path), "spawn"]
+    said = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=150
+    )
+    assert said.returncode == 0, said.stderr[-3000:]
+    found = torch.load(tmp_path / "spawn.pt", weights_only=True)
+    assert found["results"]["val/n"] == ODD
+    logged = {name: value for name, value in found["logged"].items() if name != "val/own"}
+    assert {name: found["results"][name] for name in logged} == pytest.approx(logged)
+    low, high = found["intervals"]["val/robust_acc"]
+    assert low < found["results"]["val/robust_acc"] < high
 
 
 def test_adversarial_examples_do_not_hang(found):

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_robust._lightning import pl
-from lightning_robust.callbacks._batch import get
+from lightning_robust._nested import get
 from lightning_robust.datamodules import ImageDataModule
 from lightning_robust.studies.claims import tell
 from lightning_robust.studies.command import run_command
