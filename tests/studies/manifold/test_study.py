@@ -42,9 +42,6 @@ TINY = ManifoldSettings(
 )
 
 
-network = cells._network
-
-
 def linear(options):
     """A classifier whose training is convex: rounding does not decide where it ends."""
     size = math.prod(options.source.image_shape)
@@ -338,13 +335,6 @@ def test_data_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"lightning-robust study manifold: MNIST is not in '{tmp_path / 'mine'}' and could not be")
     assert said.count("\n") == 1
-
-
-@pytest.mark.parametrize("name", DATA)
-def test_networks_take_the_images_of_their_data(name):
-    source = DATA[name]
-    net = network(replace(TINY, data=name, schemes=("normal",)))
-    assert net(torch.rand(2, *source.image_shape)).shape == (2, len(source.classes))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
