@@ -21,6 +21,7 @@ from callbacks_fakes import (
 )
 
 from lightning_robust import L2, PGD, AdversarialTraining, RobustEvaluation
+from lightning_robust._lightning import pl
 from lightning_robust.attacks import as_attack
 from lightning_robust.callbacks.robust_generalization_gap import RobustGeneralizationGap
 
@@ -51,14 +52,14 @@ def test_the_values_are_those_by_hand(size):
     expected = {}
     for part, (x, y) in {"train": data(), "val": data(12, seed=1)}.items():
         clean, robust = accuracies(module, x[: number[part]], y[: number[part]])
-        expected |= {f"{part}/acc": clean, f"{part}/robust_acc": robust, f"{part}/n": number[part]}
-    for name in ("acc", "robust_acc"):
+        expected |= {f"{part}/clean_acc": clean, f"{part}/robust_acc": robust, f"{part}/n": number[part]}
+    for name in ("clean_acc", "robust_acc"):
         expected[f"gap/{name}"] = expected[f"train/{name}"] - expected[f"val/{name}"]
     assert callback.results == pytest.approx(expected)
-    assert expected["train/acc"] > expected["train/robust_acc"] > 0
-    for name in ("train/robust_acc", "gap/acc", "gap/robust_acc"):
+    assert expected["train/clean_acc"] > expected["train/robust_acc"] > 0
+    for name in ("train/robust_acc", "gap/clean_acc", "gap/robust_acc"):
         assert float(lightning.callback_metrics[name]) == pytest.approx(expected[name])
-    assert "val/acc" not in lightning.callback_metrics
+    assert "val/clean_acc" not in lightning.callback_metrics
 
 
 def test_the_first_samples_of_the_first_epoch_are_kept_clean(monkeypatch):
@@ -80,8 +81,8 @@ def test_the_first_samples_of_the_first_epoch_are_kept_clean(monkeypatch):
     fit(callback, AdversarialTraining(TEXTBOOK), module=Rude(), train=shuffled)
     first = iter(order)
     (x, y), (more_x, more_y) = next(first), next(first)
-    assert torch.equal(torch.cat([batch[0] for batch in seen]), torch.cat([x, more_x[:2]]))
-    assert torch.equal(torch.cat([batch[1] for batch in seen]), torch.cat([y, more_y[:2]]))
+    assert torch.equal(torch.cat([sample.x for sample in seen]), torch.cat([x, more_x[:2]]))
+    assert torch.equal(torch.cat([sample.y for sample in seen]), torch.cat([y, more_y[:2]]))
 
 
 def helpful(model, x, y):
@@ -103,9 +104,9 @@ def test_a_sample_that_is_wrong_when_clean_is_not_robust():
 
 
 def test_training_is_not_touched():
-    plain, _ = fit(RobustEvaluation(pgd=ATTACK))
+    plain, _ = fit(RobustEvaluation({"pgd": ATTACK}))
     for attack in (ATTACK, PGD(L2(EPS), 2)):
-        module, _ = fit(RobustGeneralizationGap(attack), RobustEvaluation(pgd=ATTACK))
+        module, _ = fit(RobustGeneralizationGap(attack), RobustEvaluation({"pgd": ATTACK}))
         assert same(state(module), state(plain))
         assert fingerprint(module)[0] == fingerprint(plain)[0]
 
@@ -116,7 +117,7 @@ def test_every_kind_of_batch(kind):
     module, _ = fit(callback, train=preloaded(batches(kind)), val=preloaded(batches(kind, 12)), max_epochs=1)
     x, y = (torch.cat(parts)[:10] for parts in zip(*map(unpack, batches(kind)), strict=True))
     clean, robust = accuracies(module, x, y)
-    assert (callback.results["train/acc"], callback.results["train/robust_acc"]) == (clean, robust)
+    assert (callback.results["train/clean_acc"], callback.results["train/robust_acc"]) == (clean, robust)
     assert callback.results["gap/robust_acc"] == 0, "the same samples in both"
 
 
@@ -152,6 +153,18 @@ def test_when():
     assert measured == [0, 2, 4]
 
 
+def test_where_not_every_epoch_validates():
+    """Validation in the epochs 1, 3, 5: none of them is a multiple of two."""
+    callback, epochs = RobustGeneralizationGap(ATTACK, every_n_epochs=2), []
+
+    class Watch(pl.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            epochs.append((trainer.current_epoch, bool(callback.results)))
+
+    fit(callback, Watch(), max_epochs=6, check_val_every_n_epoch=2)
+    assert epochs == [(1, True), (3, True), (5, True)]
+
+
 def test_two_dataloaders_and_a_forward():
     callback = RobustGeneralizationGap(ATTACK, forward=lambda module, batch: module.net(batch[0]))
     fit(callback, val=[loader(12, seed=1), loader(20, seed=2)], max_epochs=1)
@@ -163,9 +176,9 @@ def test_two_dataloaders_and_a_forward():
     [
         ({"max_samples": 0}, r"`max_samples` to be an integer of at least 1, but got 0"),
         ({"every_n_epochs": True}, r"`every_n_epochs` to be an integer of at least 1, but got True"),
-        ({"forward": 3}, r"`forward` to be a function, but got 3"),
+        ({"forward": 3}, r"`forward` to be a function .*, but got 3"),
         ({"input": 1.5}, r"`input`"),
-        ({"attack": 5}, r"Expected an attack"),
+        ({"attack": 5}, r"`attack` to be an attack"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -174,5 +187,5 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_one_is_enough():
-    with pytest.raises(ValueError, match="one RobustGeneralizationGap callback"):
+    with pytest.raises(RuntimeError, match="more than one stateful callback of type `RobustGeneralizationGap`"):
         fit(RobustGeneralizationGap(ATTACK), RobustGeneralizationGap(ATTACK))
