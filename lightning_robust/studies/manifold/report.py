@@ -23,7 +23,8 @@ from lightning_robust.studies.manifold.tables import (
 _INTERVALS = (
     "Brackets: 95 % intervals over {} seeds (Student's t) of initial weights and order of images; for letters they "
     "do not cover the draw of the training images, which are the same for all. With one seed: for the draw of test "
-    "images. Intervals of r and p-values take models as independent, but those of one size share their training images."
+    "images alone, not of the seed or of the machine, whose rounding leads a training elsewhere. Intervals of r and "
+    "p-values take models as independent, but those of one size share their training images."
 )
 _SUCCESS_RATE = (
     "Success rate: of the test images that are read correctly, the share whose attack succeeds; the mean over random "

@@ -37,7 +37,8 @@ _ATTACKS = {
 }
 _BANDS = (
     "Bands and brackets: 95 % intervals by Student's t over {} seeds of the choice of training images, their order and "
-    "the initial weights; the test images are the same. With one seed: for the draw of test images. Numbers of samples "
+    "the initial weights; the test images are the same. With one seed: for the draw of test images alone, not of the "
+    "seed or of the machine, whose rounding leads a training elsewhere. Numbers of samples "
     "come from monotone curves, interpolated on a logarithmic scale; their intervals, and those of power laws, also "
     "cover the draw of test images."
 )
