@@ -172,7 +172,7 @@ class State:
             return None
         small = uncounted or _size(tensor) <= _SMALL
         copy = None if not small and _watched.get(tensor, False) else tensor.detach().clone()
-        if small:
+        if small and copy is not None:
             self._copies.append((tensor, copy))
         else:
             self._versions.append((tensor, tensor._version, copy, name))

@@ -4,7 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from lightning_robust.attacks.labels import Correct
 from lightning_robust.attacks.scope import guest, plain, scope
 
 Model = Callable[[Tensor], Any]
-_A = TypeVar("_A", bound="Attack")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +100,7 @@ class Attack(ABC):
         """R, the number of attempts that `Outcome.fooled` tells of."""
         return 1
 
-    def thorough(self: _A) -> _A:
+    def thorough(self) -> "Attack":
         """The same attack for evaluation, where finding more counts and time does not."""
         return self
 
@@ -109,7 +108,7 @@ class Attack(ABC):
         """The same attack with the least work, to find out early what it refuses; None: there is no such."""
         return None
 
-    def scaled(self: _A, factor: float) -> _A:
+    def scaled(self, factor: float) -> "Attack":
         """The same attack with the radius times `factor`, for schedules."""
         raise TypeError(
             f"The radius of {type(self).__name__} cannot be scaled: write a schedule that returns the attack for an "

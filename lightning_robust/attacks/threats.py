@@ -120,7 +120,7 @@ class ThreatAttack(Attack):
 
     @contextmanager
     def _ready(
-        self, model: Model, x: Tensor, y: Any, context: Context, *, mode: Mode = "eval", gain: Any = None
+        self, model: Model | None, x: Tensor, y: Any, context: Context, *, mode: Mode = "eval", gain: Any = None
     ) -> Iterator[Batch]:
         """The prologue of every such attack: the model, the space and the gain in scope, the chart of the batch."""
         space = self._threat.space

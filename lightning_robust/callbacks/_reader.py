@@ -3,7 +3,8 @@
 The callbacks share this. The user's batch is never written to.
 """
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,7 +91,7 @@ class Reader:
     code: Field | None = None
     forward: Forward | None = None
     correct: Correct | None = None
-    per_sample: tuple[Field, ...] | None = None
+    per_sample: Sequence[Field] | None = None
 
     def __post_init__(self) -> None:
         for name, optional in (("input", False), ("target", True), ("code", True)):
@@ -140,12 +141,25 @@ class Sample:
         return _nested.put(self.batch, self.reader.input, x)
 
     def rows(self, rows: slice) -> "Sample":
-        """Some of the samples."""
-        if rows == slice(None) or rows == slice(0, None) or rows == slice(0, len(self)):
+        """Some of the samples. The rest of the batch is cut only where `forward` reads it."""
+        n, reader = len(self), self.reader
+        if range(n)[rows] == range(n):
             return self
-        reader = self.reader
+        if reader.forward is None:
+            y, code = (v if v is None else _nested.take(v, n, rows, (), ((),)) for v in (self.y, self.code))
+            return Sample(reader, None, self.x[rows], y, code)
         known = tuple(field for field in (reader.input, reader.target, reader.code) if field is not None)
-        part = reader.read(_nested.take(self.batch, len(self), rows, reader.per_sample, known))
+        fields = None if reader.per_sample is None else tuple(reader.per_sample)
+        part = reader.read(_nested.take(self.batch, n, rows, fields, known))
+        assert part is not None
+        return part
+
+    def copied(self) -> "Sample":
+        """A copy that nobody else writes to."""
+        batch = None if self.reader.forward is None else copy.deepcopy(self.batch)
+        if batch is None:
+            return Sample(self.reader, None, *copy.deepcopy((self.x, self.y, self.code)))
+        part = self.reader.read(batch)
         assert part is not None
         return part
 

@@ -34,7 +34,12 @@ class Tally:
         self.seen = 0
 
     def add(
-        self, mask: Tensor, clean: Tensor, broken: Tensor, probabilities: Tensor, attacked: list[tuple[Tensor, ...]]
+        self,
+        mask: Tensor,
+        clean: Tensor,
+        broken: Tensor,
+        probabilities: Tensor,
+        attacked: list[tuple[Tensor, Tensor, Tensor]],
     ) -> None:
         """Count a batch.
 
@@ -94,8 +99,8 @@ class Summary:
             if one["stuck"] > 0.01 * n:
                 self.warnings.append(
                     f"Robust accuracy{f' under `{name}`' if name else ''} may be too high: {one['stuck']} of {n} "
-                    "samples withstood only because their gradient is zero. Try another gain (`margin`, `dlr`), another "
-                    "precision, or an attack without gradients (`RandomSearch`)."
+                    "samples withstood only because their gradient is zero. Try another gain (`margin`, `dlr`), "
+                    "another precision, or an attack without gradients (`RandomSearch`)."
                 )
         if n and of_all["probabilities"] == n:
             self.warnings.append(

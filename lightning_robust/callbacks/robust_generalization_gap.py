@@ -1,6 +1,5 @@
 """How much better a module resists on data it has trained on than on data it has not."""
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -97,10 +96,8 @@ class RobustGeneralizationGap(pl.Callback):
         if self._room > 0 and (sample := self.reader.read(batch)) is not None:
             part = sample.rows(slice(0, min(self._room, len(sample))))
             self.attack.check(part.x, part.y)
-            kept = self.reader.read(copy.deepcopy(part.batch))
-            assert kept is not None
-            self._kept.append(kept)
-            self._room -= len(kept)
+            self._kept.append(part.copied())
+            self._room -= len(part)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The next epoch brings the same samples again."""

@@ -55,7 +55,7 @@ class FoolboxAttack(Attack):
         ball = _ball(self.attack, self.eps)
         return [] if ball is None else self.space.doubts(ball, x)
 
-    def scaled(self, factor: float) -> "FoolboxAttack":
+    def scaled(self, factor: float) -> Attack:
         """The same attack with the radius times `factor`; a relative step size, the default of foolbox, follows."""
         return super().scaled(factor) if self.eps is None else replace(self, eps=self.eps * factor)
 

@@ -43,7 +43,7 @@ class TorchAttack(Attack):
         check_inputs(x)
         self.space.check(x)
 
-    def scaled(self, factor: float) -> "TorchAttack":
+    def scaled(self, factor: float) -> Attack:
         """The same attack with the radius `eps` and, where it has one, the step size `alpha` times `factor`.
 
         Both are given to `from_torchattacks` or are the defaults of the class.
