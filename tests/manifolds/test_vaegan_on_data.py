@@ -100,9 +100,9 @@ def learnt(case, kind, data, path):
 class Recorded(PGD):
     """Keeps the clean batches and what it found for them."""
 
-    def run(self, model, x, y, *, code=None, key=0):
-        outcome = super().run(model, x, y, code=code, key=key)
-        found.append((x.clone(), y.clone(), code, outcome))
+    def run(self, model, x, y, context):
+        outcome = super().run(model, x, y, context)
+        found.append((x.clone(), y.clone(), context.code, outcome))
         return outcome
 
 
