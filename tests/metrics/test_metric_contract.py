@@ -244,6 +244,7 @@ def _work(rank: int, folder: str) -> None:
             metric.update(**batch)
         results[name] = (first, metric.compute())
     torch.save(results, f"{folder}/{rank}.pt")
+    dist.barrier()  # torch 2.6 may wait for ever if the group ends while its thread lets go of the last tensors
     dist.destroy_process_group()
 
 

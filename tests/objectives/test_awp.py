@@ -186,7 +186,7 @@ def test_gradients_times_what_comes_from_outside():
         (awp(trades(), 0.1)(ours, *_singles(step)) / 3).backward()
         torch.manual_seed(step)
         by_hand(theirs, trades(), _singles(step), 0.1, 1 / 3)
-    _same(ours, theirs, rtol=1e-5, atol=1e-6)
+    _same(ours, theirs, rtol=1e-5, atol=5e-6)
 
 
 @pytest.mark.parametrize("depth", [0, 2])
