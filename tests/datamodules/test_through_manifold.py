@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from lightning_robust import PGD, AdversarialTraining, LatentSpace, Linf, RobustEvaluation, Threat
+from lightning_robust.attacks import Context
 from lightning_robust.datamodules import Fonts, Mixed, Reconstructed, Sampled, TensorDataModule
 from lightning_robust.manifolds import VAEGAN, FontsManifold
 from lightning_robust.models import RobustClassifier, standard_net
@@ -315,11 +316,11 @@ def test_codes_of_the_batch_are_attacked(kind):
     data.setup("fit")
     manifold.encode = None  # not needed: the batch brings its codes
     run = trainer(
-        max_epochs=1, callbacks=[AdversarialTraining(attack, code=2), RobustEvaluation(on_manifold=attack, code=2)]
+        max_epochs=1, callbacks=[AdversarialTraining(attack, code=2), RobustEvaluation({"on_manifold": attack}, code=2)]
     )
     run.fit(model, data)
     run.test(model, data, verbose=False)
-    assert 0 <= run.callback_metrics["test/acc_on_manifold"] <= run.callback_metrics["test/acc"] <= 1
+    assert 0 <= run.callback_metrics["test/robust_acc_on_manifold"] <= run.callback_metrics["test/clean_acc"] <= 1
 
 
 def test_half_precision_of_the_trainer():
