@@ -15,9 +15,7 @@ if __name__ == "__main__":
         enable_checkpointing=False,
         callbacks=[
             AdversarialTraining(PGD(on_manifold, steps=5), fraction=0.5, code=2),  # the batch brings its codes
-            RobustEvaluation(
-                {"pixels": PGD(Linf(0.1), steps=10), "on_manifold": PGD(on_manifold, steps=10)}, code=2
-            ),
+            RobustEvaluation({"pixels": PGD(Linf(0.1), steps=10), "on_manifold": PGD(on_manifold, steps=10)}, code=2),
         ],
     )
     trainer.fit(RobustClassifier(standard_net()), Fonts("hard", train_size=1000, val_size=200))
