@@ -4,8 +4,8 @@ The callbacks share this. The user's batch is never written to.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_robust import _checks, _nested
 from lightning_robust._nested import Field
-from lightning_robust.attacks.attack import Context
+from lightning_robust.attacks.attack import Attack, Context, Outcome
 from lightning_robust.attacks.labels import Correct, judged
 from lightning_robust.attacks.scope import plain, scope
 from lightning_robust.callbacks._step import muted
@@ -29,13 +29,11 @@ class View(nn.Module):
     Args:
         module: The LightningModule, not wrapped in DDP: the attack's backward passes must not reach the reducer.
         sample: What is read of the batch.
-        quiet: Drop what the module logs in its forward: the forwards of an attack are not the user's.
     """
 
-    def __init__(self, module: nn.Module, sample: "Sample", *, quiet: bool = True) -> None:
+    def __init__(self, module: nn.Module, sample: "Sample") -> None:
         super().__init__()
         self.module = module
-        self._quiet = quiet
         self._forward = sample.reader.forward
         self._sample = sample
         if self._forward is not None:
@@ -45,19 +43,19 @@ class View(nn.Module):
 
     def forward(self, x: Any) -> Any:
         """The logits of the inputs."""
-        with muted(self.module) if self._quiet else nullcontext():
-            if self._forward is None:
-                return self.module(x)
-            return self._forward(self.module, self._sample.with_input(x))
+        if self._forward is None:
+            return self.module(x)
+        return self._forward(self.module, self._sample.with_input(x))
 
-    @contextmanager
-    def quietly(self) -> Iterator[None]:
-        """Forwards inside are not the user's: an objective asks for this where it looks at the model beforehand."""
-        quiet, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = quiet
+    def quietly(self) -> AbstractContextManager[None]:
+        """Forwards inside are not the user's: what the module logs in them is dropped."""
+        return muted(self.module)
+
+    def attacked(self, attack: Attack, key: int) -> Outcome:
+        """What an attack finds on the batch."""
+        sample = self._sample
+        with self.quietly():
+            return attack.run(self, sample.x, sample.y, sample.context(key))
 
     def right(self, x: Tensor, y: Any) -> Tensor:
         """(N,) bool: which samples are right, the module in evaluation mode."""
@@ -65,7 +63,7 @@ class View(nn.Module):
 
     def answers(self, x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
         """Which samples are right (N,), and the outputs they were judged by."""
-        with scope(self, x) as ready, torch.no_grad():
+        with self.quietly(), scope(self, x) as ready, torch.no_grad():
             x, y = plain(x), plain(y)
             output = ready(x.clone())  # a forward may write to its input
             return judged(self._sample.reader.correct, output, y), output
@@ -163,9 +161,9 @@ class Sample:
         assert part is not None
         return part
 
-    def view(self, module: nn.Module, *, quiet: bool = True) -> View:
-        """The module as an attack sees it; an objective's forwards are not quiet, they are the training."""
-        return View(module, self, quiet=quiet)
+    def view(self, module: nn.Module) -> View:
+        """The module as an attack sees it."""
+        return View(module, self)
 
     def context(self, key: int) -> Context:
         """What an attack may know."""

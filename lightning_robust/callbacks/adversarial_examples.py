@@ -131,7 +131,7 @@ class AdversarialExamples(pl.Callback):
         attack = self.attack.brief() if trainer.sanity_checking else self.attack
         if attack is None:
             return
-        x_adv = attack.run(sample.view(pl_module), sample.x, sample.y, sample.context(0)).x_adv
+        x_adv = sample.view(pl_module).attacked(attack, 0).x_adv
         if trainer.is_global_zero:
             with torch.inference_mode(False):
                 x, x_adv = (_nested.plain(_nested.ordinary(images)) for images in (sample.x, x_adv))

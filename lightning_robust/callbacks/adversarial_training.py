@@ -154,7 +154,7 @@ class AdversarialTraining(pl.Callback):
         if first == n:
             return sample.x
         part = sample.rows(slice(first, None))
-        outcome = attack.run(part.view(pl_module), part.x, part.y, part.context(key))
+        outcome = part.view(pl_module).attacked(attack, key)
         if outcome.stuck is not None:
             stuck = outcome.stuck.sum()
             self._stuck = stuck if self._stuck is None else self._stuck + stuck
@@ -163,7 +163,7 @@ class AdversarialTraining(pl.Callback):
 
     def _loss(self, pl_module: pl.LightningModule, sample: Sample, x_adv: Tensor) -> Tensor:
         assert self.objective is not None
-        loss = self.objective(sample.view(pl_module, quiet=False), sample.x, x_adv, sample.y)
+        loss = self.objective(sample.view(pl_module), sample.x, x_adv, sample.y)
         pl_module.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(sample))
         return loss
 
@@ -189,9 +189,9 @@ class AdversarialTraining(pl.Callback):
             handle.undo()
 
     def _remove(self) -> None:
+        # The handle is kept: somebody who had patched on top may put our step back, which is undone again at the end.
         if self._handle is not None:
             self._handle.undo()
-            self._handle = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Take the attack away, and make sure that it was there."""
@@ -223,6 +223,10 @@ class AdversarialTraining(pl.Callback):
     def teardown(self, *args: Any, **kwargs: Any) -> None:
         """Take the attack away."""
         self._remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the step of the batch at hand, which belongs to a module."""
+        return vars(self) | {"_handle": None}
 
     def state_dict(self) -> dict[str, Any]:
         """How far the training is, for random starts and schedules."""

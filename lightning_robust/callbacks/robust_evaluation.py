@@ -47,8 +47,8 @@ class RobustEvaluation(pl.Callback):
     the module logs itself is refused. Samples that a DistributedSampler repeats to fill the last batch are not counted.
     Attacks keep their best iterate here, whatever they do in training.
 
-    When: at every validation and test. In the sanity check the attacks are tried on two samples, so that what would be
-    refused is refused before training. Not supported: `fraction`al attacks.
+    When: at every validation and test. In the sanity check every attack makes one step on the first batch, so that what
+    would be refused is refused before training. Not supported: `fraction`al attacks.
 
     Args:
         attacks: An attack, such as `PGD(Linf(8 / 255), steps=50)`, or a dictionary of attacks by name.
@@ -216,6 +216,10 @@ class RobustEvaluation(pl.Callback):
         """Take the attacks away."""
         self._remove()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the step of the batch at hand, which belongs to a module."""
+        return vars(self) | {"_handle": None}
+
     def state_dict(self) -> dict[str, Any]:
         """When was measured last, and what."""
         return {"every": self._every.state_dict(), "last": dict(self._last)}
@@ -272,11 +276,10 @@ class RobustEvaluation(pl.Callback):
         self._check(sample)
         view = sample.view(pl_module)
         view.right(sample.x, sample.y)
-        few = sample.rows(slice(0, min(2, len(sample)))) if len(self.attacks) else sample
         for attack in self.attacks.values():
             brief = attack.brief()
             if brief is not None:
-                brief.run(few.view(pl_module), few.x, few.y, few.context(0))
+                view.attacked(brief, 0)
 
     def _attack(self, pl_module: pl.LightningModule, sample: Sample, stage: str, tally: Tally, shard: Shard) -> None:
         self._check(sample)
@@ -291,7 +294,7 @@ class RobustEvaluation(pl.Callback):
         nobody = torch.zeros_like(clean)
         attacked = []
         for attack in self.attacks.values():
-            outcome = attack.run(view, sample.x, sample.y, sample.context(_KEYS[stage]))
+            outcome = view.attacked(attack, _KEYS[stage])
             withstood = clean & view.right(outcome.x_adv, sample.y)
             fooled = ~withstood[None] if outcome.fooled is None else outcome.fooled
             attacked.append((withstood, fooled, nobody if outcome.stuck is None else outcome.stuck))
@@ -369,9 +372,9 @@ class RobustEvaluation(pl.Callback):
         self._reached = True
 
     def _remove(self) -> None:
+        # The handle is kept: somebody who had patched on top may put our step back, which is undone again at the end.
         if self._handle is not None:
             self._handle.undo()
-            self._handle = None
 
 
 def _conflict(key: str) -> str:

@@ -160,6 +160,6 @@ class RobustGeneralizationGap(pl.Callback):
         view = sample.view(pl_module)
         with trainer.precision_plugin.val_step_context():
             clean = view.right(sample.x, sample.y)
-            x_adv = self.attack.run(view, sample.x, sample.y, sample.context(_KEY)).x_adv
+            x_adv = view.attacked(self.attack, _KEY).x_adv
             robust = clean & view.right(x_adv, sample.y)
         return torch.stack([clean.sum(), robust.sum(), torch.full_like(clean.sum(), len(sample))])
