@@ -165,6 +165,18 @@ class _Mute(_Instead):
         return None
 
 
+_MUTES: weakref.WeakKeyDictionary[nn.Module, dict[str, _Mute]] = weakref.WeakKeyDictionary()
+"""Those that a module has had: graphs that older releases of torch have compiled know them by their identity."""
+
+
+def _mute(module: nn.Module, name: str, previous: Any) -> _Mute:
+    """The same object each time."""
+    kept = _MUTES.setdefault(module, {})
+    if name not in kept or kept[name]._previous is not previous:
+        kept[name] = _Mute(module, name, previous)
+    return kept[name]
+
+
 class _Record(_Instead):
     """Logging that notes the names of what it logs."""
 
@@ -185,7 +197,7 @@ def muted(module: nn.Module) -> Iterator[None]:
     The forwards of an attack run the user's code as the module's own forward does. What that code logs about itself
     must not be averaged with what it logs about the user's samples.
     """
-    with _logging(module, _Mute, "log", "log_dict"):
+    with _logging(module, _mute, "log", "log_dict"):
         yield
 
 
@@ -204,10 +216,10 @@ def recorded(module: nn.Module) -> Iterator[set[str]]:
 
 
 @contextmanager
-def _logging(module: nn.Module, kind: type[_Instead], *methods: str) -> Iterator[list[Any]]:
+def _logging(module: nn.Module, make: Callable[..., _Instead], *methods: str) -> Iterator[list[Any]]:
     """Put objects of one kind in place of the methods of every LightningModule, and take them away at the end."""
     owners = [part for part in module.modules() if isinstance(part, pl.LightningModule)]
-    found = [kind(part, name, vars(part).get(name, _ABSENT)) for part in owners for name in methods]
+    found = [make(part, name, vars(part).get(name, _ABSENT)) for part in owners for name in methods]
     try:
         for instead in found:
             instead.put()
