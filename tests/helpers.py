@@ -338,6 +338,34 @@ class Recurrent(nn.Module):
         return self.head(self.dropped(self.lstm(rows)[0])[0][:, -1])
 
 
+class Classes(nn.Module):
+    """Logits that are linear with weights of their own for each class, times a scale.
+
+    The exact robust accuracy in a maximum-norm ball within [0, 1] is known: a sample is robust if no single class can
+    overtake its own.
+    """
+
+    def __init__(self, classes: int, scale: float = 1.0, d: int = math.prod(SHAPE)) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight, self.scale = nn.Parameter(torch.randn(classes, d, generator=generator)), scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * (x.flatten(1) @ self.weight.T)
+
+    def robust(self, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        """(N,) bool, exactly."""
+        flat, w = x.flatten(1), self.weight.detach()
+        low, high = (-flat).clamp(min=-eps), (1 - flat).clamp(max=eps)
+        z = flat @ w.T
+        robust = torch.ones(len(x), dtype=torch.bool)
+        for k in range(len(w)):
+            direction = w[k] - w[y]
+            reach = (direction * torch.where(direction > 0, high, low)).sum(1) + z[:, k] - z.gather(1, y[:, None])[:, 0]
+            robust &= (reach <= 0) | (y == k)
+        return robust
+
+
 class Linear(nn.Module):
     """Logits z_j = slope_j <w, x> of one number <w, x>: whatever raises it, or lowers it, is the optimal attack."""
 

@@ -11,7 +11,9 @@ from lightning_robust._noise import Noise
 from lightning_robust.attacks import (
     PGD,
     Anchored,
+    Ball,
     Context,
+    Linf,
     PixelSpace,
     RandomPerturbation,
     WarmUp,
@@ -32,6 +34,7 @@ from tests.helpers import (
     SHAPE,
     SPACES,
     THREATS,
+    Classes,
     K,
     Linear,
     Recurrent,
@@ -406,6 +409,55 @@ def test_optimal_where_the_pixel_range_binds(ball):
     reached = ((attack(Linear(w), x, torch.zeros(16).long()) - x) * w).flatten(1).sum(1)
     assert (reached <= best * (1 + 1e-6)).all()
     assert (reached / best).min() > 0.99
+
+
+class Own(Ball):
+    """A ball of one's own that says nothing of boxes: it is told how far each coordinate can go."""
+
+    def __init__(self, ball):
+        self.ball = ball
+
+    radius = property(lambda self: self.ball.radius)
+
+    def norm(self, delta):
+        return self.ball.norm(delta)
+
+    def project(self, delta):
+        return self.ball.project(delta)
+
+    def support(self, g, scale=1.0, room=None):
+        return self.ball.support(g, scale, room)
+
+    def sample(self, noise, zero):
+        return self.ball.sample(noise, zero)
+
+    def scaled(self, factor):
+        return Own(self.ball.scaled(factor))
+
+
+@every_ball
+def test_a_ball_of_ones_own_is_as_strong_as_ours(ball):
+    """Also where the pixel range binds, which it meets through `room` alone."""
+    x, y = images(20), torch.arange(20) % K
+    theirs = BALLS[ball].make(SHAPE, 1.0)
+    for start in (True, False):
+        attack = PGD(theirs, steps=10, rel_step_size=0.25, random_start=start)
+        found = PGD(Own(theirs), steps=10, rel_step_size=0.25, random_start=start)(class_scores, x, y)
+        torch.testing.assert_close(found, attack(class_scores, x, y))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("classes", [3, 10])
+def test_evaluation_of_several_classes_is_close_to_the_exact_robust_accuracy(classes, scale):
+    """Soft logits pull log-odds towards all wrong classes at once; in evaluation some restarts raise the margin."""
+    model, x = Classes(classes, scale), images(200)
+    y = model(x).argmax(1)
+    eps = 0.02 if classes == 10 else 0.05
+    exact = float(model.robust(x, y, eps).float().mean())
+    assert 0.1 < exact < 0.9
+    attack = PGD(Linf(eps), steps=20, restarts=4)
+    found = float((model(attack.thorough()(model, x, y)).argmax(1) == y).float().mean())
+    assert exact <= found <= exact + 0.02
 
 
 def test_the_default_of_a_single_step_is_the_whole_radius():

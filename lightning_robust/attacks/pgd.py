@@ -13,7 +13,7 @@ from lightning_robust import _checks
 from lightning_robust._noise import Noise
 from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
-from lightning_robust.attacks.gains import Anchored, GainFn, check_gain, gain_of, log_odds
+from lightning_robust.attacks.gains import Anchored, GainFn, check_gain, gain_of, log_odds, margin
 from lightning_robust.attacks.labels import Judge, check_output, finite, judge_of
 from lightning_robust.attacks.rules import Rule, Steepest
 from lightning_robust.attacks.scope import Mode
@@ -122,7 +122,9 @@ class PGD(ThreatAttack):
         restarts: Independent random starts; the best is kept per sample.
         random_start: True: uniform in the ball. False: the clean input. Or a function `(ball, noise, zero) -> delta`.
         gain: What is raised, `(logits, y) -> (N,)`. The default, `log_odds`, rises in the same direction as cross
-            entropy and does not saturate.
+            entropy and does not saturate. Several in a tuple: the restarts raise them in turn. In evaluation every
+            second restart of the default raises `margin` instead: where logits are soft, log-odds and cross entropy
+            pull towards all wrong classes at once, and find less.
         rule: How a gradient becomes a step: `Steepest(momentum=...)` or `Adam(lr=...)`.
         keep: "last": the last iterate, the cheapest, usual for training. "best": per sample, a misclassified iterate
             before any other, then the highest gain; one forward more. Evaluation always keeps the best. For labels that
@@ -146,7 +148,7 @@ class PGD(ThreatAttack):
     rel_step_size: float | None = field(default=None, kw_only=True)
     restarts: int = field(default=1, kw_only=True)
     random_start: bool | Start = field(default=True, kw_only=True)
-    gain: GainFn | Anchored = field(default=log_odds, kw_only=True)
+    gain: GainFn | Anchored | tuple[GainFn | Anchored, ...] = field(default=log_odds, kw_only=True)
     rule: Rule = field(default_factory=Steepest, kw_only=True)
     keep: Literal["last", "best"] = field(default="last", kw_only=True)
     early_stop: bool = field(default=False, kw_only=True)
@@ -175,13 +177,18 @@ class PGD(ThreatAttack):
             raise TypeError(
                 f"Expected argument `rule` to be a step rule such as Steepest() or Adam(), but got {self.rule!r}."
             )
-        if not isinstance(self.gain, Anchored):
-            _checks.function("gain", self.gain, "(logits, y) -> (N,)")
+        if isinstance(self.gain, list | tuple):
+            object.__setattr__(self, "gain", _checks.sequence("gain", self.gain, "a gain or several"))
+        if not self._gains:
+            raise ValueError(f"Expected argument `gain` to be a gain or several, but got {self.gain!r}.")
+        for gain in self._gains:
+            if not isinstance(gain, Anchored):
+                _checks.function("gain", gain, "(logits, y) -> (N,)")
         if self.random_start is False and self.restarts > 1:
             raise ValueError(
                 f"Expected `random_start` with {self.restarts} restarts: without it they are all the same."
             )
-        if self.random_start is False and isinstance(self.gain, Anchored) and self.gain.flat:
+        if self.random_start is False and any(isinstance(gain, Anchored) and gain.flat for gain in self._gains):
             raise ValueError(
                 "Expected `random_start` with the gain `divergence`: its gradient is zero at the clean input."
             )
@@ -191,9 +198,15 @@ class PGD(ThreatAttack):
         """One for each restart."""
         return self.restarts
 
+    @property
+    def _gains(self) -> tuple[GainFn | Anchored, ...]:
+        """What the restarts raise in turn."""
+        return self.gain if isinstance(self.gain, tuple) else (self.gain,)
+
     def thorough(self) -> "PGD":
-        """Keep the best iterate."""
-        return self if self.keep == "best" else replace(self, keep="best")
+        """Keep the best iterate, and raise the margin, too, where there are restarts of the default gain."""
+        gain = (log_odds, margin) if self.gain is log_odds and self.restarts > 1 else self.gain
+        return self if (self.keep, self.gain) == ("best", gain) else replace(self, keep="best", gain=gain)
 
     def brief(self) -> "PGD":
         """One step from one start."""
@@ -202,14 +215,15 @@ class PGD(ThreatAttack):
     def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
         with self._ready(model, x, y, context, mode=self.mode, gain=self.gain) as batch:
-            goal = _Goal(self.gain, batch, context)
-            traces = [self._ascend(batch, goal, start) for start in self._starts(batch.chart, x, context.key)]
+            goals = [_Goal(gain, batch, context) for gain in self._gains[: self.restarts]]
+            starts = self._starts(batch.chart, x, context.key)
+            traces = [self._ascend(batch, goals[r % len(goals)], start) for r, start in enumerate(starts)]
             with torch.no_grad():
                 best = replace(traces[0])
                 for trace in traces[1:]:
                     best.see(trace.delta, trace.value, trace.fooled, trace.first, trace.stuck)
                 x_adv = batch.chart.emit(best.delta)
-        known = goal.judge is not None and (self.keep == "best" or self.restarts > 1)
+        known = goals[0].judge is not None and (self.keep == "best" or self.restarts > 1)
         return Outcome(
             x_adv,
             best.delta,

@@ -240,7 +240,8 @@ class AdversarialTraining(pl.Callback):
 def _check_pairing(objective: Any, attack: Attack) -> None:
     """An objective may say which gain its attack raises; another one is possible, but not the published method."""
     wanted = getattr(objective, "gain", None)
-    gains = [gain for part in _parts(attack) if (gain := getattr(part, "gain", None)) is not None]
+    found = [gain for part in _parts(attack) if (gain := getattr(part, "gain", None)) is not None]
+    gains = [gain for one in found for gain in (one if isinstance(one, tuple) else (one,))]
     if wanted is not None and gains and all(gain != wanted for gain in gains):
         warnings.warn(
             f"The objective {objective} belongs to an attack that raises another gain than this one: "
