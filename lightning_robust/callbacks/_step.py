@@ -107,6 +107,11 @@ class _Step(_Instead):
         return step(batch, *args, **kwargs)
 
 
+def _alone(step: Step, *args: Any, **kwargs: Any) -> Any:
+    """The step with nothing around it."""
+    return step(*args, **kwargs)
+
+
 class Handle:
     """Something that is put around a step; see `put_around`.
 
@@ -115,7 +120,8 @@ class Handle:
     """
 
     def __init__(self, step: _Step, around: Around) -> None:
-        self._step, self._around = step, around
+        self._step = step
+        self._around: Around = around
         self.reached = False
         step.handles.append(self)
 
@@ -132,6 +138,8 @@ class Handle:
         """
         if self in self._step.handles:
             self._step.handles.remove(self)
+        # What was put around may hold a batch, and the handle is kept.
+        self._around = _alone
         if not self._step.handles:
             self._step.remove()
 

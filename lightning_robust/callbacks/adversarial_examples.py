@@ -139,6 +139,7 @@ class AdversarialExamples(pl.Callback):
             self._pictures.publish(trainer, self.name, picture)
 
     def _remove(self) -> None:
+        # The handle is kept: somebody who had patched on top may put our step back, which is undone again at the end.
         if self._handle is not None:
             self._handle.undo()
 
@@ -160,6 +161,10 @@ class AdversarialExamples(pl.Callback):
     def teardown(self, *args: Any, **kwargs: Any) -> None:
         """Take the attack away."""
         self._remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the step of the batch at hand, which belongs to a module."""
+        return vars(self) | {"_handle": None}
 
     def state_dict(self) -> dict[str, Any]:
         """When the last picture was made."""

@@ -39,6 +39,23 @@ def test_nothing_around_is_the_step_itself():
     assert "step" not in vars(module)
 
 
+def test_what_was_put_around_is_let_go_of():
+    """Callbacks keep the handle, and what they put around a step may hold a batch."""
+
+    class Around:
+        def __call__(self, step, *args):
+            return step(*args)
+
+    module, around = Plain(), Around()
+    handle, gone = put_around(module, "step", around), weakref.ref(around)
+    del around
+    step = module.step
+    handle.undo()
+    assert gone() is None
+    assert step("b", 0) == [("step", "b", 0, (), {})]
+    handle.undo()
+
+
 def test_first_come_innermost():
     module = Plain()
     put_around(module, "step", naming("A"))

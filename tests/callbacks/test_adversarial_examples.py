@@ -1,3 +1,4 @@
+import pickle
 import warnings
 
 import pytest
@@ -392,6 +393,12 @@ def test_a_resumed_fit_goes_on(tmp_path):
     t = trainer(attack(1, every_n_epochs=3), default_root_dir=tmp_path / "b", max_epochs=6)
     t.fit(Linear(), loader(), loader(), ckpt_path=file)
     assert list(pictures(tmp_path / "b")) == ["epoch=4-step=30.png", "epoch=5-step=36.png"]
+
+
+def test_it_pickles_after_a_run(tmp_path):
+    callback = attack(2)
+    trainer(callback, default_root_dir=tmp_path).validate(Module(), loader(4), verbose=False)
+    assert pickle.loads(pickle.dumps(callback)).attack == callback.attack
 
 
 def test_a_step_that_is_not_ours_is_told(tmp_path):

@@ -1,6 +1,8 @@
 import copy
+import gc
 import pickle
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -114,6 +116,37 @@ def test_everything_pickles_and_copies_within_a_fit(tmp_path):
     restored = pickle.loads(pickle.dumps(callback))
     assert restored.attack == callback.attack
     assert restored.objective == callback.objective
+
+
+@pytest.mark.parametrize("objective", [None, mixed(0.5)], ids=["step", "objective"])
+def test_no_tensor_of_a_batch_lives_on_after_it(objective):
+    class Fresh(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return ((x.clone(), y.clone()) for x, y in batches("tuple"))
+
+    class Watch(pl.Callback):
+        def __init__(self):
+            self.last, self.alive = [], 0
+
+        def look(self):
+            gc.collect()
+            self.alive += sum(tensor() is not None for tensor in self.last)
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.look()
+            self.last = [weakref.ref(tensor) for tensor in batch]
+
+        def on_validation_start(self, trainer, pl_module):
+            self.look()
+
+        def on_fit_end(self, trainer, pl_module):
+            self.look()
+
+    watch, callback = Watch(), AdversarialTraining(RANDOM, objective)
+    trainer(watch, callback).fit(Module(), torch.utils.data.DataLoader(Fresh(), None), loader(4))
+    watch.look()
+    assert watch.last
+    assert watch.alive == 0
 
 
 def test_only_training_is_attacked():
