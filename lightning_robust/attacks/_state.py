@@ -32,8 +32,10 @@ _SMALL = 1 << 16
 
 _MOST_ENTRIES = 1000
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)
-_INTERNAL = frozenset(vars(nn.Module()))
-_PLAIN = (bool, int, float, str, bytes, complex, type(None))
+INTERNAL = frozenset(vars(nn.Module()))
+"""The attributes that torch gives every module."""
+
+_PLAIN = frozenset((bool, int, float, str, bytes, complex, type(None)))
 
 _watched: Any = WeakIdKeyDictionary()
 """Large tensors that have been met: are they only watched?"""
@@ -85,14 +87,15 @@ class State:
     def __exit__(self, *exception: object) -> None:
         for live, before in (*self._buffers, *self._attributes):
             _set_back(live, before)
-        for container, content in self._containers:
+        # Backwards: a container that two modules share was met a second time with clones in it.
+        for container, content in reversed(self._containers):
             _refill(container, content)
         with torch.no_grad():
-            self._warn_of_late_writers()
             if self._copies:
                 # Through `.data`: a graph that has saved the buffer stays valid, since nothing has changed for it.
                 tensors, copies = zip(*self._copies, strict=True)
                 torch._foreach_copy_([t.data for t in tensors], list(copies))
+            self._put_large_back()
 
     def rewind(self) -> None:
         """The attributes as the attack found them, for another forward."""
@@ -126,12 +129,10 @@ class State:
 
     def _keep_attributes(self, module: nn.Module) -> None:
         live = vars(module)
-        before = {name: value for name, value in live.items() if name not in _INTERNAL}
+        before = {name: value for name, value in live.items() if name not in INTERNAL}
         self._attributes.append((live, before))
         start = before
         for name, value in before.items():
-            if type(value) in _PLAIN:
-                continue
             fresh = self._keep_value(value, name, 0)
             if fresh is not value:
                 start = dict(start) if start is before else start
@@ -140,13 +141,15 @@ class State:
 
     def _keep_value(self, value: Any, name: str, depth: int) -> Any:
         """Keep the tensors and containers in an attribute; returns it, with clones for inference tensors."""
+        if type(value) in _PLAIN:
+            return value
         if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
             if value.is_inference():
                 return value.clone()
             if not value.requires_grad:
                 self._held.append((value, value._version, self._keep(value, False, name)))
             return value
-        if depth > 3 or len_of(value) > _MOST_ENTRIES:
+        if depth > 3 or _len_of(value) > _MOST_ENTRIES:
             return value
         if type(value) is tuple:
             fresh = tuple(self._keep_value(entry, name, depth + 1) for entry in value)
@@ -178,7 +181,9 @@ class State:
             self._versions.append((tensor, tensor._version, copy, name))
         return copy
 
-    def _warn_of_late_writers(self) -> None:
+    def _put_large_back(self) -> None:
+        """Write to the large tensors that have changed; of those of which there is no copy, tell at the end."""
+        lost = []
         for tensor, version, copy, name in self._versions:
             if tensor._version == version:
                 _watched[tensor] = True
@@ -187,18 +192,20 @@ class State:
                 _watched[tensor] = False
             else:
                 _watched[tensor] = False
-                warnings.warn(
-                    f"The forward wrote to `{name}` {tuple(tensor.shape)} while an attack ran. It had not done so "
-                    "before and is large, so no copy was kept: it is not what it was. From now on it is copied.",
-                    stacklevel=2,
-                )
+                lost.append(f"`{name}` {tuple(tensor.shape)}")
+        for what in lost:
+            warnings.warn(
+                f"The forward wrote to {what} while an attack ran. It had not done so before and is large, so no copy "
+                "was kept: it is not what it was. From now on it is copied.",
+                stacklevel=2,
+            )
 
 
 def _size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def len_of(value: Any) -> int:
+def _len_of(value: Any) -> int:
     """The number of entries of a container; 0 for anything else."""
     return len(value) if isinstance(value, list | tuple | dict | set | deque) else 0
 
@@ -233,7 +240,7 @@ def _same_entries(live: dict[str, Any], before: dict[str, Any]) -> bool:
     """Are the attributes the same objects, apart from those of torch itself?"""
     if any(live.get(name, _ABSENT) is not value for name, value in before.items()):
         return False
-    return len(live) == len(before) or all(name in before or name in _INTERNAL for name in live)
+    return len(live) == len(before) or all(name in before or name in INTERNAL for name in live)
 
 
 _ABSENT = object()
@@ -245,5 +252,5 @@ def _set_back(live: dict[str, Any], before: dict[str, Any]) -> None:
         if live.get(name, _ABSENT) is not value:
             live[name] = value
     if len(live) != len(before):
-        for name in [name for name in live if name not in before and name not in _INTERNAL]:
+        for name in [name for name in live if name not in before and name not in INTERNAL]:
             del live[name]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lightning_robust._nested import ordinary as plain
-from lightning_robust.attacks._state import State
+from lightning_robust.attacks._state import INTERNAL, State
 
 __all__ = ["Mode", "guest", "own_random_stream", "plain", "scope"]
 
@@ -47,7 +47,9 @@ def modules_in(owner: Any) -> list[nn.Module]:
             for module in value.modules():
                 if id(module) not in found:
                     found[id(module)] = module
-                    stack += [(v, 1) for v in vars(module).values() if type(v) in _HOLDERS]
+                    stack += [
+                        (v, 1) for name, v in vars(module).items() if type(v) in _HOLDERS and name not in INTERNAL
+                    ]
             continue
         if depth > _DEEPEST or isinstance(value, _LEAVES) or id(value) in seen:
             continue
@@ -56,7 +58,7 @@ def modules_in(owner: Any) -> list[nn.Module]:
     return list(found.values())
 
 
-_HOLDERS = (list, tuple, dict, types.FunctionType, types.MethodType, functools.partial)
+_HOLDERS = frozenset((list, tuple, dict, types.FunctionType, types.MethodType, functools.partial))
 _LEAVES = (Tensor, np.ndarray, str, bytes, int, float, bool, type(None), type, types.ModuleType)
 
 
@@ -178,7 +180,8 @@ def scope(
         [True, True]
     """
     modules = modules_in(model)
-    others = [m for m in modules_in(also) if not any(m is one for one in modules)] if also else []
+    known = {id(module) for module in modules}
+    others = [module for module in modules_in(also) if id(module) not in known] if also else []
     if x is not None:
         _first_forward(model, modules, x)
     with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 import functools
 import time
+import warnings
 from collections import deque
 
 import pytest
@@ -88,6 +89,24 @@ def test_a_large_buffer_that_was_quiet_is_only_watched_and_a_late_write_is_told(
         ATTACK(model, X, Y)
     model.queue.zero_()
     kept(model)  # copied from now on
+
+
+def test_a_late_write_that_is_an_error_leaves_everything_else_as_it_was():
+    model = Queue()
+    model.register_buffer("counter", torch.zeros(2))
+    kept(model)
+    model.writes = True
+
+    def forward_in_scope():
+        with scope(model) as ready:
+            model.counter += 1
+            ready(X)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="wrote to `queue`"):
+            forward_in_scope()
+    assert torch.equal(model.counter, torch.zeros(2))
 
 
 def test_a_large_quiet_buffer_costs_next_to_nothing():
@@ -210,6 +229,18 @@ def test_caches_of_inference_mode_in_attributes_are_fit_for_autograd():
         cache = model.cache
         assert (ATTACK(model, X, Y) != X).any()
     assert model.cache is cache
+
+
+def test_a_container_that_two_modules_share_has_its_own_entries_back():
+    with torch.inference_mode():
+        entry = torch.rand(3)
+    shared = [entry]
+    model = nn.Sequential(nn.Identity(), nn.Identity())
+    for module in model:
+        module.cache = shared
+    with scope(model):
+        assert not shared[0].is_inference()
+    assert shared[0] is entry
 
 
 def test_a_forward_that_writes_to_its_input_changes_no_input_of_the_user():
