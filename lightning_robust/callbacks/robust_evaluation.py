@@ -1,6 +1,7 @@
 """Robust accuracy in validation and test, for any LightningModule, unchanged."""
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -150,14 +151,16 @@ class RobustEvaluation(pl.Callback):
         check_module(pl_module, (steps[stage],), self.reader.forward)
         if trainer.world_size > 1:
             # The values are the same on all processes. Lightning cannot know, and would advise another reduction.
-            warnings.filterwarnings("ignore", rf".*self\.log\('{self.prefix}(val|test)/.*sync_dist=True.*")
+            warnings.filterwarnings("ignore", rf".*self\.log\('{re.escape(self.prefix)}(val|test)/.*sync_dist=True.*")
+        if stage == "fit":
+            self._every.reset()
         self._measured = self._reached = False
 
     # Validation and test are the same but for their names.
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        self._start(trainer, due=not self._last or self._every.due(trainer))
+        self._start(trainer, due=self._every.due(trainer))
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""

@@ -127,6 +127,9 @@ class RobustGeneralizationGap(pl.Callback):
         for sample in self._kept:
             self._counts["train"] += self._count(trainer, pl_module, sample)
         counts = summed(trainer, torch.stack(list(self._counts.values()))).tolist()
+        if not all(number for *_, number in counts):  # no validation data in the first dataloader
+            self._counts = {}
+            return
         results: dict[str, float] = {}
         for part, (right, robust, number) in zip(self._counts, counts, strict=True):
             shares = {"clean_acc": right / number, "robust_acc": robust / number, "n": float(number)}

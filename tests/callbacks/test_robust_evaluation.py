@@ -175,6 +175,18 @@ def test_a_prefix_of_ones_own():
     assert metrics["zero/val/clean_acc"] == metrics["val/clean_acc"]
 
 
+def test_a_prefix_is_no_pattern(monkeypatch):
+    """Over processes, Lightning's advice on its keys is silenced by a pattern."""
+    monkeypatch.setattr(pl.Trainer, "world_size", 2)
+    callback = RobustEvaluation(WEAK, prefix="(8/255)+")
+    with warnings.catch_warnings(record=True) as told:
+        callback.setup(trainer(callback), Module(), "fit")
+        warnings.warn(
+            "It is recommended to use `self.log('(8/255)+val/robust_acc', ..., sync_dist=True)`", stacklevel=1
+        )
+    assert not told
+
+
 @pytest.mark.parametrize("hook", ["validation_step", "on_validation_epoch_end"])
 def test_a_key_that_the_module_logs_itself_is_refused(hook):
     """Monitors would see one of two values."""
@@ -442,6 +454,22 @@ def test_every_n_epochs_from_the_first_on_and_in_the_last():
     assert len(history) == 6
     assert history[1] == history[0]  # logged again
     assert all(values.keys() == history[0].keys() for values in history)
+
+
+def test_a_fit_that_goes_on_after_a_test_measures_at_once():
+    """The values of the test are no values to log in validation."""
+
+    class Monitor(pl.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            assert "val/robust_acc" in trainer.callback_metrics
+
+    callback, module = RobustEvaluation(BOTH, every_n_epochs=5), Module()
+    lightning = trainer(callback, Monitor(), max_epochs=1)
+    lightning.fit(module, loader(), loader(8))
+    lightning.test(module, loader(8), verbose=False)
+    lightning.fit_loop.max_epochs = 3
+    lightning.fit(module, loader(), loader(8))
+    assert "val/robust_acc" in callback.results
 
 
 def test_every_n_epochs_where_not_every_epoch_validates():

@@ -44,6 +44,20 @@ def accuracies(module, x, y, attack=ATTACK):
     return float(clean.double().mean()), float(robust.double().mean())
 
 
+def test_nothing_is_measured_where_the_first_dataloader_is_empty():
+    class Empty(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    class Two(Module):
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            return None
+
+    callback = RobustGeneralizationGap(ATTACK)
+    fit(callback, module=Two(), val=[torch.utils.data.DataLoader(Empty()), loader(4)])
+    assert callback.results == {}
+
+
 @pytest.mark.parametrize("size", [1000, 10, 8])
 def test_the_values_are_those_by_hand(size):
     callback = RobustGeneralizationGap(ATTACK, max_samples=size)
