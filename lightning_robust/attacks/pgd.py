@@ -209,8 +209,8 @@ class PGD(ThreatAttack):
         return self if (self.keep, self.gain) == ("best", gain) else replace(self, keep="best", gain=gain)
 
     def brief(self) -> "PGD":
-        """One step from one start."""
-        return replace(self, steps=1, restarts=1)
+        """One step from one start for each gain."""
+        return replace(self, steps=1, restarts=min(self.restarts, len(self._gains)))
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""

@@ -21,6 +21,7 @@ from lightning_robust.attacks import (
     Threat,
     cross_entropy,
     divergence,
+    dlr,
     margin,
     rs_fgsm,
     stutz,
@@ -342,3 +343,11 @@ def test_single_step_attacks_need_one_forward():
 
     rs_fgsm(Linf(0.1)).run(spy, x, y)
     assert calls == [4]
+
+
+def test_the_least_work_tries_every_gain():
+    """What one of several gains refuses, the sanity check finds."""
+    attack = PGD(Linf(0.1), steps=5, restarts=4, gain=(margin, dlr)).brief()
+    assert (attack.steps, attack.restarts) == (1, 2)
+    with pytest.raises(ValueError, match="at least 3 classes for the gain `dlr`"):
+        attack(nn.Linear(4, 2), torch.rand(3, 4), torch.tensor([0, 1, 0]))
