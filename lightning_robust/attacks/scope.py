@@ -201,15 +201,17 @@ class _Repeatable:
 
     def __init__(self, model: Any, state: State) -> None:
         self._model, self._state = model, state
-        self._first, self._moves = True, False
+        self._looked: set[bool] = set()
+        self._moves = False
 
     def __call__(self, x: Tensor) -> Any:
         if self._moves:
             self._state.rewind()
         output = self._model(x)
-        if self._first:
-            # Looked at once: the forwards of one model change its attributes all alike.
-            self._first, self._moves = False, self._state.attributes_moved()
+        if not self._moves and x.requires_grad not in self._looked:
+            # Looked at once with and once without a gradient: apart from that, forwards change attributes all alike.
+            self._looked.add(x.requires_grad)
+            self._moves = self._state.attributes_moved()
         return output
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lightning_robust.attacks import PGD, LatentSpace, Linf, Space, Threat, as_attack, scope
+from lightning_robust.attacks import PGD, LatentSpace, Linf, Space, Threat, as_attack, divergence, log_odds, scope
 from lightning_robust.attacks._state import State
 from lightning_robust.attacks.scope import modules_in
 from lightning_robust.attacks.spaces import Chart
@@ -188,6 +188,25 @@ def test_hidden_states(how, foreign):
     if not foreign:
         expected = attack(lambda x: 0.5 * value + model.linear(x), X, Y)
         torch.testing.assert_close(x_adv, expected)
+
+
+@pytest.mark.parametrize("gain", [log_odds, divergence])
+def test_a_forward_that_keeps_only_what_has_a_gradient_starts_anew_each_time(gain):
+    """The anchor of a gain is read off a forward without one, which comes first."""
+    lengths = []
+
+    class Keeps(nn.Linear):
+        def forward(self, x):
+            lengths.append(len(self.kept))
+            if x.requires_grad:
+                self.kept.append(x)
+            return super().forward(x)
+
+    model = Keeps(4, 2)
+    model.kept = []
+    PGD(Linf(0.1), steps=3, gain=gain)(model, X, Y)
+    assert set(lengths) == {0}
+    assert model.kept == []
 
 
 def test_metrics_in_the_forward_do_not_count_the_attack():
