@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_robust._noise import Noise
 from lightning_robust.attacks.labels import Correct
-from lightning_robust.attacks.scope import guest, plain, scope
+from lightning_robust.attacks.scope import guest, ordinary, scope
 
 Model = Callable[[Tensor], Any]
 
@@ -32,7 +32,8 @@ class Context:
     correct: Correct | None = None
 
 
-_NOTHING = Context()
+NO_CONTEXT = Context()
+"""Nothing is known but the model, the inputs and the labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,11 @@ class Outcome:
     stuck: Tensor | None = None
 
 
+def rows_of(model: Any, rows: slice) -> Any:
+    """A model for some samples of its batch: of one that reads other fields of the batch, its `rows(slice)`."""
+    return model.rows(rows) if hasattr(model, "rows") else model
+
+
 class Attack(ABC):
     """How the maximum over a perturbation set is sought.
 
@@ -64,7 +70,7 @@ class Attack(ABC):
     """
 
     @abstractmethod
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack and tell everything; no checks of the inputs.
 
         Args:
@@ -152,13 +158,13 @@ class Foreign(Attack):
         if isinstance(x, Tensor):
             check_finite(x)
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Call the function with those of `code`, `key` and `correct` that it takes."""
         extra = {name: getattr(context, name) for name in ("code", "key", "correct") if name in self.takes}
         # Of the batch and the key: batches of one epoch shall not draw the same numbers.
         seed = Noise.of(x, context.key).seed()
         with scope(model, x, seed=seed, also=(self.function,)), guest((model, self.function), seed):
-            x_adv = self.function(model, x.detach().clone(), plain(y), **plain(extra))
+            x_adv = self.function(model, x.detach().clone(), ordinary(y), **ordinary(extra))
         if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape:
             got = tuple(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__
             raise ValueError(

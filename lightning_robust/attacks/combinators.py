@@ -9,18 +9,16 @@ from torch import Tensor
 
 from lightning_robust import _checks, _nested
 from lightning_robust.attacks._combined import Combined
-from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, as_attack
+from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, as_attack, rows_of
 from lightning_robust.attacks.gains import cross_entropy
 from lightning_robust.attacks.labels import are_class_labels, check_class_labels, check_output, judge_of
-from lightning_robust.attacks.scope import plain, scope
-
-_NOTHING = Context()
+from lightning_robust.attacks.scope import ordinary, scope
 
 
 def _worst(model: Model, x: Tensor, y: Any, outcomes: list[Outcome], context: Context) -> Outcome:
     """Per sample the outcome that fools the model, else the one of the highest cross entropy."""
     with scope(model, x, seed=context.key) as ready, torch.no_grad():
-        y = plain(y)
+        y = ordinary(y)
         # A clone: a forward may write to its input.
         outputs = [ready(outcome.x_adv.clone()) for outcome in outcomes]
         check_output(outputs[0], len(x))  # not every attack asks the model
@@ -70,7 +68,7 @@ class WorstOf(Combined):
 
     attacks: tuple[Attack, ...]
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run all attacks and choose per sample."""
         return _worst(model, x, y, [attack.run(model, x, y, context) for attack in self.attacks], context)
 
@@ -109,7 +107,7 @@ class Restarted(Combined):
         """One run."""
         return self.attack.brief()
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run with the keys key, key + 2^32, key + 2 * 2^32, ..."""
         contexts = [
             Context(context.code, context.key + (restart << 32), context.correct) for restart in range(self.restarts)
@@ -137,10 +135,10 @@ def check_fraction(fraction: float) -> float:
     return _checks.number("fraction", fraction, 0, 1, above=True)
 
 
-def _part(x: Tensor, y: Any, context: Context, rows: slice) -> tuple[Tensor, Any, Context]:
+def _part(model: Model, x: Tensor, y: Any, context: Context, rows: slice) -> tuple[Model, Tensor, Any, Context]:
     """Some samples of a batch."""
     labels, code = (_nested.take(value, len(x), rows, known=((),)) for value in (y, context.code))
-    return x[rows], labels, Context(code, context.key, context.correct)
+    return rows_of(model, rows), x[rows], labels, Context(code, context.key, context.correct)
 
 
 @dataclass(frozen=True)
@@ -159,12 +157,12 @@ class OnFraction(Combined):
         """The attack for evaluation, on every sample: one that is not attacked must not be counted as robust."""
         return self.attack.thorough()
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack the last samples; the others come back clean."""
         first = len(x) - attacked_rows(len(x), self.fraction)
         if first == len(x):
             return Outcome(x)
-        outcome = self.attack.run(model, *_part(x, y, context, slice(first, None)))
+        outcome = self.attack.run(*_part(model, x, y, context, slice(first, None)))
         return Outcome(
             torch.cat([x[:first], outcome.x_adv]), stuck=_in_order([None, outcome.stuck], [first, len(x) - first], x)
         )
@@ -195,11 +193,11 @@ class InTurn(Combined):
         """In evaluation all attacks see every sample; one must not look robust because another attack had its turn."""
         return WorstOf(tuple(attack.thorough() for attack in self.attacks))
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run all attacks, each on its samples."""
         ends = [len(x) * part // len(self.attacks) for part in range(len(self.attacks) + 1)]
         outcomes = [
-            attack.run(model, *_part(x, y, context, rows))
+            attack.run(*_part(model, x, y, context, rows))
             for attack, rows in zip(self.attacks, map(slice, ends, ends[1:]), strict=True)
             if rows.start < rows.stop
         ]

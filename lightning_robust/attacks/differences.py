@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._combined import Combined
-from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, as_attack
-from lightning_robust.attacks.scope import own_random_stream, plain
+from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, as_attack, rows_of
+from lightning_robust.attacks.scope import ordinary, own_random_stream
 
 _MOST = 10_000
-_NOTHING = Context()
 
 Probe = Callable[[int], tuple[Tensor, Tensor]]
 """Number k of a direction to the inputs (N, ...) behind and ahead, x - h u_k and x + h u_k."""
@@ -99,6 +98,10 @@ class _Estimated(nn.Module):
             noise = Noise.of(x, self._settings.seed, self._key)
         return noise.fold(count.ascent, count.step), (count.ascent << 20) + count.step
 
+    def rows(self, rows: slice) -> "_Estimated":
+        """For some samples of the batch."""
+        return _Estimated(rows_of(self.model, rows), self._settings, Noise(self._noise.words[rows]), self._key)
+
     def forward(self, x: Tensor) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
             self._count.ended = True
@@ -170,10 +173,10 @@ class FiniteDifferences(Combined):
         attack = self.attack.brief()
         return None if attack is None else replace(self, attack=attack, samples=1)
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run the attack on the model with estimated gradients."""
         with torch.inference_mode(False):
-            noise = Noise.of(plain(x), self.seed, context.key)
+            noise = Noise.of(ordinary(x), self.seed, context.key)
         return self.attack.run(_Estimated(model, self, noise, context.key), x, y, context)
 
 

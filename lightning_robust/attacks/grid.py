@@ -13,14 +13,13 @@ from torch import Tensor
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._queries import Search, check_plain_gain
-from lightning_robust.attacks.attack import Context, Model, Outcome
+from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.gains import GainFn, margin
 from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _MOST = 100_000
-_NOTHING = Context()
 
 
 def box(ball: Ball, chart: Chart) -> tuple[Tensor, Tensor]:
@@ -90,7 +89,7 @@ class GridSearch(ThreatAttack):
         points = 1 if isinstance(self.points, int) else tuple(1 for _ in self.points)
         return replace(self, points=points, random_points=0)
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
         ball = self._threat.ball
         with self._ready(model, x, y, context, gain=self.gain) as batch, torch.no_grad():

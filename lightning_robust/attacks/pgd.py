@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks.attack import Context, Model, Outcome
+from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.gains import Anchored, GainFn, check_gain, gain_of, log_odds, margin
 from lightning_robust.attacks.labels import Judge, check_output, finite, judge_of
@@ -20,8 +20,6 @@ from lightning_robust.attacks.scope import Mode
 from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.starts import Start, uniform
 from lightning_robust.attacks.threats import Batch, Threat, ThreatAttack, as_threat
-
-_NOTHING = Context()
 
 
 def _needs_scaling(logits: Tensor) -> bool:
@@ -212,13 +210,16 @@ class PGD(ThreatAttack):
         """One step from one start for each gain."""
         return replace(self, steps=1, restarts=min(self.restarts, len(self._gains)))
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
         with self._ready(model, x, y, context, mode=self.mode, gain=self.gain) as batch:
             goals = [_Goal(gain, batch, context) for gain in self._gains[: self.restarts]]
             starts = self._starts(batch.chart, x, context.key)
             traces = [self._ascend(batch, goals[r % len(goals)], start) for r, start in enumerate(starts)]
             with torch.no_grad():
+                if len(goals) > 1:  # gains have units of their own: what is best of all is judged by the first
+                    for trace in traces:
+                        trace.value = goals[0].gain(_wide(batch.model(batch.chart.decode(trace.delta))))
                 best = replace(traces[0])
                 for trace in traces[1:]:
                     best.see(trace.delta, trace.value, trace.fooled, trace.first, trace.stuck)

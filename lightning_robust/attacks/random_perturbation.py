@@ -8,12 +8,10 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks.attack import Context, Model, Outcome
+from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.starts import Start, uniform
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
-
-_NOTHING = Context()
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class RandomPerturbation(ThreatAttack):
         """Itself."""
         return self
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Draw once, see `Attack.run`; the model is not asked."""
         with self._ready(None, x, y, context) as batch, torch.no_grad():
             chart, noise = batch.chart, Noise.of(batch.x, self.seed, context.key)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._queries import Search, check_plain_gain
-from lightning_robust.attacks.attack import Context, Model, Outcome
+from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.balls import L1, Ball, Box, Linf
 from lightning_robust.attacks.gains import GainFn, margin
 from lightning_robust.attacks.spaces import Chart, PixelSpace
@@ -18,7 +18,6 @@ from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _FIRST_SHARE = 0.8
-_NOTHING = Context()
 
 
 def scale(query: int) -> float:
@@ -138,7 +137,7 @@ class RandomSearch(ThreatAttack):
         """One query."""
         return replace(self, queries=1)
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
         ball, space = self._threat.ball, self._threat.space
         with self._ready(model, x, y, context, gain=self.gain) as batch, torch.no_grad():

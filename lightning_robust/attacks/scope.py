@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lightning_robust._nested import ordinary as plain
+from lightning_robust._nested import ordinary
 from lightning_robust.attacks._state import INTERNAL, State
 
-__all__ = ["Mode", "guest", "own_random_stream", "plain", "scope"]
+__all__ = ["Mode", "guest", "ordinary", "own_random_stream", "scope"]
 
 Mode = Literal["eval", "train"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_robust import _checks
 from lightning_robust.attacks.attack import Attack, Context, Model, check_inputs
 from lightning_robust.attacks.balls import Ball
-from lightning_robust.attacks.scope import Mode, plain, scope
+from lightning_robust.attacks.scope import Mode, ordinary, scope
 from lightning_robust.attacks.spaces import Chart, PixelSpace, Space
 
 
@@ -125,7 +125,7 @@ class ThreatAttack(Attack):
         """The prologue of every such attack: the model, the space and the gain in scope, the chart of the batch."""
         space = self._threat.space
         with scope(model, x, mode=mode, seed=context.key, also=(space, gain)) as ready:
-            x, y, code = plain(x), plain(y), plain(context.code)
+            x, y, code = ordinary(x), ordinary(y), ordinary(context.code)
             yield Batch(ready, x, y, space.chart(x, y, code))
 
     def check(self, x: Tensor, y: Any) -> None:

@@ -16,7 +16,7 @@ from lightning_robust import _checks, _nested
 from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack, Context, Outcome
 from lightning_robust.attacks.labels import Correct, judged
-from lightning_robust.attacks.scope import plain, scope
+from lightning_robust.attacks.scope import ordinary, scope
 from lightning_robust.callbacks._step import muted
 
 Forward = Callable[[Any, Any], Any]
@@ -47,6 +47,10 @@ class View(nn.Module):
             return self.module(x)
         return self._forward(self.module, self._sample.with_input(x))
 
+    def rows(self, rows: slice) -> "View":
+        """The same module for some samples of the batch."""
+        return View(self.module, self._sample.rows(rows))
+
     def quietly(self) -> AbstractContextManager[None]:
         """Forwards inside are not the user's: what the module logs in them is dropped."""
         return muted(self.module)
@@ -64,7 +68,7 @@ class View(nn.Module):
     def answers(self, x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
         """Which samples are right (N,), and the outputs they were judged by."""
         with self.quietly(), scope(self, x) as ready, torch.no_grad():
-            x, y = plain(x), plain(y)
+            x, y = ordinary(x), ordinary(y)
             output = ready(x.clone())  # a forward may write to its input
             return judged(self._sample.reader.correct, output, y), output
 

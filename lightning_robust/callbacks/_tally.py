@@ -181,11 +181,12 @@ class Mailbox:
         self._memory = torch.zeros(self._BYTES, dtype=torch.uint8).share_memory_()
 
     def write(self, content: Any) -> None:
-        """Leave something that JSON can say; what is too long is not left."""
+        """Leave something that JSON can say; where it is too long, nothing is left."""
         text = json.dumps(content).encode()
-        if len(text) <= self._BYTES - 8:
-            self._memory[8 : 8 + len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-            self._memory[:8] = torch.tensor([len(text)]).view(torch.uint8)
+        if len(text) > self._BYTES - 8:
+            text = b""
+        self._memory[8 : 8 + len(text)] = torch.frombuffer(bytearray(text or b"-"), dtype=torch.uint8)[: len(text)]
+        self._memory[:8] = torch.tensor([len(text)]).view(torch.uint8)
 
     def read(self) -> Any:
         """What was left, or None."""

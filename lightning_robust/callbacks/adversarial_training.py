@@ -92,7 +92,7 @@ class AdversarialTraining(pl.Callback):
         self.schedule = schedule
         self._clock = Clock()
         self._handle: Handle | None = None
-        self._begun = self._warned = False
+        self._begun = self._doubted = self._warned = False
         self._stuck: Tensor | None = None
         self._seen = 0
 
@@ -110,7 +110,7 @@ class AdversarialTraining(pl.Callback):
             )
         check_module(pl_module, ("training_step",), self.reader.forward)
         _check_pairing(self.objective, self.attack)
-        self._begun = self._warned = False
+        self._begun = self._doubted = self._warned = False
         self._clock.start(trainer, pl_module)
 
     def on_train_batch_start(
@@ -145,8 +145,8 @@ class AdversarialTraining(pl.Callback):
     def _attack(self, pl_module: pl.LightningModule, attack: Attack, sample: Sample, key: int) -> Tensor:
         """The inputs to train on."""
         attack.check(sample.x, sample.y)
-        if not self._begun:
-            self._begun = True
+        if not self._doubted:
+            self._doubted = True
             for doubt in self.attack.doubts(sample.x):
                 warnings.warn(doubt, stacklevel=2)
         n = len(sample)

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
-from lightning_robust.attacks.scope import plain, scope
+from lightning_robust.attacks.scope import ordinary, scope
 from lightning_robust.callbacks._pictures import Pictures, check_images, check_range, tile
 from lightning_robust.callbacks._reader import Reader
 from lightning_robust.callbacks._step import check_alone, muted
@@ -165,7 +165,7 @@ class ManifoldSheets(pl.Callback):
         inert = scope(pl_module, kept[0][0], seed=self.seed)
         with self._pictures.attempt(trainer):
             with inert, torch.no_grad(), trainer.precision_plugin.val_step_context(), muted(pl_module):
-                x, y, *code = (_joined(entries) for entries in zip(*plain(kept), strict=True))
+                x, y, *code = (_joined(entries) for entries in zip(*ordinary(kept), strict=True))
                 manifold = self._manifold(pl_module)
 
                 def encode(rows: slice | Tensor, y: Tensor) -> list[Any]:

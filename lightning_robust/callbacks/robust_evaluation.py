@@ -112,10 +112,12 @@ class RobustEvaluation(pl.Callback):
         self.prefix = prefix
         self._every = Every(_checks.count("every_n_epochs", every_n_epochs))
         self._mailbox = Mailbox()
+        self._number = 0
         self._results: dict[str, float] = {}
         self._intervals: dict[str, Interval] = {}
         self._handle: Handle | None = None
         self._tallies: dict[int, Tally] = {}
+        self._loaders: list[Any] = []
         self._last: dict[str, float] = {}
         self._names: set[str] = set()
         self._active = self._doubted = self._measured = self._reached = False
@@ -128,13 +130,19 @@ class RobustEvaluation(pl.Callback):
     @property
     def results(self) -> dict[str, float]:
         """What the last evaluation found."""
-        return self._results or (self._mailbox.read() or [{}])[0]
+        return self._found()[1]
 
     @property
     def intervals(self) -> dict[str, Interval]:
         """The 95 % interval of each value."""
-        left = self._mailbox.read() if not self._intervals else None
-        return self._intervals if left is None else {name: (low, high) for name, (low, high) in left[1].items()}
+        return self._found()[2]
+
+    def _found(self) -> tuple[int, dict[str, float], dict[str, Interval]]:
+        """The number of the last evaluation and what it found, in this process or in one that it has started."""
+        number, results, intervals = self._mailbox.read() or (0, {}, {})
+        if number <= self._number:
+            return self._number, self._results, self._intervals
+        return number, results, {name: (low, high) for name, (low, high) in intervals.items()}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not supported, before anything runs."""
@@ -234,19 +242,20 @@ class RobustEvaluation(pl.Callback):
 
     def _start(self, trainer: pl.Trainer, due: bool) -> None:
         self._active = due or trainer.sanity_checking
-        self._tallies = {}
+        self._tallies, self._loaders = {}, []
 
     def _install(self, trainer: Any, pl_module: Any, name: str, stage: str, dataloader_idx: int) -> None:
         self._remove()
         if not self._active:
             return
-        loaders = _loaders(trainer, stage)
+        if not self._loaders:
+            self._loaders = _loaders(trainer, stage)
         tally = self._tallies.get(dataloader_idx)
         first = tally is None
         if tally is None:
             attempts = {attack: self.attacks[attack].attempts for attack in self.attacks}
             tally = self._tallies[dataloader_idx] = Tally(attempts, pl_module.device)
-        shard = Shard(loaders[dataloader_idx], replicas(trainer), self.max_samples)
+        shard = Shard(self._loaders[dataloader_idx], replicas(trainer), self.max_samples)
         if shard.exhausted(tally.seen) or (trainer.sanity_checking and not first):
             return
 
@@ -329,13 +338,14 @@ class RobustEvaluation(pl.Callback):
     def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """All counts of all processes, in one reduction."""
         attempts = {name: attack.attempts for name, attack in self.attacks.items()}
-        loaders = len(_loaders(trainer, stage))
+        loaders, self._loaders = len(_loaders(trainer, stage)), []
         empty = Tally(attempts, pl_module.device)
         counts = summed(trainer, torch.stack([self._tallies.get(i, empty).counts for i in range(loaders)]))
         summaries = {i: Summary(row, attempts) for i, row in enumerate(counts.tolist())}
         summaries = {i: summary for i, summary in summaries.items() if summary.n}
         if not summaries:
             return
+        self._number = self._found()[0] + 1
         self._last, self._results, self._intervals = {}, {}, {}
         for i, summary in summaries.items():
             suffix = f"/dataloader_idx_{i}" if loaders > 1 else ""
@@ -352,7 +362,7 @@ class RobustEvaluation(pl.Callback):
         if trainer.state.fn == "fit":
             self._every.done(trainer)
         if trainer.is_global_zero:
-            self._mailbox.write([self._results, self._intervals])
+            self._mailbox.write([self._number, self._results, self._intervals])
 
     def _check_logged(self, trainer: pl.Trainer) -> None:
         """A hook of the module at the end of the epoch may log under one of our keys, too."""

@@ -105,7 +105,7 @@ class RobustGeneralizationGap(pl.Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        due = trainer.state.fn == "fit" and bool(self._kept) and self._every.due(trainer)
+        due = trainer.state.fn == "fit" and self._every.due(trainer)
         self._counts = {part: torch.zeros(3, dtype=torch.int64, device=pl_module.device) for part in ("train", "val")}
         if not due:
             self._counts = {}

@@ -15,7 +15,7 @@ from lightning_robust._noise import Noise
 from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.labels import check_class_labels, check_output, class_labels
-from lightning_robust.attacks.scope import guest, plain, scope
+from lightning_robust.attacks.scope import guest, ordinary, scope
 from lightning_robust.attacks.spaces import PixelSpace, round_toward
 
 Find = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor | None]]
@@ -125,7 +125,7 @@ def run_foreign(
     """
     seed = _seed(space, x, seed, context.key)
     with scope(model, x, seed=seed, also=(also,)) as ready, guest(also, seed):
-        x, y = plain(x).detach(), plain(y)
+        x, y = ordinary(x).detach(), ordinary(y)
         narrow = _narrow(x)
         pixels = space.pixels(narrow).clamp(space.low, space.high)
         shell = Shell(_on_pixels(ready, space, x), x.device)

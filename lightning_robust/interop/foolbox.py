@@ -8,12 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_robust import _checks
-from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, check_inputs
+from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, check_inputs
 from lightning_robust.attacks.balls import L1, L2, Ball, Linf
 from lightning_robust.attacks.spaces import PixelSpace
 from lightning_robust.interop._bridge import run_foreign
-
-_NOTHING = Context()
 
 
 def _ball(attack: Any, eps: float | None) -> Ball | None:
@@ -59,7 +57,7 @@ class FoolboxAttack(Attack):
         """The same attack with the radius times `factor`; a relative step size, the default of foolbox, follows."""
         return super().scaled(factor) if self.eps is None else replace(self, eps=self.eps * factor)
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run the attack, see `Attack.run`. The outcome tells per sample what foolbox calls its success."""
         import foolbox
 

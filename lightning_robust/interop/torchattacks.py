@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_robust import _checks
-from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, check_inputs
+from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, check_inputs
 from lightning_robust.attacks.spaces import PixelSpace
 from lightning_robust.interop._bridge import run_foreign
 
@@ -18,7 +18,6 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(factory).parameters
 
 
-_NOTHING = Context()
 _ARGUMENTS = "the arguments of the attack besides the model, such as dict(eps=8 / 255)"
 
 
@@ -55,7 +54,7 @@ class TorchAttack(Attack):
             return super().scaled(factor)
         return replace(self, arguments={**self.arguments, **scaled})
 
-    def run(self, model: Model, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Build the attack for this model and run it, see `Attack.run`."""
 
         def find(shell: nn.Module, pixels: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, None]:

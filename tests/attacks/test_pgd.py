@@ -22,6 +22,7 @@ from lightning_robust.attacks import (
     cross_entropy,
     divergence,
     dlr,
+    log_odds,
     margin,
     rs_fgsm,
     stutz,
@@ -351,3 +352,26 @@ def test_the_least_work_tries_every_gain():
     assert (attack.steps, attack.restarts) == (1, 2)
     with pytest.raises(ValueError, match="at least 3 classes for the gain `dlr`"):
         attack(nn.Linear(4, 2), torch.rand(3, 4), torch.tensor([0, 1, 0]))
+
+
+def test_restarts_of_several_gains_are_compared_by_the_first():
+    """Their units differ: of samples that withstand all, the best is the one with the highest first gain."""
+    x, y = images(12), class_scores(images(12)).argmax(1)
+    both = PGD(Linf(0.01), steps=3, restarts=2, gain=(log_odds, margin), keep="best")
+    found = both(class_scores, x, y)
+    value = log_odds(class_scores(found), y)
+    for gain in (log_odds, margin):
+        for restarts in (1, 2):
+            alone = PGD(Linf(0.01), steps=3, restarts=restarts, gain=gain, keep="best").run(class_scores, x, y)
+            assert alone.fooled.shape == (restarts, 12)
+    first = PGD(Linf(0.01), steps=3, gain=log_odds, keep="best")(class_scores, x, y)
+    withstood = (class_scores(found).argmax(1) == y) & (class_scores(first).argmax(1) == y)
+    assert withstood.any()
+    assert (value >= log_odds(class_scores(first), y) - 1e-5)[withstood].all()
+    assert (found != first).flatten(1).any(1)[withstood].any(), "the second restart wins where it is higher"
+
+
+@pytest.mark.parametrize("gain", [(), (log_odds, "margin"), [3]])
+def test_several_gains_are_functions(gain):
+    with pytest.raises((TypeError, ValueError), match="`gain`"):
+        PGD(Linf(0.1), restarts=2, gain=gain)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_robust.attacks import scope
-from lightning_robust.attacks.scope import plain
+from lightning_robust.attacks.scope import ordinary
 from tests.helpers import Recurrent, batch, net, unchanged
 
 
@@ -105,7 +105,7 @@ def test_plain_copies_inference_tensors_and_nothing_else():
         odd = torch.rand(2)
         nested = {"t": (odd, [odd, usual], pair(odd, 3)), "s": "text"}
     with scope(nn.Identity()):
-        found = plain(nested)
+        found = ordinary(nested)
     (one, (two, three), named), text = found["t"], found["s"]
     for tensor in (one, two, named.a):
         assert not tensor.is_inference()
@@ -113,4 +113,4 @@ def test_plain_copies_inference_tensors_and_nothing_else():
     assert three is usual
     assert isinstance(named, pair)
     assert (named.b, text) == (3, "text")
-    assert plain(usual) is usual
+    assert ordinary(usual) is usual

@@ -13,7 +13,17 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_robust import PGD, AdversarialTraining, Linf, RobustEvaluation, WarmUp
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import binary_correct, binary_margin, dense, dense_correct, divergence, margin
+from lightning_robust.attacks import (
+    as_attack,
+    binary_correct,
+    binary_margin,
+    dense,
+    dense_correct,
+    divergence,
+    in_turn,
+    margin,
+    on_fraction,
+)
 from lightning_robust.callbacks import RobustGeneralizationGap
 from lightning_robust.objectives import trades
 
@@ -174,6 +184,31 @@ def test_a_batch_that_is_the_input_and_no_labels():
     attack = PGD(Linf(2.0**-3), 2, gain=divergence)
     trainer(AdversarialTraining(attack, input=(), target=None), max_epochs=1).fit(Bare(), DataLoader(X, 4))
     assert all(0 < float((x - clean).abs().max()) <= 2.0**-3 for x, clean in zip(seen, X.split(4), strict=True))
+
+
+@pytest.mark.parametrize("combine", [lambda a: on_fraction(a, 0.5), lambda a: in_turn(as_attack(lambda m, x, y: x), a)])
+def test_attacks_on_a_part_of_the_batch_have_the_forward_read_that_part(combine):
+    """A weight for each sample, beside it in the batch: the second half is attacked, with its own weights."""
+    weight = torch.arange(4.0)[:, None, None, None] + 1
+    seen = []
+
+    class Weighted(Module):
+        def forward(self, x, w):
+            return super().forward(x * w / 4)
+
+        def training_step(self, batch, batch_idx):
+            seen.append(batch[0].clone())
+            return F.cross_entropy(self(batch[0], batch[2]), batch[1])
+
+    where = {"forward": lambda m, b: m(b[0], b[2]), "per_sample": (2,)}
+    module = Weighted()
+    expected = ATTACK(lambda x: module.eval()(x, weight[2:]), X[2:4], Y[2:4])
+    module.train()
+    trainer(AdversarialTraining(combine(ATTACK), **where), max_epochs=1).fit(
+        module, preloaded([(X[:4], Y[:4], weight)])
+    )
+    assert torch.equal(seen[0][:2], X[:2])
+    torch.testing.assert_close(seen[0][2:], expected)
 
 
 # Labels

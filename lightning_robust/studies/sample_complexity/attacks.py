@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from lightning_robust import Attack
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Context, Outcome
+from lightning_robust.attacks.attack import NO_CONTEXT
 from lightning_robust.models import Bpda, ThresholdFilters
-
-_NOTHING = Context()
 
 
 def unchanged(model: Any, x: Tensor, y: Tensor) -> Tensor:
@@ -32,7 +31,7 @@ class Transferred(Attack):
     attack: Attack
     source: Any
 
-    def run(self, model: Any, x: Tensor, y: Any, context: Context = _NOTHING) -> Outcome:
+    def run(self, model: Any, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack the other model."""
         with torch.inference_mode(False):  # what is moved within inference mode could not be differentiated
             source = self.source.to(x.device)
