@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -38,6 +39,7 @@ from tests.helpers import (
     K,
     Linear,
     Recurrent,
+    W,
     batch,
     class_scores,
     images,
@@ -444,6 +446,23 @@ def test_a_ball_of_ones_own_is_as_strong_as_ours(ball):
         attack = PGD(theirs, steps=10, rel_step_size=0.25, random_start=start)
         found = PGD(Own(theirs), steps=10, rel_step_size=0.25, random_start=start)(class_scores, x, y)
         torch.testing.assert_close(found, attack(class_scores, x, y))
+
+
+@pytest.mark.parametrize("ball", ["Linf", "Box"])
+def test_a_projection_of_ones_own_is_obeyed(ball):
+    """A box in which only the left half may move: the shortcut for boxes is not taken where `project` says more."""
+    kind = type(BALLS[ball].make(SHAPE, 1.0))
+
+    class LeftHalf(kind):
+        def project(self, delta):
+            return super().project(delta) * (torch.arange(delta.shape[-1]) < delta.shape[-1] // 2)
+
+    parts = (Linf(0.1) if ball == "Linf" else BALLS[ball].make(SHAPE, 0.1), LeftHalf)
+    theirs = LeftHalf(**{f.name: getattr(parts[0], f.name) for f in fields(parts[0])})
+    x, y = images(6), torch.arange(6) % K
+    moved = PGD(theirs, steps=3, random_start=False)(class_scores, x, y) - x
+    assert not moved[..., W // 2 :].any()
+    assert moved[..., : W // 2].any()
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])

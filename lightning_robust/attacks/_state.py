@@ -9,8 +9,8 @@ Where forwards run in training mode, the buffers that are copied are swapped for
 save the clones. In evaluation mode they stay where they are: compiled graphs know their addresses.
 
 Plain attributes. Whatever an attribute of a module was before, it is after, and so is the content of plain lists,
-dicts, sets and deques in attributes: hidden states, spikes, counters, caches, metrics. Tensors there are treated like
-buffers.
+dicts, sets, counters and deques in attributes and in the closures of forward hooks: hidden states, spikes, caches,
+collected features, metrics. Tensors there are treated like buffers.
 
 Inference tensors, in buffers or attributes, are swapped for clones: autograd cannot save them.
 
@@ -18,8 +18,9 @@ What cannot be kept: the inside of other objects (a cache in a class of its own)
 what is outside Python, and modules or parameters that a forward makes.
 """
 
+import types
 import warnings
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ _SMALL = 1 << 16
 """Bytes up to which a tensor is always copied."""
 
 _MOST_ENTRIES = 1000
-_CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)
+_CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
 INTERNAL = frozenset(vars(nn.Module()))
 """The attributes that torch gives every module."""
 
@@ -138,6 +139,9 @@ class State:
                 start = dict(start) if start is before else start
                 start[name] = live[name] = fresh
         self._start.append((live, start))
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+            for container in _containers_of(hook):
+                self._keep_value(container, "hook", 0)
 
     def _keep_value(self, value: Any, name: str, depth: int) -> Any:
         """Keep the tensors and containers in an attribute; returns it, with clones for inference tensors."""
@@ -199,6 +203,15 @@ class State:
                 "was kept: it is not what it was. From now on it is copied.",
                 stacklevel=2,
             )
+
+
+def _containers_of(function: Any) -> list[Any]:
+    """The plain containers that a function writes to: in its closure, and global ones that its code names."""
+    if not isinstance(function, types.FunctionType):
+        return []
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+    named = [function.__globals__.get(name) for name in function.__code__.co_names]
+    return [value for value in (*cells, *named) if type(value) in _CONTAINERS]
 
 
 def _size(tensor: Tensor) -> int:

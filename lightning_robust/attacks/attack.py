@@ -129,6 +129,8 @@ def check_inputs(x: Any) -> None:
         hint = ""
         if isinstance(x, Tensor) and x.dtype == torch.uint8:
             hint = " Convert with x.float() / 255."
+        elif not isinstance(x, Tensor):
+            hint = " Convert with torch.as_tensor(x)." if hasattr(x, "__array__") else ""
         elif isinstance(x, Tensor) and not x.is_complex():
             hint = " Integers, such as token ids, cannot be moved: attack their embeddings."
         raise TypeError(f"Expected inputs to be a float tensor, but got {got}.{hint}")

@@ -13,7 +13,8 @@ regression. `binary_correct` and `dense_correct` are such functions, `binary_mar
 the gains that go with them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,16 +95,16 @@ def _are_probabilities(y: Tensor) -> Tensor:
 
 
 _YES_NO = (
-    "For yes/no labels (one logit, or several labels per sample) say gain=binary_margin in the attack and, in "
-    "evaluation, correct=binary_correct."
+    "For yes/no labels (one logit, or several labels per sample) say gain=binary_margin in the attack and "
+    "correct=binary_correct in the callback or the call."
 )
 _OWN = (
-    "For labels of another kind, such as regression targets, write a gain (output, y) -> (N,) and, for evaluation, "
-    "correct=(output, y) -> (N,) bool."
+    "For labels of another kind, such as regression targets, write a gain (output, y) -> (N,), and say what is right "
+    "in the callback or the call: correct=(output, y) -> (N,) bool."
 )
 _DENSE = (
     "For dense labels say gain=dense(log_odds) in the attack, or dense(log_odds, class_dim=-1) if the classes come "
-    "last, and, in evaluation, correct=dense_correct(...) alike."
+    "last, and correct=dense_correct(...) alike in the callback or the call."
 )
 
 
@@ -111,12 +112,16 @@ def _refusal(logits: Tensor, y: Any, who: str) -> str:
     """What is wrong with labels that are no class labels, and what to do."""
     wanted = f"Expected class labels for {who}, integers (N,) with logits (N, K), K >= 2"
     if not isinstance(y, Tensor):
-        return f"{wanted}, but got labels of type {type(y).__name__}. {_OWN}"
+        convert = "" if y is None else " If they are classes, make them a tensor: torch.as_tensor(y)."
+        return f"{wanted}, but got labels of type {type(y).__name__}.{convert} {_OWN}"
     got = f"but got labels {str(y.dtype).removeprefix('torch.')} {tuple(y.shape)} and logits {tuple(logits.shape)}"
     if y.ndim == 0 or len(y) != len(logits):
         return f"Expected one label per input (N={len(logits)}), {got}."
     if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
         return f"{wanted}, {got}: one logit. {_YES_NO} {_OWN}"
+    if logits.ndim > 2 and y.ndim == 1:
+        pooled = "Flatten the output" if logits[0, 0].numel() == 1 else "Pool the output to one position"
+        return f"{wanted}, {got}. {pooled}: forward=lambda module, batch: module(batch[0]).flatten(2).mean(2)."
     if logits.ndim > 2:
         return f"{wanted}, {got}. {_DENSE}"
     if y.ndim == 1:
@@ -307,6 +312,18 @@ def judged(correct: Correct | None, output: Any, y: Any) -> Tensor:
             f"Expected `correct` to return a bool tensor of shape (N,) with N={len(output)}, but got {got}."
         )
     return right.as_subclass(Tensor) & finite(output)
+
+
+@contextmanager
+def unwritten(y: Any) -> Iterator[None]:
+    """Refuse gains and functions `correct` that write to the labels, which are the user's."""
+    version = y._version if isinstance(y, Tensor) and not y.is_inference() else None
+    yield
+    if version is not None and y._version != version:
+        raise ValueError(
+            "Expected the gain and `correct` to leave the labels as they are, but the labels were written to. Work on "
+            "a copy, such as y.masked_fill(y == 255, 0)."
+        )
 
 
 Judge = Callable[[Tensor], Tensor]

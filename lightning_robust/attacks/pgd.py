@@ -39,7 +39,8 @@ def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: T
     if not logits.requires_grad:
         raise RuntimeError(
             "Expected the model's output to depend on its input differentiably, but it carries no gradient. "
-            "Does `forward` run under torch.no_grad, detach, or return predicted classes instead of logits?"
+            "Does `forward` run under torch.no_grad, detach, return predicted classes instead of logits, or read "
+            "another field of the batch than `input` names?"
         )
     if _needs_scaling(logits):
         z = logits.detach().float().requires_grad_()

@@ -143,6 +143,19 @@ def own_random_stream(seed: int, device: torch.device) -> Iterator[None]:
             generator.set_state(state)
 
 
+@contextmanager
+def _other_streams(seed: int) -> Iterator[None]:
+    """The same for the global generators of numpy and Python, from which a forward or a guest may draw."""
+    states = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        yield
+    finally:
+        np.random.set_state(states[0])  # noqa: NPY002
+        random.setstate(states[1])
+
+
 def _first_forward(model: Any, modules: list[nn.Module], x: Tensor) -> None:
     """Give lazy layers their parameters, drawn from the user's random stream and not from the attack's."""
     if any(is_lazy(p) for module in modules for p in module.parameters(recurse=False)):
@@ -188,6 +201,7 @@ def scope(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(own_random_stream(seed, torch.device("cpu") if x is None else x.device))
+        stack.enter_context(_other_streams(seed))
         stack.enter_context(_flags(modules, mode))
         stack.enter_context(_flags(others, "eval"))
         stack.enter_context(_frozen([*modules, *others]))
@@ -220,25 +234,20 @@ def guest(model: Any, seed: int) -> Iterator[None]:
     """What a function from elsewhere may disturb too, inside `scope`.
 
     It may set the model to training mode, where BatchNorm writes to its buffers, call `backward`, and draw from the
-    generators of numpy, Python and all CUDA devices.
+    generators of all CUDA devices.
     """
     modules = modules_in(model)
     parameters = [p for m in modules for p in m.parameters(recurse=False)]
     grads = [p.grad for p in parameters]
-    states = np.random.get_state(), random.getstate()  # noqa: NPY002
     # `torch.manual_seed`, which some attacks call, seeds every device there is.
     devices = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
     device_states = [generator.get_state() for generator in devices]
     try:
         for p in parameters:
             p.grad = None
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        random.seed(seed)
         with State(modules, swap=True):
             yield
     finally:
-        np.random.set_state(states[0])  # noqa: NPY002
-        random.setstate(states[1])
         for generator, state in zip(devices, device_states, strict=True):
             generator.set_state(state)
         for p, grad in zip(parameters, grads, strict=True):

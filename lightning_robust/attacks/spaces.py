@@ -380,6 +380,11 @@ class AffineSpace(Space):
         """The zero perturbation has the shape (N, 6) and is the identity."""
         if x.ndim != 4:
             raise ValueError(f"Expected images of shape (N, C, H, W), but got {tuple(x.shape)}.")
+        if isinstance(y, Tensor) and y.ndim >= 3:
+            raise ValueError(
+                f"Expected labels of whole images in AffineSpace, but got shape {tuple(y.shape)}: labels of positions "
+                "would not move with the image."
+            )
         images = x.detach()
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         zero = torch.zeros(len(x), 6, dtype=dtype, device=x.device)

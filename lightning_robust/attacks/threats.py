@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_robust import _checks
 from lightning_robust.attacks.attack import Attack, Context, Model, check_inputs
 from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.labels import unwritten
 from lightning_robust.attacks.scope import Mode, ordinary, scope
 from lightning_robust.attacks.spaces import Chart, PixelSpace, Space
 
@@ -63,7 +64,7 @@ class Threat:
         A ball that is a box is intersected with the bounds once, and clipping is the exact projection onto both. Else
         the perturbation is projected onto the ball, then clipped towards zero, which does not leave the ball.
         """
-        width = self.ball.box(chart.zero)
+        width = self.ball.box(chart.zero) if _box_is_the_projection(type(self.ball)) else None
         if width is None:
             return lambda delta: chart.clip(self.ball.project(delta))
         limit = torch.as_tensor(width, dtype=chart.zero.dtype, device=chart.zero.device)
@@ -74,6 +75,12 @@ class Threat:
     def scaled(self, factor: float) -> "Threat":
         """The threat with the ball `factor * B`."""
         return replace(self, ball=self.ball.scaled(factor))
+
+
+def _box_is_the_projection(kind: type) -> bool:
+    """Does `box` still say what `project` does? Not where a subclass has a projection of its own."""
+    defines = {name: next(c for c in kind.__mro__ if name in vars(c)) for name in ("box", "project")}
+    return issubclass(defines["box"], defines["project"])
 
 
 def as_threat(threat: Threat | Ball) -> Threat:
@@ -126,7 +133,8 @@ class ThreatAttack(Attack):
         space = self._threat.space
         with scope(model, x, mode=mode, seed=context.key, also=(space, gain)) as ready:
             x, y, code = ordinary(x), ordinary(y), ordinary(context.code)
-            yield Batch(ready, x, y, space.chart(x, y, code))
+            with unwritten(y):
+                yield Batch(ready, x, y, space.chart(x, y, code))
 
     def check(self, x: Tensor, y: Any) -> None:
         """Refuse inputs that cannot be meant; called for every batch. Labels are checked by the gain."""

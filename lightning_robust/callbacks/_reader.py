@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_robust import _checks, _nested
 from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack, Context, Outcome
-from lightning_robust.attacks.labels import Correct, judged
+from lightning_robust.attacks.labels import Correct, judged, unwritten
 from lightning_robust.attacks.scope import ordinary, scope
 from lightning_robust.callbacks._step import muted
 
@@ -70,7 +70,8 @@ class View(nn.Module):
         with self.quietly(), scope(self, x) as ready, torch.no_grad():
             x, y = ordinary(x), ordinary(y)
             output = ready(x.clone())  # a forward may write to its input
-            return judged(self._sample.reader.correct, output, y), output
+            with unwritten(y):
+                return judged(self._sample.reader.correct, output, y), output
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,9 @@ class Reader:
             object.__setattr__(self, "per_sample", tuple(_nested.as_field("per_sample", field) for field in fields))
 
     def read(self, batch: Any) -> "Sample | None":
-        """What an attack needs of a batch; None where the part that holds the input is None."""
+        """What an attack needs of a batch; None where the part that holds the input is None or has no samples."""
         x = _nested.find(batch, self.input, "input")
-        if x is None:
+        if x is None or (isinstance(x, Tensor) and x.ndim and not len(x)):
             return None
         y = None if self.target is None else _nested.get(batch, self.target, "target")
         code = None if self.code is None else _nested.get(batch, self.code, "code")
@@ -155,6 +156,13 @@ class Sample:
         part = reader.read(_nested.take(self.batch, n, rows, fields, known))
         assert part is not None
         return part
+
+    def doubts(self) -> list[str]:
+        """What a user should be told of the batch."""
+        if all(leaf is not self.x for leaf in _nested.leaves(self.with_input(self.x.detach()))):
+            return []
+        where = f"The batch holds the input {self.reader.input!r} a second time."
+        return [f"{where} A step that reads it there is not attacked: only the field that `input` names is replaced."]
 
     def copied(self) -> "Sample":
         """A copy that nobody else writes to."""

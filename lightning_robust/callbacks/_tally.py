@@ -105,8 +105,8 @@ class Summary:
         if n and of_all["probabilities"] == n:
             self.warnings.append(
                 "Robust accuracy may be too high: the model's outputs are probabilities, whose gradient vanishes "
-                "where it is confident. Return logits from `forward`, without the softmax, or say how to get them: "
-                "forward=..."
+                "where it is confident, and which are never negative as the logit of a no is. Return logits from "
+                "`forward`, without the softmax or sigmoid, or say how to get them: forward=..."
             )
         if of_all["broken"]:
             self.warnings.append(
@@ -120,8 +120,11 @@ class Summary:
         self.intervals[name] = float(low), float(high)
 
 
-def are_probabilities(output: Tensor) -> Tensor:
-    """(N,) bool: is the output of a sample a distribution over classes?"""
+def are_probabilities(output: Tensor, yes_no: bool = False) -> Tensor:
+    """(N,) bool: is the output of a sample a distribution over classes, or all in [0, 1] where it answers yes or no?"""
+    if yes_no:
+        wide = output.reshape(len(output), -1)
+        return ((wide >= 0) & (wide <= 1)).all(1)
     if output.ndim != 2 or output.shape[1] < 2:
         return torch.zeros(len(output), dtype=torch.bool, device=output.device)
     wide = output.float()

@@ -29,10 +29,11 @@ class AdversarialTraining(pl.Callback):
     Nothing else changes: logging, automatic or manual optimisation, gradient accumulation, clipping, the user's batch,
     the random streams, BatchNorm statistics and frozen layers are as without the attack.
 
-    When: in `trainer.fit` only, every batch. Random starts change from epoch to epoch, or from batch to batch where the
-    loader has no length; they go on where a fit is resumed, and where one module is trained by several Trainers one
-    after the other. A batch whose input is None, as `CombinedLoader("max_size")` gives for a loader that is over, goes
-    to the step as it is.
+    When: in `trainer.fit` only, every batch, and once for each: an optimiser whose closure calls the step several times
+    (LBFGS, SAM) meets the same adversarial inputs in all calls. Random starts change from epoch to epoch, or from batch
+    to batch where the loader has no length; they go on where a fit is resumed, and where one module is trained by
+    several Trainers one after the other. A batch whose input is None, as `CombinedLoader("max_size")` gives for a
+    loader that is over, or without samples, goes to the step as it is.
 
     Not supported: a `training_step` that takes `dataloader_iter`; more than one of this callback in a Trainer (combine
     attacks with `worst_of`); an `objective` together with manual optimisation. `Tuner` takes all callbacks away while
@@ -44,7 +45,7 @@ class AdversarialTraining(pl.Callback):
             `trades(beta=6)`. It is logged as `train/loss`; the module's `training_step` is then not called.
         fraction: The share of adversarial samples in a batch; the others stay clean, all go through the module in one
             forward. 0.5 is the scheme of Stutz et al. (CVPR 2019). It is always the last samples of the batch that are
-            attacked.
+            attacked: fraction * N of them, rounded.
         input: Where the input is in the batch: an index for tuples and lists, a key or attribute for dicts, named
             tuples, dataclasses and other objects, a path of these for nested batches, () where the batch is the input.
         target: Where the labels are; None: there are none, for gains that need none, such as `divergence`.
@@ -93,6 +94,7 @@ class AdversarialTraining(pl.Callback):
         self._clock = Clock()
         self._handle: Handle | None = None
         self._begun = self._doubted = self._warned = False
+        self._told: set[str] = set()
         self._stuck: Tensor | None = None
         self._seen = 0
 
@@ -147,11 +149,15 @@ class AdversarialTraining(pl.Callback):
         attack.check(sample.x, sample.y)
         if not self._doubted:
             self._doubted = True
-            for doubt in self.attack.doubts(sample.x):
-                warnings.warn(doubt, stacklevel=2)
+            for doubt in self.attack.doubts(sample.x) + sample.doubts():
+                self._tell_once(doubt)
         n = len(sample)
         first = n - attacked_rows(n, self.fraction)
         if first == n:
+            self._tell_once(
+                f"fraction={self.fraction:g} of a batch of {n} samples is none: it is trained on as it comes. Take a "
+                "larger fraction or larger batches."
+            )
             return sample.x
         part = sample.rows(slice(first, None))
         outcome = part.view(pl_module).attacked(attack, key)
@@ -160,6 +166,11 @@ class AdversarialTraining(pl.Callback):
             self._stuck = stuck if self._stuck is None else self._stuck + stuck
             self._seen += len(outcome.stuck)
         return outcome.x_adv if first == 0 else torch.cat([sample.x[:first], outcome.x_adv])
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            warnings.warn(text, stacklevel=3)
 
     def _loss(self, pl_module: pl.LightningModule, sample: Sample, x_adv: Tensor) -> Tensor:
         assert self.objective is not None

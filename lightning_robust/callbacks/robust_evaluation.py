@@ -12,7 +12,7 @@ from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack, as_attack
-from lightning_robust.attacks.labels import Correct, finite
+from lightning_robust.attacks.labels import Correct, binary_correct, finite
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._reader import Forward, Reader, Sample
 from lightning_robust.callbacks._step import Handle, Step, check_module, put_around, recorded
@@ -310,7 +310,8 @@ class RobustEvaluation(pl.Callback):
             withstood = clean & view.right(outcome.x_adv, sample.y)
             fooled = ~withstood[None] if outcome.fooled is None else outcome.fooled
             attacked.append((withstood, fooled, nobody if outcome.stuck is None else outcome.stuck))
-        odd = are_probabilities(output) if self.reader.correct is None else nobody
+        known = self.reader.correct in (None, binary_correct)
+        odd = are_probabilities(output, self.reader.correct is binary_correct) if known else nobody
         tally.add(mask, clean, ~finite(output), odd, attacked)
 
     def _refuse_keys(self, names: set[str], stage: str) -> None:

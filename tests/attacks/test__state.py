@@ -1,10 +1,12 @@
 """What an attack puts back besides parameters: buffers that kernels write, attributes, containers, hidden networks."""
 
 import functools
+import random
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -207,6 +209,43 @@ def test_a_forward_that_keeps_only_what_has_a_gradient_starts_anew_each_time(gai
     PGD(Linf(0.1), steps=3, gain=gain)(model, X, Y)
     assert set(lengths) == {0}
     assert model.kept == []
+
+
+FEATURES = []
+
+
+def test_forward_hooks_that_collect_features():
+    """In a list of their closure, or a global one: the usual way."""
+    model, collected = nn.Sequential(nn.Linear(4, 2)), []
+    model[0].register_forward_hook(lambda module, args, output: collected.append(output))
+    model[0].register_forward_pre_hook(lambda module, args: FEATURES.append(args))
+    model(X)
+    ATTACK(model, X, Y)
+    assert len(collected) == len(FEATURES) == 1
+
+
+def test_counters_in_attributes():
+    class Counts(nn.Linear):
+        seen = None
+
+        def forward(self, x):
+            self.seen["forward"] += 1
+            return super().forward(x)
+
+    model = Counts(4, 2)
+    model.seen = Counter(forward=5)
+    ATTACK(model, X, Y)
+    assert model.seen == {"forward": 5}
+
+
+def test_a_forward_that_draws_from_numpy_and_python_draws_the_same_again_and_moves_no_stream():
+    def model(x):
+        return NET(x) * (1 + random.random()) + float(np.random.rand())  # noqa: NPY002
+
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    first, again = ATTACK(model, X, Y), ATTACK(model, X, Y)
+    assert torch.equal(first, again)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
 
 
 def test_metrics_in_the_forward_do_not_count_the_attack():

@@ -339,3 +339,22 @@ def test_a_label_that_is_no_class_is_left_to_a_gain_of_ones_own_sample_by_sample
     torch.testing.assert_close(part.x_adv[others], whole.x_adv[others])
     assert torch.equal(part.fooled[:, others], whole.fooled[:, others])
     assert not part.fooled[:, 2].any()
+
+
+def test_labels_are_the_users():
+    """A gain or `correct` that marks void positions in place would change what the step trains on."""
+    model, x = Yes(CLASSES), torch.rand(N, 4)
+
+    def writes(z, y):
+        y[y == 3] = 0
+        return margin(z, y)
+
+    with pytest.raises(ValueError, match="the labels were written to"):
+        PGD(Linf(0.1), gain=writes)(model, x, Y.clone())
+
+
+def test_logits_with_positions_for_labels_without():
+    with pytest.raises(ValueError, match=r"Flatten the output: forward=lambda"):
+        log_odds(LOGITS[:, :, None, None], Y)
+    with pytest.raises(ValueError, match=r"Pool the output"):
+        log_odds(LOGITS[:, :, None].expand(-1, -1, 3), Y)

@@ -211,6 +211,47 @@ def test_attacks_on_a_part_of_the_batch_have_the_forward_read_that_part(combine)
     torch.testing.assert_close(seen[0][2:], expected)
 
 
+def test_a_batch_without_samples_goes_to_the_step_as_it_is():
+    class Copes(Module):
+        def training_step(self, batch, batch_idx):
+            return self(batch[0]).sum() if len(batch[0]) else None
+
+        def validation_step(self, batch, batch_idx):
+            return None
+
+    given = preloaded([(X[:4], Y[:4]), (X[:0], Y[:0])])
+    callback = RobustEvaluation(ATTACK)
+    trainer(AdversarialTraining(ATTACK), callback, max_epochs=1).fit(Copes(), given, given)
+    assert callback.results["val/n"] == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "kwargs", "message"),
+    [
+        (lambda x, y: (x, y), {"fraction": 0.1}, "fraction=0.1 of a batch of 4 samples is none"),
+        (lambda x, y: {"x": x, "alias": x, "y": y}, {"input": "x", "target": "y"}, "holds the input 'x' a second time"),
+    ],
+)
+def test_training_on_clean_inputs_is_told(make, kwargs, message):
+    class Trains(Module):
+        def training_step(self, batch, batch_idx):
+            return self(X[:4]).sum()
+
+    with pytest.warns(UserWarning, match=message):
+        trainer(AdversarialTraining(ATTACK, **kwargs), max_epochs=1).fit(Trains(), preloaded([make(X[:4], Y[:4])]))
+
+
+def test_probabilities_of_yes_or_no_are_told():
+    class Sigmoid(Head):
+        def forward(self, x):
+            return super().forward(x).sigmoid()
+
+    attack = PGD(Linf(0.1), 1, gain=binary_margin)
+    given = DataLoader(TensorDataset(X, (Y % 2)[:, None]), 4)
+    with pytest.warns(UserWarning, match="without the softmax or sigmoid"):
+        trainer(RobustEvaluation(attack, correct=binary_correct)).validate(Sigmoid(1), given, verbose=False)
+
+
 # Labels
 
 
