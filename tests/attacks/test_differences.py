@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -278,11 +279,11 @@ def test_the_model_is_never_asked_for_a_gradient_and_how_often_it_is_asked():
 
 def test_what_a_model_draws_inside_is_the_same_on_both_sides():
     model = nn.Sequential(nn.Dropout(0.5), nn.Flatten(), nn.Linear(math.prod(SHAPE), 3))
-    seen = []
-    model[0].register_forward_hook(lambda module, args, output: seen.append((output != 0) | (args[0] == 0)))
+    seen = SimpleNamespace(masks=[])  # a plain list in a hook is put back after an attack
+    model[0].register_forward_hook(lambda module, args, output: seen.masks.append((output != 0) | (args[0] == 0)))
     x, y = images(4) + 1.5, torch.zeros(4).long()
     finite_differences(PGD(threat_of("Linf", "pixels"), steps=1, mode="train"), 0.1, samples=2).run(model, x, y)
-    _, behind, ahead, behind_too, ahead_too = seen
+    _, behind, ahead, behind_too, ahead_too = seen.masks
     assert torch.equal(behind, ahead)
     assert torch.equal(behind_too, ahead_too)
     assert not torch.equal(ahead, ahead_too)
