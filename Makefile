@@ -35,15 +35,15 @@ bench: $(VENV)/.ready
 clean:
 	rm -rf $(VENV) $(OLDEST) dist build .pytest_cache .mypy_cache .ruff_cache
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml studies/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lightning_robust needs Python 3.10 or newer, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --editable studies
 	touch $@
 
-$(OLDEST)/.ready: pyproject.toml tools/oldest.txt
+$(OLDEST)/.ready: pyproject.toml studies/pyproject.toml tools/oldest.txt
 	$(OLDEST_PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
-	$(OLDEST)/bin/python -m pip install --quiet --constraint tools/oldest.txt --editable '.[test]'
+	$(OLDEST)/bin/python -m pip install --quiet --constraint tools/oldest.txt --editable '.[test]' --editable studies
 	touch $@

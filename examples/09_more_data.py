@@ -2,7 +2,7 @@
 
 import torch
 
-from lightning_robust.theory import loglog_slope, sqrt_d_sweep
+from lightning_robust_studies.schmidt2018.theory import loglog_slope, sqrt_d_sweep
 
 if __name__ == "__main__":
     rows = sqrt_d_sweep([2**k for k in range(8, 17, 2)], [0.25], scale=0.5)

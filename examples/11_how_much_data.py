@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_robust.datamodules import TensorDataModule
-from lightning_robust.studies.sample_complexity import Problem, SampleComplexitySettings, run_sample_complexity
+from lightning_robust_studies.schmidt2018.experiments import Problem, SampleComplexitySettings, run_sample_complexity
 
 
 class YourModule(pl.LightningModule):

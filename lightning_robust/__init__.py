@@ -29,15 +29,15 @@ _HOME = {name: package for package, names in _FROM.items() for name in names}
 _SUBPACKAGES = (
     "attacks",
     "callbacks",
+    "cells",
     "datamodules",
     "interop",
+    "learning_curves",
     "manifolds",
     "metrics",
     "models",
     "objectives",
     "plots",
-    "studies",
-    "theory",
 )
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
 
 _HELP = """usage: lightning-robust COMMAND [options]
 
@@ -19,20 +20,11 @@ Each command tells its options with --help. fit, validate, test and predict are 
 --trainer take any LightningModule, LightningDataModule and callback; those of lightning_robust by their bare names.
 """
 
-_STUDIES = """usage: lightning-robust study NAME [options]
-
-  manifold            on- and off-manifold robustness (Stutz et al., CVPR 2019)
-  sample-complexity   how much data robustness needs (Schmidt et al., NeurIPS 2018)
-  theory              the same in closed form, the square-root-of-d gap, in seconds
-
-Each study tells its options with --help.
-"""
-
 
 def demo(args: Sequence[str]) -> None:
     """Run the demonstration with command-line options."""
-    from lightning_robust.studies.command import run_command
-    from lightning_robust.studies.demo import Settings, run_demo
+    from lightning_robust._command import run_command
+    from lightning_robust.demo import Settings, run_demo
 
     run_command(
         Settings,
@@ -43,26 +35,26 @@ def demo(args: Sequence[str]) -> None:
     )
 
 
+def studies() -> dict[str, EntryPoint]:
+    """The studies that are installed, by name: packages register them in the entry point group of this name."""
+    return {entry.name: entry for entry in entry_points(group="lightning_robust.studies")}
+
+
 def study(args: Sequence[str]) -> None:
     """Run a study by name."""
+    known = studies()
+    listed = "".join(f"  {name}\n" for name in sorted(known)) or (
+        "  None is installed. From a clone of the repository: pip install -e studies\n"
+    )
+    usage = f"usage: lightning-robust study NAME [options]\n\n{listed}\nEach study tells its options with --help.\n"
     match args:
         case ["-h" | "--help" | "help", *_]:
-            sys.stdout.write(_STUDIES)
-        case ["manifold", *rest]:
-            from lightning_robust.studies.manifold.study import main as manifold
-
-            manifold(rest)
-        case ["sample-complexity", *rest]:
-            from lightning_robust.studies.sample_complexity import main as sample_complexity
-
-            sample_complexity(rest)
-        case ["theory", *rest]:
-            from lightning_robust.studies.theory.study import main as theory
-
-            theory(rest)
+            sys.stdout.write(usage)
+        case [name, *rest] if name in known:
+            known[name].load()(rest)
         case _:
-            found = f"there is no study {args[0]!r}" if args else "no study is named"
-            sys.stderr.write(f"lightning-robust study: {found}.\n\n{_STUDIES}")
+            problem = f"there is no study {args[0]!r}" if args else "no study is named"
+            sys.stderr.write(f"lightning-robust study: {problem}.\n\n{usage}")
             raise SystemExit(2)
 
 

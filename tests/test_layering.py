@@ -23,11 +23,9 @@ EVERYTHING = {
     "models",
     "objectives",
     "plots",
-    "theory",
 }
 MAY_IMPORT = {
     "attacks": set(),
-    "theory": set(),
     "datamodules": set(),
     "plots": set(),
     "objectives": {"attacks"},
@@ -36,8 +34,12 @@ MAY_IMPORT = {
     "manifolds": {"attacks"},  # protocols only, see below
     "models": {"attacks"},  # protocols only
     "callbacks": {"attacks", "objectives", "metrics", "plots"},  # they feed the metrics and draw the grids
-    "studies": EVERYTHING | {"__init__"},
-    "cli": EVERYTHING | {"studies", "__init__"},
+    "cells": set(),
+    "_command": {"cells"},
+    "_fitting": {"cells"},
+    "learning_curves": {"cells", "plots", "metrics"},
+    "demo": EVERYTHING | {"__init__", "cells", "_command", "_fitting"},
+    "cli": EVERYTHING | {"demo", "__init__", "_command"},
     "__main__": {"cli"},
     "__init__": EVERYTHING,
 }
@@ -90,11 +92,11 @@ def outside(source: str) -> set[str]:
 
 def test_the_reading_of_imports():
     text = (
-        "import lightning_robust.studies.x\nfrom lightning_robust import cli, PGD\n"
+        "import lightning_robust.plots.x\nfrom lightning_robust import cli, PGD\n"
         "def f():\n    from .metrics import y\n    from lightning_robust.callbacks._step import z\n"
     )
-    assert parts_imported("x.py", text) == {"studies", "cli", "__init__", "metrics", "callbacks"}
-    assert parts_imported("attacks/x.py", "from .balls import Linf\nfrom ..theory import y") == {"attacks", "theory"}
+    assert parts_imported("x.py", text) == {"plots", "cli", "__init__", "metrics", "callbacks"}
+    assert parts_imported("attacks/x.py", "from .balls import Linf\nfrom ..metrics import y") == {"attacks", "metrics"}
 
 
 @pytest.mark.parametrize("source", SOURCES)

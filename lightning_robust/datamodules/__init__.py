@@ -6,7 +6,6 @@ from lightning_robust.datamodules.celeba import CelebA
 from lightning_robust.datamodules.extra import Mixed, SVHNExtra, pseudo_labels, read_npz
 from lightning_robust.datamodules.fonts import Fonts, FontsCode
 from lightning_robust.datamodules.in_memory import InMemoryDataModule
-from lightning_robust.datamodules.mixtures import BernoulliMixture, GaussianMixture
 from lightning_robust.datamodules.subsets import balanced_subset, stratified_split
 from lightning_robust.datamodules.tensors import TensorDataModule
 from lightning_robust.datamodules.through_manifold import Reconstructed, Sampled
@@ -25,13 +24,11 @@ __all__ = [
     "CIFAR100",
     "MNIST",
     "SVHN",
-    "BernoulliMixture",
     "CelebA",
     "EMNISTDigits",
     "FashionMNIST",
     "Fonts",
     "FontsCode",
-    "GaussianMixture",
     "ImageDataModule",
     "InMemoryDataModule",
     "Mixed",

@@ -6,7 +6,6 @@ from lightning_robust.manifolds.fonts import FontsManifold, Projection
 from lightning_robust.manifolds.projection import Nearest, project
 from lightning_robust.manifolds.protocol import Code, Manifold
 from lightning_robust.manifolds.quality import CodeQuality
-from lightning_robust.manifolds.tangent import NeighbourTangent
 from lightning_robust.manifolds.vaegan import VAEGAN, Samples
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "FontsManifold",
     "Manifold",
     "Nearest",
-    "NeighbourTangent",
     "Projection",
     "Samples",
     "bank",

@@ -1,5 +1,6 @@
 """Networks of the papers, normalisation, schedules, and the LightningModule that trains them."""
 
+from lightning_robust.models.bpda import Bpda
 from lightning_robust.models.madry_mnist import madry_mnist
 from lightning_robust.models.madry_resnet import madry_resnet
 from lightning_robust.models.mlp import mlp
@@ -10,14 +11,6 @@ from lightning_robust.models.resnet import resnet
 from lightning_robust.models.robust_classifier import RobustClassifier, adam
 from lightning_robust.models.schedules import ExponentialDecay
 from lightning_robust.models.standard_net import standard_net
-from lightning_robust.models.threshold import (
-    Bpda,
-    Threshold,
-    ThresholdDetector,
-    ThresholdFilters,
-    binarize,
-    find_thresholds,
-)
 from lightning_robust.models.vgg import vgg
 
 __all__ = [
@@ -26,12 +19,7 @@ __all__ = [
     "Normalize",
     "PerImageStandardize",
     "RobustClassifier",
-    "Threshold",
-    "ThresholdDetector",
-    "ThresholdFilters",
     "adam",
-    "binarize",
-    "find_thresholds",
     "madry_mnist",
     "madry_resnet",
     "mlp",

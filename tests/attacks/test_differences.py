@@ -22,7 +22,7 @@ from lightning_robust.attacks import (
     worst_of,
 )
 from lightning_robust.attacks.attack import Attack
-from lightning_robust.models import ThresholdFilters, binarize
+from lightning_robust_studies.schmidt2018.threshold import ThresholdFilters, binarize
 from tests.helpers import SHAPE, SPACES, Linear, batch, class_scores, images, manifold_of, net, threat_of
 
 

@@ -3,7 +3,7 @@ from operator import ge, lt
 import pytest
 
 from lightning_robust.plots import Estimate
-from lightning_robust.studies.claims import RULE, Claim, Verdict, all_of, any_of, claim_parts, judged, summary, tell
+from lightning_robust_studies.claims import RULE, Claim, Verdict, all_of, any_of, claim_parts, judged, summary, tell
 
 HOLDS, FAILS, OPEN, UNKNOWN = Verdict
 

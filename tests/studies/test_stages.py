@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lightning_robust.cells import Ray, StudyArgumentError, StudyError
 from lightning_robust.datamodules import TensorDataModule
 from lightning_robust.metrics.intervals import wilson_interval
-from lightning_robust.studies import stages
-from lightning_robust.studies.grid import Ray, StudyArgumentError, StudyError
-from lightning_robust.studies.stages import filled, ready_data, ready_folder, run_stage, share_of
+from lightning_robust_studies import stages
+from lightning_robust_studies.stages import filled, ready_data, ready_folder, run_stage, share_of
 
 
 def test_shares_have_the_interval_of_wilson():

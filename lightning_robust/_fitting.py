@@ -1,0 +1,56 @@
+"""What the cells of a study share: a Trainer that keeps quiet, the device, weights read back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_robust._lightning import pl
+from lightning_robust.cells.files import load_artifact
+
+T = TypeVar("T", bound=pl.LightningModule)
+
+
+def device() -> torch.device:
+    """The GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def quiet_trainer(callbacks: Sequence[pl.Callback] = (), **options: Any) -> pl.Trainer:
+    """A Trainer on one device that shows and writes nothing, unless `options` says otherwise.
+
+    Args:
+        callbacks: the callbacks.
+        **options: of the Trainer.
+    """
+    settings: dict[str, Any] = {
+        "accelerator": "gpu" if device().type == "cuda" else "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "callbacks": list(callbacks),
+    }
+    return pl.Trainer(**(settings | options))
+
+
+def loaded(module: T, path: Path) -> T:
+    """The module with the weights that `save_artifact` wrote, on the device, frozen and in evaluation mode."""
+    module.load_state_dict(load_artifact(path))
+    return module.to(device()).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def correct(module: pl.LightningModule, x: Tensor, y: Tensor) -> Tensor:
+    """(N,) bool on the CPU: does the module, in evaluation mode from here on, class the image as it is labelled?
+
+    Args:
+        module: images (N, C, H, W) to logits (N, K).
+        x: images, on any device.
+        y: (N,) labels, on the CPU.
+    """
+    module.eval()
+    return torch.cat([module(part.to(module.device)).argmax(1).cpu() for part in x.split(1000)]) == y

@@ -1,7 +1,0 @@
-"""The experiments of Schmidt et al. (NeurIPS 2018): how much data robustness needs."""
-
-from lightning_robust.studies.sample_complexity.problems import Problem, problems
-from lightning_robust.studies.sample_complexity.settings import PRESETS, SampleComplexitySettings
-from lightning_robust.studies.sample_complexity.study import main, run_sample_complexity
-
-__all__ = ["PRESETS", "Problem", "SampleComplexitySettings", "main", "problems", "run_sample_complexity"]

@@ -1,6 +1,0 @@
-"""The theory of Schmidt et al. (NeurIPS 2018) as a study: numbers, figures and claims in seconds."""
-
-from lightning_robust.studies.theory.settings import PRESETS, TheorySettings
-from lightning_robust.studies.theory.study import main, run_theory
-
-__all__ = ["PRESETS", "TheorySettings", "main", "run_theory"]

@@ -1,0 +1,225 @@
+"""The page of the theory study."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_robust.cells.cells import Row
+from lightning_robust.plots import (
+    PERCENT,
+    PLAIN,
+    Html,
+    Report,
+    heading,
+    picture,
+    save_png,
+    settings,
+    table,
+    versions,
+)
+from lightning_robust_studies.claims import claim_parts
+from lightning_robust_studies.schmidt2018.closed_form.claims import claims, estimate, select
+from lightning_robust_studies.schmidt2018.closed_form.figures import FIGURES
+from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
+from lightning_robust_studies.schmidt2018.closed_form.statements import STATEMENTS, Setting, applies, settings_of
+
+_GAUSSIAN = (
+    "Gaussian model: y is +1 or -1, x is y theta plus normal noise of standard deviation sigma = c d^(1/4) in every "
+    "coordinate; flat theta: all ones, and else theta ~ N(0, I). An attack moves every coordinate by at most eps. The "
+    "lower bounds are on the mean over theta ~ N(0, I): for one known theta a learner may lie below them. Errors are "
+    "exact given the weights; no test point is drawn. The mean of n samples is one draw of d normals, so that n need "
+    "not be whole, but for the learners."
+)
+_BERNOULLI = (
+    "Bernoulli model: x has entries +1 and -1, each equal to y theta_i with probability 1/2 + tau, tau = c d^(-1/4). "
+    "Weights are sums of n samples; their error is exact. The threshold rounds every coordinate to +1 or -1 before the "
+    "weights; its gradient is zero, so attacks that follow gradients would see nothing, and its error is computed, not "
+    "attacked."
+)
+_INTERVALS = (
+    "Brackets and bands: 95 % intervals by Student's t over {repeats} sweeps (question 1, each with 8 to 256 training "
+    "sets for a dimension) or {draws} training sets (all others; 16 at most over the radius of the Bernoulli model). "
+    "Curves without a band are closed forms or bounds. Learners are compared on the same draws of theta and samples."
+)
+_TRAP = (
+    "Why the exponent is read off at 50 %: with sigma = c d^(1/4) the mean estimator needs n samples with sqrt(n) = "
+    "eps c sqrt(2 / pi) d^(1/4) + q c^2 to leading order (affine law), q = Phi^-1(1 - target). At a target of {target} "
+    "the second term does not grow but still rules at any d that can be run, and the slope of log n over log d is far "
+    "from 1/2; at 50 % q is 0 and the exponent is 1/2 at every d. In closed form the exponent at {target} rises to 1/2 "
+    "as well, later:"
+)
+_REFERENCES = (
+    "Schmidt, Santurkar, Tsipras, Talwar, Madry, Adversarially Robust Generalization Requires More Data, NeurIPS 2018. "
+    "Carmon, Raghunathan, Schmidt, Liang, Duchi, Unlabeled Data Improves Adversarial Robustness, NeurIPS 2019."
+)
+
+
+def write_report(rows: Sequence[Row], out: Path, o: TheorySettings, seconds: float) -> Path:
+    """Write `report.html` and each figure as a PNG.
+
+    Args:
+        rows: of `run_theory`.
+        out: the folder.
+        o: the settings they were computed with.
+        seconds: the time that they took.
+
+    Returns:
+        the page.
+    """
+    figures = {name: draw(rows, o) for name, draw in FIGURES.items()}
+    for name, (figure, _) in figures.items():
+        save_png(figure, out / f"{name}.png")
+    shown = {name: picture(figure, caption=caption, alt=caption) for name, (figure, caption) in figures.items()}
+    target = PERCENT.tick(o.target)
+    parts: list[Html | str] = [
+        heading("The claims"),
+        *claim_parts(claims(rows, o)),
+        heading("1. The gap between standard and robust learning"),
+        shown["gap"],
+        table(slope_lines(rows, o), caption="Exponent of d", unit=PLAIN, digits=3),
+        _TRAP.format(target=target),
+        table(trap_lines(rows, o), caption=f"Exponent at {target} between d and 4 d, closed form"),
+        table(need_lines(rows, o), caption=f"Samples at eps = {max(o.radii):g}", unit=PLAIN, digits=3),
+        heading("2. The error over the number of samples, and what is proved"),
+        shown["error"],
+        heading("3. Learners"),
+        shown["learners"],
+        heading("4. The Bernoulli model: a threshold removes the gap"),
+        shown["bernoulli_samples"],
+        shown["bernoulli_radius"],
+        table(bernoulli_lines(rows, o), caption="One sample, expected errors; and samples that are needed"),
+        "The numbers of samples are closed forms for many samples: below about 10 they are rough.",
+        heading("5. Unlabelled data"),
+        shown["self_training"],
+        heading("6. The statements at work"),
+        *(f"{name.capitalize()}: {setting.text()}." for name, setting in _settings(o).items()),
+        table(statement_lines(o), caption="What each statement says, or why it refuses"),
+        heading("What the numbers are"),
+        _GAUSSIAN,
+        _BERNOULLI,
+        _INTERVALS.format(repeats=o.repeats, draws=o.draws),
+        heading("How it was made"),
+        settings({**{name: value for name, value in vars(o).items() if name != "out"}, "seconds": f"{seconds:.1f}"}),
+        settings(versions(), caption="Versions"),
+        _REFERENCES,
+    ]
+    return Report("How many samples robustness takes: two models in closed form", _summary(rows, o), parts).write(
+        out / "report.html"
+    )
+
+
+def _summary(rows: Sequence[Row], o: TheorySettings) -> str:
+    lines, target = need_lines(rows, o), PERCENT.tick(o.target)
+    standard, robust = (
+        [line[name].value for line in (lines[0], lines[-1])] for name in (f"standard, {target}", "robust, 50 %")
+    )
+    return (
+        f"From {o.dimensions[0]:,} to {o.dimensions[-1]:,} dimensions, the number of samples for a standard error of "
+        f"{target} goes from {standard[0]:.2g} to {standard[1]:.2g}, and that for a robust error of 50 % at eps = "
+        f"{max(o.radii):g} from {robust[0]:.2g} to {robust[1]:.2g}: like the square root of the dimension."
+    )
+
+
+# ---- tables
+
+
+def slope_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
+    """The fitted exponents, a line for each radius."""
+    slopes = select(rows, question="gap", metric="slope")
+    target = PERCENT.tick(o.target)
+    columns = {
+        "n_standard": f"standard, {target}",
+        "n_half": "robust, 50 %",
+        "n_robust": f"robust, {target}",
+        "n_half_large_d": "50 %, large d",
+        "n_robust_large_d": f"{target}, large d",
+        "affine_law": f"{target}, affine law",
+        "corollary_23": "Corollary 23",
+    }
+    return [
+        {
+            "eps": eps,
+            **{
+                label: estimate(row) if row["draws"] else row["value"]
+                for name, label in columns.items()
+                for row in select(slopes, curve=name, eps=eps)
+            },
+        }
+        for eps in o.radii
+    ]
+
+
+def trap_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
+    """The closed-form exponents between d and 4 d, a line for each d."""
+    local = select(rows, question="gap", metric="slope from d to 4 d", curve="n_robust_large_d")
+    dimensions = list(dict.fromkeys(row["d"] for row in local))
+    return [
+        {
+            "d": f"2^{d.bit_length() - 1}",
+            **{f"eps = {e:g}": select(local, d=d, eps=e)[0]["value"] for e in o.radii},
+        }
+        for d in dimensions
+    ]
+
+
+def need_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
+    """Samples over dimensions at the largest radius."""
+    needs = select(rows, question="gap", metric="samples", eps=max(o.radii))
+    target = PERCENT.tick(o.target)
+    columns = {"n_standard": f"standard, {target}", "n_half": "robust, 50 %", "n_robust": f"robust, {target}"}
+    return [
+        {
+            "d": d,
+            **{label: estimate(select(needs, d=d, curve=name)[0]) for name, label in columns.items()},
+            "50 %, large d": select(needs, d=d, curve="n_half_large_d")[0]["value"],
+            "Corollary 23": select(needs, d=d, curve="corollary_23")[0]["value"],
+        }
+        for d in o.dimensions
+    ]
+
+
+def bernoulli_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
+    """Errors from one sample over dimensions, and the samples that linear classifiers need."""
+    found = select(rows, question="bernoulli dimension")
+    lines = []
+    for d in o.dimensions:
+        row = {row["curve"]: row for row in select(found, d=d)}
+        lines.append(
+            {
+                "d": d,
+                "tau": row["linear, attacked"]["noise"],
+                "eps": row["linear, attacked"]["eps"],
+                "threshold, attacked (%)": 100 * row["threshold, attacked"]["value"],
+                "linear, attacked (%)": 100 * row["linear, attacked"]["value"],
+                "linear needs for 50 %": row["n_half_large_d"]["value"],
+                f"linear needs for {PERCENT.tick(o.target)}": row["n_robust_large_d"]["value"],
+            }
+        )
+    return lines
+
+
+def statement_lines(o: TheorySettings) -> list[dict[str, str]]:
+    """Every theorem and corollary, its condition, and what it says at three settings."""
+    return [
+        {
+            "statement": statement.name,
+            "says": statement.says,
+            "where": statement.condition,
+            **{name: applies(statement, setting)[1] for name, setting in _settings(o).items()},
+        }
+        for statement in STATEMENTS
+    ]
+
+
+def _settings(o: TheorySettings) -> dict[str, Setting]:
+    study = Setting(
+        d=o.d,
+        n=max(o.samples),
+        scale=o.scale,
+        eps=o.eps,
+        target=o.target,
+        tau_scale=o.tau_scale,
+        tau_ratio=o.tau_ratio,
+        labels=o.labels,
+    )
+    return settings_of(study)

@@ -1,0 +1,108 @@
+"""The data sets of the manifold study, and what may be done to their images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from lightning_robust import AffineSpace, LatentSpace, Linf, Threat
+from lightning_robust.attacks import Ball
+from lightning_robust.datamodules import MNIST, CelebA, EMNISTDigits, FashionMNIST, Fonts
+from lightning_robust.datamodules.base import ImageDataModule
+from lightning_robust.manifolds import FontsManifold, Manifold
+from lightning_robust_studies.stutz2019.schemes import Threats
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifoldData:
+    """A data set as the study sees it.
+
+    Args:
+        module: the data module; called with train_size, batch_size and seed, and with `root` where `on_disk`.
+        classes: names of the K classes.
+        image_shape: (C, H, W).
+        latent: Z, the size of the codes of learned manifolds.
+        beta: the weight of the reconstruction in learning them.
+        class_beta: that of single classes, where each has a manifold of its own and the weight differs.
+        maps: the affine maps of adversarial transformations.
+        true: the manifold of the data, where it is known; its codes are third in each batch.
+        on_disk: is it read from a folder, into which torchvision downloads it?
+    """
+
+    module: Callable[..., ImageDataModule]
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    latent: int = 10
+    beta: float = 3.0
+    class_beta: Mapping[int, float] = field(default_factory=dict)
+    maps: AffineSpace = field(default_factory=AffineSpace)
+    true: FontsManifold | None = None
+    on_disk: bool = True
+
+    def make(self, root: str, *, train_size: int | None = None, **options: Any) -> ImageDataModule:
+        """The data module.
+
+        Args:
+            root: the folder of data sets.
+            train_size: how many images to train on, class-balanced; None: all that are not held out.
+            **options: further ones of the data module.
+        """
+        return self.module(train_size=train_size, **options, **({"root": root} if self.on_disk else {}))
+
+    @property
+    def code(self) -> int | None:
+        """Where in a batch the true codes are."""
+        return None if self.true is None else 2
+
+    def threats(
+        self,
+        eps: float,
+        eta: float,
+        *,
+        eta_data: float = 0.1,
+        ball: Callable[[float], Ball] = Linf,
+        on_class: Manifold | None = None,
+        on_data: Manifold | None = None,
+    ) -> Threats:
+        """What the schemes train against.
+
+        Args:
+            eps: radius in pixels; images in [0, 1].
+            eta: radius in affine parameters, true codes and codes of the manifold for each class.
+            eta_data: radius in codes of the manifold for all classes.
+            ball: the norm, `Linf` or `L2`.
+            on_class: the manifold learned for each class.
+            on_data: the one learned for all.
+        """
+        return Threats(
+            pixels=Threat(ball(eps)),
+            on_true=None if self.true is None else Threat(ball(eta), LatentSpace(self.true)),
+            transformations=Threat(ball(eta), self.maps),
+            on_class=None if on_class is None else Threat(ball(eta), LatentSpace(on_class)),
+            on_data=None if on_data is None else Threat(ball(eta_data), LatentSpace(on_data)),
+        )
+
+
+def _letters() -> ManifoldData:
+    manifold = FontsManifold("hard")
+    box = manifold.ranges
+    return ManifoldData(
+        module=partial(Fonts, "hard"),
+        classes=tuple("ABCDEFGHIJ"),
+        maps=AffineSpace(translation=box.translation, shear=box.shear, scale=box.scale, rotation=box.rotation),
+        true=manifold,
+        on_disk=False,
+    )
+
+
+_DIGITS = tuple("0123456789")
+_CLOTHES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+
+DATA: Mapping[str, ManifoldData] = {
+    "fonts": _letters(),
+    "emnist": ManifoldData(module=EMNISTDigits, classes=_DIGITS, beta=2.25, class_beta={1: 5.0, 7: 3.0}),
+    "fashion": ManifoldData(module=FashionMNIST, classes=_CLOTHES, beta=2.75),
+    "mnist": ManifoldData(module=MNIST, classes=_DIGITS),
+    "celeba": ManifoldData(module=CelebA, classes=("female", "male"), image_shape=(3, 56, 48), latent=25),
+}
+"""All data sets by name; sizes of codes and weights are the paper's."""

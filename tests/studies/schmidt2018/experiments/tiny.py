@@ -1,0 +1,49 @@
+"""A small problem for the tests of the study: two blobs of 4 x 4 pixels; picklable."""
+
+import torch
+
+from lightning_robust.datamodules import TensorDataModule
+from lightning_robust.models import RobustClassifier
+from lightning_robust_studies.schmidt2018.experiments import Problem, SampleComplexitySettings
+
+
+def blobs(n, seed, images=200):
+    generator = torch.Generator().manual_seed(5)
+    y = torch.arange(images) % 2
+    x = (0.25 + 0.5 * y[:, None, None, None] + 0.2 * torch.randn(images, 1, 4, 4, generator=generator)).clamp(0, 1)
+    return TensorDataModule((x[:150], y[:150]), (x[150:], y[150:]), val_size=30, train_size=n, batch_size=10, seed=seed)
+
+
+def linear(eps, steps):
+    return RobustClassifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2)))
+
+
+def behind(eps, steps):
+    from lightning_robust_studies.schmidt2018.threshold import ThresholdFilters
+
+    layers = (ThresholdFilters(eps or 0.1), torch.nn.Flatten(), torch.nn.Linear(32, 2))
+    return RobustClassifier(torch.nn.Sequential(*layers))
+
+
+TINY = Problem(
+    data=blobs,
+    models={"linear": linear, "linear+threshold": behind},
+    sizes=(10, 40, 100),
+    eps_train=(0.0, 0.1),
+    eps_test=(0.0, 0.1),
+    steps=20,
+    train_steps=2,
+)
+OPTIONS = SampleComplexitySettings(
+    data=("tiny",),
+    seeds=1,
+    test_steps=3,
+    images=40,
+    checks=2,
+    gap_images=10,
+    masked_images=20,
+    queries=10,
+    workers=1,
+    launcher="inline",
+    progress=False,
+)

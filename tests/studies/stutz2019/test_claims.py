@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from lightning_robust_studies.claims import Verdict
+from lightning_robust_studies.stutz2019.claims import claims, difference, fits
+
+SCHEMES = ("normal", "adversarial", "on-true", "on-learned-class")
+
+
+def _row(value, low=None, high=None, **names):
+    low, high = value - 0.01 if low is None else low, value + 0.01 if high is None else high
+    return {**names, "value": value, "low": low, "high": high, "count": 100}
+
+
+def _models(error, on, off, worst=0.5):
+    """Rows of three seeds, four schemes and two sizes; errors, on- and off-manifold success are functions."""
+    rows = []
+    for i, n in enumerate((500, 2500)):
+        for scheme in SCHEMES:
+            for seed in range(3):
+                e = error(i, scheme) + 0.002 * seed
+                cell = {"n": n, "scheme": scheme, "seed": seed}
+                rows += [
+                    _row(e, **cell, metric="test error"),
+                    _row(on(e), **cell, metric="on-manifold success"),
+                    _row(off(e, scheme), **cell, metric="off-manifold success"),
+                    _row(worst, **cell, metric="on-manifold success, worst attempt"),
+                ]
+    return rows
+
+
+def _error(i, scheme):
+    return {"normal": 0.4, "adversarial": 0.405, "on-true": 0.25, "on-learned-class": 0.35}[scheme] - 0.2 * i
+
+
+def _as_in_the_paper(**changes):
+    functions = {"error": _error, "on": lambda e: 2 * e, "off": lambda e, scheme: 0.3 + 0.4 * (scheme == "normal")}
+    return _models(**{**functions, **changes})
+
+
+def _distances(off=(2.0, 85.0), on=(0.05, 2.0)):
+    return [
+        _row(value + 0.001 * seed, n=2500, scheme="normal", seed=seed, threat=threat, manifold="true", metric=metric)
+        for threat, values in (("off", off), ("on", on))
+        for metric, value in zip(("distance", "angle"), values, strict=True)
+        for seed in range(3)
+    ]
+
+
+def test_differences_are_taken_in_pairs():
+    rows = [
+        _row(base + shift, n=500, scheme=scheme, seed=seed, metric="test error")
+        for seed, base in enumerate((0.2, 0.4, 0.6))
+        for scheme, shift in (("normal", 0.0), ("on-true", -0.05))
+    ]
+    found = difference(rows, 500, "on-true", "normal")
+    # The seeds differ by much, the pairs do not: only pairs give an interval of no width.
+    assert (found.value, found.low, found.high) == pytest.approx((-0.05, -0.05, -0.05))
+
+
+def test_the_difference_of_one_pair_has_the_interval_of_two_draws():
+    rows = [
+        _row(0.3, 0.27, 0.34, n=500, scheme="normal", seed=0, metric="test error"),
+        _row(0.2, 0.18, 0.24, n=500, scheme="on-true", seed=0, metric="test error"),
+    ]
+    found = difference(rows, 500, "on-true", "normal")
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (-0.1, -0.1 - np.hypot(0.02, 0.04), -0.1 + np.hypot(0.04, 0.03))
+    )
+
+
+def test_regressions_are_those_of_scipy():
+    rows = _as_in_the_paper(on=lambda e: e**2)
+    errors = [row["value"] for row in rows if row["metric"] == "test error"]
+    expected = stats.linregress(errors, np.square(errors))
+    found = next(row["fit"] for row in fits(rows) if (row["schemes"], row["threat"]) == ("all", "on-manifold"))
+    assert (found.slope, found.r, found.p) == pytest.approx((expected.slope, expected.rvalue, expected.pvalue))
+    assert [row["schemes"] for row in fits(rows)] == [name for name in ("all", *SCHEMES) for _ in range(2)]
+
+
+def test_all_claims_hold_where_the_numbers_are_those_of_the_paper():
+    found = claims(_as_in_the_paper(), _distances())
+    assert [claim.verdict for claim in found] == [Verdict.HOLDS] * 4
+    assert "-15.0 points" in found[2].text
+    assert "85.0 degrees" in found[0].text
+
+
+def _scattered(e, by):
+    """On-manifold success that follows the test error but for a shift that does not."""
+    return 2 * e + by * (round(1e4 * e) // 20 % 3)
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict", "models", "distances"),
+    [
+        (1, Verdict.FAILS, {}, {"off": (2.0, 60.0)}),
+        (1, Verdict.OPEN, {}, {"off": (2.0, 69.999)}),
+        (1, Verdict.FAILS, {}, {"on": (0.5, 2.0)}),
+        (1, Verdict.OPEN, {}, {"on": (0.4, 2.0)}),
+        (1, Verdict.FAILS, {}, {"on": (0.05, 30.0)}),
+        (1, Verdict.OPEN, {}, {"on": (0.05, 20.0)}),
+        (2, Verdict.OPEN, {"worst": 0.01}, {}),
+        (3, Verdict.FAILS, {"on": lambda e: 0.5 + 0.1 * (round(1000 * e) % 2)}, {}),
+        (3, Verdict.OPEN, {"on": lambda e: _scattered(e, 0.2)}, {}),
+        (3, Verdict.OPEN, {"on": lambda e: 1.0}, {}),
+        (3, Verdict.FAILS, {"off": lambda e, scheme: 1.5 * e}, {}),
+        (3, Verdict.OPEN, {"off": lambda e, scheme: _scattered(e, 0.2)}, {}),
+        (3, Verdict.HOLDS, {"off": lambda e, scheme: 1.0}, {}),
+        (3, Verdict.FAILS, {"error": lambda i, s: _error(i, s) + (0.2 if s == "on-true" and i == 0 else 0)}, {}),
+        (4, Verdict.FAILS, {"error": lambda i, s: _error(i, s) + (0.05 if s == "adversarial" else 0)}, {}),
+    ],
+)
+def test_each_claim_has_its_verdict(claim, verdict, models, distances):
+    found = [each.verdict for each in claims(_as_in_the_paper(**models), _distances(**distances))]
+    assert found == [verdict if i == claim else Verdict.HOLDS for i in range(1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "shift", "claim", "verdict"),
+    [
+        ("on-true", 0.15, 3, Verdict.OPEN),  # -0.1, 0.0 and 0.1
+        ("on-true", 0.3, 3, Verdict.FAILS),
+        ("adversarial", 0.0, 4, Verdict.OPEN),
+        ("adversarial", 0.5, 4, Verdict.FAILS),
+        ("adversarial", -0.3, 4, Verdict.HOLDS),
+    ],
+)
+def test_differences_that_seeds_disagree_on_decide_nothing(scheme, shift, claim, verdict):
+    rows = _as_in_the_paper()
+    for row in rows:
+        if (row["n"], row["scheme"], row["metric"]) == (2500, scheme, "test error"):
+            row["value"] += shift + (0.1 if shift in (0.0, 0.15) else 0.001) * (row["seed"] - 1)
+    assert claims(rows, _distances())[claim - 1].verdict is verdict
+
+
+def test_what_was_not_measured_is_not_claimed():
+    rows = [row for row in _as_in_the_paper() if row["scheme"] == "on-true"]
+    unknown = Verdict.UNKNOWN
+    assert [claim.verdict for claim in claims(rows, [])] == [unknown, Verdict.HOLDS, unknown, unknown]
+
+
+def test_the_least_correlation_of_a_scheme_by_itself_is_told():
+    third = claims(_as_in_the_paper(), _distances())[2]
+    assert "Of each scheme by itself, as in the paper, r is at least 1.000" in third.text
