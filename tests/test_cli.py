@@ -173,10 +173,13 @@ def test_fit_says_nothing_that_is_not_of_the_run(folder):
     [
         ({"gain": "lightning_robust.attacks.margin"}, {}),
         ({"gain": f"{__name__}.own_gain"}, {}),
-        ({"gain": "lightning_robust.attacks.divergence"}, {"objective": {"class_path": "trades"}}),
-        ({"random_start": "lightning_robust.attacks.starts.norm_uniform"}, {"objective": "mart"}),
-        ({"rule": {"class_path": "Adam"}}, {"objective": "lightning_robust.objectives.standard"}),
-        ({}, {"objective": {"class_path": "awp", "init_args": {"objective": {"class_path": "trades"}}}}),
+        (
+            {"gain": "lightning_robust.attacks.divergence"},
+            {"objective": {"class_path": "lightning_robust.objectives.trades"}},
+        ),
+        ({"random_start": "lightning_robust.attacks.starts.norm_uniform"}, {"objective": "Mart"}),
+        ({"rule": {"class_path": "Adam"}}, {"objective": "lightning_robust.objectives.adversarial_loss"}),
+        ({}, {"objective": {"class_path": "Awp", "init_args": {"objective": {"class_path": "Trades"}}}}),
         ({}, {"schedule": {"class_path": "WarmUp", "init_args": {"epochs": 0.5}}}),
         ({}, {"schedule": {"class_path": "lightning_robust.WarmUp", "init_args": {"steps": 2}}}),
     ],
@@ -213,7 +216,7 @@ def test_a_configuration_names_the_attacks_of_an_evaluation(attacks, keys, monke
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("AdversarialTraining", ("PGD", "trades", "awp", "WarmUp")), ("RobustEvaluation", ("PGD", "RandomSearch"))],
+    [("AdversarialTraining", ("PGD", "Trades", "Awp", "WarmUp")), ("RobustEvaluation", ("PGD", "RandomSearch"))],
 )
 def test_help_lists_what_is_ours_and_no_tensors(name, wanted, monkeypatch, capsys):
     with pytest.raises(SystemExit) as error:

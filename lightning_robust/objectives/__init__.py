@@ -1,11 +1,24 @@
-"""Objectives: what the learner lowers, `(model, x, x_adv, y) -> scalar`."""
+"""Objectives: what the learner lowers, `(model, x, x_adv, y) -> scalar`. Other texts call it the training loss."""
 
-from lightning_robust.objectives.alp import alp
-from lightning_robust.objectives.awp import awp
-from lightning_robust.objectives.mart import mart
-from lightning_robust.objectives.mixed import mixed
+from lightning_robust.objectives.adversarial_loss import adversarial_loss
+from lightning_robust.objectives.alp import Alp, alp
+from lightning_robust.objectives.awp import Awp, awp
+from lightning_robust.objectives.mart import Mart, mart
+from lightning_robust.objectives.mixed import Mixed, mixed
 from lightning_robust.objectives.objective import Objective
-from lightning_robust.objectives.standard import standard
-from lightning_robust.objectives.trades import trades
+from lightning_robust.objectives.trades import Trades, trades
 
-__all__ = ["Objective", "alp", "awp", "mart", "mixed", "standard", "trades"]
+__all__ = [
+    "Alp",
+    "Awp",
+    "Mart",
+    "Mixed",
+    "Objective",
+    "Trades",
+    "adversarial_loss",
+    "alp",
+    "awp",
+    "mart",
+    "mixed",
+    "trades",
+]

@@ -8,11 +8,29 @@ from lightning_robust._checks import choice, number
 from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 
-__all__ = ["alp"]
+__all__ = ["Alp", "alp"]
 
 
 @dataclass(frozen=True)
-class alp(ObjectiveBase):  # noqa: N801 (used like a function: `alp(0.5)`)
+class Alp(ObjectiveBase):
+    """The objective that `alp` makes."""
+
+    weight: float = 0.5
+    forward: Forward = "joint"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", number("weight", self.weight, 0))
+        choice("forward", self.forward, FORWARDS)
+
+    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        """Return the loss, a scalar."""
+        clean, adversarial = both_logits(model, x, x_adv, self.forward)
+        cross_entropy, y = nn.functional.cross_entropy, labels_of(clean, y, "alp")
+        pairing = nn.functional.mse_loss(adversarial, clean)
+        return (cross_entropy(clean, y) + cross_entropy(adversarial, y)) / 2 + self.weight * pairing
+
+
+def alp(weight: float = 0.5, forward: Forward = "joint") -> Alp:
     """Half clean, half adversarial cross-entropy, and a price for logits that move under attack.
 
         loss = (CE(x, y) + CE(x_adv, y)) / 2  +  weight * (1/(N K)) sum_n ||z(x) - z(x_adv)||_2^2
@@ -35,17 +53,4 @@ class alp(ObjectiveBase):  # noqa: N801 (used like a function: `alp(0.5)`)
         >>> alp(0.5)(torch.nn.Identity(), x, x_adv, torch.tensor([1]))  # (log 2 + log(1 + e)) / 2 + 0.5 * 0.5
         tensor(1.2532)
     """
-
-    weight: float = 0.5
-    forward: Forward = "joint"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", number("weight", self.weight, 0))
-        choice("forward", self.forward, FORWARDS)
-
-    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
-        clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        cross_entropy, y = nn.functional.cross_entropy, labels_of(clean, y, "alp")
-        pairing = nn.functional.mse_loss(adversarial, clean)
-        return (cross_entropy(clean, y) + cross_entropy(adversarial, y)) / 2 + self.weight * pairing
+    return Alp(weight, forward)

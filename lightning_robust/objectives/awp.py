@@ -13,10 +13,10 @@ from torch.func import functional_call
 from lightning_robust._checks import function, number
 from lightning_robust.attacks._state import State
 from lightning_robust.attacks.scope import modules_in
+from lightning_robust.objectives.adversarial_loss import adversarial_loss
 from lightning_robust.objectives.objective import Objective, ObjectiveBase
-from lightning_robust.objectives.standard import standard
 
-__all__ = ["awp", "weight_perturbation"]
+__all__ = ["Awp", "awp", "weight_perturbation"]
 
 # Powers of two, which change no bit of a gradient. Where a forward computes in float16, they are tried in this order.
 _SCALES = (2.0**14, 2.0**8, 2.0**2, 2.0**-4, 2.0**-10)
@@ -203,51 +203,10 @@ def _rescaled(g: Tensor, w: Tensor, gamma: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), gamma=0.005)`)
-    """Any objective at weights that were first moved against it.
+class Awp(ObjectiveBase):
+    """The objective that `awp` makes."""
 
-        loss = objective(w + v),    v from `weight_perturbation`, held constant
-
-    so that the descent direction is the gradient at w + v, and the optimiser applies it to w. This prefers flat minima
-    of the objective and lessens robust overfitting. Wu, Xia and Wang, "Adversarial Weight Perturbation Helps Robust
-    Generalization" (NeurIPS 2020), section 4. The authors use gamma 0.005 around `trades(6)` and 0.01 around
-    `standard`.
-
-    The authors add v to the weights, step, and subtract v. We leave the weights alone: inside the call the model runs
-    forward and backward with w + v in their place, and the backward of the loss hands these gradients to w. The steps
-    are the same, with activation checkpointing too; the gradients are there from the call on, which takes the memory
-    of one more copy until the backward. Only weight decay differs: theirs acts on w + v, ours on w. Running statistics
-    of BatchNorm, and whatever else a forward changes, are changed by the descent alone. In train mode, dropout draws
-    once more per step. Where a forward computes in float16, the backward inside is scaled by a power of two that leaves
-    all gradients finite.
-
-    Not supported: FSDP and other sharded parameters, and second derivatives of the loss (errors). Under DDP each
-    process moves the weights by the
-    gradient of its own part of the batch; the gradients are then averaged as usual. The authors start after 10 epochs
-    of plain training; an objective has no clock, so train with the wrapped objective first if this is wanted.
-
-    Args:
-        objective: the objective to wrap.
-        gamma: size of the perturbation relative to the norm of each weight, >= 0; `gamma=0` is `objective` itself.
-
-    Raises:
-        ValueError: if `gamma` is negative or not finite.
-
-    Example:
-        >>> import torch
-        >>> from lightning_robust.objectives import trades
-        >>> objective = awp(trades(beta=6.0), gamma=0.005)
-        >>> model = torch.nn.Linear(2, 2, bias=False)
-        >>> with torch.no_grad():
-        ...     _ = model.weight.copy_(torch.eye(2))
-        >>> x, x_adv = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.5]])
-        >>> y = torch.tensor([1])
-        >>> before = trades(beta=6.0)(model, x, x_adv, y)
-        >>> bool(objective(model, x, x_adv, y) > before)
-        True
-    """
-
-    objective: Objective = standard
+    objective: Objective = adversarial_loss
     gamma: float = 0.005
 
     def __post_init__(self) -> None:
@@ -275,3 +234,49 @@ class awp(ObjectiveBase):  # noqa: N801 (used like a function: `awp(trades(), ga
         batch = tuple(instead(t, t.detach()) if isinstance(t, Tensor) and t.requires_grad else t for t in (x, x_adv, y))
         at = _gradients(self.objective, model, state, batch)
         return _HandOut.apply(at.loss, at.scale, at.grads, *(originals.get(id(leaf), leaf) for leaf in at.leaves))
+
+
+def awp(objective: Objective = adversarial_loss, gamma: float = 0.005) -> Awp:
+    """Any objective at weights that were first moved against it.
+
+        loss = objective(w + v),    v from `weight_perturbation`, held constant
+
+    so that the descent direction is the gradient at w + v, and the optimiser applies it to w. This prefers flat minima
+    of the objective and lessens robust overfitting. Wu, Xia and Wang, "Adversarial Weight Perturbation Helps Robust
+    Generalization" (NeurIPS 2020), section 4. The authors use gamma 0.005 around `trades(6)` and 0.01 around
+    `adversarial_loss`.
+
+    The authors add v to the weights, step, and subtract v. We leave the weights alone: inside the call the model runs
+    forward and backward with w + v in their place, and the backward of the loss hands these gradients to w. The steps
+    are the same, with activation checkpointing too; the gradients are there from the call on, which takes the memory
+    of one more copy until the backward. Only weight decay differs: theirs acts on w + v, ours on w. Running statistics
+    of BatchNorm, and whatever else a forward changes, are changed by the descent alone. In train mode, dropout draws
+    once more per step. Where a forward computes in float16, the backward inside is scaled by a power of two that leaves
+    all gradients finite.
+
+    Not supported: FSDP and other sharded parameters, and second derivatives of the loss (errors). Under DDP each
+    process moves the weights by the gradient of its own part of the batch; the gradients are then averaged as usual.
+    The authors start after 10 epochs of plain training; an objective has no clock, so train with the wrapped objective
+    first if this is wanted.
+
+    Args:
+        objective: the objective to wrap.
+        gamma: size of the perturbation relative to the norm of each weight, >= 0; `gamma=0` is `objective` itself.
+
+    Raises:
+        ValueError: if `gamma` is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> from lightning_robust.objectives import trades
+        >>> objective = awp(trades(beta=6.0), gamma=0.005)
+        >>> model = torch.nn.Linear(2, 2, bias=False)
+        >>> with torch.no_grad():
+        ...     _ = model.weight.copy_(torch.eye(2))
+        >>> x, x_adv = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.5]])
+        >>> y = torch.tensor([1])
+        >>> before = trades(beta=6.0)(model, x, x_adv, y)
+        >>> bool(objective(model, x, x_adv, y) > before)
+        True
+    """
+    return Awp(objective, gamma)

@@ -10,7 +10,7 @@ from lightning_robust.attacks.labels import class_labels
 from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 
-__all__ = ["boosted_cross_entropy", "mart"]
+__all__ = ["Mart", "boosted_cross_entropy", "mart"]
 
 
 def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -46,7 +46,26 @@ def _probabilities(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class mart(ObjectiveBase):  # noqa: N801 (used like a function: `mart(beta=5)`)
+class Mart(ObjectiveBase):
+    """The objective that `mart` makes."""
+
+    beta: float = 5.0
+    forward: Forward = "joint"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", number("beta", self.beta, 0))
+        choice("forward", self.forward, FORWARDS)
+
+    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        """Return the loss, a scalar."""
+        clean, adversarial = both_logits(model, x, x_adv, self.forward)
+        log_p, q = clean.log_softmax(dim=1), _probabilities(clean, labels_of(clean, y, "mart"))
+        wrong = -(q * torch.expm1(log_p)).sum(dim=1)
+        divergence = kl_divergence(log_p, adversarial.log_softmax(dim=1))
+        return (boosted_cross_entropy(adversarial, q) + self.beta * divergence * wrong).mean()
+
+
+def mart(beta: float = 5.0, forward: Forward = "joint") -> Mart:
     """Boosted cross-entropy on adversarial images, and a divergence that counts most on misclassified clean images.
 
         loss = (1/N) sum_n  BCE(p(x_adv), y)  +  beta * KL( p(x) || p(x_adv) ) * (1 - p_y(x))
@@ -73,18 +92,4 @@ class mart(ObjectiveBase):  # noqa: N801 (used like a function: `mart(beta=5)`)
         >>> mart(beta=5.0)(torch.nn.Identity(), x, x_adv, torch.tensor([1]))  # 2 log(1 + e) + 5 * 0.1201 * 0.5
         tensor(2.9268)
     """
-
-    beta: float = 5.0
-    forward: Forward = "joint"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "beta", number("beta", self.beta, 0))
-        choice("forward", self.forward, FORWARDS)
-
-    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
-        clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        log_p, q = clean.log_softmax(dim=1), _probabilities(clean, labels_of(clean, y, "mart"))
-        wrong = -(q * torch.expm1(log_p)).sum(dim=1)
-        divergence = kl_divergence(log_p, adversarial.log_softmax(dim=1))
-        return (boosted_cross_entropy(adversarial, q) + self.beta * divergence * wrong).mean()
+    return Mart(beta, forward)

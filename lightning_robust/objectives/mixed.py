@@ -8,11 +8,28 @@ from lightning_robust._checks import choice, number
 from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 
-__all__ = ["mixed"]
+__all__ = ["Mixed", "mixed"]
 
 
 @dataclass(frozen=True)
-class mixed(ObjectiveBase):  # noqa: N801 (used like a function: `mixed(0.5)`)
+class Mixed(ObjectiveBase):
+    """The objective that `mixed` makes."""
+
+    weight: float = 0.5
+    forward: Forward = "joint"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", number("weight", self.weight, 0, 1))
+        choice("forward", self.forward, FORWARDS)
+
+    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        """Return the loss, a scalar."""
+        clean, adversarial = both_logits(model, x, x_adv, self.forward)
+        cross_entropy, y = nn.functional.cross_entropy, labels_of(clean, y, "mixed")
+        return (1 - self.weight) * cross_entropy(clean, y) + self.weight * cross_entropy(adversarial, y)
+
+
+def mixed(weight: float = 0.5, forward: Forward = "joint") -> Mixed:
     """Cross-entropy on clean and on adversarial images, weighted.
 
         loss = (1 - weight) * CE(x, y) + weight * CE(x_adv, y)
@@ -36,16 +53,4 @@ class mixed(ObjectiveBase):  # noqa: N801 (used like a function: `mixed(0.5)`)
         >>> objective(torch.nn.Identity(), x, x_adv, torch.tensor([1]))  # 0.75 log 2 + 0.25 log(1 + e)
         tensor(0.8482)
     """
-
-    weight: float = 0.5
-    forward: Forward = "joint"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", number("weight", self.weight, 0, 1))
-        choice("forward", self.forward, FORWARDS)
-
-    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
-        clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        cross_entropy, y = nn.functional.cross_entropy, labels_of(clean, y, "mixed")
-        return (1 - self.weight) * cross_entropy(clean, y) + self.weight * cross_entropy(adversarial, y)
+    return Mixed(weight, forward)

@@ -10,11 +10,33 @@ from lightning_robust.attacks.gains import divergence
 from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 
-__all__ = ["trades"]
+__all__ = ["Trades", "trades"]
 
 
 @dataclass(frozen=True)
-class trades(ObjectiveBase):  # noqa: N801 (used like a function: `trades(beta=6)`)
+class Trades(ObjectiveBase):
+    """The objective that `trades` makes."""
+
+    beta: float = 6.0
+    forward: Forward = "joint"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", number("beta", self.beta, 0))
+        choice("forward", self.forward, FORWARDS)
+
+    @property
+    def gain(self) -> Any:
+        """The attack raises the divergence."""
+        return divergence
+
+    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        """Return the loss, a scalar."""
+        clean, adversarial = both_logits(model, x, x_adv, self.forward)
+        moved = kl_divergence(clean.log_softmax(dim=1), adversarial.log_softmax(dim=1))
+        return nn.functional.cross_entropy(clean, labels_of(clean, y, "trades")) + self.beta * moved.mean()
+
+
+def trades(beta: float = 6.0, forward: Forward = "joint") -> Trades:
     """Cross-entropy on clean images plus `beta` times the divergence between clean and adversarial predictions.
 
         loss = (1/N) sum_n  -log p_y(x)  +  beta * KL( p(x) || p(x_adv) )
@@ -43,21 +65,4 @@ class trades(ObjectiveBase):  # noqa: N801 (used like a function: `trades(beta=6
         >>> trades(beta=6.0)(torch.nn.Identity(), x, x_adv, torch.tensor([1]))  # log 2 + 6 * 0.1201
         tensor(1.4138)
     """
-
-    beta: float = 6.0
-    forward: Forward = "joint"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "beta", number("beta", self.beta, 0))
-        choice("forward", self.forward, FORWARDS)
-
-    @property
-    def gain(self) -> Any:
-        """The attack raises the divergence."""
-        return divergence
-
-    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
-        clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        moved = kl_divergence(clean.log_softmax(dim=1), adversarial.log_softmax(dim=1))
-        return nn.functional.cross_entropy(clean, labels_of(clean, y, "trades")) + self.beta * moved.mean()
+    return Trades(beta, forward)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from lightning_robust import PGD, AdversarialTraining, Linf
 from lightning_robust._lightning import pl
-from lightning_robust.objectives import alp, awp, mart, mixed, standard, trades
+from lightning_robust.objectives import adversarial_loss, alp, awp, mart, mixed, trades
 from lightning_robust.objectives.awp import weight_perturbation
 from tests.objectives import awp_ddp
 
@@ -72,8 +72,8 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     "objective",
-    [standard, trades(6.0), trades(6.0, forward="separate"), mart(5.0)],
-    ids=["standard", "trades", "trades, separate", "mart"],
+    [adversarial_loss, trades(6.0), trades(6.0, forward="separate"), mart(5.0)],
+    ids=["adversarial_loss", "trades", "trades, separate", "mart"],
 )
 def test_steps_like_the_textbook(objective, optimizer):
     gamma = 0.05
@@ -151,8 +151,8 @@ def _same(ours, theirs, **tolerance):
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize(
     "objective",
-    [standard, trades(6.0), trades(6.0, "separate"), mart(5.0), alp(0.5), mixed(0.25)],
-    ids=["standard", "trades", "trades, separate", "mart", "alp", "mixed"],
+    [adversarial_loss, trades(6.0), trades(6.0, "separate"), mart(5.0), alp(0.5), mixed(0.25)],
+    ids=["adversarial_loss", "trades", "trades, separate", "mart", "alp", "mixed"],
 )
 def test_gradients_by_hand_bit_by_bit(objective, depth, early_stop):
     ours, theirs = Checkpointed(depth), Checkpointed(depth)
@@ -193,8 +193,8 @@ def test_gradients_times_what_comes_from_outside():
 def test_a_loss_beside_it_and_two_backwards(depth):
     ours = Checkpointed(depth).eval()
     batch = _singles(0)
-    beside = standard(ours, *batch)  # a graph of the weights, made before
-    loss = awp(standard, 0.1)(ours, *batch)
+    beside = adversarial_loss(ours, *batch)  # a graph of the weights, made before
+    loss = awp(adversarial_loss, 0.1)(ours, *batch)
     (loss + beside).backward(retain_graph=True)
     both = ours.last.weight.grad.clone()
     beside.backward()
@@ -207,7 +207,7 @@ def test_a_loss_beside_it_and_two_backwards(depth):
 def test_reentrant_checkpointing_says_what_torch_says():
     x, x_adv, y = _singles(0)
     with pytest.raises(RuntimeError, match="use_reentrant=False"):
-        awp(standard, 0.1)(Checkpointed(1, reentrant=True), x, x_adv.requires_grad_(), y)
+        awp(adversarial_loss, 0.1)(Checkpointed(1, reentrant=True), x, x_adv.requires_grad_(), y)
 
 
 def test_refuses_a_weight_that_is_read_from_elsewhere():
@@ -221,7 +221,7 @@ def test_refuses_a_weight_that_is_read_from_elsewhere():
             return x.flatten(1) @ self.kept[0].T
 
     with pytest.raises(ValueError, match=r"uses `last.weight` from elsewhere"):
-        awp(standard, 0.1)(Elsewhere(), *_singles(0))
+        awp(adversarial_loss, 0.1)(Elsewhere(), *_singles(0))
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -239,8 +239,8 @@ def test_sparse_gradients(half):
                 return self.last(x + self.table((9 * x[:, :4]).long()).flatten(1)).float()
 
     ours, theirs = Sparse(True), Sparse(False)
-    awp(standard, 0.1)(ours, *_singles(0)).backward()
-    awp(standard, 0.1)(theirs, *_singles(0)).backward()
+    awp(adversarial_loss, 0.1)(ours, *_singles(0)).backward()
+    awp(adversarial_loss, 0.1)(theirs, *_singles(0)).backward()
     assert ours.table.weight.grad.is_sparse
     torch.testing.assert_close(ours.table.weight.grad.to_dense(), theirs.table.weight.grad)
 
@@ -265,7 +265,7 @@ def test_weights_are_back_when_a_backward_fails(left):
     before = {name: (p, p.detach().clone()) for name, p in model.named_parameters()}
 
     def breaks(model, x, x_adv, y):
-        return standard(model, x, x_adv, y) + _Breaks.apply(model.last.weight, left).sum()
+        return adversarial_loss(model, x, x_adv, y) + _Breaks.apply(model.last.weight, left).sum()
 
     with pytest.raises(ArithmeticError, match="broken"):
         awp(breaks, 0.1)(model, *_singles(0))
@@ -313,8 +313,8 @@ def test_a_weight_that_is_used_twice_and_checkpointed():
             return self.last(self.b(once))
 
     ours, theirs = Twice(), Twice()
-    awp(standard, 0.1)(ours, *_singles(0)).backward()
-    by_hand(theirs, standard, _singles(0), 0.1)
+    awp(adversarial_loss, 0.1)(ours, *_singles(0)).backward()
+    by_hand(theirs, adversarial_loss, _singles(0), 0.1)
     _same(ours, theirs)
 
 
@@ -348,9 +348,9 @@ def test_changes_nothing_but_the_statistics_of_the_descent_forward():
     batch = _batch(0)
     before = copy.deepcopy(model.state_dict())
     identities = [id(p) for p in model.parameters()] + [id(b) for b in model.buffers()]
-    weight_perturbation(standard, model, *batch, gamma=0.1)
+    weight_perturbation(adversarial_loss, model, *batch, gamma=0.1)
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
-    awp(standard, 0.1)(model, *batch)
+    awp(adversarial_loss, 0.1)(model, *batch)
     plain(batch[1])
     assert int(model[1].num_batches_tracked) == int(plain[1].num_batches_tracked) == 1
     assert identities == [id(p) for p in model.parameters()] + [id(b) for b in model.buffers()]
@@ -374,14 +374,14 @@ def test_the_descent_starts_from_the_state_that_the_ascent_found():
 
     batch = _singles(0)
     model, moved = Spiking(), Spiking()
-    v = weight_perturbation(standard, model, *batch, gamma=0.1)
+    v = weight_perturbation(adversarial_loss, model, *batch, gamma=0.1)
     assert model.state is None
     assert model.seen == []
-    loss = awp(standard, 0.1)(model, *batch)
+    loss = awp(adversarial_loss, 0.1)(model, *batch)
     with torch.no_grad():
         for name, d in v.items():
             moved.get_parameter(name).add_(d)
-    torch.testing.assert_close(loss, standard(moved, *batch))
+    torch.testing.assert_close(loss, adversarial_loss(moved, *batch))
     assert model.seen == [8]
 
 
@@ -402,7 +402,7 @@ def test_a_model_that_can_be_quiet_is_quiet_in_the_ascent():
             return self.last(x.flatten(1))
 
     quiet = []
-    awp(standard, 0.1)(Telling(), *_singles(0))
+    awp(adversarial_loss, 0.1)(Telling(), *_singles(0))
     assert quiet == [True, False]
 
 
@@ -430,7 +430,7 @@ def test_what_the_forward_logs_is_of_the_descent():
 
     x, _, y = _singles(0)
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
-    callback = AdversarialTraining(PGD(Linf(0.1), 1), awp(standard, 0.1))
+    callback = AdversarialTraining(PGD(Linf(0.1), 1), awp(adversarial_loss, 0.1))
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=[callback], **quiet)
     trainer.fit(Module(), torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), len(x)))
     assert logged == ["size", "train/loss"]
@@ -440,7 +440,7 @@ def test_hooks_on_a_weight_see_the_descent_alone():
     model = _network().eval()
     seen = []
     model[4].weight.register_hook(seen.append)
-    awp(standard, 0.1)(model, *_batch(0)).backward()
+    awp(adversarial_loss, 0.1)(model, *_batch(0)).backward()
     assert len(seen) == 1
     assert torch.equal(seen[0], model[4].weight.grad)
 
@@ -449,9 +449,9 @@ def test_perturbation_is_relative_to_each_weight_and_points_uphill():
     model = _network().eval()
     model[0].weight.requires_grad_(False)
     batch = _batch(0)
-    v = weight_perturbation(standard, model, *batch, gamma=0.02)
+    v = weight_perturbation(adversarial_loss, model, *batch, gamma=0.02)
     assert set(v) == {"4.weight", "6.weight"}  # no bias, no scale of BatchNorm, nothing frozen
-    standard(model, *batch).backward()
+    adversarial_loss(model, *batch).backward()
     for name, d in v.items():
         w = model.get_parameter(name)
         torch.testing.assert_close(d.norm(), 0.02 * w.detach().norm())
@@ -494,8 +494,8 @@ def test_objective_sees_the_module_itself():
 def test_nests():
     batch = _batch(0)
     model = _network().eval()
-    outer = awp(awp(standard, 0.01), 0.01)(model, *batch)
-    assert outer > awp(standard, 0.01)(model, *batch)
+    outer = awp(awp(adversarial_loss, 0.01), 0.01)(model, *batch)
+    assert outer > awp(adversarial_loss, 0.01)(model, *batch)
 
 
 def test_tied_weights_move_together():
@@ -513,11 +513,11 @@ def test_tied_weights_move_together():
     model, twin = Tied(), Tied()
     twin.load_state_dict(model.state_dict())
     batch = _batch(0)
-    v = weight_perturbation(standard, model, *batch, gamma=0.1)
+    v = weight_perturbation(adversarial_loss, model, *batch, gamma=0.1)
     assert list(v) == ["a.weight"]
     with torch.no_grad():
         twin.a.weight.add_(v["a.weight"])
-    torch.testing.assert_close(awp(standard, 0.1)(model, *batch), standard(twin, *batch))
+    torch.testing.assert_close(awp(adversarial_loss, 0.1)(model, *batch), adversarial_loss(twin, *batch))
 
 
 def test_a_weight_without_gradient_stays():
@@ -526,7 +526,7 @@ def test_a_weight_without_gradient_stays():
         model[1].weight.zero_()
         model[1].bias.copy_(torch.tensor([0.0, 800.0, 0.0]))
     x, x_adv, _ = _batch(0)
-    v = weight_perturbation(standard, model, x, x_adv, torch.ones(len(x), dtype=torch.int64), gamma=0.1)
+    v = weight_perturbation(adversarial_loss, model, x, x_adv, torch.ones(len(x), dtype=torch.int64), gamma=0.1)
     assert torch.equal(v["1.weight"], torch.zeros(3, 16, dtype=torch.float64))
 
 
@@ -547,9 +547,9 @@ def test_works_where_gradients_are_off():
     model = _network().eval()
     batch = _batch(0)
     with torch.no_grad():
-        loss = awp(standard, 0.05)(model, *batch)
+        loss = awp(adversarial_loss, 0.05)(model, *batch)
     assert not loss.requires_grad
-    torch.testing.assert_close(loss, awp(standard, 0.05)(model, *batch).detach())
+    torch.testing.assert_close(loss, awp(adversarial_loss, 0.05)(model, *batch).detach())
 
 
 def test_a_small_float16_gradient_is_not_lost():
@@ -560,7 +560,7 @@ def test_a_small_float16_gradient_is_not_lost():
     x = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     y = torch.tensor([0])  # 1 - p_y = 6e-9: zero in float16
     with torch.autocast("cpu", dtype=torch.float16):
-        v = weight_perturbation(standard, model, x, x, y, gamma=0.1)["weight"]
+        v = weight_perturbation(adversarial_loss, model, x, x, y, gamma=0.1)["weight"]
     torch.testing.assert_close(v.norm(), torch.tensor(1.9))
 
 
@@ -597,13 +597,13 @@ class _Once(torch.autograd.Function):
 @pytest.mark.parametrize("size", [1e-7, 1.0, 1e4])
 def test_float16_gradients_of_every_size(size):
     def sized(model, x, x_adv, y):
-        return size * standard(model, x, x_adv, y)
+        return size * adversarial_loss(model, x, x_adv, y)
 
     ours, theirs, half = HalfInside(), HalfInside(half=False), HalfInside()
     awp(sized, 0.1)(ours, *_singles(0)).backward()
     by_hand(theirs, sized, _singles(0), 0.1)
     _near(ours, theirs, 0.02)
-    by_hand(half, standard, _singles(0), 0.1)
+    by_hand(half, adversarial_loss, _singles(0), 0.1)
     for a, b in zip(ours.buffers(), half.buffers(), strict=True):  # however many backwards were tried
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
@@ -615,7 +615,7 @@ def _near(ours, theirs, share):
 
 def test_infinite_gradients_are_told():
     def infinite(model, x, x_adv, y):
-        return standard(model, x, x_adv, y) + torch.inf * model.last.bias.sum()
+        return adversarial_loss(model, x, x_adv, y) + torch.inf * model.last.bias.sum()
 
     model = HalfInside()
     awp(infinite, 0.1)(model, *_singles(0)).backward()
@@ -684,7 +684,7 @@ def test_refuses_what_it_cannot_do():
         awp(trades)
     flat = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16)).double()
     with pytest.raises(ValueError, match="two or more dimensions"):
-        awp(standard)(flat, *_batch(0))
+        awp(adversarial_loss)(flat, *_batch(0))
     for wrong, shown in (lambda model, x, x_adv, y: model(x).sum(1), r"shape \(8,\)"), (lambda *args: {}, "dict"):
         with pytest.raises(TypeError, match=f"`objective` to return a scalar tensor, but got {shown}"):
             awp(wrong)(_network(), *_batch(0))

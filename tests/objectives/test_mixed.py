@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from lightning_robust.objectives import mixed, standard
+from lightning_robust.objectives import adversarial_loss, mixed
 from tests.objectives.reference import linear, two_views
 
 
@@ -13,4 +13,4 @@ def test_weight_is_the_weight_of_the_adversarial_loss(forward):
     clean, adversarial = cross_entropy(model(x), y), cross_entropy(model(x_adv), y)
     torch.testing.assert_close(mixed(0.25, forward)(model, x, x_adv, y), 0.75 * clean + 0.25 * adversarial)
     torch.testing.assert_close(mixed(0.0, forward)(model, x, x_adv, y), clean)
-    torch.testing.assert_close(mixed(1.0, forward)(model, x, x_adv, y), standard(model, x, x_adv, y))
+    torch.testing.assert_close(mixed(1.0, forward)(model, x, x_adv, y), adversarial_loss(model, x, x_adv, y))

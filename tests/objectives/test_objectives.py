@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from lightning_robust.attacks import divergence
-from lightning_robust.objectives import Objective, alp, awp, mart, mixed, standard, trades
+from lightning_robust.objectives import Awp, Objective, adversarial_loss, alp, awp, mart, mixed, trades
 from tests.objectives.reference import linear, two_views
 
 OBJECTIVES = [
-    standard,
+    adversarial_loss,
     mixed(0.25),
     mixed(0.25, forward="separate"),
     trades(beta=6.0),
@@ -21,13 +21,13 @@ OBJECTIVES = [
     mart(beta=5.0, forward="separate"),
     alp(0.5),
     alp(0.5, forward="separate"),
-    awp(standard, gamma=0.01),
+    awp(adversarial_loss, gamma=0.01),
     awp(trades(beta=6.0), gamma=0.005),
 ]
 
 
-def _name(objective):  # without the address of `standard`, which differs from process to process
-    return repr(objective).replace(repr(standard), "standard")
+def _name(objective):  # without the address of `adversarial_loss`, which differs from process to process
+    return repr(objective).replace(repr(adversarial_loss), "adversarial_loss")
 
 
 every = pytest.mark.parametrize("objective", OBJECTIVES, ids=_name)
@@ -54,7 +54,7 @@ def test_pickles(objective):
 
 @every
 def test_repr_is_stable_where_it_names_the_arguments(objective):
-    if objective is standard:
+    if objective is adversarial_loss:
         pytest.skip("a function")
     name = type(objective).__name__
     assert repr(objective).startswith(f"{name}(")
@@ -157,7 +157,7 @@ def test_class_labels_of_every_kind_are_the_same(objective, kind, dtype):
     torch.testing.assert_close(ours.weight.grad, plain.weight.grad, **same)
 
 
-@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if not isinstance(o, awp)], ids=_name)
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if not isinstance(o, Awp)], ids=_name)
 def test_probabilities_give_the_expectation_over_the_labels(objective):
     x, x_adv, _ = two_views()
     q = torch.rand(6, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -262,23 +262,19 @@ def test_refuses_views_of_two_shapes(make):
         make()(linear(), x, x_adv[:5], y)
 
 
-@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o is not standard], ids=_name)
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o is not adversarial_loss], ids=_name)
+@pytest.mark.parametrize("named", ["class", "function"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_comes_from_a_command_line(objective):
+def test_comes_from_a_command_line(objective, named):
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--objective", type=Objective, default=standard)
+    parser.add_argument("--objective", type=Objective, default=adversarial_loss)
     name = type(objective).__name__
-    path = f"lightning_robust.objectives.{name}"
-    if name == "awp":
-        inner = objective.objective
-        nested = (
-            "lightning_robust.objectives.standard"
-            if inner is standard
-            else {"class_path": "lightning_robust.objectives.trades", "init_args": {"beta": inner.beta}}
-        )
-        init = {"objective": nested, "gamma": objective.gamma}
-    else:
-        init = dict(vars(objective))
+    path = f"lightning_robust.objectives.{name if named == 'class' else name.lower()}"
+    init = dict(vars(objective))
+    if name == "Awp":
+        inner = {"class_path": "lightning_robust.objectives.trades", "init_args": {"beta": 6.0}}
+        wraps_trades = objective.objective is not adversarial_loss
+        init["objective"] = inner if wraps_trades else "lightning_robust.objectives.adversarial_loss"
     config = parser.parse_object({"objective": {"class_path": path, "init_args": init}})
     assert parser.instantiate_classes(config).objective == objective
     assert path in parser.dump(config)

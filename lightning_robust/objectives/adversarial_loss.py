@@ -4,10 +4,10 @@ from torch import Tensor, nn
 
 from lightning_robust.objectives._logits import labels_of, logits_of
 
-__all__ = ["standard"]
+__all__ = ["adversarial_loss"]
 
 
-def standard(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+def adversarial_loss(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy on the adversarial examples alone.
 
         loss = (1/N) sum_n -log p_y(x_adv)
@@ -31,9 +31,9 @@ def standard(model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         >>> import torch
         >>> x = torch.tensor([[0.0, 0.0]])
         >>> x_adv = torch.tensor([[1.0, 0.0]])
-        >>> standard(torch.nn.Identity(), x, x_adv, torch.tensor([1]))  # log(1 + e)
+        >>> adversarial_loss(torch.nn.Identity(), x, x_adv, torch.tensor([1]))  # log(1 + e)
         tensor(1.3133)
     """
     del x
     logits = logits_of(model, x_adv)
-    return nn.functional.cross_entropy(logits, labels_of(logits, y, "standard"))
+    return nn.functional.cross_entropy(logits, labels_of(logits, y, "adversarial_loss"))
