@@ -205,26 +205,12 @@ TABLE = {
         xticks=[1.0], ylim=(0.0, 1.0), dashed={"a": "a"}, marks={"here": 1.0}, xlabel="step",
     ),
     "plots.difference_rgb": case(plots.difference_rgb, **IMAGES, scale=1.0),
-    "plots.embedding": case(plots.embedding, points=[[0.0, 1.0], [1.0, 0.0]], group=["a", "b"], free="group"),
     "plots.example_sheet": case(
         plots.example_sheet, groups=[ATTACKED],
         class_names=["a", "b"], scale=1.0, free="low high",
     ),
-    "plots.heat_map": case(
-        plots.heat_map, matrix=[[0.5]], row_names=["a"], column_names=["b"], low=0.0, high=1.0, free="low high"
-    ),
-    "plots.histogram_panel": case(plots.histogram_panel, values={"a": [0.0, 1.0]}),
     "plots.image_grid": case(plots.image_grid, **IMAGES, scale=1.0, free="low high"),
-    "plots.linear_fit": case(plots.linear_fit, x=[0.0, 1.0, 3.0], y=[0.0, 1.0, 2.0]),
-    "plots.loss_surface": case(
-        plots.loss_surface, values=[[0.0, 1.0], [1.0, 2.0]], x=[0.0, 1.0], y=[0.0, 1.0],
-        marks={"here": (0.0, 0.5)}, level=0.5, free="level",
-    ),
     "plots.png": case(plots.png, figure=FIGURE, dpi=10),
-    "plots.principal_plane": case(plots.principal_plane, data=NOISE),
-    "plots.regression_scatter": case(
-        plots.regression_scatter, rows=ROWS, x="step", y="acc", group="name", panel="name", xlabel="x", ylabel="y"
-    ),
     "plots.table": case(plots.table, rows=ROWS, columns=["acc"]),
 }  # fmt: skip
 
@@ -238,7 +224,6 @@ EXCEPTIONS = {
         [f"datamodules.{n}" for n in ("CIFAR100", "MNIST", "SVHN", "EMNISTDigits", "FashionMNIST", "SVHNExtra")],
         "the constructor is that of CIFAR10",
     ),
-    "plots.LinearFit": "a result",
     "plots.save_png": "hands everything on to `png` and `write_bytes`",
 }
 """Public names that take numbers and are not in the table, each with its reason."""

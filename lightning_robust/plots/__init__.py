@@ -2,19 +2,14 @@
 
 from lightning_robust.plots.bars import bar_chart
 from lightning_robust.plots.curves import curve_panel
-from lightning_robust.plots.embedding import embedding, principal_plane
 from lightning_robust.plots.estimate import Estimate
 from lightning_robust.plots.examples import AttackedSamples, example_sheet
 from lightning_robust.plots.files import write_bytes, write_text
 from lightning_robust.plots.grid import image_grid
-from lightning_robust.plots.heat_map import heat_map
-from lightning_robust.plots.histograms import histogram_panel
 from lightning_robust.plots.images import difference_rgb
 from lightning_robust.plots.parts import Html, heading, paragraph, picture, settings, table
 from lightning_robust.plots.report import Report
-from lightning_robust.plots.scatter import LinearFit, linear_fit, regression_scatter
 from lightning_robust.plots.style import png, save_png
-from lightning_robust.plots.surface import loss_surface
 from lightning_robust.plots.units import PERCENT, PLAIN, POINTS, Unit
 from lightning_robust.plots.versions import versions
 
@@ -25,25 +20,17 @@ __all__ = [
     "AttackedSamples",
     "Estimate",
     "Html",
-    "LinearFit",
     "Report",
     "Unit",
     "bar_chart",
     "curve_panel",
     "difference_rgb",
-    "embedding",
     "example_sheet",
     "heading",
-    "heat_map",
-    "histogram_panel",
     "image_grid",
-    "linear_fit",
-    "loss_surface",
     "paragraph",
     "picture",
     "png",
-    "principal_plane",
-    "regression_scatter",
     "save_png",
     "settings",
     "table",

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from lightning_robust_studies.schmidt2018 import mixtures, theory, threshold
-from lightning_robust_studies.stutz2019 import tangent
+from lightning_robust_studies.stutz2019 import plots, tangent
 from tests.argument_law import arguments, bad_values, case, described, outcome, public
 
 GENERATOR = torch.Generator()
 X = torch.rand(8, 1, 4, 4)
+ROWS = [{"step": 1, "acc": 0.5, "low": 0.25, "high": 0.75, "name": "a"}]
 ONES, NOISE = torch.ones(4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
 LOADER = {"eval_batch_size": 2}
 FITTED = tangent.NeighbourTangent.fit(X, components=2, neighbours=3)
@@ -33,6 +34,21 @@ TABLE = {
     "tangent.NeighbourTangent.fit": case(tangent.NeighbourTangent.fit, images=X, components=2, neighbours=3),
     "mixtures.BernoulliMixture": case(mixtures.BernoulliMixture, **MIXTURE, tau=0.25, theta=[1.0] * 4),
     "mixtures.GaussianMixture": case(mixtures.GaussianMixture, **MIXTURE, sigma=1.0, theta=[1.0] * 4),
+    # plots
+    "plots.embedding": case(plots.embedding, points=[[0.0, 1.0], [1.0, 0.0]], group=["a", "b"], free="group"),
+    "plots.heat_map": case(
+        plots.heat_map, matrix=[[0.5]], row_names=["a"], column_names=["b"], low=0.0, high=1.0, free="low high"
+    ),
+    "plots.histogram_panel": case(plots.histogram_panel, values={"a": [0.0, 1.0]}),
+    "plots.linear_fit": case(plots.linear_fit, x=[0.0, 1.0, 3.0], y=[0.0, 1.0, 2.0]),
+    "plots.loss_surface": case(
+        plots.loss_surface, values=[[0.0, 1.0], [1.0, 2.0]], x=[0.0, 1.0], y=[0.0, 1.0],
+        marks={"here": (0.0, 0.5)}, level=0.5, free="level",
+    ),
+    "plots.principal_plane": case(plots.principal_plane, data=NOISE),
+    "plots.regression_scatter": case(
+        plots.regression_scatter, rows=ROWS, x="step", y="acc", group="name", panel="name", xlabel="x", ylabel="y"
+    ),
     # theory
     "theory.adversarial_logistic_learner": case(theory.adversarial_logistic_learner, eps=0.25),
     "theory.adversarial_logistic_loss": case(
@@ -133,6 +149,7 @@ TABLE = {
 }  # fmt: skip
 
 EXCEPTIONS = {
+    "plots.LinearFit": "a result",
     "theory.Guarantee": "a result",
     "theory.Comparison": "a result",
     "theory.SweepRow": "a result",

@@ -7,8 +7,9 @@ from typing import Any
 
 from lightning_robust.cells.cells import Row
 from lightning_robust.learning_curves.seeds import mean_over_seeds, over_seeds
-from lightning_robust.plots import POINTS, Estimate, LinearFit, linear_fit
+from lightning_robust.plots import POINTS, Estimate
 from lightning_robust_studies.claims import Claim, Verdict, all_of, judged
+from lightning_robust_studies.stutz2019.plots import LinearFit, linear_fit
 from lightning_robust_studies.stutz2019.tables import DEGREES, PIXELS, sizes_of
 
 FAR = 5.0

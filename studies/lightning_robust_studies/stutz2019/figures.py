@@ -8,8 +8,9 @@ from torch import Tensor
 
 from lightning_robust.cells.cells import Row
 from lightning_robust.learning_curves.seeds import over_seeds, share
-from lightning_robust.plots import Unit, curve_panel, heat_map, histogram_panel, regression_scatter
+from lightning_robust.plots import Unit, curve_panel
 from lightning_robust_studies.stutz2019.claims import points
+from lightning_robust_studies.stutz2019.plots import heat_map, histogram_panel, regression_scatter
 from lightning_robust_studies.stutz2019.tables import DEGREES, PIXELS, THREATS, Tables
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lightning_robust.attacks import log_odds
 from lightning_robust.cells.cells import Row
 from lightning_robust.cells.files import save_artifact
 from lightning_robust.manifolds import Manifold
-from lightning_robust.plots import AttackedSamples, embedding, example_sheet, loss_surface
+from lightning_robust.plots import AttackedSamples, example_sheet
 from lightning_robust_studies.stutz2019.attacks import Attacked, Code, attacked
 from lightning_robust_studies.stutz2019.cells import (
     attacks,
@@ -26,6 +26,7 @@ from lightning_robust_studies.stutz2019.cells import (
     threats,
 )
 from lightning_robust_studies.stutz2019.cells import test_images as images_of
+from lightning_robust_studies.stutz2019.plots import embedding, loss_surface
 from lightning_robust_studies.stutz2019.settings import ManifoldSettings
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lightning_robust._checks import instance, number
-from lightning_robust.plots.arrays import Numbers, finite
-from lightning_robust.plots.points import point_looks
 from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import BAD, COLOURS, GOOD, INK, legend_below, new_figure, themed
 from lightning_robust.plots.units import PLAIN, Unit
+from lightning_robust_studies.stutz2019.plots.arrays import Numbers, finite
+from lightning_robust_studies.stutz2019.plots.points import point_looks
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_robust.plots import PERCENT, loss_surface
+from lightning_robust.plots import PERCENT
+from lightning_robust_studies.stutz2019.plots import loss_surface
 
 X, Y = torch.linspace(-1.0, 1.0, 21), torch.linspace(0.0, 1.0, 11)
 TILTED = 2.0 * X[:, None] + 3.0 * Y[None, :]

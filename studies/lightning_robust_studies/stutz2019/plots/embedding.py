@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_robust._checks import sequence
-from lightning_robust.plots.arrays import finite
-from lightning_robust.plots.points import point_area, point_looks
 from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import legend_below, new_figure, themed
+from lightning_robust_studies.stutz2019.plots.arrays import finite
+from lightning_robust_studies.stutz2019.plots.points import point_area, point_looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_robust.plots import PERCENT, histogram_panel
-from lightning_robust.plots.histograms import shares
+from lightning_robust.plots import PERCENT
+from lightning_robust_studies.stutz2019.plots import histogram_panel
+from lightning_robust_studies.stutz2019.plots.histograms import shares
 
 GENERATOR = torch.Generator().manual_seed(4)
 VALUES = {

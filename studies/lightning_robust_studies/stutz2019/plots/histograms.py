@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lightning_robust._checks import count, instance
-from lightning_robust.plots.arrays import Numbers, finite
 from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import Look, legend_below, looks, new_figure, themed
 from lightning_robust.plots.units import PERCENT, PLAIN, Unit
+from lightning_robust_studies.stutz2019.plots.arrays import Numbers, finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

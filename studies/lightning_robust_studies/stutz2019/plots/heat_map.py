@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._checks import instance, number, sequence
-from lightning_robust.plots.arrays import shaped
 from lightning_robust.plots.rows import check_texts
 from lightning_robust.plots.style import COLOURS, GRID, INK, new_figure, text_inches, themed, wrap_evenly
 from lightning_robust.plots.units import PERCENT, Unit
+from lightning_robust_studies.stutz2019.plots.arrays import shaped
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_robust.plots import embedding, principal_plane
+from lightning_robust_studies.stutz2019.plots import embedding, principal_plane
 
 GENERATOR = torch.Generator().manual_seed(5)
 DATA = torch.randn(60, 7, generator=GENERATOR, dtype=torch.float64) * torch.tensor([5.0, 4, 3, 2, 1, 1, 1])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_robust.plots import PLAIN, LinearFit, linear_fit, regression_scatter
+from lightning_robust.plots import PLAIN
+from lightning_robust_studies.stutz2019.plots import LinearFit, linear_fit, regression_scatter
 
 RNG = np.random.default_rng(3)
 NAN = float("nan")
@@ -63,7 +64,10 @@ def test_equal_heights_have_no_correlation():
 
 
 def test_no_minus_zero_is_written():
-    assert LinearFit(0.0, 0.0, r=-0.0001, p=0.9, n=9).text() == "r = 0.000 [-0.664, 0.664], p = 0.900, n = 9"
+    assert (
+        LinearFit(0.0, 0.0, r=-0.0001, interval=(-0.664, 0.664), p=0.9, n=9).text()
+        == "r = 0.000 [-0.664, 0.664], p = 0.900, n = 9"
+    )
 
 
 def test_the_interval_of_r_covers_the_correlation():

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from lightning_robust._checks import instance
-from lightning_robust.plots.arrays import Numbers, finite
-from lightning_robust.plots.points import point_area, point_looks
 from lightning_robust.plots.rows import Rows, check_texts, distinct, named_columns
 from lightning_robust.plots.style import INK, MUTED, Look, even_columns, legend_below, new_figure, themed
 from lightning_robust.plots.units import PERCENT, Unit
+from lightning_robust_studies.stutz2019.plots.arrays import Numbers, finite
+from lightning_robust_studies.stutz2019.plots.points import point_area, point_looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,19 +24,22 @@ _SMALLEST_P = 1e-3
 
 @dataclass(frozen=True)
 class LinearFit:
-    r"""The line ``y = slope * x + intercept``, and how closely ``n`` points follow it; made by `linear_fit`.
+    """The line ``y = slope * x + intercept``, and how closely ``n`` points follow it; made by `linear_fit`.
 
     Args:
         slope: of the line.
         intercept: of the line.
         r: Pearson's correlation of x and y in [-1, 1]; NaN where all ``y`` are equal.
-        p: two-sided p-value of ``slope = 0`` (Student's t with n - 2 degrees of freedom); NaN where ``r`` is.
-        n: how many points it rests on.
+        interval: the 95 % interval of r by Fisher's transformation; three points say nothing: (-1, 1). NaN where
+            ``r`` is.
+        p: two-sided p-value of ``slope = 0``; NaN where ``r`` is.
+        n: number of points.
     """
 
     slope: float
     intercept: float
     r: float
+    interval: tuple[float, float]
     p: float
     n: int
 
@@ -45,33 +47,11 @@ class LinearFit:
         """The height of the line at ``x``."""
         return self.slope * x + self.intercept
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        r"""The 95 % interval of r by Fisher's transformation, which takes the points as independent and normal.
-
-        .. math:: \tanh\left( \operatorname{artanh} r \pm 1.96 / \sqrt{n - 3} \right)
-
-        Three points say nothing: (-1, 1). NaN where ``r`` is.
-
-        Example:
-            >>> low, high = LinearFit(slope=1.0, intercept=0.0, r=0.9, p=0.0, n=30).interval
-            >>> round(low, 3), round(high, 3)
-            (0.799, 0.952)
-        """
-        if math.isnan(self.r):
-            return math.nan, math.nan
-        if self.n <= _LEAST_POINTS:
-            return -1.0, 1.0
-        if abs(self.r) == 1:
-            return self.r, self.r
-        middle, half = math.atanh(self.r), NormalDist().inv_cdf(0.975) / math.sqrt(self.n - 3)
-        return math.tanh(middle - half), math.tanh(middle + half)
-
     def text(self) -> str:
         """How the fit is written in a figure, with the 95 % interval of r.
 
         Example:
-            >>> LinearFit(slope=1.0, intercept=0.0, r=0.934, p=0.0201, n=5).text()
+            >>> LinearFit(slope=1.0, intercept=0.0, r=0.934, interval=(0.294, 0.996), p=0.0201, n=5).text()
             'r = 0.934 [0.294, 0.996], p = 0.020, n = 5'
         """
         if math.isnan(self.r):
@@ -82,12 +62,10 @@ class LinearFit:
 
 
 def linear_fit(x: Numbers, y: Numbers) -> LinearFit:
-    r"""The least-squares line of ``y`` over ``x``, with Pearson's r and its p-value.
+    """The least-squares line of ``y`` over ``x`` (`scipy.stats.linregress`), with Pearson's r (`scipy.stats.pearsonr`).
 
-    .. math:: \min_{a, b} \sum_{i=1}^{n} (y_i - a x_i - b)^2,
-        \qquad r = \frac{\sum_i (x_i - \bar x)(y_i - \bar y)}{\sqrt{\sum_i (x_i - \bar x)^2 \sum_i (y_i - \bar y)^2}}
-
-    The p-value takes the points as independent; models that share training data, or a seed, are not quite.
+    The p-value and the interval take the points as independent; models that share training data, or a seed, are not
+    quite.
 
     Args:
         x: positions (n,), n >= 3, not all equal.
@@ -102,20 +80,22 @@ def linear_fit(x: Numbers, y: Numbers) -> LinearFit:
         >>> round(fit.slope, 3), round(fit.intercept, 3), round(fit.r, 3), round(fit.p, 3), fit.n
         (2.2, 0.7, 0.965, 0.035, 4)
     """
-    from scipy.stats import linregress
+    from scipy.stats import linregress, pearsonr
 
-    a, b = finite("x", x, "n"), finite("y", y, "n")
+    a, b = finite("x", x, "n").numpy(), finite("y", y, "n").numpy()
     n = len(a)
     if len(b) != n:
         raise ValueError(f"Expected arguments `x` and `y` to have one length, but got {n} and {len(b)}.")
     if n < _LEAST_POINTS:
         raise ValueError(f"Expected argument `x` to have at least {_LEAST_POINTS} points, but got {n}.")
-    if _is_constant(a.tolist()):
-        raise ValueError(f"Expected argument `x` to hold at least two values, but got only {a[0].item()}.")
-    if _is_constant(b.tolist()):
-        return LinearFit(0.0, b[0].item(), math.nan, math.nan, n)
-    fit = linregress(a.numpy(), b.numpy())
-    return LinearFit(float(fit.slope), float(fit.intercept), float(fit.rvalue), float(fit.pvalue), n)
+    if a.min() == a.max():
+        raise ValueError(f"Expected argument `x` to hold at least two values, but got only {a[0]}.")
+    if b.min() == b.max():
+        return LinearFit(0.0, float(b[0]), math.nan, (math.nan, math.nan), math.nan, n)
+    line, correlation = linregress(a, b), pearsonr(a, b)
+    low, high = correlation.confidence_interval(0.95)
+    r, p = float(correlation.statistic), float(correlation.pvalue)
+    return LinearFit(float(line.slope), float(line.intercept), r, (float(low), float(high)), p, n)
 
 
 def regression_scatter(
@@ -212,10 +192,6 @@ def _check_finite(rows: Rows, column: str) -> None:
             raise ValueError(f"Expected column `{column}` to be finite, but got {float(row[column])} in row {i}.")
 
 
-def _is_constant(values: list[float]) -> bool:
-    return min(values) == max(values)
-
-
 def _draw_points(axes: Axes, rows: Rows, x: str, y: str, group: str | None, look_of: dict[Any, Look]) -> None:
     for name in dict.fromkeys(_names(rows, group)):
         members = [row for row in rows if group is None or row[group] == name]
@@ -235,7 +211,7 @@ def _draw_points(axes: Axes, rows: Rows, x: str, y: str, group: str | None, look
 def _draw_fit(axes: Axes, x: list[float], y: list[float]) -> None:
     if len(x) < _LEAST_POINTS:
         text = f"no line: n = {len(x)}"
-    elif _is_constant(x):
+    elif min(x) == max(x):
         text = f"no line: one position, n = {len(x)}"
     else:
         fit = linear_fit(x, y)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_robust.plots.arrays import finite, shaped
+from lightning_robust_studies.stutz2019.plots.arrays import finite, shaped
 
 
 @pytest.mark.parametrize(

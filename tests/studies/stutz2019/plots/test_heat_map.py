@@ -4,7 +4,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_robust.plots import PLAIN, heat_map, png
+from lightning_robust.plots import PLAIN, png
+from lightning_robust_studies.stutz2019.plots import heat_map
 
 NAN = float("nan")
 MATRIX = torch.tensor([[0.9, 0.2, 0.05], [0.25, 0.85, NAN]])

@@ -1,5 +1,5 @@
-from lightning_robust.plots.points import point_area, point_looks
 from lightning_robust.plots.style import looks
+from lightning_robust_studies.stutz2019.plots.points import point_area, point_looks
 
 
 def test_49_groups_are_told_apart_by_colour_and_marker():
