@@ -4,11 +4,13 @@ Each function returns the value it was given as the plain Python object that is 
 works and a `repr` or a configuration file shows `5` where `numpy.int64(5)` was passed.
 """
 
+import inspect
 import math
 import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -108,14 +110,16 @@ def text(name: str, value: Any, *, empty: bool = False) -> str:
     return value
 
 
-def function(name: str, value: _T, signature: str, makes: type | None = None) -> _T:
-    """Something callable that is no class: a class in its place was most likely not called.
+def function(name: str, value: _T, signature: str, makes: type | None = None, takes: int | None = None) -> _T:
+    """Something callable that is no class: a class, or a function that makes what is wanted, was not called.
 
     Args:
         name: The argument.
         value: What was given.
         signature: What it is called with and returns, such as `(logits, y) -> (N,)`.
         makes: What it returns, where classes of that kind are welcome, such as optimizers.
+        takes: The number of positional arguments that it is called with; a function that takes another number is
+            refused. None: that is not checked.
     """
     if isinstance(value, type) and not (makes is not None and issubclass(value, makes)):
         raise TypeError(
@@ -124,7 +128,22 @@ def function(name: str, value: _T, signature: str, makes: type | None = None) ->
         )
     if not callable(value):
         raise TypeError(f"Expected argument `{name}` to be a function {signature}, but got {_shown(value)}.")
+    if takes is not None and isinstance(value, FunctionType) and not _binds(value, takes):
+        called = f" Did you mean {value.__name__}(...)?" if _binds(value, 0) else ""
+        raise TypeError(
+            f"Expected argument `{name}` to be a function {signature}, but got {value.__name__}"
+            f"{inspect.signature(value)}.{called}"
+        )
     return value
+
+
+def _binds(value: FunctionType, arguments: int) -> bool:
+    """Whether a function can be called with so many positional arguments."""
+    try:
+        inspect.signature(value).bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def instance(name: str, value: Any, kinds: type | tuple[type, ...], wanted: str) -> Any:

@@ -75,3 +75,16 @@ def test_a_class_is_a_function_where_it_makes_what_is_wanted():
     assert _checks.function("x", torch.optim.SGD, "of x", torch.optim.Optimizer) is torch.optim.SGD
     with pytest.raises(TypeError, match=r"the class Linear. Did you mean Linear\(...\)"):
         _checks.function("x", torch.nn.Linear, "of x", torch.optim.Optimizer)
+
+
+def test_a_function_takes_what_it_is_called_with():
+    def loss(model, x, x_adv, y, weight=1.0): ...
+
+    def factory(beta=6.0): ...
+
+    assert _checks.function("loss", loss, "(model, x, x_adv, y) -> loss", takes=4) is loss
+    assert _checks.function("loss", print, "(model, x, x_adv, y) -> loss", takes=4) is print
+    with pytest.raises(TypeError, match=r"but got factory\(beta=6.0\). Did you mean factory\(...\)\?"):
+        _checks.function("loss", factory, "(model, x, x_adv, y) -> loss", takes=4)
+    with pytest.raises(TypeError, match=r"a function \(x\) -> loss, but got loss\(model, x, x_adv, y, weight=1.0\).$"):
+        _checks.function("loss", loss, "(x) -> loss", takes=1)

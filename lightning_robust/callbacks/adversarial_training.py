@@ -81,7 +81,7 @@ class AdversarialTraining(pl.Callback):
         self.fraction = check_fraction(fraction)
         self.reader = Reader(input, target, code, forward, correct, per_sample)
         if objective is not None:
-            _checks.function("objective", objective, "(model, x, x_adv, y) -> loss")
+            _checks.function("objective", objective, "(model, x, x_adv, y) -> loss", takes=4)
         if schedule is not None:
             _checks.function("schedule", schedule, "(attack, progress) -> attack")
         if objective is not None and self.fraction != 1:

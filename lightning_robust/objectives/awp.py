@@ -210,7 +210,7 @@ class Awp(ObjectiveBase):
     gamma: float = 0.005
 
     def __post_init__(self) -> None:
-        function("objective", self.objective, "(model, x, x_adv, y) -> loss")
+        function("objective", self.objective, "(model, x, x_adv, y) -> loss", takes=4)
         object.__setattr__(self, "gamma", number("gamma", self.gamma, 0))
 
     @property

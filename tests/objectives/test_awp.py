@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from lightning_robust import PGD, AdversarialTraining, Linf
 from lightning_robust._lightning import pl
-from lightning_robust.objectives import adversarial_loss, alp, awp, mart, mixed, trades
+from lightning_robust.objectives import Trades, adversarial_loss, alp, awp, mart, mixed, trades
 from lightning_robust.objectives.awp import weight_perturbation
 from tests.objectives import awp_ddp
 
@@ -680,8 +680,10 @@ def test_two_processes_average_the_gradients_by_hand(tmp_path):
 
 
 def test_refuses_what_it_cannot_do():
-    with pytest.raises(TypeError, match=r"`objective` .* the class trades. Did you mean trades\(...\)\?"):
+    with pytest.raises(TypeError, match=r"`objective` .* got trades\(beta.*Did you mean trades\(...\)\?"):
         awp(trades)
+    with pytest.raises(TypeError, match=r"`objective` .* the class Trades. Did you mean Trades\(...\)\?"):
+        awp(Trades)
     flat = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16)).double()
     with pytest.raises(ValueError, match="two or more dimensions"):
         awp(adversarial_loss)(flat, *_batch(0))

@@ -105,7 +105,7 @@ def test_leaves_the_batch_alone(objective):
 
 @every
 def test_gradient_agrees_with_finite_differences(objective):
-    if isinstance(objective, awp):
+    if isinstance(objective, Awp):
         pytest.skip("the perturbation is held constant on purpose: see test_awp.py")
     x, x_adv, y = two_views(n=3)
     model = linear()
@@ -172,7 +172,7 @@ def test_probabilities_give_the_expectation_over_the_labels(objective):
 @every
 def test_refuses_labels_that_are_no_classes(objective):
     inner = getattr(objective, "objective", objective)
-    name = getattr(inner, "__name__", type(inner).__name__)
+    name = getattr(inner, "__name__", type(inner).__name__).lower()
     x, x_adv, y = two_views()
     own = r"write the loss: objective=\(model, x, x_adv, y\) -> scalar"
     multi_hot = torch.tensor([[1.0, 1.0, 0.0, 0.0]] * 6)
