@@ -1,18 +1,22 @@
-"""Settings from the command line, and a run that ends with one line where it cannot go on."""
+"""The command line of the demonstration and of the studies: options from a dataclass, and errors on one line."""
 
-import os
+import argparse
 import sys
-from argparse import ArgumentParser as PlainParser
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NoReturn, TypeVar, get_origin, get_type_hints
 
-from lightning_robust.cells.errors import StudyArgumentError, StudyError
+from lightning_robust.cells import CellsError
 
 T = TypeVar("T")
 
-INTERRUPTED = 130
-"""The exit status of what Ctrl-C has stopped, as shells have it: 128 and the number of the signal."""
+WRONG_OPTION, FAILED, INTERRUPTED = 2, 1, 130
+"""Exit codes; that of Ctrl-C is 128 and the number of the signal, as in shells."""
+
+
+class SettingsError(ValueError):
+    """Settings that turn out to be wrong when the data or the folder is looked at."""
 
 
 def run_command(
@@ -22,69 +26,104 @@ def run_command(
     *,
     prog: str,
     description: str,
-    presets: Mapping[str, Mapping[str, Any]] | None = None,
-    lists: Mapping[str, tuple[type, str]] | None = None,
+    presets: Mapping[str, str | Path] | None = None,
 ) -> None:
-    """Parse the options of a study, of which every field of `settings` is one, and run it.
+    """Parse options, of which every field of `settings` is one, and run what they say.
+
+    The option `--config FILE.yaml` reads options from a file, and `--preset NAME` from one of `presets`. Options of the
+    command line override those of files, wherever they stand. Sequences are given as `--sizes 500 2500`.
 
     Args:
-        settings: a dataclass whose docstring tells what its fields are; `out`, where it has one, is the folder of the
-            results.
-        run: the study.
-        args: the words after the name of the study.
+        settings: a dataclass whose docstring documents its fields.
+        run: called with the settings.
+        args: the words of the command line after the name of the command.
         prog: the command, for the help.
         description: what it does, for the help.
-        presets: for each name what it changes of the defaults; the first one is the default. None: no presets.
-        lists: the fields that take several words, `--sizes 500 2500`: their type and help.
+        presets: YAML files by name.
 
     Raises:
-        SystemExit: an option is wrong (2), the study failed or a file could not be read or written (1), or the
-            keyboard stopped it (130). The message says why, on the error stream.
+        SystemExit: an option is wrong (2), the run failed (1), or Ctrl-C stopped it (130). One line on the error stream
+            says why.
     """
-    from jsonargparse import ArgumentParser
-
-    lists, preset = lists or {}, {}
-    parser = ArgumentParser(prog=prog, description=description)
-    if presets:
-        first = PlainParser(prog=prog, add_help=False, allow_abbrev=False)
-        choice: dict[str, Any] = {"choices": list(presets), "default": next(iter(presets))}
-        first.add_argument("--preset", **choice)
-        preset = dict(presets[first.parse_known_args(list(args))[0].preset])
-        parser.add_argument("--preset", **choice, help="what the other defaults are")
-    parser.add_class_arguments(settings, as_group=False, skip=set(lists))
-    defaults = vars(settings(**preset))
-    for name, (kind, text) in lists.items():
-        parser.add_argument(f"--{name}", type=kind, nargs="+", default=list(defaults[name]), help=text)
-    parser.set_defaults({name: value for name, value in preset.items() if name not in lists})
-    given = vars(parser.parse_args(list(args)))
-    given.pop("preset", None)
+    try:
+        given = _parsed(settings, args, presets or {}, prog=prog, description=description)
+    except argparse.ArgumentError as error:
+        _leave(prog, error, WRONG_OPTION)
     try:
         options = settings(**given)
-        if "out" in given:
-            check_folder(given["out"])
     except (TypeError, ValueError) as error:
-        parser.error(str(error))
+        _leave(prog, error, WRONG_OPTION)
     try:
         run(options)
-    except StudyArgumentError as error:
-        parser.error(str(error))
-    except (StudyError, ModuleNotFoundError, OSError) as error:
-        sys.stderr.write(f"{prog}: {error}\n")
-        raise SystemExit(1) from None
-    except (KeyboardInterrupt, SystemExit):  # Lightning makes an exit of what the keyboard stops within a Trainer
+    except SettingsError as error:
+        _leave(prog, error, WRONG_OPTION)
+    except (CellsError, ModuleNotFoundError, OSError) as error:
+        _leave(prog, error, FAILED)
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C within a Trainer into an exit
+        folder = f" in {options.out}" if hasattr(options, "out") else ""
+        sys.stderr.write(f"{prog}: stopped. Finished cells are kept{folder}; the same command continues from there.\n")
         raise SystemExit(INTERRUPTED) from None
 
 
-def check_folder(out: str) -> None:
-    """See that results can be written to a folder, which may not be there yet; nothing is made.
+def ready_folder(out: str | Path) -> Path:
+    """The folder of the results, absolute, made and seen to take files, before anything is computed.
 
     Raises:
-        ValueError: it is a file, a link to nothing, or may not be written to.
+        SettingsError: it cannot be made or written to.
     """
-    path = Path(out)
-    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
-    wanted = f"Expected argument `out` to be a folder that can be written to, but got {out!r}"
-    if not there.is_dir():
-        raise ValueError(f"{wanted}: {there} is {'no folder' if there.exists() else 'a link to nothing'}.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{wanted}: nothing may be written to {there.resolve()}.")
+    folder = Path(out).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        raise SettingsError(
+            f"Expected argument `out` to be a folder that can be written to, but got {folder}: {error.strerror}."
+        ) from error
+    return folder
+
+
+def _parsed(
+    settings: type, args: Sequence[str], presets: Mapping[str, str | Path], *, prog: str, description: str
+) -> dict[str, object]:
+    """The options as a dictionary. Words that name files are put first, since later words override earlier ones."""
+    from jsonargparse import ActionConfigFile, ArgumentParser
+
+    files = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of options")
+    files.add_argument("--config", action="append", default=[])
+    if presets:
+        parser.add_argument("--preset", choices=list(presets), help="name of a file that comes with the command")
+        files.add_argument("--preset", choices=list(presets))
+    parser.add_class_arguments(settings, as_group=False)
+    chosen, rest = files.parse_known_args(list(args))
+    preset = getattr(chosen, "preset", None)
+    configs = [*([presets[preset]] if preset else []), *chosen.config]
+    words = [*(f"--config={file}" for file in configs), *_joined(rest, settings)]
+    parsed = vars(parser.parse_args(words))
+    return {name: value for name, value in parsed.items() if name not in ("config", "preset")}
+
+
+def _joined(words: Iterable[str], settings: type) -> list[str]:
+    """The words with the values of a sequence joined to one in YAML: `--sizes 500 2500` to `--sizes [500, 2500]`."""
+    origins = {f"--{name}": get_origin(hint) for name, hint in get_type_hints(settings).items()}
+    joined: list[str] = []
+    values: list[str] | None = None  # those of the sequence whose option came last
+    for word in [*words, "--"]:
+        if word.startswith("--"):
+            if values:
+                joined.append(values[0] if values[0].startswith("[") else f"[{', '.join(values)}]")
+            origin = origins.get(word)
+            values = [] if isinstance(origin, type) and issubclass(origin, Sequence) else None
+            joined.append(word)
+        elif values is not None:
+            values.append(word)
+        else:
+            joined.append(word)
+    return joined[:-1]
+
+
+def _leave(prog: str, error: Exception, code: int) -> NoReturn:
+    sys.stderr.write(f"{prog}: {' '.join(str(error).split())}\n")
+    raise SystemExit(code) from None

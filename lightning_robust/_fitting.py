@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._lightning import pl
-from lightning_robust.cells.files import load_artifact
+from lightning_robust.cells import load_artifact
 
 T = TypeVar("T", bound=pl.LightningModule)
 

@@ -1,46 +1,27 @@
-"""Grids of cells that survive being killed: the machinery of the studies. It knows nothing of what a cell computes."""
+"""Cells that survive being killed: compute many independent things, each once. What a cell computes is the caller's."""
 
 from lightning_robust.cells.attempt import Work
-from lightning_robust.cells.axes import choose, expand
-from lightning_robust.cells.cells import Cell, Row
-from lightning_robust.cells.errors import (
-    CellsFailedError,
-    DamagedFileError,
-    RowsError,
-    StudyArgumentError,
-    StudyError,
-    StudyLockedError,
-    WorkersError,
-)
-from lightning_robust.cells.files import load_artifact, save_artifact
-from lightning_robust.cells.ray_workers import Ray
-from lightning_robust.cells.records import Record, cell_folder
-from lightning_robust.cells.run import read_rows, run_grid
-from lightning_robust.cells.tables import write_table
-from lightning_robust.cells.workers import Inline, Launcher, Processes
+from lightning_robust.cells.cell import Cell, Row, Scalar, cell_folder, expand
+from lightning_robust.cells.executors import Executor, Inline, Ray
+from lightning_robust.cells.record import CellsError, describe, load_artifact, save_artifact
+from lightning_robust.cells.run import CellsFailedError, CellsLockedError, read_rows, run_cells
 
 __all__ = [
     "Cell",
+    "CellsError",
     "CellsFailedError",
-    "DamagedFileError",
+    "CellsLockedError",
+    "Executor",
     "Inline",
-    "Launcher",
-    "Processes",
     "Ray",
-    "Record",
     "Row",
-    "RowsError",
-    "StudyArgumentError",
-    "StudyError",
-    "StudyLockedError",
+    "Scalar",
     "Work",
-    "WorkersError",
     "cell_folder",
-    "choose",
+    "describe",
     "expand",
     "load_artifact",
     "read_rows",
-    "run_grid",
+    "run_cells",
     "save_artifact",
-    "write_table",
 ]

@@ -1,255 +1,280 @@
-r"""Run a grid of cells so that nothing is lost and nothing is computed twice.
+r"""Compute many independent cells so that nothing is lost and nothing is computed twice.
 
-A study is a grid: cells, which are flat mappings such as `{"scheme": "normal", "n": 500, "seed": 0}`, and a work that
-turns a cell into rows. Each finished cell is a file `out/<stage>/<name>-<digest>/rows.json`, written in one step of the
-file system; the set of these files is the whole state of the study. So a study that was killed at any point, by
-whatever, continues when it is started again, and a larger grid over the same folder computes only its new cells.
+A cell is a flat mapping such as `{"scheme": "normal", "n": 500, "seed": 0}`; a `work` turns it into rows, flat mappings
+too. Each finished cell is one file, `folder/<name>-<digest>/rows.json`, which is there whole or not at all, and the set
+of these files is the whole state. So a run that was killed at any moment goes on when it is started again, and a larger
+set of cells over the same folder computes only the new ones.
 
-    rows = run_grid(expand(scheme=["normal", "on-true"], n=[500, 2500], seed=range(5)), train, "out", workers=2)
-    write_table(rows, "out")
+    cells = expand(scheme=["normal", "on-true"], n=[500, 2500], seed=range(5))
+    rows = run_cells(cells, train, "runs/mine/models", workers=2)
 """
 
+import itertools
 import logging
-import math
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, TypeAlias
 
+from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lightning_robust.cells.attempt import Failed, Finished, Started, Task, Work, describe, told_apart
-from lightning_robust.cells.axes import check_cells
-from lightning_robust.cells.cells import Cell, Row, Scalar, canonical, folder_name, label
-from lightning_robust.cells.errors import (
-    CellsFailedError,
-    DamagedFileError,
-    StudyArgumentError,
-)
-from lightning_robust.cells.files import replacing, set_aside
-from lightning_robust.cells.locks import folder_lock
-from lightning_robust.cells.progress import Account, Display
-from lightning_robust.cells.ray_workers import Ray
-from lightning_robust.cells.records import FILE, Record, read_record, write_record
-from lightning_robust.cells.workers import Inline, Launcher, Processes, check_count
-
-__all__ = ["read_rows", "run_grid"]
+from lightning_robust import _checks
+from lightning_robust.cells.attempt import FAILED, Call, Work, attempt, attempt_in_worker
+from lightning_robust.cells.cell import Cell, Row, cell_folder, checked_cells, label, order
+from lightning_robust.cells.executors import Executor, local_processes
+from lightning_robust.cells.record import ROWS, CellsError, Record, describe, differences, read_record
 
 _log = logging.getLogger(__name__)
 
-FAILED = "failed.txt"
+Outcome: TypeAlias = Record | str | BrokenExecutor
+"""The record of a cell, else the reason why there is none; where a worker has died, the error of its executor."""
+_Outcomes: TypeAlias = Generator[tuple[Call, Outcome], None, None]
+_POLL = 0.05  # seconds between two looks at the futures
 
 
-def run_grid(
+class CellsLockedError(CellsError):
+    """Another run is at work in the same folder."""
+
+
+class CellsFailedError(CellsError):
+    """Some cells failed; the others are finished and stay.
+
+    Attributes:
+        rows: the rows of all cells that are finished.
+        failures: for each cell that failed, by its folder, the last line of its traceback.
+    """
+
+    def __init__(self, rows: Sequence[Row], failures: Mapping[Path, str]) -> None:
+        self.rows, self.failures = list(rows), dict(failures)
+        lines = [f"  {folder / FAILED}: {reason}" for folder, reason in failures.items()]
+        super().__init__(
+            f"{len(failures)} cell(s) failed; all others are finished and kept. Tracebacks:\n"
+            + "\n".join(lines)
+            + "\nRun the same again to compute only what is missing."
+        )
+
+    def __reduce__(self) -> tuple[type, tuple[list[Row], dict[Path, str]]]:
+        return type(self), (self.rows, self.failures)
+
+
+def run_cells(
     cells: Iterable[Cell],
     work: Work,
-    out: str | Path,
+    folder: str | Path,
     *,
+    executor: Executor | None = None,
     workers: int = 1,
     threads: int | None = None,
-    launcher: Literal["processes", "ray", "inline"] | Launcher = "processes",
-    retries: int = 1,
     progress: bool = True,
-    stage: str = "models",
     cost: Callable[[Cell], float] | None = None,
 ) -> list[Row]:
-    """Compute the cells that are not finished yet and give the rows of all.
+    """Compute the cells that are not finished yet, and give the rows of all.
+
+    Every cell starts from random streams of Python, numpy and torch that depend on the cell alone, and from torch's
+    default settings. So results are the same wherever and after whatever a cell runs, at equal `threads`.
 
     Args:
         cells: what to compute; see `expand`.
-        work: `(cell, folder) -> rows`, a function at the top of a module or a frozen dataclass. The folder is the
-            cell's own, for weights and arrays (`save_artifact`); it may hold what an attempt that was killed left
-            there. A row may leave out the names of its cell: they are put in front. Two works count as the same where
-            `describe` gives the same words.
-        out: the study's folder.
-        workers: how many cells at once.
-        threads: threads of torch for each; None shares the cores out among processes, is 1 with Ray, and changes
-            nothing inline.
-        launcher: "processes" on this machine, "ray" for a cluster, "inline" for this process; or a launcher with
-            options of its own, such as `Ray(address="auto", gpus=1)`, which then has its own `workers` and `threads`.
-        retries: further attempts at a cell that failed.
+        work: `(cell, folder) -> rows`, such as a function or a frozen dataclass. The folder is the cell's own, for
+            files such as weights (`save_artifact`); it may hold what an attempt that was killed left there. A row may
+            leave out the names of its cell: they are put in front.
+        folder: where the folders of the cells lie. It holds cells of one work; see `describe`.
+        executor: computes the cells; see `lightning_robust.cells.executors`. None: processes of this machine, in which
+            a cell prints to `log.txt` in its folder.
+        workers: number of these processes.
+        threads: CPU threads of torch for each cell. None: these processes share the cores out, and other executors
+            keep what they have.
         progress: show a bar on a terminal, or print a line per cell elsewhere, both to the error stream.
-        stage: the folder within `out`, for studies of more than one stage.
-        cost: what a cell costs, in any unit; makes the time left meaningful and runs the dearest cells first.
+        cost: the cost of a cell, in any unit; the most expensive cells start first, and the time left is by cost.
 
     Returns:
-        the rows, in the order of the cells.
+        The rows, in the order of the cells.
 
     Raises:
-        StudyArgumentError: an argument is wrong, or the folder holds finished cells of this grid that another work
-            made; nothing has run.
-        StudyLockedError: another run is at work in the folder.
-        CellsFailedError: cells failed on every attempt. All others are finished, and the error holds their rows. The
-            tracebacks are in `failed.txt` in the cells' folders.
-        WorkersError: the workers cannot be started.
+        CellsError: the folder holds finished cells of another work; nothing has run.
+        CellsLockedError: another run is at work in the folder.
+        CellsFailedError: cells failed. All others are finished, and the error holds their rows.
 
     Example:
         >>> import tempfile
-        >>> from lightning_robust.cells import expand
+        >>> from lightning_robust.cells import Inline, expand
         >>> def square(cell, folder):
         ...     return [{"square": cell["n"] ** 2}]
-        >>> with tempfile.TemporaryDirectory() as out:
-        ...     run_grid(expand(n=[2, 3]), square, out, launcher="inline", progress=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run_cells(expand(n=[2, 3]), square, folder, executor=Inline(), progress=False)
         [{'n': 2, 'square': 4}, {'n': 3, 'square': 9}]
     """
-    checked = check_cells(cells)
-    check_count("retries", retries, 0)
-    if not callable(work):
-        raise StudyArgumentError(f"Expected argument `work` to be callable, but got {work!r}.")
-    launch, lanes = _launcher(launcher, workers, threads)
-    costs = {canonical(cell): _cost(cell, cost) for cell in checked}
-    root = _root(out, stage)
+    tasks = {cell_folder(_checks.path("folder", folder).resolve(), cell): cell for cell in checked_cells(cells)}
+    _checks.function("work", work, "(cell, folder) -> rows")
+    _checks.count("workers", workers)
+    if threads is not None:
+        _checks.count("threads", threads)
+    costs = {path: _cost(cell, cost) for path, cell in tasks.items()}
+    root = Path(folder).resolve()
     root.mkdir(parents=True, exist_ok=True)
-    with folder_lock(root):
-        tasks = [Task(cell, root / folder_name(cell)) for cell in checked]
-        records = _finished(tasks)
-        _refuse_other_work(records, work, root)
-        todo = [task for task in tasks if task.folder not in records]
-        if cost is not None:
-            todo.sort(key=lambda task: -costs[canonical(task.cell)])
-        spent = {canonical(record.cell): record.seconds for record in records.values()}
-        account = Account(costs, lanes=max(1, min(lanes, len(todo))), spent=spent)
-        display = Display(account, Console(stderr=True), quiet=not progress)
-        failures = _compute(work, deque(todo), launch, retries, display, records) if todo else {}
-    rows = [row for task in tasks if task.folder in records for row in records[task.folder].rows]
+    with _locked(root):
+        records = {path: record for path, cell in tasks.items() if (record := _finished(path, cell)) is not None}
+        description = describe(work)
+        _refuse_other_work(records.values(), description, root)
+        pending = sorted(tasks.keys() - records.keys(), key=[*tasks].index)
+        pending.sort(key=lambda path: -costs[path])
+        calls = [Call(work, tasks[path], path, description, threads) for path in pending]
+        for path in pending:
+            (path / FAILED).unlink(missing_ok=True)
+        failures: dict[Path, str] = {}
+        outcomes = (
+            _on_this_machine(calls, workers, threads) if executor is None else _outcomes(executor, attempt, calls)
+        )
+        with closing(outcomes), _shown(progress, len(tasks), {path: costs[path] for path in pending}) as show:
+            for call, outcome in outcomes:
+                if isinstance(outcome, Record):
+                    records[call.folder] = outcome
+                else:
+                    failures[call.folder] = str(outcome)
+                show(call, outcome)
+    rows = [row for path in tasks if path in records for row in records[path].rows]
     if failures:
         raise CellsFailedError(rows, failures)
     return rows
 
 
-def read_rows(out: str | Path, stage: str = "models") -> list[Row]:
-    """The rows of all finished cells of a stage, whatever grid they came from, sorted by their cells.
+def read_rows(folder: str | Path) -> list[Row]:
+    """The rows of all finished cells of a folder, sorted by their cells.
 
     Raises:
-        FileNotFoundError: there is no such stage.
-        DamagedFileError: a cell's file is damaged; running the study again computes that cell again.
+        FileNotFoundError: there is no such folder.
+        CellsError: a file is damaged; running the same again computes its cell again.
     """
-    root = _root(out, stage)
-    if not root.is_dir():
-        raise FileNotFoundError(f"There is no stage {stage!r} of a study in {out}: {root} is no folder.")
-    found = [read_record(path.parent) for path in root.glob(f"*/{FILE}")]
-    records = sorted((record for record in found if record is not None), key=lambda record: _order(record.cell))
-    return [row for record in records for row in record.rows]
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"There are no cells in {folder}: it is no folder.")
+    records = [read_record(path.parent) for path in Path(folder).glob(f"*/{ROWS}")]
+    finished = sorted((record for record in records if record is not None), key=lambda record: order(record.cell))
+    return [row for record in finished for row in record.rows]
 
 
-def _compute(
-    work: Work, pending: deque[Task], launch: Launcher, retries: int, display: Display, records: dict[Path, Record]
-) -> dict[Path, str]:
-    """Run what is pending, add to `records`, and give the last lines of what failed for good, by folder."""
-    failures: dict[Path, str] = {}
-    tracebacks: dict[Path, list[str]] = {task.folder: [] for task in pending}
-    try:
-        with display.shown(), closing(launch(work, pending)) as events:
-            for event in events:
-                task = event.task
-                match event:
-                    case Started():
-                        display.started(task.cell)
-                    case Finished(record=record):
-                        if not (task.folder / FILE).exists():
-                            task.folder.mkdir(parents=True, exist_ok=True)
-                            write_record(task.folder, record)
-                        (task.folder / FAILED).unlink(missing_ok=True)
-                        records[task.folder] = record
-                        display.finished(task.cell, record.seconds)
-                    case Failed():
-                        told = tracebacks[task.folder]
-                        told.append(event.traceback)
-                        last = event.hopeless or len(told) > retries
-                        if last:
-                            failures[task.folder] = event.reason
-                            with suppress(OSError):  # the disk may be full, which the reason says too
-                                _write_failure(task, told)
-                        else:
-                            pending.append(task)
-                        display.failed(task.cell, event.reason, last=last)
-    except (KeyboardInterrupt, SystemExit):
-        done, total = len(display.account.spent), len(display.account.costs)
-        display.note(f"Stopped with {done} of {total} cells finished. Run the same again to continue from there.")
-        raise
-    return failures
-
-
-def _finished(tasks: Iterable[Task]) -> dict[Path, Record]:
-    """The records that are there; a damaged one is set aside with a warning, so that its cell is computed again."""
-    records: dict[Path, Record] = {}
-    for task in tasks:
+def _outcomes(executor: Executor, function: Callable[[Call], Outcome], calls: Sequence[Call]) -> _Outcomes:
+    """Submit all calls, and give what becomes of each as soon as it is known."""
+    waiting: list[tuple[Any, Call]] = []
+    for call in calls:
         try:
-            record = read_record(task.folder, task.cell)
-        except DamagedFileError as error:
-            aside = set_aside(task.folder / FILE)
-            _log.warning("%s. It is kept as %s, and this cell alone is computed again.", error, aside.name)
+            future = executor.submit(function, call)
+        except BrokenExecutor as error:
+            yield call, error
             continue
-        if record is not None:
-            records[task.folder] = record
-    return records
+        if future.done():
+            yield call, _outcome(future, call)
+        else:
+            waiting.append((future, call))
+    while waiting:
+        done = [pair for pair in waiting if pair[0].done()]
+        waiting = [pair for pair in waiting if pair not in done]
+        for future, call in done:
+            yield call, _outcome(future, call)
+        if not done:
+            time.sleep(_POLL)
 
 
-def _refuse_other_work(records: dict[Path, Record], work: Work, root: Path) -> None:
-    others = Counter(record.work for record in records.values() if record.work != describe(work))
-    for made_by, count in others.most_common(1):
-        raise StudyArgumentError(
-            f"The {count} finished cell(s) in {root} were made otherwise: {told_apart(made_by, describe(work))}. "
-            "Results of different settings do not mix: give another `out`, or delete these cells."
+def _outcome(future: Any, call: Call) -> Outcome:
+    try:
+        outcome: Outcome = future.result()
+    except (Exception, SystemExit) as error:
+        record = _finished(call.folder, call.cell)  # a worker may die just after its cell is finished
+        return record or (error if isinstance(error, BrokenExecutor) else f"{type(error).__name__}: {error}")
+    return outcome
+
+
+def _on_this_machine(calls: Sequence[Call], workers: int, threads: int | None) -> _Outcomes:
+    """Compute in processes. The death of one ends all: then the cells that were begun run again, each alone."""
+    threads = threads or max(1, _cores() // workers)
+    while calls:
+        broken: list[Call] = []
+        with local_processes(min(workers, len(calls)), threads) as pool:
+            for call, outcome in _outcomes(pool, attempt_in_worker, calls):
+                if isinstance(outcome, BrokenExecutor):
+                    broken.append(call)
+                    error = outcome
+                else:
+                    yield call, outcome
+        begun = [call for call in broken if (call.folder / FAILED).exists()]
+        if broken and not begun:
+            raise CellsError(f"The worker processes ended before they began: {error}") from error
+        for call in begun:
+            if len(begun) == 1:
+                yield call, f"The worker process ended: {' '.join(str(error).split())}"
+            else:
+                yield from _on_this_machine([call], 1, threads)
+        calls = [call for call in broken if call not in begun]
+
+
+def _finished(folder: Path, cell: Cell) -> Record | None:
+    """The record, if it is there and whole; a damaged one is set aside with a warning."""
+    try:
+        return read_record(folder, cell)
+    except CellsError as error:
+        names = (f"{ROWS}.damaged{suffix}" for suffix in ("", *(f"-{number}" for number in itertools.count(2))))
+        aside = next(folder / name for name in names if not (folder / name).exists())
+        (folder / ROWS).rename(aside)
+        _log.warning("%s It is kept as %s, and this cell alone is computed again.", error, aside.name)
+        return None
+
+
+def _refuse_other_work(records: Iterable[Record], description: dict[str, str], root: Path) -> None:
+    others = [record.work for record in records if record.work != description]
+    if others:
+        raise CellsError(
+            f"The {len(others)} finished cell(s) in {root} were made otherwise: {differences(others[0], description)}. "
+            "Results of different settings do not mix: give another folder, or delete these cells."
         )
 
 
-def _launcher(launcher: str | Launcher, workers: int, threads: int | None) -> tuple[Launcher, int]:
-    check_count("workers", workers, 1)
-    match launcher:
-        case "processes":
-            return Processes(workers=workers, threads=threads), workers
-        case "ray":
-            return Ray(workers=workers, threads=1 if threads is None else threads), workers
-        case "inline" if workers == 1:
-            return Inline(threads=threads), 1
-        case "inline":
-            raise StudyArgumentError(
-                f"Expected argument `workers` to be 1 for the launcher 'inline', but got {workers}."
-            )
-        case Processes() | Ray():
-            return launcher, launcher.workers or workers
-        case str():
-            raise StudyArgumentError(
-                f"Expected argument `launcher` to be 'processes', 'ray', 'inline' or a launcher, but got {launcher!r}."
-            )
-    return launcher, workers
+def _cost(cell: Cell, cost: Callable[[Cell], float] | None) -> float:
+    return _checks.number(f"cost({label(cell)})", 1.0 if cost is None else cost(cell), 0, above=True)
 
 
-def _cost(cell: Row, cost: Callable[[Cell], float] | None) -> float:
-    if cost is None:
-        return 1.0
-    value = float(cost(cell))
-    if not (math.isfinite(value) and value > 0):
-        raise StudyArgumentError(
-            f"Expected argument `cost` to give positive numbers, but got {value} for {label(cell)}."
-        )
-    return value
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _root(out: str | Path, stage: str) -> Path:
-    folder = Path(out).resolve()
-    if folder.exists() and not folder.is_dir():
-        raise StudyArgumentError(f"Expected argument `out` to be a folder, but {folder} is a file.")
-    if stage in ("", "..") or Path(stage).name != stage:
-        raise StudyArgumentError(f"Expected argument `stage` to be the plain name of a folder, but got {stage!r}.")
-    return folder / stage
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder; the operating system lets go of it when the process ends, however it ends."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise CellsLockedError(f"Another run is at work in {folder}. Wait for it or stop it first.") from None
 
 
-def _write_failure(task: Task, tracebacks: list[str]) -> None:
-    parts = [f"attempt {at} of {len(tracebacks)}\n{text}" for at, text in enumerate(tracebacks, start=1)]
-    task.folder.mkdir(parents=True, exist_ok=True)
-    with replacing(task.folder / FAILED) as new:
-        new.write_text(f"{label(task.cell)}\n\n" + "\n".join(parts), encoding="utf-8")
+@contextmanager
+def _shown(progress: bool, total: int, costs: Mapping[Path, float]) -> Iterator[Callable[[Call, Outcome], None]]:
+    """Show a bar on a terminal, else a line for each cell, and give the function that moves them."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not (progress and costs))
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+    done, spent, start = total - len(costs), 0.0, time.monotonic()
+    if done:
+        console.print(f"{done} of {total} cells are finished already")
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"{done}/{total} cells", total=sum(costs.values()), left="")
 
+        def show(call: Call, outcome: Outcome) -> None:
+            nonlocal done, spent
+            done, spent = done + 1, spent + costs[call.folder]
+            seconds = (time.monotonic() - start) * (sum(costs.values()) / spent - 1)
+            left = f"about {timedelta(seconds=round(seconds))} left" if done < total else ""
+            bar.update(task, completed=spent, description=f"{done}/{total} cells", left=left)
+            if isinstance(outcome, Record):
+                text = "" if console.is_terminal else f"{outcome.seconds:.1f} s"
+            else:
+                text = f"failed: {outcome}"
+            if text:
+                text = f"[{done}/{total}] {label(call.cell)}: {text}{', ' * bool(left)}{left}"
+                bar.console.print(text, markup=False)
 
-def _order(cell: Row) -> list[tuple[str, int, float, str]]:
-    """What sorts cells by name and value: numbers by size, then text, then none."""
-    return [(name, *_rank(cell[name])) for name in cell]
-
-
-def _rank(value: Scalar) -> tuple[int, float, str]:
-    if value is None:
-        return 2, 0.0, ""
-    return (1, 0.0, value) if isinstance(value, str) else (0, float(value), "")
+        yield show

@@ -1,18 +1,19 @@
 """What the studies share: what they need before they run, how stages are run, and how shares of images are told."""
 
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from rich.console import Console
 from torch import Tensor
 
+from lightning_robust import _checks
+from lightning_robust._command import SettingsError
 from lightning_robust._lightning import pl
-from lightning_robust.cells import Ray, StudyArgumentError, StudyError, run_grid
-from lightning_robust.cells.cells import Cell, Row
+from lightning_robust.cells import Cell, Executor, Inline, Ray, Row, run_cells
 from lightning_robust.metrics.intervals import wilson_interval
 
+T = TypeVar("T")
 LAUNCHERS = ("processes", "ray", "inline")
 
 
@@ -51,46 +52,40 @@ def run_stage(
     stage: str,
     cost: Callable[[Cell], float] | None = None,
 ) -> list[Row]:
-    """Compute the cells of a stage that are not finished, and give the rows of all; see `run_grid`.
+    """Compute the cells of a stage that are not finished, and give the rows of all; see `run_cells`.
 
     Args:
         cells: of the stage.
         work: `(cell, folder) -> rows`.
         options: of the study.
-        stage: its name.
+        stage: its name, that of the folder within `options.out`.
         cost: what a cell costs, in any unit.
     """
-    workers = 1 if options.launcher == "inline" else min(options.workers, len(cells))
-    on_ray = options.launcher == "ray"
-    return run_grid(
+    executors: dict[str, Executor | None] = {
+        "processes": None,
+        "ray": Ray(num_cpus=options.threads or 1, num_gpus=options.gpus),
+        "inline": Inline(),
+    }
+    return run_cells(
         cells,
         work,
-        options.out,
-        stage=stage,
-        workers=workers,
+        Path(options.out) / stage,
+        executor=executors[options.launcher],
+        workers=options.workers,
         threads=options.threads or None,
-        launcher=Ray(workers=workers, threads=options.threads or 1, gpus=options.gpus) if on_ray else options.launcher,
         progress=options.progress,
         cost=cost,
     )
 
 
-def ready_folder(out: str | Path) -> Path:
-    """The folder of a study, made and found to take files, before anything is computed.
-
-    Raises:
-        StudyArgumentError: it cannot be made or written.
-    """
-    folder = Path(out).resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(2**16))
-    except OSError as error:
-        raise StudyArgumentError(
-            f"Expected argument `out` to be a folder that can be written, but got {folder}: {error.strerror}."
-        ) from error
-    return folder
+def choose(argument: str, values: Iterable[T], known: Iterable[T]) -> list[T]:
+    """The values, each one of those known, and none twice."""
+    chosen, names = list(values), list(known)
+    for value in chosen:
+        _checks.choice(argument, value, names)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"Expected argument `{argument}` to hold at least one value and none twice, but got {chosen}.")
+    return chosen
 
 
 def ready_data(make: Callable[[int], pl.LightningDataModule], argument: str, n: int) -> pl.LightningDataModule:
@@ -102,19 +97,17 @@ def ready_data(make: Callable[[int], pl.LightningDataModule], argument: str, n: 
         n: of training images.
 
     Raises:
-        StudyArgumentError: it has not so many.
-        StudyError: it can be neither read nor downloaded.
+        SettingsError: it has not so many.
+        OSError: it can be neither read nor downloaded.
     """
     try:
         data = make(n)
         data.prepare_data()
         data.setup("fit")
     except ValueError as error:
-        raise StudyArgumentError(
+        raise SettingsError(
             f"Expected argument `{argument}` to be numbers of images that the data has, but got {n}. {error}"
         ) from error
-    except OSError as error:
-        raise StudyError(str(error)) from error
     return data
 
 
