@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from operator import ge, le
 from typing import Any
 
-from lightning_robust.cells.cells import Row
+from lightning_robust.cells import Row
 from lightning_robust.plots import PERCENT, PLAIN, Estimate
 from lightning_robust_studies.claims import Claim, Verdict, all_of, judged
 from lightning_robust_studies.schmidt2018.closed_form.rows import FLAT

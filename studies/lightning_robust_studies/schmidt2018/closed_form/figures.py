@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_robust.cells.cells import Row
+from lightning_robust.cells import Row
 from lightning_robust.plots import PERCENT, PLAIN, curve_panel
 from lightning_robust_studies.schmidt2018.closed_form.claims import labels, select
 from lightning_robust_studies.schmidt2018.closed_form.rows import BERNOULLI

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from lightning_robust.cells.errors import StudyArgumentError
+from lightning_robust._command import SettingsError
 from lightning_robust_studies.schmidt2018.theory import (
     DIMENSIONS,
     RADII,
@@ -108,8 +109,8 @@ _LEAST = {
 }
 _MOST = {"radii": 1.0, "eps": 1.0, "target": 0.5, "tau_ratio": 2.0, "self_training_eps": 0.5}
 
-PRESETS: dict[str, dict[str, Any]] = {"quick": {}, "precise": {"repeats": 20, "draws": 1000}}
-"""What each preset changes of the defaults: "quick" takes seconds, "precise" has narrower intervals."""
+PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "precise")}
+"""The files of the presets: "quick" takes seconds and holds the defaults, "precise" has narrower intervals."""
 
 
 def _each(value: Any) -> tuple[Any, ...]:
@@ -118,4 +119,4 @@ def _each(value: Any) -> tuple[Any, ...]:
 
 def _require(holds: bool, name: str, expectation: str, value: object) -> None:
     if not holds:
-        raise StudyArgumentError(f"Expected argument `{name}` to be {expectation}, but got {value}.")
+        raise SettingsError(f"Expected argument `{name}` to be {expectation}, but got {value}.")

@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_robust._command import run_command
-from lightning_robust.cells.cells import Row
-from lightning_robust.cells.tables import write_table
+import pandas as pd
+
+from lightning_robust._command import ready_folder, run_command
+from lightning_robust.cells import Row
 from lightning_robust_studies.claims import tell
 from lightning_robust_studies.schmidt2018.closed_form.claims import claims
 from lightning_robust_studies.schmidt2018.closed_form.report import write_report
@@ -24,7 +25,6 @@ from lightning_robust_studies.schmidt2018.closed_form.rows import (
     self_training,
 )
 from lightning_robust_studies.schmidt2018.closed_form.settings import PRESETS, TheorySettings
-from lightning_robust_studies.stages import ready_folder
 
 QUESTIONS = (gap, error, compare, bernoulli_samples, bernoulli_radius, bernoulli_dimension, self_training)
 """Functions from the settings to rows, in the order of the page."""
@@ -38,11 +38,11 @@ def run_theory(options: TheorySettings) -> list[Row]:
         see `lightning_robust_studies.schmidt2018.closed_form.rows`.
 
     Raises:
-        StudyArgumentError: `options.out` cannot be written; nothing has been computed.
+        SettingsError: `options.out` cannot be written; nothing has been computed.
     """
     out, began = ready_folder(options.out), time.monotonic()
     rows = [row for question in QUESTIONS for row in question(options)]
-    write_table(rows, out)
+    pd.DataFrame(rows).to_csv(out / "results.csv", index=False)
     write_report(rows, out, options, time.monotonic() - began)
     return rows
 
@@ -56,11 +56,6 @@ def main(args: Sequence[str]) -> None:
         prog="lightning-robust study theory",
         description="How many samples standard and robust learning take in the Gaussian and the Bernoulli model.",
         presets=PRESETS,
-        lists={
-            "dimensions": (int, "over which the need for samples grows"),
-            "radii": (float, "of the sweep over dimensions"),
-            "samples": (int, "numbers of training samples, where they must be whole"),
-        },
     )
 
 

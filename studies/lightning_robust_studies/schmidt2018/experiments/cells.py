@@ -16,10 +16,7 @@ from lightning_robust._fitting import loaded, quiet_trainer
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import RandomSearch, finite_differences, margin
 from lightning_robust.callbacks import RobustGeneralizationGap
-from lightning_robust.cells.attempt import describe
-from lightning_robust.cells.cells import Row
-from lightning_robust.cells.files import load_artifact, save_artifact
-from lightning_robust.cells.records import cell_folder
+from lightning_robust.cells import Row, cell_folder, describe, load_artifact, save_artifact
 from lightning_robust.datamodules import ImageDataModule
 from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust_studies.schmidt2018.experiments.attacks import Transferred, has_thresholds, passing, unchanged
@@ -98,7 +95,7 @@ class TrainModel(_Work):
         pl.seed_everything(seed, verbose=False)
         module = self.problem.models[str(cell["model"])](eps, self.grid.steps)
         # What another work left there is another training.
-        mark = f"checkpoints-{hashlib.sha256(describe(self).encode()).hexdigest()[:12]}"
+        mark = f"checkpoints-{hashlib.sha256(str(describe(self)).encode()).hexdigest()[:12]}"
         for other in folder.glob("checkpoints-*"):
             if other.name != mark:
                 shutil.rmtree(other)
@@ -208,7 +205,7 @@ class FindMasking(_Work):
     def _load(self, cell: Mapping[str, Any], model: str) -> pl.LightningModule:
         place = {name: cell[name] for name in ("data", "n", "eps_train", "seed")} | {"model": model}
         module = self.problem.models[model](float(cell["eps_train"]), self.grid.steps)
-        return loaded(module, cell_folder(self.options.out, models_stage(self.grid.data), place) / "best.pt")
+        return loaded(module, cell_folder(Path(self.options.out) / models_stage(self.grid.data), place) / "best.pt")
 
 
 def _enough(data: pl.LightningDataModule, images: int, *, training: bool = False) -> int | float:

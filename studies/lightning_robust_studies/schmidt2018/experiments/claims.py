@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import ge, gt, lt
 from typing import Any, TypeAlias
 
-from lightning_robust.cells.cells import Scalar
-from lightning_robust.cells.errors import StudyArgumentError
 from lightning_robust.learning_curves.contrasts import contrast, last_step, rises_more, still_rising
 from lightning_robust.learning_curves.per_seed import (
     Curves,
@@ -13,6 +11,9 @@ from lightning_robust.learning_curves.per_seed import (
     curve_per_seed,
     shared_sizes,
 )
+
+from lightning_robust._command import SettingsError
+from lightning_robust.cells import Scalar
 from lightning_robust.learning_curves.samples_needed import ratio_needed
 from lightning_robust.metrics import wilson_interval
 from lightning_robust.plots import PERCENT, POINTS, Estimate
@@ -45,11 +46,11 @@ def claims(
         resamples: of the intervals of claim 1.
 
     Raises:
-        StudyArgumentError: rows of the validation or the test set are missing, or there are none.
+        SettingsError: rows of the validation or the test set are missing, or there are none.
     """
     best = best_over(rows)
     if not best:
-        raise StudyArgumentError("Expected argument `rows` to hold at least one row, but got none.")
+        raise SettingsError("Expected argument `rows` to hold at least one row, but got none.")
     radius: dict[str, float] = {}
     for row in best:
         radius[row["data"]] = max(radius.get(row["data"], 0.0), row["eps_test"])

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_robust.cells.cells import Row
+from lightning_robust.cells import Row
 from lightning_robust.learning_curves import best_over
 from lightning_robust.learning_curves.seeds import over_seeds, share
 from lightning_robust.plots import curve_panel

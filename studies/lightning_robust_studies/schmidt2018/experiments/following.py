@@ -8,7 +8,7 @@ import torch
 
 from lightning_robust._lightning import pl
 from lightning_robust.callbacks import RobustGeneralizationGap
-from lightning_robust.cells.files import save_artifact
+from lightning_robust.cells import save_artifact
 
 
 class Gaps(pl.Callback):

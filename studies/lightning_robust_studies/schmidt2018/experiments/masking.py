@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lightning_robust.cells.cells import Row, Scalar
+from lightning_robust.cells import Row, Scalar
 
 MISLED = 0.02
 """PGD counts as misled where the share of images that withstand it alone is larger than this, interval and all."""

@@ -1,13 +1,13 @@
 """What the study of sample complexity runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
-from lightning_robust.cells.axes import choose
-from lightning_robust.cells.errors import StudyArgumentError
+from lightning_robust._command import SettingsError
 from lightning_robust_studies.schmidt2018.experiments.problems import Problem
-from lightning_robust_studies.stages import LAUNCHERS
+from lightning_robust_studies.stages import LAUNCHERS, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +77,11 @@ class SampleComplexitySettings:
         counts += [(name, vars(self)[name], 0) for name in ("steps", "train_steps", "masked_images", "threads")]
         for name, count, least in counts:
             if not isinstance(count, int) or count < least:
-                raise StudyArgumentError(
+                raise SettingsError(
                     f"Expected argument `{name}` to be an integer of at least {least}, but got {count}."
                 )
         if not self.targets or not all(0 < target < 1 for target in self.targets):
-            raise StudyArgumentError(
-                f"Expected argument `targets` to be strictly between 0 and 1, but got {self.targets}."
-            )
+            raise SettingsError(f"Expected argument `targets` to be strictly between 0 and 1, but got {self.targets}.")
         choose("attacks", [self.attacks], ("pgd", "worst"))
         choose("launcher", [self.launcher], LAUNCHERS)
 
@@ -91,17 +89,17 @@ class SampleComplexitySettings:
         """The grid of one problem.
 
         Raises:
-            StudyArgumentError: no model is among its own, or a radius is not one of its images.
+            SettingsError: no model is among its own, or a radius is not one of its images.
         """
         for axis in ("eps_train", "eps_test"):
             radii, most = vars(self)[axis] or vars(problem)[axis], problem.high - problem.low
             if not all(0 <= eps <= most for eps in radii):
-                raise StudyArgumentError(
+                raise SettingsError(
                     f"Expected argument `{axis}` to be in [0, {most:g}], the range of the images, but got {radii}."
                 )
         tested = self.eps_test or problem.eps_test
         if 0 not in tested or max(tested) == 0:
-            raise StudyArgumentError(
+            raise SettingsError(
                 "Expected argument `eps_test` to hold 0, accuracy without an attack, and a positive radius, but got "
                 f"{tested}."
             )
@@ -144,20 +142,5 @@ class Grid:
 
 _COUNTS = ("seeds", "test_steps", "restarts", "images", "checks", "gap_images", "queries", "workers")
 
-_FULL: Mapping[str, Any] = {
-    "seeds": 1,
-    "restarts": 5,
-    "attacks": "worst",
-    "images": 10_000,
-    "gap_images": 1000,
-    "masked_images": 1000,
-    "workers": 1,
-}
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "quick": {},
-    "mnist": {**_FULL, "data": ("mnist",)},
-    "cifar10": {**_FULL, "data": ("cifar10",)},
-    "svhn": {**_FULL, "data": ("svhn",)},
-}
-"""What each preset changes of the defaults: "quick" is for two cores, the others are for a GPU."""
+PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "mnist", "cifar10", "svhn")}
+"""The files of the presets: "quick" holds the defaults, for two cores; the others are for a GPU."""

@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_robust._command import run_command
+from lightning_robust._command import SettingsError, ready_folder, run_command
 from lightning_robust._lightning import pl
 from lightning_robust._nested import get
-from lightning_robust.cells import StudyArgumentError, choose, expand, write_table
-from lightning_robust.cells.cells import Cell, Row
+from lightning_robust.cells import Cell, Row, expand
 from lightning_robust.datamodules import ImageDataModule
 from lightning_robust_studies.claims import tell
 from lightning_robust_studies.schmidt2018.experiments.cells import FindMasking, TrainModel, masking_stage, models_stage
@@ -27,7 +27,7 @@ from lightning_robust_studies.schmidt2018.experiments.problems import Problem, p
 from lightning_robust_studies.schmidt2018.experiments.report import write_report
 from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, Grid, SampleComplexitySettings
 from lightning_robust_studies.schmidt2018.experiments.tables import Tables
-from lightning_robust_studies.stages import note, ready_data, ready_folder, run_stage
+from lightning_robust_studies.stages import choose, note, ready_data, run_stage
 
 
 def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, Problem] | None = None) -> Tables:
@@ -42,9 +42,9 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
         eps_test, value, low, high and count.
 
     Raises:
-        StudyArgumentError: an argument is wrong, a data set is smaller than asked for, or the folder cannot be written
+        SettingsError: an argument is wrong, a data set is smaller than asked for, or the folder cannot be written
             or holds results of other settings.
-        StudyError: a data set can be neither read nor downloaded.
+        OSError: a data set can be neither read nor downloaded.
         CellsFailedError: cells failed; all others are finished, and the same call goes on with these.
 
     Example:
@@ -92,7 +92,7 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
     tables = Tables(accuracies, gaps, masking)
     for title, rows in (("results", accuracies), ("gaps", gaps), ("masking", masking)):
         if rows:
-            write_table(rows, out, title)
+            pd.DataFrame(rows).to_csv(out / f"{title}.csv", index=False)
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "root")}
     write_report(tables, out, targets=options.targets, settings=settings, grids=list(grids.values()), left_out=left_out)
     return tables
@@ -110,7 +110,7 @@ def _check_data(problem: Problem, grid: Grid) -> None:
     for n in grid.sizes:
         data = ready_data(lambda n: problem.data(n, 0), "sizes", n)
         if not data.val_dataloader():
-            raise StudyArgumentError(
+            raise SettingsError(
                 f"Expected the data of {grid.data!r} to have validation images, which choose among models, but it has "
                 "none."
             )
@@ -125,7 +125,7 @@ def _check_balance(problem: Problem, grid: Grid, n: int, data: pl.LightningDataM
         return  # a stream, or several loaders: not to be told beforehand
     size = len(found.dataset)
     if size != n or not len(found):
-        raise StudyArgumentError(
+        raise SettingsError(
             f"Expected argument `sizes` to be numbers of images that {grid.data!r} has, but got {n}, for which its "
             f"data module has {size} training images in {len(found)} batches."
         )
@@ -133,7 +133,7 @@ def _check_balance(problem: Problem, grid: Grid, n: int, data: pl.LightningDataM
     classes = len(torch.cat([train, val]).unique())
     label, count = max(((int(y), int((train == y).sum())) for y in train.unique()), key=lambda pair: pair[1])
     if count > -(-n // classes):
-        raise StudyArgumentError(
+        raise SettingsError(
             f"Expected the {n} training images of {grid.data!r} to be class-balanced, {n / classes:g} of each of "
             f"{classes} classes, but class {label} has {count}. Choose them with "
             "`lightning_robust.datamodules.balanced_subset`."
@@ -154,14 +154,6 @@ def main(args: Sequence[str]) -> None:
         prog="lightning-robust study sample-complexity",
         description="How many training images accuracy takes, and how many robust accuracy.",
         presets=PRESETS,
-        lists={
-            "data": (str, "among " + ", ".join(problems())),
-            "sizes": (int, "training images; by default those of each problem"),
-            "eps_train": (float, "radii of training; likewise"),
-            "eps_test": (float, "radii of evaluation, 0 among them; likewise"),
-            "models": (str, "names of models; likewise"),
-            "targets": (float, "accuracies for which the number of samples is asked"),
-        },
     )
 
 

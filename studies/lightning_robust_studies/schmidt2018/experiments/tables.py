@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_robust.cells.cells import Row
+from lightning_robust.cells import Row
 from lightning_robust.learning_curves import (
     best_over,
     curve_per_seed,
