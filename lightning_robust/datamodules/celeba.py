@@ -1,6 +1,5 @@
 """Faces: CelebA at the size of Stutz et al., through torchvision."""
 
-import os
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from torchvision import datasets
 
 from lightning_robust._checks import choice, text
+from lightning_robust._files import replacing
 from lightning_robust.datamodules.in_memory import Source
 from lightning_robust.datamodules.vision import VisionDataModule
 
@@ -96,14 +96,10 @@ def _images(folder: Path, names: list[str]) -> np.ndarray:
         images = np.load(cache, mmap_mode="r", allow_pickle=False)
         if images.shape == (len(names), 3, 56, 48) and images.dtype == np.uint8:
             return images
-    partial = folder / f"{_CACHE}.{os.getpid()}"  # several processes may be at it: the last one to finish counts
-    try:
-        made = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(names), 3, 56, 48))
+    with replacing(cache) as temporary:  # several processes may be at it: the last one to finish counts
+        made = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(names), 3, 56, 48))
         for row, name in enumerate(names):
             with Image.open(folder / "img_align_celeba" / name) as image:
                 made[row] = shrink(image)
         made.flush()
-        partial.replace(cache)
-    finally:
-        partial.unlink(missing_ok=True)
     return np.load(cache, mmap_mode="r", allow_pickle=False)
