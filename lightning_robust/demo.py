@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from lightning_robust import PGD, AdversarialTraining, AffineSpace, LatentSpace, Linf, RobustEvaluation, Threat, _checks
+from lightning_robust._files import write_text
 from lightning_robust._fitting import loaded, quiet_trainer
 from lightning_robust._lightning import pl
 from lightning_robust._progress import Advance, progress_bars
+from lightning_robust._versions import versions
 from lightning_robust.cells import (
     StudyArgumentError,
     cell_folder,
@@ -37,17 +39,15 @@ from lightning_robust.models import ExponentialDecay, RobustClassifier, standard
 from lightning_robust.plots import (
     AttackedSamples,
     Estimate,
-    Html,
-    Report,
+    Facts,
+    Heading,
+    Page,
+    Part,
+    Picture,
+    Table,
     bar_chart,
     example_sheet,
-    heading,
-    picture,
     save_png,
-    settings,
-    table,
-    versions,
-    write_text,
 )
 
 LETTERS = tuple("ABCDEFGHIJ")
@@ -55,7 +55,7 @@ TRAIN_BATCH, TEST_BATCH = 100, 250
 SCHEMES = {"normal": None, "adversarial": "pixels", "on-manifold": "on_manifold", "transformations": "transformations"}
 """The four models, and the threat that each is trained against."""
 METRICS = ("test error", "pixel robust error", "on-manifold robust error", "on-manifold success rate")
-COLUMNS = ("model", "metric", "value", "low", "high", "n")
+COLUMNS = ("model", "metric", "value", "low", "high", "count")
 SHOWN = ("normal", "on-manifold")
 """The models of which examples are shown."""
 ABOUT, TABLE, PAGE = "about.json", "results.csv", "report.html"
@@ -122,7 +122,7 @@ def run_demo(options: Settings, console: Console | None = None) -> list[dict[str
     started again.
 
     Returns:
-        The rows of `results.csv`: model, metric, value, low, high, n.
+        The rows of `results.csv`: model, metric, value, low, high, count.
 
     Raises:
         StudyArgumentError: an argument is wrong, or the folder holds files of something else; nothing has run.
@@ -296,12 +296,12 @@ def _examples(module: RobustClassifier, options: Settings, count: int = 8) -> li
 def _by_model(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = {model: {"training": model, **dict.fromkeys(METRICS)} for model in SCHEMES}
     for row in rows:
-        lines[row["model"]][row["metric"]] = Estimate(row["value"], row["low"], row["high"], row["n"])
+        lines[row["model"]][row["metric"]] = Estimate(row["value"], row["low"], row["high"], row["count"])
     return list(lines.values())
 
 
-def _rich_table(rows: list[dict[str, Any]]) -> Table:
-    grid = Table(title="Letters A to J; 95 % intervals for the draw of the test images", title_justify="left")
+def _rich_table(rows: list[dict[str, Any]]) -> RichTable:
+    grid = RichTable(title="Letters A to J; 95 % intervals for the draw of the test images", title_justify="left")
     grid.add_column("training", no_wrap=True)
     for metric in METRICS:
         grid.add_column(metric, justify="right")
@@ -352,18 +352,18 @@ def _write(
         "Stutz, Hein, Schiele, Disentangling Adversarial Robustness and Generalization, CVPR 2019. "
         "Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018."
     )
-    parts: list[Html | str] = [
-        heading("Results"),
-        table(_by_model(rows), caption="Lower is better everywhere. Brackets: 95 % intervals."),
-        picture(bars, caption=setting, alt=_summary(rows)),
-        heading("What the numbers are"),
+    parts: list[Part] = [
+        Heading("Results"),
+        Table(_by_model(rows), caption="Lower is better everywhere. Brackets: 95 % intervals."),
+        Picture(bars, caption=setting, alt=_summary(rows)),
+        Heading("What the numbers are"),
         meaning,
-        heading("Examples"),
-        *(picture(sheet, caption=shown.format(name), alt=shown.format(name)) for name, sheet in sheets.items()),
-        heading("How it was made"),
+        Heading("Examples"),
+        *(Picture(sheet, caption=shown.format(name), alt=shown.format(name)) for name, sheet in sheets.items()),
+        Heading("How it was made"),
         f"Training and attacks took {duration(seconds)}.",
-        settings(asdict(options)),
-        settings(versions(), caption="Versions"),
+        Facts(asdict(options)),
+        Facts(versions(), caption="Versions"),
         references,
     ]
-    Report("Robustness and generalization on letters", _summary(rows), parts).write(out / PAGE)
+    Page("Robustness and generalization on letters", _summary(rows), parts).write(out / PAGE)

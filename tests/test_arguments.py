@@ -196,8 +196,12 @@ TABLE = {
     "objectives.trades": case(objectives.trades),
     # figures
     "plots.AttackedSamples": case(plots.AttackedSamples, name="pgd", **IMAGES, y=Y, before=Y, after=Y),
-    "plots.Estimate": case(plots.Estimate, value=0.5, low=0.25, high=0.75, n=10, free="value low high"),
-    "plots.Report": case(plots.Report, title="Title", summary="", parts=["text"], empty="parts"),
+    "plots.Estimate": case(plots.Estimate, value=0.5, low=0.25, high=0.75, count=10, free="value low high"),
+    "plots.Facts": case(plots.Facts, values={"a": 1}),
+    "plots.Heading": case(plots.Heading, text="Text"),
+    "plots.Page": case(plots.Page, title="Title", summary="", parts=["text"], empty="parts"),
+    "plots.Picture": case(plots.Picture, figure=FIGURE, caption="Caption", alt="Words"),
+    "plots.Table": case(plots.Table, rows=ROWS, columns=["acc"]),
     "plots.Unit": case(plots.Unit),
     "plots.bar_chart": case(plots.bar_chart, rows=ROWS, group="name", bar="name", value="acc"),
     "plots.curve_panel": case(
@@ -211,7 +215,6 @@ TABLE = {
     ),
     "plots.image_grid": case(plots.image_grid, **IMAGES, scale=1.0, free="low high"),
     "plots.png": case(plots.png, figure=FIGURE, dpi=10),
-    "plots.table": case(plots.table, rows=ROWS, columns=["acc"]),
 }  # fmt: skip
 
 EXCEPTIONS = {

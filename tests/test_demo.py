@@ -29,7 +29,7 @@ def test_writes_a_tidy_table(demo):
     ]
     with (out / "results.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
-    assert [{**row, **{k: float(row[k]) for k in ("value", "low", "high", "n")}} for row in read] == rows
+    assert [{**row, **{k: float(row[k]) for k in ("value", "low", "high", "count")}} for row in read] == rows
 
 
 def test_intervals_hold_the_values_and_attacks_only_add_errors(demo):

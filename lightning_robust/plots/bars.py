@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lightning_robust._checks import instance
-from lightning_robust.plots.rows import Row, Rows, check_texts, distinct, named_columns
+from lightning_robust.plots.rows import Row, Rows, check_texts, checked_rows
 from lightning_robust.plots.style import INK, MUTED, legend_below, looks, new_figure, themed, wrap_evenly
 from lightning_robust.plots.units import PERCENT, Unit
 
@@ -58,13 +58,13 @@ def bar_chart(
         >>> float(figure.axes[0].patches[0].get_height())
         0.136
     """
-    named_columns(rows, {"group": group, "bar": bar, "value": value, "low": low, "high": high})
+    rows = checked_rows(rows, {"group": group, "bar": bar, "value": value, "low": low, "high": high})
     check_texts(title=title, ylabel=ylabel, note=note)
     instance("unit", unit, Unit, "a Unit")
     cells = _by_cell(rows, group, bar)
     for row in rows:
         _check_row(row, value, low, high)
-    groups, bars = distinct(rows, group), distinct(rows, bar)
+    groups, bars = (list(dict.fromkeys(row[column] for row in rows)) for column in (group, bar))
     top = max(float(row[high]) for row in rows) or 1.0
 
     with themed():

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_robust._checks import choice, instance, interval, number, values
-from lightning_robust.plots.rows import Rows, check_texts, distinct, named_columns
+from lightning_robust.plots.rows import Rows, check_texts, checked_rows
 from lightning_robust.plots.style import MUTED, Look, even_columns, legend_below, looks, new_figure, themed
 from lightning_robust.plots.units import PERCENT, Unit
 
@@ -84,7 +84,7 @@ def curve_panel(
         raise ValueError(f"Expected arguments `low` and `high` to be given together, but got {low!r} and {high!r}.")
     for argument, scale in (("xscale", xscale), ("yscale", yscale)):
         choice(argument, scale, ("linear", "log"))
-    named_columns(rows, {"x": x, "y": y}, low=low, high=high, group=group, panel=panel)
+    rows = checked_rows(rows, {"x": x, "y": y}, low=low, high=high, group=group, panel=panel)
     xlabel = x if xlabel is None else xlabel
     check_texts(title=title, xlabel=xlabel, ylabel=ylabel)
     instance("unit", unit, Unit, "a Unit")
@@ -99,7 +99,7 @@ def curve_panel(
     if ylim is not None and yscale == "log" and ylim[0] <= 0:
         raise ValueError(f"Expected argument `ylim` to be positive on a logarithmic axis, but got {ylim}.")
     look_of = _looks(_group_names(rows, group), dashed)
-    panels = [None] if panel is None else list(distinct(rows, panel))
+    panels = [None] if panel is None else list(dict.fromkeys(row[panel] for row in rows))
     columns = even_columns(len(panels), _PANELS_A_ROW)
     lines = math.ceil(len(panels) / columns)
 

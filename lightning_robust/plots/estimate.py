@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightning_robust._checks import count, number
+from lightning_robust import _checks
 from lightning_robust.plots.units import PERCENT, Unit
 
 _ROUNDING = 1e-6
@@ -18,28 +18,28 @@ class Estimate:
         value: the point estimate, finite.
         low: the lower end of the interval, at most ``value`` (up to rounding in float32).
         high: the upper end of the interval, at least ``value`` (up to rounding in float32).
-        n: how many samples it rests on, at least 1.
+        count: number of samples behind it, at least 1.
 
     Raises:
-        ValueError: if a number is not finite, the value lies outside its interval, or ``n`` is below 1.
+        ValueError: if a number is not finite, the value lies outside its interval, or ``count`` is below 1.
 
     Example:
-        >>> error = Estimate(0.136, low=0.123, high=0.150, n=2500)
+        >>> error = Estimate(0.136, low=0.123, high=0.150, count=2500)
         >>> error.text()
         '13.6 % [12.3, 15.0]'
         >>> error.row(model="on-manifold", metric="test error")
-        {'model': 'on-manifold', 'metric': 'test error', 'value': 0.136, 'low': 0.123, 'high': 0.15, 'n': 2500}
+        {'model': 'on-manifold', 'metric': 'test error', 'value': 0.136, 'low': 0.123, 'high': 0.15, 'count': 2500}
     """
 
     value: float
     low: float
     high: float
-    n: int
+    count: int
 
     def __post_init__(self) -> None:
         for name in ("value", "low", "high"):
-            object.__setattr__(self, name, number(name, getattr(self, name)))
-        object.__setattr__(self, "n", count("n", self.n))
+            object.__setattr__(self, name, _checks.number(name, getattr(self, name)))
+        object.__setattr__(self, "count", _checks.count("count", self.count))
         slack = _ROUNDING * max(1.0, abs(self.value))
         if self.low > self.value + slack:
             raise ValueError(f"Expected argument `low` to be at most `value` = {self.value}, but got {self.low}.")
@@ -51,5 +51,5 @@ class Estimate:
         return f"{unit.text(self.value)} [{unit.number(self.low)}, {unit.number(self.high)}]"
 
     def row(self, **keys: str | float) -> dict[str, str | float]:
-        """A row of a tidy table: ``keys`` first, then value, low, high and n."""
-        return {**keys, "value": self.value, "low": self.low, "high": self.high, "n": self.n}
+        """A row of a tidy table: ``keys`` first, then value, low, high and count."""
+        return {**keys, "value": self.value, "low": self.low, "high": self.high, "count": self.count}

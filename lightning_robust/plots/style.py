@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_robust._checks import instance, number
-from lightning_robust.plots.files import write_bytes
+from lightning_robust._files import write_bytes
+from lightning_robust._optional import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,9 +112,7 @@ def _look(i: int) -> Look:
 @contextmanager
 def themed() -> Iterator[None]:
     """Within it, new artists have this package's look, whatever the user's ``rcParams`` say; these are put back."""
-    import matplotlib.style
-
-    with matplotlib.style.context(["default", _THEME]):
+    with optional("matplotlib.style", "report").context(["default", _THEME]):
         yield
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from lightning_robust.plots import Estimate, Html, table
+from lightning_robust.plots import Estimate, Part, Table
 
 
 class Verdict(Enum):
@@ -116,10 +116,10 @@ _SENTENCES = {
 }
 
 
-def claim_parts(found: Sequence[Claim]) -> list[Html | str]:
+def claim_parts(found: Sequence[Claim]) -> list[Part]:
     """What a report says of claims: a table of verdicts, then the numbers and the criterion of each."""
     lines = [{"claim": claim.title, "verdict": claim.verdict.value} for claim in found]
-    return [table(lines), RULE, *(f"Claim {claim.number}: {claim.text}" for claim in found)]
+    return [Table(lines), RULE, *(f"Claim {claim.number}: {claim.text}" for claim in found)]
 
 
 def tell(found: Sequence[Claim], report: Path) -> None:

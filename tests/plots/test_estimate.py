@@ -10,7 +10,7 @@ def test_text_is_the_value_with_its_interval():
 
 def test_row_is_tidy():
     row = Estimate(0.5, 0.4, 0.7, 9).row(model="a", metric="b")
-    assert row == {"model": "a", "metric": "b", "value": 0.5, "low": 0.4, "high": 0.7, "n": 9}
+    assert row == {"model": "a", "metric": "b", "value": 0.5, "low": 0.4, "high": 0.7, "count": 9}
     assert list(row)[:2] == ["model", "metric"]
 
 

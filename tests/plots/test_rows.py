@@ -1,15 +1,21 @@
+import math
+
+import pandas as pd
 import pytest
 
-from lightning_robust.plots.rows import check_columns, distinct
-
-
-def test_distinct_keeps_the_order_of_first_appearance():
-    assert distinct([{"a": 3}, {"a": 1}, {"a": 3}, {"a": 2}], "a") == (3, 1, 2)
+from lightning_robust.plots.rows import checked_rows
 
 
 def test_missing_columns_and_empty_tables_are_refused():
-    check_columns([{"a": 1, "b": 2}], ["a"])
+    assert checked_rows([{"a": 1, "b": 2}], x="a", low=None) == [{"a": 1, "b": 2}]
     with pytest.raises(ValueError, match="at least one row, but got none"):
-        check_columns([], ["a"])
+        checked_rows([])
     with pytest.raises(ValueError, match=r"row 1 lacks \['b'\]"):
-        check_columns([{"a": 1, "b": 2}, {"a": 1}], ["a", "b"])
+        checked_rows([{"a": 1, "b": 2}, {"a": 1}], x="b")
+    with pytest.raises(TypeError, match="list of dicts or a DataFrame, but got dict"):
+        checked_rows({"a": [1]})
+
+
+def test_a_data_frame_is_its_rows():
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, math.nan]}, index=[7, 8])
+    assert checked_rows(frame, x="c") == [{"a": 1, "b": "x", "c": 0.5}, {"a": 2, "b": None, "c": None}]

@@ -4,19 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_robust.cells.cells import Row
-from lightning_robust.plots import (
-    PERCENT,
-    PLAIN,
-    Html,
-    Report,
-    heading,
-    picture,
-    save_png,
-    settings,
-    table,
-    versions,
-)
+from lightning_robust._versions import versions
+from lightning_robust.cells import Row
+from lightning_robust.plots import PERCENT, PLAIN, Facts, Heading, Page, Part, Picture, Table, save_png
 from lightning_robust_studies.claims import claim_parts
 from lightning_robust_studies.schmidt2018.closed_form.claims import claims, estimate, select
 from lightning_robust_studies.schmidt2018.closed_form.figures import FIGURES
@@ -69,41 +59,41 @@ def write_report(rows: Sequence[Row], out: Path, o: TheorySettings, seconds: flo
     figures = {name: draw(rows, o) for name, draw in FIGURES.items()}
     for name, (figure, _) in figures.items():
         save_png(figure, out / f"{name}.png")
-    shown = {name: picture(figure, caption=caption, alt=caption) for name, (figure, caption) in figures.items()}
+    shown = {name: Picture(figure, caption=caption, alt=caption) for name, (figure, caption) in figures.items()}
     target = PERCENT.tick(o.target)
-    parts: list[Html | str] = [
-        heading("The claims"),
+    parts: list[Part] = [
+        Heading("The claims"),
         *claim_parts(claims(rows, o)),
-        heading("1. The gap between standard and robust learning"),
+        Heading("1. The gap between standard and robust learning"),
         shown["gap"],
-        table(slope_lines(rows, o), caption="Exponent of d", unit=PLAIN, digits=3),
+        Table(slope_lines(rows, o), caption="Exponent of d", unit=PLAIN, digits=3),
         _TRAP.format(target=target),
-        table(trap_lines(rows, o), caption=f"Exponent at {target} between d and 4 d, closed form"),
-        table(need_lines(rows, o), caption=f"Samples at eps = {max(o.radii):g}", unit=PLAIN, digits=3),
-        heading("2. The error over the number of samples, and what is proved"),
+        Table(trap_lines(rows, o), caption=f"Exponent at {target} between d and 4 d, closed form"),
+        Table(need_lines(rows, o), caption=f"Samples at eps = {max(o.radii):g}", unit=PLAIN, digits=3),
+        Heading("2. The error over the number of samples, and what is proved"),
         shown["error"],
-        heading("3. Learners"),
+        Heading("3. Learners"),
         shown["learners"],
-        heading("4. The Bernoulli model: a threshold removes the gap"),
+        Heading("4. The Bernoulli model: a threshold removes the gap"),
         shown["bernoulli_samples"],
         shown["bernoulli_radius"],
-        table(bernoulli_lines(rows, o), caption="One sample, expected errors; and samples that are needed"),
+        Table(bernoulli_lines(rows, o), caption="One sample, expected errors; and samples that are needed"),
         "The numbers of samples are closed forms for many samples: below about 10 they are rough.",
-        heading("5. Unlabelled data"),
+        Heading("5. Unlabelled data"),
         shown["self_training"],
-        heading("6. The statements at work"),
+        Heading("6. The statements at work"),
         *(f"{name.capitalize()}: {setting.text()}." for name, setting in _settings(o).items()),
-        table(statement_lines(o), caption="What each statement says, or why it refuses"),
-        heading("What the numbers are"),
+        Table(statement_lines(o), caption="What each statement says, or why it refuses"),
+        Heading("What the numbers are"),
         _GAUSSIAN,
         _BERNOULLI,
         _INTERVALS.format(repeats=o.repeats, draws=o.draws),
-        heading("How it was made"),
-        settings({**{name: value for name, value in vars(o).items() if name != "out"}, "seconds": f"{seconds:.1f}"}),
-        settings(versions(), caption="Versions"),
+        Heading("How it was made"),
+        Facts({**{name: value for name, value in vars(o).items() if name != "out"}, "seconds": f"{seconds:.1f}"}),
+        Facts(versions(), caption="Versions"),
         _REFERENCES,
     ]
-    return Report("How many samples robustness takes: two models in closed form", _summary(rows, o), parts).write(
+    return Page("How many samples robustness takes: two models in closed form", _summary(rows, o), parts).write(
         out / "report.html"
     )
 

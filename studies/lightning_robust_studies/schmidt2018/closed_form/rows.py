@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-from lightning_robust.cells.cells import Row
+from lightning_robust.cells import Row
 from lightning_robust.learning_curves.seeds import mean_over_seeds, share
 from lightning_robust.plots import Estimate
 from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
@@ -80,7 +80,7 @@ def _exact(value: float | Tensor, **where: str | float) -> Row:
 def _drawn(values: Tensor, **where: str | float) -> Row:
     found = over_draws(values)
     found = share(found) if where["metric"] == "error" else found
-    return {**where, "value": found.value, "low": found.low, "high": found.high, "draws": found.n}
+    return {**where, "value": found.value, "low": found.low, "high": found.high, "draws": found.count}
 
 
 def _generator(o: TheorySettings) -> Generator:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_robust.plots import Html, Report, heading, picture, save_png, table, versions
-from lightning_robust.plots import settings as settings_part
+from lightning_robust._versions import versions
+from lightning_robust.plots import Facts, Heading, Page, Part, Picture, Table, save_png
 from lightning_robust_studies.claims import claim_parts, summary
 from lightning_robust_studies.schmidt2018.experiments.claims import claims
 from lightning_robust_studies.schmidt2018.experiments.figures import figures_of
@@ -84,31 +84,31 @@ def write_report(
     judged = trusted(tables.models, tables.masking)
     found = claims(judged, targets=targets)
     seeds = len({row["seed"] for row in tables.models})
-    shown = {name: picture(figure, caption=text, alt=text) for name, (figure, text) in figures.items()}
-    parts: list[Html | str] = [heading("The claims"), *claim_parts(found)]
+    shown = {name: Picture(figure, caption=text, alt=text) for name, (figure, text) in figures.items()}
+    parts: list[Part] = [Heading("The claims"), *claim_parts(found)]
     parts += [left_out] if left_out else []
-    parts += [heading("Accuracy over the number of training images"), shown.pop("accuracy")]
-    parts += [table(accuracy_lines(judged), caption="Best over hyperparameters, means over seeds")]
-    parts += [heading("How many images an accuracy takes")]
-    parts += [table(needed_lines(judged, targets), caption="Training images for an accuracy, and their ratio")]
+    parts += [Heading("Accuracy over the number of training images"), shown.pop("accuracy")]
+    parts += [Table(accuracy_lines(judged), caption="Best over hyperparameters, means over seeds")]
+    parts += [Heading("How many images an accuracy takes")]
+    parts += [Table(needed_lines(judged, targets), caption="Training images for an accuracy, and their ratio")]
     laws = law_lines(judged)
     if laws:
-        parts += [shown.pop("power_law"), table(laws, caption="Power laws: error = a n^-b")]
-    parts += [heading("Radii, networks, checkpoints and training images"), *shown.values()]
+        parts += [shown.pop("power_law"), Table(laws, caption="Power laws: error = a n^-b")]
+    parts += [Heading("Radii, networks, checkpoints and training images"), *shown.values()]
     checkpoints = checkpoint_lines(tables.models)
     if checkpoints:
-        parts += [table(checkpoints, caption="The best checkpoint less the last one, on test images")]
+        parts += [Table(checkpoints, caption="The best checkpoint less the last one, on test images")]
     if tables.masking:
-        parts += [heading("Can PGD be believed?"), _MASKING]
-        parts += [masking_verdict(tables.masking), table(masking_lines(tables.masking), caption="Accuracy by attack")]
+        parts += [Heading("Can PGD be believed?"), _MASKING]
+        parts += [masking_verdict(tables.masking), Table(masking_lines(tables.masking), caption="Accuracy by attack")]
     parts += [
-        heading("What the numbers are"),
+        Heading("What the numbers are"),
         _ACCURACY.format(_ATTACKS[str(settings.get("attacks", "pgd"))]),
         _BANDS.format(seeds),
-        heading("How it was made"),
-        *(settings_part({k: v for k, v in vars(grid).items() if k != "data"}, caption=grid.data) for grid in grids),
-        settings_part(settings),
-        settings_part(versions(), caption="Versions"),
+        Heading("How it was made"),
+        *(Facts({k: v for k, v in vars(grid).items() if k != "data"}, caption=grid.data) for grid in grids),
+        Facts(settings),
+        Facts(versions(), caption="Versions"),
         _REFERENCE,
     ]
-    return Report("How much data robustness takes", summary(found), parts).write(out / "report.html")
+    return Page("How much data robustness takes", summary(found), parts).write(out / "report.html")
