@@ -8,6 +8,7 @@ Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011
 public-domain ``lowbias32`` of C. Wellons.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -104,3 +105,22 @@ class Noise:
     def exponential(self, shape: tuple[int, ...], *stream: int) -> Tensor:
         """Exponential numbers of mean 1, float32 of shape (N, *shape)."""
         return -torch.log(self.uniform(shape, *stream))
+
+
+def normal_within(uniform: Tensor, bound: float) -> Tensor:
+    r"""Numbers of the standard normal distribution on :math:`[-b, b]`, by inversion of its distribution function.
+
+    .. math::
+
+        \Phi^{-1}\big( \Phi(-b) + (1 - 2 \Phi(-b))\, u \big)
+
+    Args:
+        uniform: u, in [0, 1], of any shape; in float64 where the tails matter.
+        bound: b.
+
+    Example:
+        >>> normal_within(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), bound=2.0)
+        tensor([-2.,  0.,  2.], dtype=torch.float64)
+    """
+    tail = 0.5 * math.erfc(bound / math.sqrt(2))
+    return torch.special.ndtri(tail + (1 - 2 * tail) * uniform).clamp(-bound, bound)

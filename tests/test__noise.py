@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from scipy.stats import chisquare, kstest
+from scipy.stats import chisquare, kstest, truncnorm
 
-from lightning_robust._noise import Noise
+from lightning_robust._noise import Noise, normal_within
 
 LARGEST = 4188202
 """A word whose first uniform number is the largest of all."""
@@ -101,3 +101,10 @@ def test_the_numbers_of_a_key_never_change():
     """Runs can be repeated with a later version."""
     u = Noise.of(torch.linspace(0, 1, 12).reshape(3, 4), 7).uniform((2,))
     assert torch.equal(u, Noise.of(torch.linspace(0, 1, 12).reshape(3, 4), 7).uniform((9,))[:, :2])
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0])
+def test_normal_numbers_within_a_bound_are_those_of_scipy(bound):
+    u = torch.linspace(0, 1, 101, dtype=torch.float64)
+    want = torch.from_numpy(truncnorm.ppf(u.numpy(), -bound, bound))
+    torch.testing.assert_close(normal_within(u, bound), want)

@@ -1,12 +1,13 @@
 """Manifolds: decoders whose codes an on-manifold attack moves, known (Fonts) or learned (VAE, VAE-GAN)."""
 
+from lightning_robust.manifolds._learned import Samples
 from lightning_robust.manifolds.bank import bank
 from lightning_robust.manifolds.codes import truncated_normal
-from lightning_robust.manifolds.fonts import FontsManifold, Projection
+from lightning_robust.manifolds.fonts import FontsManifold
 from lightning_robust.manifolds.projection import Nearest, project
 from lightning_robust.manifolds.protocol import Code, Manifold
 from lightning_robust.manifolds.quality import CodeQuality
-from lightning_robust.manifolds.vaegan import VAEGAN, Samples
+from lightning_robust.manifolds.vaegan import VAEGAN
 
 __all__ = [
     "VAEGAN",
@@ -15,7 +16,6 @@ __all__ = [
     "FontsManifold",
     "Manifold",
     "Nearest",
-    "Projection",
     "Samples",
     "bank",
     "project",

@@ -1,18 +1,19 @@
 """Join VAE-GANs that were trained one by one."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
 
 from lightning_robust._checks import instance, sequence
+from lightning_robust.manifolds._per_class import PerClass
 from lightning_robust.manifolds.vaegan import VAEGAN
 
 
 def bank(members: Sequence[VAEGAN]) -> VAEGAN:
     r"""One VAE-GAN of which the label chooses the member: class k goes through member k.
 
-    Decodes a batch of mixed classes in one pass, where a loop over `members` takes as many as there are. To train all
-    classes in one run, use `VAEGAN(num_classes=K)` from the start: it is the same.
+    To train all classes in one run, use `VAEGAN(num_classes=K)` from the start: it is the same.
 
     Args:
         members: models of one architecture in the order of their classes. One with several classes of its own stands
@@ -49,9 +50,10 @@ def bank(members: Sequence[VAEGAN]) -> VAEGAN:
     options["num_classes"] = sum(member.num_classes for member in members)
     options["beta"] = torch.cat([member.beta for member in members]).tolist()
     joined = VAEGAN(**options)
-    states = [member.state_dict() for member in members]
-    state = {name: torch.cat([state[name] for state in states]) for name in states[0] if "." in name}
-    state["code_low"] = torch.stack([member.code_low for member in members]).amin(0)
-    state["code_high"] = torch.stack([member.code_high for member in members]).amax(0)
-    joined.load_state_dict(state)
+    for name in ("encoder", "decoder", "discriminator"):
+        if getattr(joined, name) is not None:
+            networks = [network for member in members for network in getattr(member, name).members]
+            setattr(joined, name, PerClass(copy.deepcopy(networks)))
+    joined.code_low.copy_(torch.stack([member.code_low for member in members]).amin(0))
+    joined.code_high.copy_(torch.stack([member.code_high for member in members]).amax(0))
     return joined.to(members[0].code_low).train(members[0].training)

@@ -1,21 +1,20 @@
 """Latent codes drawn at random."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._checks import count, number
+from lightning_robust._noise import normal_within
 
 
 def truncated_normal(n: int, latent: int, *, bound: float = 2.0, seed: int = 0) -> Tensor:
     r"""Codes from the standard normal distribution on :math:`[-bound, bound]^Z`, by inversion.
 
     Args:
-        n: N, how many.
+        n: N, the number of codes.
         latent: Z, their dimension.
-        bound: beyond which there are none.
+        bound: the largest absolute value of an entry.
         seed: of the draw. The first codes of a longer draw with the same seed are the same.
 
     Returns:
@@ -29,10 +28,9 @@ def truncated_normal(n: int, latent: int, *, bound: float = 2.0, seed: int = 0) 
         (torch.Size([2, 3]), True)
 
     References:
-        Stutz, Hein, Schiele, CVPR 2019 (arXiv 1812.00740), draw their samples so, with bound 2.
+        Stutz, Hein, Schiele, CVPR 2019 (arXiv 1812.00740), draw their samples like this, with bound 2.
     """
     size = count("n", n, 0), count("latent", latent)
     bound, seed = number("bound", bound, 0, above=True), _checks.seed("seed", seed)
-    tail = 0.5 * math.erfc(bound / math.sqrt(2))
     uniform = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return torch.special.ndtri(tail + (1 - 2 * tail) * uniform).clamp(-bound, bound).float()
+    return normal_within(uniform, bound).float()

@@ -10,12 +10,12 @@ from lightning_robust.manifolds.protocol import Code, Manifold
 
 
 class Nearest(NamedTuple):
-    """The nearest point of a manifold, as far as it was found.
+    """The nearest point of a manifold that a search reached.
 
     Fields:
         z: its code, (N, Z).
         x: the point, (N, C, H, W).
-        distance: how far the input is from it, Euclidean, (N,).
+        distance: the Euclidean distance of the input from it, (N,).
     """
 
     z: Tensor
@@ -49,10 +49,10 @@ def project(
         x: inputs (N, C, H, W), for instance adversarial ones.
         y: int64 of shape (N,), the labels that the decoder is given: the true ones.
         z0: where to start: codes z (N, Z) or (z, *fixed); None: `manifold.encode(x, y)`.
-        steps: of Adam.
+        steps: number of steps of Adam.
         lr: its step size. The paper: 0.09 for the true Fonts manifold, 0.1 for learned ones.
-        decay: what the step size is multiplied by, every so many steps.
-        every: so many.
+        decay: factor applied to the step size every `every` steps.
+        every: number of steps between two decays.
         bounds: (low, high) of codes, numbers or (Z,); codes are clipped to it, also the first. None: no bounds.
 
     Raises:
@@ -64,8 +64,8 @@ def project(
         ...         return x.new_zeros(len(x), 1)
         ...     def decode(self, z, y):
         ...         return torch.stack((z, 0 * z), dim=2)[:, None]
-        >>> found = project(Line(), torch.tensor([[[[0.5, 2.0]]]]), torch.tensor([0]))
-        >>> print(f"{float(found.z):.3f} {float(found.distance):.3f}")
+        >>> nearest = project(Line(), torch.tensor([[[[0.5, 2.0]]]]), torch.tensor([0]))
+        >>> print(f"{float(nearest.z):.3f} {float(nearest.distance):.3f}")
         0.500 2.000
 
     References:

@@ -10,16 +10,6 @@ from lightning_robust.attacks import Noise
 from lightning_robust.manifolds.vaegan import VAEGAN
 
 
-def member(stacked: nn.Module, template: nn.Sequential, k: int) -> nn.Sequential:
-    """The network of class k as a plain one, with the weights and statistics of the stacked one."""
-    plain = copy.deepcopy(template).to(next(stacked.parameters()))
-    state = {name.removeprefix("layers."): value[k] for name, value in stacked.state_dict().items()}
-    missing, unexpected = plain.load_state_dict(state, strict=False)
-    assert not unexpected
-    assert all("num_batches_tracked" in name for name in missing)
-    return plain
-
-
 @dataclass
 class Reference:
     """One class's three networks and their optimisers."""
@@ -71,15 +61,8 @@ class Reference:
 
 def references(model: VAEGAN, **options) -> list[Reference]:
     """One for each class of a model, with its weights as they are now."""
-    from lightning_robust.manifolds.networks import decoder, discriminator, encoder
-
-    shape, width = model.hparams["image_shape"], model.hparams["width"]
-    templates = [encoder(shape, model.latent, width), decoder(shape, model.latent, width), discriminator(shape, width)]
-    stacks = [model.encoder, model.decoder, model.discriminator]
-    return [
-        Reference(*(member(s, t, k) for s, t in zip(stacks, templates, strict=True)), **options)
-        for k in range(model.num_classes)
-    ]
+    networks = (copy.deepcopy(part).members for part in (model.encoder, model.decoder, model.discriminator))
+    return [Reference(*members, **options) for members in zip(*networks, strict=True)]
 
 
 def noise_of(model: VAEGAN, x: Tensor, epoch: int) -> Tensor:
@@ -87,8 +70,8 @@ def noise_of(model: VAEGAN, x: Tensor, epoch: int) -> Tensor:
 
 
 def assert_same(model: VAEGAN, expected: list[Reference], **tolerance) -> None:
-    """The stacked weights are those of the plain networks."""
+    """The weights of each class are those of its plain networks."""
     for name in ("encoder", "decoder", "discriminator"):
-        for path, p in getattr(model, name).named_parameters():
-            own = [dict(getattr(r, name).named_parameters())[path.removeprefix("layers.")] for r in expected]
-            torch.testing.assert_close(p.detach(), torch.stack(own).detach(), **tolerance)
+        for member, reference in zip(getattr(model, name).members, expected, strict=True):
+            for p, want in zip(member.parameters(), getattr(reference, name).parameters(), strict=True):
+                torch.testing.assert_close(p, want, **tolerance)

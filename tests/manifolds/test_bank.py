@@ -14,7 +14,7 @@ def test_each_class_goes_through_its_member():
     members = [VAEGAN(**OPTIONS, beta=b) for b in (1.0, 2.0)] + [VAEGAN(**OPTIONS, num_classes=2, beta=[3.0, 4.0])]
     for i, member in enumerate(members):
         member.fit_bounds([(torch.rand(9, 1, 8, 8), torch.arange(9) % member.num_classes)])
-        member.encoder.layers[1].running_mean += 0.1 * i
+        member.encoder.members[0][1].running_mean += 0.1 * i
     joined = bank(members)
     assert joined.num_classes == 4
     assert joined.beta.tolist() == [1, 2, 3, 4]

@@ -76,15 +76,17 @@ def test_a_class_in_company_is_the_class_alone(tmp_path):
     y[8:16] = 1  # a batch without class 0
     bank = model(num_classes=2, lr_decay=1.0, gradient_clip_val=10.0).double()
     alone = model(num_classes=1, lr_decay=1.0, gradient_clip_val=10.0).double()
-    alone.load_state_dict({k: v[:1] if "." in k else v for k, v in bank.state_dict().items()})
+    own = [copy.deepcopy(part.members[0]) for part in (bank.encoder, bank.decoder, bank.discriminator)]
+    for part, network in zip((alone.encoder, alone.decoder, alone.discriminator), own, strict=True):
+        part.members[0] = network
     trainer(tmp_path, precision="64-true").fit(bank, loader(x.double(), y))
     batches = [(x[i : i + 8], y[i : i + 8]) for i in range(0, 32, 8)]
     own = [(a[b == 0].double(), b[b == 0]) for a, b in batches if (b == 0).any()]
     assert len(own) == 3
     trainer(tmp_path, precision="64-true").fit(alone, DataLoader(own, batch_size=None))
     for name, value in alone.state_dict().items():
-        if "." in name:
-            torch.testing.assert_close(bank.state_dict()[name][:1], value)
+        if "members" in name:
+            torch.testing.assert_close(bank.state_dict()[name], value)
 
 
 def test_training_draws_nothing_from_the_global_generator(tmp_path):
@@ -274,7 +276,7 @@ def test_encode_and_decode_leave_the_model_as_it_is(tmp_path):
     vaegan = model(num_classes=2)
     trainer(tmp_path, max_epochs=1).fit(vaegan, loader(*data()))
     vaegan.train()
-    vaegan.encoder.layers[1].eval()
+    vaegan.encoder.members[0][1].eval()
     modes = [module.training for module in vaegan.modules()]
     before = copy.deepcopy(vaegan.state_dict())
     x, y = data(5)
