@@ -40,6 +40,7 @@ $(VENV)/.ready: pyproject.toml studies/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --editable studies
+	$(BIN)/python -m pip install --quiet --no-deps 'adv-lib>=0.2.8'  # it asks for a plot server that does not build
 	touch $@
 
 $(OLDEST)/.ready: pyproject.toml studies/pyproject.toml tools/oldest.txt

@@ -27,8 +27,13 @@ def test_examples_are_numbered_without_a_gap():
     assert [int(path.name[:2]) for path in EXAMPLES] == list(range(1, len(EXAMPLES) + 1))
 
 
+NEEDS = {"14_timm_model": "timm", "15_functions_of_adv_lib": "adv_lib"}
+"""Packages that users do not get with the extras, by the example that shows them."""
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_runs(path, tmp_path):
+    pytest.importorskip(NEEDS.get(path.stem, "torch"))
     assert run(sys.executable, str(path), cwd=tmp_path)
 
 
