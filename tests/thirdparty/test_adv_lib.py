@@ -45,7 +45,7 @@ def test_it_fools_exactly_those_samples_of_a_linear_model_that_can_be_fooled():
     logits = model(x).detach()
     needed = (logits[:, 0] - logits[:, 1]).abs() / (w[0] - w[1]).abs().sum()  # the least radius that fools a sample
     eps = needed.median().item() * 1.01
-    attack = as_attack(partial(attacks.pgd_linf, ε=eps, steps=40))
+    attack = as_attack(partial(attacks.pgd_linf, ε=eps, steps=40, relative_step_size=0.1))
     assert 0 < int((needed < eps).sum()) < 64
     assert torch.equal(model(attack(model, x, y)).argmax(1) != y, needed < eps)
 
