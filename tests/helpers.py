@@ -112,15 +112,15 @@ class Plane(nn.Module):
         basis = torch.randn(Z, math.prod(SHAPE), generator=torch.Generator().manual_seed(1)) / 20
         self.weight = nn.Parameter(basis)
         self.dropout = nn.Dropout(0.5)
-        self.register_buffer("centre", torch.tensor(0.5))
+        self.register_buffer("center", torch.tensor(0.5))
         self.bounds = None if bounds is None else (torch.full((Z,), bounds[0]), torch.full((Z,), bounds[1]))
 
     def encode(self, x: Tensor, y: Tensor) -> Tensor:
         wide = x.double() if x.dtype == torch.float64 else x.float()
-        return (wide - self.centre).flatten(1) @ torch.linalg.pinv(self.weight.to(wide.dtype))
+        return (wide - self.center).flatten(1) @ torch.linalg.pinv(self.weight.to(wide.dtype))
 
     def decode(self, z: Tensor, y: Tensor, *fixed: Tensor) -> Tensor:
-        x = self.centre + (self.dropout(z) @ self.weight.to(z.dtype)).reshape(-1, *SHAPE)
+        x = self.center + (self.dropout(z) @ self.weight.to(z.dtype)).reshape(-1, *SHAPE)
         return x + sum(fixed) if fixed else x
 
 
@@ -214,7 +214,7 @@ _LINF = Linf(0.1)
 ATTACKS: dict[str, AttackCase] = {
     **{name: AttackCase(PGD(threat_of(*pair), steps=3), pair[1]) for name, pair in THREATS.items()},
     **{f"gain_{name}": AttackCase(PGD(_LINF, steps=3, gain=gain)) for name, gain in GAINS.items()},
-    "centre": AttackCase(PGD(_LINF, steps=3, random_start=False)),
+    "center": AttackCase(PGD(_LINF, steps=3, random_start=False)),
     "best": AttackCase(PGD(_LINF, steps=3, keep="best")),
     "restarts": AttackCase(PGD(L2(1.0), steps=3, restarts=3)),
     "early_stop": AttackCase(PGD(_LINF, steps=5, early_stop=True)),
@@ -225,8 +225,8 @@ ATTACKS: dict[str, AttackCase] = {
     "rs_fgsm": AttackCase(rs_fgsm(_LINF)),
     "bim": AttackCase(bim(_LINF, 3)),
     "mim": AttackCase(mim(_LINF, 3)),
-    "stutz": AttackCase(stutz(_LINF, steps=3, attempts=2)),
-    "stutz_latent": AttackCase(stutz(threat_of("Linf", "latent_tuple"), steps=3, attempts=2), "latent_tuple"),
+    "stutz": AttackCase(stutz(_LINF, steps=3, restarts=2)),
+    "stutz_latent": AttackCase(stutz(threat_of("Linf", "latent_tuple"), steps=3, restarts=2), "latent_tuple"),
     "pgd_cw": AttackCase(pgd_cw(L2(1.0), steps=3)),
     "carlini_wagner": AttackCase(carlini_wagner(_LINF, steps=3, lr=0.03)),
     "carlini_wagner_latent": AttackCase(carlini_wagner(threat_of("L2", "latent_tuple"), steps=3), "latent_tuple"),

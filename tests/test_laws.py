@@ -3,6 +3,7 @@
 import contextlib
 import math
 from dataclasses import fields
+from functools import partial
 
 import pytest
 import torch
@@ -231,7 +232,8 @@ def test_key_seed_and_restart_change_the_start():
     x, y = images(6), torch.zeros(6).long()
     threat, model = threat_of("L2", "pixels"), Linear(torch.zeros(SHAPE))  # a model without a gradient: starts stay
     results = [PGD(threat, steps=1, seed=seed)(model, x, y, key=key) for seed, key in ((0, 0), (0, 1), (1, 0), (5, 5))]
-    starts = PGD(threat, restarts=3)._starts(threat.space.chart(x, y), x, 0)
+    noise = Noise.of(x, 0, 0)
+    starts = [PGD(threat)._start(threat.space.chart(x, y), partial(noise.fold, r)) for r in range(3)]
     for one, other in [(0, 1), (0, 2), (1, 2), (2, 3), (0, 3)]:
         assert not torch.isclose(results[one], results[other]).flatten(1).all(1).any()
     assert torch.equal(results[0], threat.space.chart(x, y).emit(starts[0]))

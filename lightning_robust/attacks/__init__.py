@@ -1,36 +1,27 @@
 """Attacks: balls, spaces, threats, gains, and the one ascent loop. Torch only; usable without Lightning."""
 
 from lightning_robust._noise import Noise
+from lightning_robust.attacks.affine_space import AffineSpace
+from lightning_robust.attacks.anchored import Anchored, divergence, least_likely, runner_up, targeted, targeted_dlr
 from lightning_robust.attacks.attack import Attack, Context, Foreign, Outcome, as_attack
 from lightning_robust.attacks.balls import L1, L2, Ball, Box, Linf
+from lightning_robust.attacks.binary import binary_correct, binary_cross_entropy, binary_margin
 from lightning_robust.attacks.combinators import in_turn, on_fraction, restarted, worst_of
+from lightning_robust.attacks.dense import dense, dense_correct
 from lightning_robust.attacks.differences import finite_differences
-from lightning_robust.attacks.gains import (
-    Anchored,
-    binary_cross_entropy,
-    binary_margin,
-    confident_margin,
-    cross_entropy,
-    dense,
-    divergence,
-    dlr,
-    least_likely,
-    log_odds,
-    margin,
-    runner_up,
-    targeted,
-    targeted_dlr,
-)
-from lightning_robust.attacks.grid import GridSearch
-from lightning_robust.attacks.labels import Correct, binary_correct, classified, dense_correct
+from lightning_robust.attacks.exhaustive_search import GridSearch
+from lightning_robust.attacks.gains import confident_margin, cross_entropy, dlr, log_odds, margin
+from lightning_robust.attacks.labels import Correct, classified
+from lightning_robust.attacks.latent_space import LatentSpace
 from lightning_robust.attacks.pgd import PGD
+from lightning_robust.attacks.pixel_space import PixelSpace
+from lightning_robust.attacks.presets import bim, carlini_wagner, fgsm, mim, pgd_cw, rs_fgsm, stutz
 from lightning_robust.attacks.random_perturbation import RandomPerturbation
 from lightning_robust.attacks.random_search import RandomSearch
-from lightning_robust.attacks.recipes import bim, carlini_wagner, fgsm, mim, pgd_cw, rs_fgsm, stutz
-from lightning_robust.attacks.rules import Adam, Rule, Steepest
+from lightning_robust.attacks.rules import Adam, Iterate, Rule, Steepest
 from lightning_robust.attacks.schedules import WarmUp
 from lightning_robust.attacks.scope import scope
-from lightning_robust.attacks.spaces import AffineSpace, Chart, LatentSpace, PixelSpace, Space
+from lightning_robust.attacks.spaces import Chart, Space
 from lightning_robust.attacks.threats import Threat
 
 __all__ = [
@@ -48,6 +39,7 @@ __all__ = [
     "Correct",
     "Foreign",
     "GridSearch",
+    "Iterate",
     "LatentSpace",
     "Linf",
     "Noise",

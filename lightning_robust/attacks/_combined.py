@@ -33,9 +33,9 @@ class Combined(Attack):
         return list(dict.fromkeys(doubt for part in self.parts for doubt in part.doubts(x)))
 
     @property
-    def attempts(self) -> int:
+    def restarts(self) -> int:  # type: ignore[override]
         """Those of all attacks."""
-        return sum(part.attempts for part in self.parts)
+        return sum(part.restarts for part in self.parts)
 
     def thorough(self) -> Attack:
         """The same combination of attacks for evaluation."""

@@ -43,8 +43,8 @@ class Outcome:
     Args:
         x_adv: (N, C, H, W) adversarial inputs, of the type of the clean ones.
         delta: (N, ...) the perturbation in its space; None where the attack does not tell.
-        fooled: (R, N) bool, for each restart or attempt: was the sample misclassified? None where that was not
-            evaluated, or what "right" means is not known.
+        fooled: (R, N) bool, for each restart: was the sample misclassified? None where that was not evaluated, or what
+            "right" means is not known.
         first: (R, N) int, the step at which the sample was first misclassified, -1 for never; None likewise.
         stuck: (N,) bool, was the gradient zero throughout at the start? Such a sample cannot move, which is no
             robustness. None where no gradient was asked for.
@@ -68,6 +68,9 @@ class Attack(ABC):
     Called as `attack(model, x, y) -> x_adv`. It leaves the model, the generators and the autograd state as it found
     them, and treats every sample as if it were alone.
     """
+
+    restarts: int = 1
+    """R, the number of restarts that `Outcome.fooled` tells of."""
 
     @abstractmethod
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
@@ -93,18 +96,13 @@ class Attack(ABC):
         return self.run(model, x, y, Context(code, key, correct)).x_adv
 
     def check(self, x: Tensor, y: Any) -> None:
-        """Refuse inputs that cannot be meant; called for every batch. Labels are checked by the gain."""
+        """Refuse inputs that the attack does not take; called for every batch. Labels are checked by the gain."""
         check_inputs(x)
         check_finite(x)
 
     def doubts(self, x: Tensor) -> list[str]:
-        """What a user should be told of these inputs, though they may be meant; asked for the first batch."""
+        """What may be wrong with these inputs, in sentences for the user; asked for the first batch."""
         return []
-
-    @property
-    def attempts(self) -> int:
-        """R, the number of attempts that `Outcome.fooled` tells of."""
-        return 1
 
     def thorough(self) -> "Attack":
         """The same attack for evaluation, where finding more counts and time does not."""

@@ -3,7 +3,7 @@ r"""Balls: how far a perturbation may go.
 A ball :math:`B = \{\delta : \|\delta\| \le \epsilon\}` answers four questions, per sample, for every space it is used
 in: `project` (the nearest point of B), `support` (the point of B that is furthest along a direction), `sample` (a
 uniform point of B) and `norm`. The radius is one number or one per sample (N,), in the units of the space: pixels in
-[0, 1], latent codes, angles. A new ball is one class here; every space, gain and attack then has it.
+[0, 1], latent codes, angles. A new ball is one class, here or anywhere; every space, gain and attack then has it.
 """
 
 import math
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
+from lightning_robust.attacks._tensors import column, set_fields
 
 Radius = float | Tensor
 _B = TypeVar("_B", bound="Ball")
@@ -30,39 +31,45 @@ def per_sample(value: Radius, like: Tensor) -> Tensor | float:
     if value.shape != like.shape[:1]:
         raise ValueError(
             f"Expected argument `eps` to be a number or one radius per sample, shape ({like.shape[0]},) for this "
-            "batch, "
-            f"but got shape {tuple(value.shape)}."
+            f"batch, but got shape {tuple(value.shape)}."
         )
-    return value.to(like).reshape(-1, *[1] * (like.ndim - 1))
+    return column(value.to(like), like)
 
 
 def _dims(delta: Tensor) -> tuple[int, ...]:
     return tuple(range(1, delta.ndim))
 
 
-def _radius(name: str, value: Any) -> Radius:
+def _radius(value: Any) -> Radius:
     """A radius: a number, or a float tensor (N,)."""
     if not isinstance(value, Tensor):
-        return _checks.number(name, value, 0)
+        return _checks.number("eps", value, 0)
     if value.ndim > 1 or not value.dtype.is_floating_point:
         raise ValueError(
-            f"Expected argument `{name}` to be a number or a float tensor of shape (N,), "
+            "Expected argument `eps` to be a number or a float tensor of shape (N,), "
             f"but got a tensor of shape {tuple(value.shape)} and type {value.dtype}."
         )
     if not bool(((value >= 0) & value.isfinite()).all()):
-        raise ValueError(f"Expected argument `{name}` to be finite and not negative, but got {value}.")
+        raise ValueError(f"Expected argument `eps` to be finite and not negative, but got {value}.")
     return value
+
+
+def _times(value: Tensor | float, factor: float) -> Tensor | float:
+    return value if factor == 1.0 else value * factor
 
 
 class Ball(ABC):
     """A convex set of perturbations around zero that is symmetric in every coordinate.
 
     The symmetry matters: clipping a point of the ball towards zero, coordinate by coordinate, does not leave it. So a
-    projection onto the ball followed by clipping to a box that contains zero (the pixel range) is always feasible.
+    projection onto the ball followed by clipping to bounds that contain zero (the pixel range) is always feasible.
     """
 
     wants_room = True
-    """Does `support` use `room`? A ball that is a box need not: clipping afterwards is exact for it."""
+    """Does `support` use `room`? A ball of independent coordinates need not: clipping afterwards is exact for it."""
+
+    sparse = False
+    """Does the steepest step move few coordinates only, chosen by the size of the gradient?"""
 
     @property
     @abstractmethod
@@ -78,14 +85,14 @@ class Ball(ABC):
         """The Euclidean projection argmin_{v in B} |v - delta|_2, per sample."""
 
     @abstractmethod
-    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
-        """The steepest step argmax <g, v> over v in scale * B, per sample.
+    def support(self, g: Tensor, size: float = 1.0, room: Tensor | None = None) -> Tensor:
+        """The steepest step argmax <g, v> over v in size * B, per sample.
 
         Args:
             g: (N, ...) the direction of ascent. Where it is zero the step is zero.
-            scale: The size of the step relative to the ball.
-            room: (N, ...) how far each coordinate can go along the sign of `g` before it meets the box of the space;
-                None: no box.
+            size: The size of the step relative to the ball.
+            room: (N, ...) how far each coordinate can go along the sign of `g` before it meets the bounds of the space;
+                None: no bounds.
         """
 
     @abstractmethod
@@ -96,8 +103,8 @@ class Ball(ABC):
     def scaled(self: _B, factor: float) -> _B:
         """The ball factor * B."""
 
-    def box(self, like: Tensor) -> Tensor | float | None:
-        """How far each coordinate may go, if the ball is a box: then it and the bounds of a space are one box."""
+    def limit(self, like: Tensor) -> Tensor | float | None:
+        """How far each coordinate may go, where that is all that the ball asks; else None."""
         return None
 
     def _values(self) -> tuple[Any, ...]:
@@ -118,8 +125,49 @@ class Ball(ABC):
         return self.norm(delta) <= limit * (1 + rtol)
 
 
+class _Sized(Ball):
+    """A ball with a field `eps`."""
+
+    eps: Radius
+
+    def __post_init__(self) -> None:
+        set_fields(self, eps=_radius(self.eps))
+
+    @property
+    def radius(self) -> Radius:
+        """`eps`."""
+        return self.eps
+
+    def scaled(self: _B, factor: float) -> _B:
+        """The ball with `factor * eps`."""
+        return replace(self, eps=self.radius * factor)  # type: ignore[type-var]
+
+
+class _Coordinates(_Sized):
+    """A ball of independent coordinates: its `limit` says all."""
+
+    wants_room = False
+
+    @abstractmethod
+    def limit(self, like: Tensor) -> Tensor | float:
+        """How far each coordinate may go."""
+
+    def project(self, delta: Tensor) -> Tensor:
+        """Clip every coordinate."""
+        limit = self.limit(delta)
+        return torch.clamp(delta, -limit, limit)  # type: ignore[arg-type]
+
+    def support(self, g: Tensor, size: float = 1.0, room: Tensor | None = None) -> Tensor:
+        """Go to the limit along every sign. The bounds need no care here: clipping afterwards is exact."""
+        return g.sign().mul_(_times(self.limit(g), size))
+
+    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
+        """Uniform in every coordinate."""
+        return noise.uniform(tuple(zero.shape[1:])).to(zero.dtype).mul_(2).sub_(1) * self.limit(zero)
+
+
 @dataclass(frozen=True, eq=False)
-class Linf(Ball):
+class Linf(_Coordinates):
     r"""The ball of the maximum norm: every coordinate moves at most `eps`.
 
     :math:`\mathrm{project} = \mathrm{clip}(\delta, -\epsilon, \epsilon)`, :math:`\mathrm{support} =
@@ -133,47 +181,70 @@ class Linf(Ball):
         tensor([[ 0.5000, -0.2500]])
     """
 
-    wants_room = False
-
     eps: Radius
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", _radius("eps", self.eps))
-
-    @property
-    def radius(self) -> Radius:
-        """`eps`."""
-        return self.eps
 
     def norm(self, delta: Tensor) -> Tensor:
         """max_i |delta_i|."""
         return delta.flatten(1).abs().amax(1)
 
-    def project(self, delta: Tensor) -> Tensor:
-        """Clip every coordinate."""
-        eps = per_sample(self.eps, delta)
-        return torch.clamp(delta, -eps, eps)  # type: ignore[arg-type]
-
-    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
-        """Go eps along every sign. The box needs no care here: clipping afterwards is exact."""
-        return g.sign().mul_(_times(per_sample(self.eps, g), scale))
-
-    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
-        """Uniform in the cube."""
-        u = noise.uniform(tuple(zero.shape[1:])).to(zero.dtype)
-        return u.mul_(2).sub_(1) * per_sample(self.eps, zero)
-
-    def box(self, like: Tensor) -> Tensor | float:
+    def limit(self, like: Tensor) -> Tensor | float:
         """The same for all coordinates."""
         return per_sample(self.eps, like)
 
-    def scaled(self, factor: float) -> "Linf":
-        """`Linf(factor * eps)`."""
-        return replace(self, eps=self.eps * factor)
+
+@dataclass(frozen=True, eq=False)
+class Box(_Coordinates):
+    r"""An axis-parallel box: coordinate i moves at most `half_widths[i]`, the maximum norm with a unit per coordinate.
+
+    For parameters of different kinds (translations, angles, scale) or for pixels of different worth.
+
+    Args:
+        half_widths: How far each coordinate may go; a tensor or sequence that broadcasts against one sample.
+        eps: A common factor, one number or (N,); 1 by default.
+
+    Example:
+        >>> Box([1.0, 0.1]).project(torch.tensor([[3.0, -3.0]]))
+        tensor([[ 1.0000, -0.1000]])
+    """
+
+    half_widths: Tensor | Sequence[float]
+    eps: Radius = 1.0
+
+    def __post_init__(self) -> None:
+        wanted = "Expected argument `half_widths` to be numbers that are finite and not negative"
+        if not isinstance(self.half_widths, Tensor | np.ndarray | list | tuple):
+            raise TypeError(f"{wanted}, but got {self.half_widths!r}.")
+        try:
+            widths = torch.as_tensor(self.half_widths, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{wanted}, but got {self.half_widths!r}.") from None
+        if widths.numel() == 0 or not bool(((widths >= 0) & widths.isfinite()).all()):
+            raise ValueError(f"{wanted}, but got {self.half_widths}.")
+        super().__post_init__()
+
+    def limit(self, like: Tensor) -> Tensor:
+        """Half-width times factor."""
+        return (self._widths(like) * per_sample(self.eps, like)).expand_as(like)
+
+    def _widths(self, like: Tensor) -> Tensor:
+        """The half-widths, of the shape of `like` (N, ...)."""
+        widths = torch.as_tensor(self.half_widths, dtype=like.dtype, device=like.device)
+        try:
+            return widths.expand_as(like[:1]).expand_as(like)
+        except RuntimeError:
+            raise ValueError(
+                f"Expected argument `half_widths` to broadcast against one perturbation, {tuple(like.shape[1:])}, but "
+                f"got shape {tuple(widths.shape)}."
+            ) from None
+
+    def norm(self, delta: Tensor) -> Tensor:
+        """max_i |delta_i| / half_width_i; a coordinate of width zero that moves has an infinite norm."""
+        ratio = torch.where(delta == 0, torch.zeros_like(delta), delta.abs() / self._widths(delta))
+        return ratio.flatten(1).amax(1)
 
 
 @dataclass(frozen=True, eq=False)
-class L2(Ball):
+class L2(_Sized):
     r"""The Euclidean ball.
 
     :math:`\mathrm{project} = \delta\,\epsilon / \max(\|\delta\|_2, \epsilon)`, :math:`\mathrm{support} = \epsilon\,g /
@@ -190,14 +261,6 @@ class L2(Ball):
 
     eps: Radius
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", _radius("eps", self.eps))
-
-    @property
-    def radius(self) -> Radius:
-        """`eps`."""
-        return self.eps
-
     def norm(self, delta: Tensor) -> Tensor:
         """The root of the sum of squares."""
         return torch.linalg.vector_norm(delta.flatten(1), dim=1)
@@ -208,41 +271,35 @@ class L2(Ball):
         norm = torch.linalg.vector_norm(delta, dim=_dims(delta), keepdim=True)
         # No epsilon in a denominator: where the norm is 0 the factor is 1. An excess of rounding size is left alone, so
         # that projecting twice is projecting once.
-        factor = torch.where(norm > eps * (1 + 1e-7), eps / norm, torch.ones_like(norm))
-        return delta * factor
+        return delta * torch.where(norm > eps * (1 + 1e-7), eps / norm, torch.ones_like(norm))
 
-    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
-        """Go eps along the gradient of the coordinates that are not pinned to the box."""
+    def support(self, g: Tensor, size: float = 1.0, room: Tensor | None = None) -> Tensor:
+        """Go eps along the gradient of the coordinates that are not pinned to the bounds."""
         if room is not None:
             g = torch.where(room > 0, g, torch.zeros_like(g))
         # Dividing by the largest entry first keeps the square from under- and overflowing.
         top = g.abs().amax(_dims(g), keepdim=True)
         g = g / torch.where(top > 0, top, torch.ones_like(top))
         norm = torch.linalg.vector_norm(g, dim=_dims(g), keepdim=True)
-        return g * (_times(per_sample(self.eps, g), scale) / torch.where(norm > 0, norm, torch.ones_like(norm)))
+        return g * (_times(per_sample(self.eps, g), size) / torch.where(norm > 0, norm, torch.ones_like(norm)))
 
     def sample(self, noise: Noise, zero: Tensor) -> Tensor:
         """Uniform in the ball: a normal direction and a radius distributed as u^(1/d)."""
         shape = tuple(zero.shape[1:])
         direction = L2(1.0).support(noise.normal(shape, 0))
         length = noise.uniform((1,), 1) ** (1 / max(1, math.prod(shape)))
-        return self.project(
-            direction.to(zero.dtype) * per_sample(length[:, 0], direction) * per_sample(self.eps, zero)
-        ).to(zero.dtype)
-
-    def scaled(self, factor: float) -> "L2":
-        """`L2(factor * eps)`."""
-        return replace(self, eps=self.eps * factor)
+        point = direction.to(zero.dtype) * column(length, direction) * per_sample(self.eps, zero)
+        return self.project(point).to(zero.dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class L1(Ball):
+class L1(_Sized):
     r"""The ball of the sum of absolute values.
 
     :math:`\mathrm{project}(\delta)_i = \mathrm{sign}(\delta_i)\,(|\delta_i| - \tau)_+` with the threshold :math:`\tau`
-    for which the norm is :math:`\epsilon`, found by sorting (Duchi et al., ICML 2008). `support` puts the whole radius
-    on the largest entry of g; in a box it fills the largest entries one after the other, each up to its room, which is
-    the exact maximiser over both sets.
+    for which the norm is :math:`\epsilon`, by sorting (Duchi et al., ICML 2008). `support` puts the whole radius on the
+    largest entry of g; within bounds it fills the largest entries one after the other, each up to its room, which is
+    the exact maximizer over both sets.
 
     Args:
         eps: The radius, one number or (N,), in the units of the space.
@@ -252,15 +309,9 @@ class L1(Ball):
         tensor([[ 0.7500, -0.2500,  0.0000]])
     """
 
+    sparse = True
+
     eps: Radius
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", _radius("eps", self.eps))
-
-    @property
-    def radius(self) -> Radius:
-        """`eps`."""
-        return self.eps
 
     def norm(self, delta: Tensor) -> Tensor:
         """sum_i |delta_i|."""
@@ -281,19 +332,19 @@ class L1(Ball):
         inside = size.sum(1, keepdim=True) <= eps * (1 + 1e-6)
         return torch.where(inside, flat, shrunk).reshape(delta.shape)
 
-    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
+    def support(self, g: Tensor, size: float = 1.0, room: Tensor | None = None) -> Tensor:
         """Spend the radius on the largest entries, each up to its room."""
         flat = g.flatten(1)
-        size = flat.abs()
-        budget = torch.as_tensor(_times(per_sample(self.eps, flat), scale), dtype=g.dtype, device=g.device)
+        height = flat.abs()
+        budget = torch.as_tensor(_times(per_sample(self.eps, flat), size), dtype=g.dtype, device=g.device)
         if room is None:
-            top = size.argmax(1, keepdim=True)
+            top = height.argmax(1, keepdim=True)
             step = torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top).sign() * budget)
             return step.reshape(g.shape)
-        space = torch.where(size > 0, room.flatten(1), torch.zeros_like(size))
-        order = torch.where(space > 0, size, torch.zeros_like(size)).argsort(dim=1, descending=True)
+        space = torch.where(height > 0, room.flatten(1), torch.zeros_like(height))
+        order = torch.where(space > 0, height, torch.zeros_like(height)).argsort(dim=1, descending=True)
         wanted = space.gather(1, order)
-        # An infinite room (a space without a box) is cut at the budget, so that the running sum stays finite.
+        # An infinite room (a space without bounds) is cut at the budget, so that the running sum stays finite.
         wanted = torch.minimum(wanted, budget.expand_as(wanted))
         before = wanted.cumsum(1) - wanted
         spent = torch.minimum(wanted, (budget - before).clamp_(min=0))
@@ -303,91 +354,6 @@ class L1(Ball):
         """Uniform in the ball: exponential sizes divided by their sum plus one more exponential, with random signs."""
         shape = tuple(zero.shape[1:])
         size = noise.exponential(shape, 0)
-        total = size.sum(_dims(size), keepdim=True) + per_sample(noise.exponential((1,), 1)[:, 0], size)
+        total = size.sum(_dims(size), keepdim=True) + column(noise.exponential((1,), 1), size)
         sign = torch.where(noise.uniform(shape, 2) < 0.5, -1.0, 1.0)
         return (sign * size / total).to(zero.dtype) * per_sample(self.eps, zero)
-
-    def scaled(self, factor: float) -> "L1":
-        """`L1(factor * eps)`."""
-        return replace(self, eps=self.eps * factor)
-
-
-@dataclass(frozen=True, eq=False)
-class Box(Ball):
-    r"""An axis-parallel box: coordinate i moves at most `half_widths[i]`, the maximum norm with a unit per coordinate.
-
-    For parameters of different kinds (translations, angles, scale) or for pixels of different worth.
-
-    Args:
-        half_widths: How far each coordinate may go; a tensor or sequence that broadcasts against one sample.
-        eps: A common factor, one number or (N,); 1 by default.
-
-    Example:
-        >>> Box([1.0, 0.1]).project(torch.tensor([[3.0, -3.0]]))
-        tensor([[ 1.0000, -0.1000]])
-    """
-
-    wants_room = False
-
-    half_widths: Tensor | Sequence[float]
-    eps: Radius = 1.0
-
-    def __post_init__(self) -> None:
-        wanted = "Expected argument `half_widths` to be numbers that are finite and not negative"
-        if not isinstance(self.half_widths, Tensor | np.ndarray | list | tuple):
-            raise TypeError(f"{wanted}, but got {self.half_widths!r}.")
-        try:
-            widths = torch.as_tensor(self.half_widths, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            raise TypeError(f"{wanted}, but got {self.half_widths!r}.") from None
-        if widths.numel() == 0 or not bool(((widths >= 0) & widths.isfinite()).all()):
-            raise ValueError(f"{wanted}, but got {self.half_widths}.")
-        object.__setattr__(self, "eps", _radius("eps", self.eps))
-
-    @property
-    def radius(self) -> Radius:
-        """`eps`, the common factor."""
-        return self.eps
-
-    def box(self, like: Tensor) -> Tensor:
-        """Half-width times factor."""
-        return (self._widths(like) * per_sample(self.eps, like)).expand_as(like)
-
-    def _widths(self, like: Tensor) -> Tensor:
-        """The half-widths, of the shape of `like` (N, ...)."""
-        widths = torch.as_tensor(self.half_widths, dtype=like.dtype, device=like.device)
-        try:
-            return widths.expand_as(like[:1]).expand_as(like)
-        except RuntimeError:
-            raise ValueError(
-                f"Expected argument `half_widths` to broadcast against one perturbation, {tuple(like.shape[1:])}, but "
-                f"got shape {tuple(widths.shape)}."
-            ) from None
-
-    def norm(self, delta: Tensor) -> Tensor:
-        """max_i |delta_i| / half_width_i; a coordinate of width zero that moves has an infinite norm."""
-        widths = self._widths(delta)
-        ratio = torch.where(delta == 0, torch.zeros_like(delta), delta.abs() / widths)
-        return ratio.flatten(1).amax(1)
-
-    def project(self, delta: Tensor) -> Tensor:
-        """Clip every coordinate."""
-        limit = self.box(delta)
-        return torch.clamp(delta, -limit, limit)
-
-    def support(self, g: Tensor, scale: float = 1.0, room: Tensor | None = None) -> Tensor:
-        """Go the half-width along every sign."""
-        return g.sign() * self.box(g) * scale
-
-    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
-        """Uniform in the box."""
-        u = noise.uniform(tuple(zero.shape[1:])).to(zero.dtype)
-        return u.mul_(2).sub_(1) * self.box(zero)
-
-    def scaled(self, factor: float) -> "Box":
-        """The box with `factor * eps`."""
-        return replace(self, eps=self.eps * factor)
-
-
-def _times(value: Tensor | float, factor: float) -> Tensor | float:
-    return value if factor == 1.0 else value * factor

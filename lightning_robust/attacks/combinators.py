@@ -1,7 +1,7 @@
 """Attacks made of attacks."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_robust import _checks, _nested
 from lightning_robust.attacks._combined import Combined
+from lightning_robust.attacks._tensors import wide
 from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, as_attack, rows_of
 from lightning_robust.attacks.gains import cross_entropy
 from lightning_robust.attacks.labels import are_class_labels, check_class_labels, check_output, judge_of
@@ -43,7 +44,7 @@ def _height(output: Tensor, y: Any) -> Tensor:
     """What decides between examples that all fail, or all succeed; nothing, where the labels are no class labels."""
     if not are_class_labels(output, y):
         return torch.zeros(len(output), device=output.device)
-    value = cross_entropy(output.to(torch.promote_types(output.dtype, torch.float32)), y)
+    value = cross_entropy(wide(output), y)
     # A large finite number for NaN and infinity: an attack that breaks the arithmetic of the model has won.
     return value.nan_to_num(nan=3e38, posinf=3e38)
 
@@ -96,12 +97,12 @@ class Restarted(Combined):
     """The worst of several runs of one attack that differ in their key, see `restarted`."""
 
     attack: Attack
-    restarts: int
+    runs: int
 
     @property
-    def attempts(self) -> int:
+    def restarts(self) -> int:  # type: ignore[override]
         """Those of all runs."""
-        return self.restarts * self.attack.attempts
+        return self.runs * self.attack.restarts
 
     def brief(self) -> Attack | None:
         """One run."""
@@ -109,9 +110,7 @@ class Restarted(Combined):
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run with the keys key, key + 2^32, key + 2 * 2^32, ..."""
-        contexts = [
-            Context(context.code, context.key + (restart << 32), context.correct) for restart in range(self.restarts)
-        ]
+        contexts = [replace(context, key=context.key + (run << 32)) for run in range(self.runs)]
         return _worst(model, x, y, [self.attack.run(model, x, y, one) for one in contexts], context)
 
 
@@ -120,7 +119,7 @@ def restarted(attack: Any, restarts: int) -> Restarted:
 
     Args:
         attack: An attack, or a function `(model, x, y) -> x_adv` that draws from torch's generators.
-        restarts: How many runs.
+        restarts: The number of runs.
     """
     return Restarted(as_attack(attack), _checks.count("restarts", restarts))
 
@@ -138,7 +137,7 @@ def check_fraction(fraction: float) -> float:
 def _part(model: Model, x: Tensor, y: Any, context: Context, rows: slice) -> tuple[Model, Tensor, Any, Context]:
     """Some samples of a batch."""
     labels, code = (_nested.take(value, len(x), rows, known=((),)) for value in (y, context.code))
-    return rows_of(model, rows), x[rows], labels, Context(code, context.key, context.correct)
+    return rows_of(model, rows), x[rows], labels, replace(context, code=code)
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,7 @@ class OnFraction(Combined):
     attack: Attack
     fraction: float
 
-    @property
-    def attempts(self) -> int:
-        """One: what the attack tells of the samples that it was given is not told."""
-        return 1
+    restarts = 1  # what the attack tells of the samples that it was given is not told
 
     def thorough(self) -> Attack:
         """The attack for evaluation, on every sample: one that is not attacked must not be counted as robust."""
@@ -184,10 +180,7 @@ class InTurn(Combined):
 
     attacks: tuple[Attack, ...]
 
-    @property
-    def attempts(self) -> int:
-        """One: every sample is attacked once."""
-        return 1
+    restarts = 1  # every sample is attacked once
 
     def thorough(self) -> Attack:
         """In evaluation all attacks see every sample; one must not look robust because another attack had its turn."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._combined import Combined
+from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, as_attack, rows_of
 from lightning_robust.attacks.scope import ordinary, own_random_stream
 
@@ -161,12 +162,12 @@ class FiniteDifferences(Combined):
 
     def __post_init__(self) -> None:
         samples = self.samples
-        for name, value in (
-            ("width", _checks.number("width", self.width, 0, above=True)),
-            ("samples", None if samples is None else _checks.count("samples", samples)),
-            ("seed", _checks.seed("seed", self.seed)),
-        ):
-            object.__setattr__(self, name, value)
+        set_fields(
+            self,
+            width=_checks.number("width", self.width, 0, above=True),
+            samples=None if samples is None else _checks.count("samples", samples),
+            seed=_checks.seed("seed", self.seed),
+        )
 
     def brief(self) -> Attack | None:
         """With one direction."""

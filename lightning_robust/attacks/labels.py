@@ -8,30 +8,25 @@ Class labels, which every gain of this package and `classified` take, are
   probabilities is the expected gain, :math:`\sum_k q_k\,G(z, k)`; a sample is right if the most likely class is the
   predicted one.
 
-Any other labels belong to the gain and to a function `correct`: one logit, several yes/no labels, dense labels,
-regression. `binary_correct` and `dense_correct` are such functions, `binary_margin`, `binary_cross_entropy` and `dense`
-the gains that go with them.
+Any other labels belong to the gain and to a function `correct`: see `binary.py` for one logit and for several yes/no
+labels, `dense.py` for labels of positions.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_robust import _checks
-
 Correct = Callable[[Tensor, Any], Any]
 """`(output, y) -> (N,) bool`: for each sample, is the model's output right? Why `Any`, see `GainFn`."""
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-VOID = -100
-"""The label of positions that do not count, as in torch's cross entropy."""
 
 
-def _integers(y: Tensor) -> bool:
+def are_integers(y: Tensor) -> bool:
+    """Is it a tensor of integers, booleans not counted?"""
     return y.dtype in _INTEGERS
 
 
@@ -39,7 +34,7 @@ def are_class_labels(logits: Tensor, y: Any) -> bool:
     """Have logits and labels the types and shapes of K-way classification? The values are not looked at."""
     if not isinstance(y, Tensor) or logits.ndim != 2 or logits.shape[1] < 2 or len(logits) != y.shape[:1].numel():
         return False
-    if _integers(y):
+    if are_integers(y):
         return y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)
     return y.is_floating_point() and y.shape == logits.shape
 
@@ -57,7 +52,7 @@ def class_labels(logits: Tensor, y: Any, who: str = "this") -> Tensor:
     """
     if not are_class_labels(logits, y):
         raise ValueError(_refusal(logits, y, who))
-    if _integers(y):
+    if are_integers(y):
         return y.reshape(-1).long()
     return y.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -126,7 +121,7 @@ def _refusal(logits: Tensor, y: Any, who: str) -> str:
         return f"{wanted}, {got}. {_DENSE}"
     if y.ndim == 1:
         return f"{wanted}, {got}. Convert class indices with y.long(). {_OWN}"
-    if _integers(y) or y.dtype == torch.bool:
+    if are_integers(y) or y.dtype == torch.bool:
         return f"{wanted}, {got}. Where one class is marked in each row, take y.argmax(1). {_YES_NO}"
     return f"{wanted}, {got}. {_OWN}"
 
@@ -164,127 +159,6 @@ def classified(logits: Tensor, y: Tensor) -> Tensor:
     check_class_labels(logits, y, "`classified`, which says what is right")
     labels = class_labels(logits, y)
     return logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))
-
-
-def yes_no_labels(logits: Tensor, y: Any, who: str) -> tuple[Tensor, Tensor]:
-    """Logits and labels of yes/no questions, both (N, L): one logit has L = 1.
-
-    Args:
-        logits: (N,) or (N, L).
-        y: The same number of labels, 0 or 1: bool, integers or floats; (N,) and (N, 1) are the same.
-        who: What needs them, for the error.
-    """
-    if isinstance(y, Tensor) and logits.ndim <= 2 and y.ndim in (1, 2):
-        z = logits.reshape(len(logits), -1)
-        wide = torch.promote_types(z.dtype, torch.float32)
-        labels = y.reshape(len(y), -1).to(wide)
-        if labels.shape == z.shape:
-            return z, labels
-    got = f"labels {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-    raise ValueError(
-        f"Expected one label, 0 or 1, for each logit, (N,) or (N, L), for {who}, but got {got} for logits "
-        f"{tuple(logits.shape)}."
-    )
-
-
-def check_yes_no_labels(logits: Tensor, y: Any, who: str) -> None:
-    """Refuse labels that are not 0 or 1. Waits for the device once."""
-    _, labels = yes_no_labels(logits, y, who)
-    if not bool(((labels == 0) | (labels == 1)).all()):
-        raise ValueError(f"Expected labels to be 0 or 1, but got {float(labels.max()):g} and {float(labels.min()):g}.")
-
-
-def binary_correct(logits: Tensor, y: Tensor) -> Tensor:
-    """Yes/no labels: is the logit positive exactly where the label is 1? With several labels, for all of them.
-
-    For one logit this is the accuracy of binary classification, for multi-label data the exact match ratio.
-
-    Args:
-        logits: (N,) or (N, L).
-        y: As many labels, 0 or 1, of any type.
-
-    Returns:
-        (N,) bool.
-
-    Example:
-        >>> binary_correct(torch.tensor([[2.0, -1.0], [2.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
-        tensor([ True, False])
-    """
-    check_yes_no_labels(logits, y, "`binary_correct`")
-    z, labels = yes_no_labels(logits, y, "`binary_correct`")
-    return ((z > 0) == (labels == 1)).all(1)
-
-
-def dense_labels(logits: Tensor, y: Any, class_dim: int, who: str) -> tuple[Tensor, Tensor]:
-    """Dense logits and labels with the positions in one dimension: (N, K, P) and (N, P).
-
-    Args:
-        logits: (N, ..., K, ...), the classes in dimension `class_dim`.
-        y: (N, ...) integers, one for each position.
-        class_dim: Where the classes are.
-        who: What needs them, for the error.
-    """
-    if isinstance(y, Tensor) and _integers(y) and logits.ndim >= 3 and -logits.ndim <= class_dim < logits.ndim:
-        moved = logits.movedim(class_dim, 1)
-        if moved.shape[:1] + moved.shape[2:] == y.shape and moved.shape[1] >= 2:
-            return moved.flatten(2), y.flatten(1).long()
-    got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-    raise ValueError(
-        f"Expected an integer label for every position for {who}, of the shape of the logits without their dimension "
-        f"{class_dim}, the classes, but got labels {got} and logits {tuple(logits.shape)}. Say where the classes are: "
-        "class_dim=1 for images (N, K, H, W), class_dim=-1 for sequences (N, T, K)."
-    )
-
-
-def check_dense_labels(logits: Tensor, y: Any, class_dim: int, ignore_index: int | None, who: str) -> None:
-    """Refuse labels that are neither classes nor `ignore_index`. Waits for the device once."""
-    z, labels = dense_labels(logits, y, class_dim, who)
-    void = torch.zeros_like(labels, dtype=torch.bool) if ignore_index is None else labels == ignore_index
-    wrong = ~void & ((labels < 0) | (labels >= z.shape[1]))
-    if bool(wrong.any()):
-        raise ValueError(
-            f"Expected labels to be in [0, {z.shape[1]}), or {ignore_index} where a position does not count, but got "
-            f"{int(labels[wrong][0])}. Say which value is void: ignore_index={int(labels[wrong][0])}."
-        )
-
-
-@dataclass(frozen=True)
-class _DenseCorrect:
-    share: float
-    class_dim: int
-    ignore_index: int | None
-
-    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        check_dense_labels(logits, y, self.class_dim, self.ignore_index, "`dense_correct`")
-        z, labels = dense_labels(logits, y, self.class_dim, "`dense_correct`")
-        counts = torch.ones_like(labels, dtype=torch.bool) if self.ignore_index is None else labels != self.ignore_index
-        hits = ((z.argmax(1) == labels) & counts).sum(1)
-        return hits >= self.share * counts.sum(1)
-
-
-def dense_correct(share: float = 1.0, *, class_dim: int = 1, ignore_index: int | None = VOID) -> Correct:
-    """Dense labels (segmentation, token classification): are at least a share of the positions of a sample right?
-
-    Robust accuracy then is the share of samples of which no attack brings the pixel (token) accuracy below `share`.
-
-    Args:
-        share: In [0, 1]; 1: every position must be right.
-        class_dim: Where the classes are in the logits: 1 for (N, K, H, W), -1 for (N, T, K).
-        ignore_index: The label of positions that do not count; None: all count. A sample of such positions alone is
-            right.
-
-    Returns:
-        `(logits, y) -> (N,) bool`.
-
-    Example:
-        >>> logits = torch.tensor([[[3.0, 0.0], [3.0, 0.0]]])  # (N, T, K): class 0 twice
-        >>> dense_correct(0.5, class_dim=-1)(logits, torch.tensor([[0, 1]]))
-        tensor([True])
-    """
-    _checks.number("share", share, 0, 1)
-    _checks.seed("class_dim", class_dim)
-    ignore_index = None if ignore_index is None else _checks.seed("ignore_index", ignore_index)
-    return _DenseCorrect(float(share), int(class_dim), ignore_index)
 
 
 def finite(output: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 r"""The ascent loop, the one of this library: projected gradient ascent on any gain, in any ball, along any space."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,14 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
+from lightning_robust.attacks._gain import GainFn
+from lightning_robust.attacks._goal import Goal, Trace
+from lightning_robust.attacks._tensors import column, set_fields
+from lightning_robust.attacks.anchored import Anchored
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
-from lightning_robust.attacks.gains import Anchored, GainFn, check_gain, gain_of, log_odds, margin
-from lightning_robust.attacks.labels import Judge, check_output, finite, judge_of
-from lightning_robust.attacks.rules import Rule, Steepest
+from lightning_robust.attacks.gains import log_odds, margin
+from lightning_robust.attacks.rules import Best, Iterate, Rule, Steepest
 from lightning_robust.attacks.scope import Mode
 from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.starts import Start, uniform
@@ -49,10 +53,10 @@ def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: T
         # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
         top = gz.reshape(len(gz), -1).abs().amax(1)
         power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
-        weights = (gz / power.reshape(-1, *[1] * (gz.ndim - 1))).to(logits.dtype)
+        weights = (gz / column(power, gz)).to(logits.dtype)
         (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
         if grad is not None:
-            grad = grad * power.to(grad.dtype).reshape(-1, *[1] * (grad.ndim - 1))
+            grad = grad * column(power.to(grad.dtype), grad)
     else:
         value = gain(logits)
         (grad,) = torch.autograd.grad(value.sum(), delta, allow_unused=True)
@@ -61,46 +65,6 @@ def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: T
             "Expected the model's output to depend on its input, but no gradient arrives at the perturbation."
         )
     return value.detach(), grad
-
-
-@dataclass
-class _Trace:
-    """What the ascent has seen, per sample: the best perturbation so far and the step of the first success.
-
-    The best is a misclassified one before any other, then the one with the highest gain.
-    """
-
-    delta: Tensor
-    value: Tensor
-    fooled: Tensor
-    first: Tensor
-    stuck: Tensor
-
-    @classmethod
-    def start(cls, delta: Tensor) -> "_Trace":
-        nobody = torch.zeros(len(delta), dtype=torch.bool, device=delta.device)
-        return cls(
-            delta,
-            torch.full_like(nobody, -math.inf, dtype=torch.float),
-            nobody,
-            torch.full_like(nobody, -1, dtype=torch.long),
-            nobody,
-        )
-
-    def see(
-        self, delta: Tensor, value: Tensor, fooled: Tensor, step: int | Tensor, stuck: Tensor | None = None
-    ) -> None:
-        better = (fooled & ~self.fooled) | ((fooled == self.fooled) & (value > self.value))
-        self.delta = torch.where(better.reshape(-1, *[1] * (delta.ndim - 1)), delta, self.delta)
-        self.value = torch.where(better, value, self.value)
-        self.first = torch.where(fooled & (self.first < 0), step, self.first)
-        self.fooled = fooled | self.fooled
-        if stuck is not None:
-            self.stuck = stuck & self.stuck
-
-
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
 
 
 @dataclass(frozen=True)
@@ -155,50 +119,40 @@ class PGD(ThreatAttack):
     mode: Mode = field(default="eval", kw_only=True)
 
     def __post_init__(self) -> None:
-        size = self.rel_step_size
-        for name, value in (
-            ("threat", as_threat(self.threat)),
-            ("steps", _checks.count("steps", self.steps)),
-            ("restarts", _checks.count("restarts", self.restarts)),
-            ("seed", _checks.seed("seed", self.seed)),
-            ("early_stop", _checks.boolean("early_stop", self.early_stop)),
-            ("rel_step_size", None if size is None else _checks.number("rel_step_size", size, 0, above=True)),
-            ("keep", _checks.choice("keep", self.keep, ("last", "best"))),
-            ("mode", _checks.choice("mode", self.mode, ("eval", "train"))),
-        ):
-            object.__setattr__(self, name, value)
-        if isinstance(self.random_start, np.bool_):
-            object.__setattr__(self, "random_start", bool(self.random_start))
+        size, gain, start = self.rel_step_size, self.gain, self.random_start
+        if isinstance(gain, list | tuple):
+            gain = _checks.sequence("gain", gain, "a gain or several")
+        set_fields(
+            self,
+            threat=as_threat(self.threat),
+            steps=_checks.count("steps", self.steps),
+            restarts=_checks.count("restarts", self.restarts),
+            seed=_checks.seed("seed", self.seed),
+            early_stop=_checks.boolean("early_stop", self.early_stop),
+            rel_step_size=None if size is None else _checks.number("rel_step_size", size, 0, above=True),
+            keep=_checks.choice("keep", self.keep, ("last", "best")),
+            mode=_checks.choice("mode", self.mode, ("eval", "train")),
+            random_start=bool(start) if isinstance(start, np.bool_) else start,
+            gain=gain,
+        )
         if not isinstance(self.random_start, bool):
             _checks.function("random_start", self.random_start, "(ball, noise, zero) -> delta, or True or False")
-        _checks.function("rule", self.rule, "such as Steepest() or Adam()")
-        if not callable(getattr(self.rule, "init", None)):
-            raise TypeError(
-                f"Expected argument `rule` to be a step rule such as Steepest() or Adam(), but got {self.rule!r}."
-            )
-        if isinstance(self.gain, list | tuple):
-            object.__setattr__(self, "gain", _checks.sequence("gain", self.gain, "a gain or several"))
+        _checks.instance("rule", self.rule, Rule, "a step rule such as Steepest() or Adam()")
         if not self._gains:
             raise ValueError(f"Expected argument `gain` to be a gain or several, but got {self.gain!r}.")
-        for gain in self._gains:
-            if not isinstance(gain, Anchored):
-                _checks.function("gain", gain, "(logits, y) -> (N,)")
+        for one in self._gains:
+            _checks.function("gain", one, "(logits, y) -> (N,)")
         if self.random_start is False and self.restarts > 1:
             raise ValueError(
                 f"Expected `random_start` with {self.restarts} restarts: without it they are all the same."
             )
-        if self.random_start is False and any(isinstance(gain, Anchored) and gain.flat for gain in self._gains):
+        if self.random_start is False and any(getattr(one, "flat", False) for one in self._gains):
             raise ValueError(
-                "Expected `random_start` with the gain `divergence`: its gradient is zero at the clean input."
+                "Expected `random_start` with a gain such as `divergence`, whose gradient is zero at the clean input."
             )
 
     @property
-    def attempts(self) -> int:
-        """One for each restart."""
-        return self.restarts
-
-    @property
-    def _gains(self) -> tuple[GainFn | Anchored, ...]:
+    def _gains(self) -> tuple[GainFn, ...]:
         """What the restarts raise in turn."""
         return self.gain if isinstance(self.gain, tuple) else (self.gain,)
 
@@ -214,16 +168,18 @@ class PGD(ThreatAttack):
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
         with self._ready(model, x, y, context, mode=self.mode, gain=self.gain) as batch:
-            goals = [_Goal(gain, batch, context) for gain in self._gains[: self.restarts]]
-            starts = self._starts(batch.chart, x, context.key)
-            traces = [self._ascend(batch, goals[r % len(goals)], start) for r, start in enumerate(starts)]
+            goals = [Goal(gain, batch, context, must_judge=self.early_stop) for gain in self._gains[: self.restarts]]
+            noise = functools.cache(lambda: Noise.of(batch.x, self.seed, context.key))
+            draw = [functools.partial(lambda *key: noise().fold(*key), r) for r in range(self.restarts)]
+            starts = [self._start(batch.chart, one) for one in draw]
+            traces = [self._ascend(batch, goals[r % len(goals)], starts[r], draw[r]) for r in range(self.restarts)]
             with torch.no_grad():
                 if len(goals) > 1:  # gains have units of their own: what is best of all is judged by the first
                     for trace in traces:
-                        trace.value = goals[0].gain(_wide(batch.model(batch.chart.decode(trace.delta))))
+                        trace.gain = goals[0].gain(batch.model(batch.chart.decode(trace.delta)))
                 best = replace(traces[0])
                 for trace in traces[1:]:
-                    best.see(trace.delta, trace.value, trace.fooled, trace.first, trace.stuck)
+                    best.see(trace.delta, trace.gain, trace.fooled, trace.first)
                 x_adv = batch.chart.emit(best.delta)
         known = goals[0].judge is not None and (self.keep == "best" or self.restarts > 1)
         return Outcome(
@@ -231,88 +187,53 @@ class PGD(ThreatAttack):
             best.delta,
             fooled=torch.stack([trace.fooled for trace in traces]) if known else None,
             first=torch.stack([trace.first for trace in traces]) if known else None,
-            stuck=best.stuck,
+            stuck=torch.stack([trace.stuck for trace in traces]).all(0) if self.rule.order else None,
         )
 
-    def _starts(self, chart: Chart, x: Tensor, key: int) -> list[Tensor]:
+    def _start(self, chart: Chart, draw: Callable[..., Noise]) -> Tensor:
+        """Where one restart begins."""
         if self.random_start is False:
-            return [chart.zero.clone()]
+            return chart.zero.clone()
         start = uniform if self.random_start is True else self.random_start
-        noise = Noise.of(x, self.seed, key)
-        return [chart.clip(start(self._threat.ball, noise.fold(r), chart.zero)) for r in range(self.restarts)]
+        return chart.clip(start(self._threat.ball, draw(), chart.zero))
 
-    def _ascend(self, batch: Batch, goal: "_Goal", delta: Tensor) -> _Trace:
+    def _ascend(self, batch: Batch, goal: Goal, delta: Tensor, draw: Callable[..., Noise]) -> Trace:
         """The loop."""
-        model, chart, ball = batch.model, batch.chart, self._threat.ball
+        model, chart, ball, rule = batch.model, batch.chart, self._threat.ball, self.rule
         size = self.rel_step_size
         if size is None:
             size = 1.0 if self.steps == 1 else 2.5 / self.steps
-        project = self._threat.projection(chart)
-        trace, state = _Trace.start(delta), self.rule.init(delta)
+        project, trace, best, state = self._threat.projection(chart), Trace.start(delta), None, None
         for step in range(self.steps):
-            logits = model(chart.decode(delta.requires_grad_()))
-            if step == 0:
-                goal.check(logits, self.early_stop)
-            value, grad = gain_and_gradient(goal.gain, logits, delta)
-            with torch.no_grad():
-                # An expanded gradient (of a model that sums its input) has no memory of its own to write to.
-                delta, grad = delta.detach(), grad.nan_to_num_() if grad.is_contiguous() else grad.nan_to_num()
+            with torch.set_grad_enabled(rule.order > 0):
+                logits = model(chart.decode(delta.requires_grad_(rule.order > 0)))
                 if step == 0:
-                    trace.stuck = grad.flatten(1).abs().amax(1) == 0
+                    goal.check(logits)
+                gain, grad = gain_and_gradient(goal.gain, logits, delta) if rule.order else (goal.gain(logits), None)
+            with torch.no_grad():
+                delta, logits = delta.detach(), logits.detach()
+                if grad is not None:
+                    # An expanded gradient (of a model that sums its input) has no memory of its own to write to.
+                    grad = grad.nan_to_num_() if grad.is_contiguous() else grad.nan_to_num()
+                    if step == 0:
+                        trace.stuck = grad.flatten(1).abs().amax(1) == 0
                 if self.keep == "best" or self.early_stop:
-                    trace.see(delta, value, goal.fooled(logits), step)
-                if self.early_stop and not torch.distributed.is_initialized() and bool(trace.fooled.all()):
+                    trace.see(delta, gain, goal.fooled(logits), step)
+                if self.early_stop and trace.over():
                     break
-                move, state = self.rule(grad, state, delta=delta, ball=ball, chart=chart, size=size)
-                moved = project(delta + move)
-                still = trace.fooled.reshape(-1, *[1] * (delta.ndim - 1)) if self.early_stop else None
-                delta = moved if still is None else torch.where(still, delta, moved)
+                if rule.keeps_best:
+                    best = Best(delta, gain, grad) if best is None else best.or_higher(delta, gain, grad)
+                judge, noise = functools.partial(goal.known, logits), functools.partial(draw, step + 1)
+                at = Iterate(delta, gain, grad, ball, chart, size, step, self.steps, best, project, judge, noise)
+                if step == 0:
+                    state = rule.init(at)
+                moved, state = rule(at, state)
+                moved = project(moved)
+                delta = torch.where(column(trace.fooled, delta), delta, moved) if self.early_stop else moved
         if self.keep == "last":
-            trace.delta, trace.value = delta, torch.full_like(trace.value, -math.inf)
+            trace.delta, trace.gain = delta, torch.full_like(trace.gain, -math.inf)
         if self.keep == "best" or self.restarts > 1:
             with torch.no_grad():
                 logits = model(chart.decode(delta))
-                trace.see(delta, goal.gain(_wide(logits)), goal.fooled(logits), self.steps)
+                trace.see(delta, goal.gain(logits), goal.fooled(logits), self.steps)
         return trace
-
-
-class _Goal:
-    """What the attacker wants on one batch: the gain as a function of the logits alone, and whether it has won.
-
-    The anchor of an `Anchored` gain is read off the clean logits here, once.
-    """
-
-    def __init__(self, gain: GainFn | Anchored, batch: Batch, context: Context) -> None:
-        self._n, self._y, self._correct = len(batch.x), batch.y, context.correct
-        self._against: Any = batch.y
-        self.judge: Judge | None = None
-        self._checked = False
-        if isinstance(gain, Anchored):
-            with torch.no_grad():
-                logits = batch.model(batch.x.clone())  # a forward may write to its input
-                check_output(logits, self._n)
-                self._against = gain.anchor(_wide(logits), batch.y)
-            gain = gain.gain
-        self._gain: GainFn = gain
-
-    def check(self, logits: Any, early_stop: bool) -> None:
-        """Refuse an output or labels that cannot be meant; once for each batch."""
-        if self._checked:
-            return
-        check_output(logits, self._n)
-        check_gain(self._gain, logits, self._against)
-        self.judge = judge_of(self._correct, logits, self._y)
-        if early_stop and self.judge is None:
-            raise ValueError(
-                "Expected `early_stop` to be False for labels that are no class labels: the attack cannot know when a "
-                "sample is misclassified. Say what is right: correct=(output, y) -> (N,) bool."
-            )
-        self._checked = True
-
-    def gain(self, logits: Tensor) -> Tensor:
-        """The gain of each sample, (N,)."""
-        return gain_of(self._gain, logits, self._against)
-
-    def fooled(self, logits: Tensor) -> Tensor:
-        """(N,) bool; where it cannot be known, only a model that breaks has lost."""
-        return ~finite(logits) if self.judge is None else self.judge(logits)

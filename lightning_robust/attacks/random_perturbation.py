@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
+from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.starts import Start, uniform
@@ -51,9 +52,8 @@ class RandomPerturbation(ThreatAttack):
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threat", as_threat(self.threat))
         _checks.function("start", self.start, "(ball, noise, zero) -> delta")
-        object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
+        set_fields(self, threat=as_threat(self.threat), seed=_checks.seed("seed", self.seed))
 
     def brief(self) -> "RandomPerturbation":
         """Itself."""

@@ -9,18 +9,20 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._queries import Search, check_plain_gain
+from lightning_robust.attacks._gain import GainFn, check_plain_gain
+from lightning_robust.attacks._queries import Search
+from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
-from lightning_robust.attacks.balls import L1, Ball, Box, Linf
-from lightning_robust.attacks.gains import GainFn, margin
-from lightning_robust.attacks.spaces import Chart, PixelSpace
+from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.gains import margin
+from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _FIRST_SHARE = 0.8
 
 
-def scale(query: int) -> float:
+def boldness(query: int) -> float:
     """How bold the proposal number `query` is: 1, halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000.
 
     The schedule of the Square Attack for 10,000 queries, whatever their number is here: so the first proposals of a
@@ -41,8 +43,8 @@ def _signs(noise: Noise, count: int, stream: int) -> Tensor:
 
 
 def _move(noise: Noise, direction: Tensor, delta: Tensor, ball: Ball, chart: Chart) -> Tensor:
-    """The largest step of a ball along random signs; for L1, which moves one coordinate or few, along any of them."""
-    if isinstance(ball, L1):
+    """The largest step of a ball along random signs; where it moves few coordinates, these are drawn at random."""
+    if ball.sparse:
         direction = direction * noise.uniform(tuple(delta.shape[1:]), 2)
     direction = direction.to(delta.dtype)
     return ball.support(direction, room=chart.room(delta, direction))
@@ -79,14 +81,14 @@ def square(noise: Noise, delta: Tensor, chart: Chart, ball: Ball, size: float) -
     rows, columns = (torch.arange(n, device=delta.device) for n in (height, width))
     inside = ((rows >= top) & (rows < top + h))[:, :, None] & ((columns >= left) & (columns < left + w))[:, None]
     window = inside[:, None] * _signs(noise, channels, 1)[:, :, None, None]
-    bold = 2.0 if isinstance(ball, Linf | Box) else 2.0 * size
+    bold = 2.0 if not ball.wants_room else 2.0 * size
     return delta + bold * _move(noise, window.reshape(delta.shape), delta, ball, chart)
 
 
 def nearby(noise: Noise, delta: Tensor, ball: Ball, query: int) -> Tensor:
     """A random point around `delta`, in a ball of the size of the schedule; each fourth time a fresh point."""
     point = ball.sample(noise, torch.zeros_like(delta))
-    return point if query % 4 == 0 else delta + scale(query) * point
+    return point if query % 4 == 0 else delta + boldness(query) * point
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,13 @@ class RandomSearch(ThreatAttack):
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threat", as_threat(self.threat))
-        object.__setattr__(self, "queries", _checks.count("queries", self.queries))
-        check_plain_gain(self.gain)
-        object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
+        set_fields(
+            self,
+            threat=as_threat(self.threat),
+            queries=_checks.count("queries", self.queries),
+            gain=check_plain_gain(self.gain),
+            seed=_checks.seed("seed", self.seed),
+        )
 
     def brief(self) -> "RandomSearch":
         """One query."""
@@ -145,12 +150,12 @@ class RandomSearch(ThreatAttack):
             search = Search(batch, self.gain, context)
             for query in range(self.queries):
                 fresh = noise.fold(query)
-                if not isinstance(space, PixelSpace):
+                if not space.spatial:
                     proposal = nearby(fresh, search.delta, ball, query)
                 elif query == 0:
                     proposal = stripes(fresh, chart, ball)
                 else:
-                    proposal = square(fresh, search.delta, chart, ball, scale(query))
+                    proposal = square(fresh, search.delta, chart, ball, boldness(query))
                 search.ask(chart.clip(ball.project(proposal)))
                 if search.over():
                     break

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_robust._noise import Noise
-from lightning_robust.attacks.balls import Ball, Box, per_sample
+from lightning_robust.attacks._tensors import column
+from lightning_robust.attacks.balls import Ball, per_sample
 
 Start = Callable[[Ball, Noise, Tensor], Any]
 """`(ball, noise, zero) -> delta`; why `Any`, see `GainFn`."""
@@ -21,8 +22,9 @@ def uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
 def norm_uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
     """A normal direction scaled to a norm that is uniform in [0, eps], as Stutz et al. (CVPR 2019) start."""
     direction = noise.normal(tuple(zero.shape[1:]), 0).to(zero.dtype)
-    if isinstance(ball, Box):  # a coordinate of width zero does not move
-        direction = direction * (torch.as_tensor(ball.half_widths, device=direction.device) > 0)
+    limit = ball.limit(zero)
+    if limit is not None:  # a coordinate of width zero does not move
+        direction = direction * (torch.as_tensor(limit, device=zero.device) > 0)
     norm = ball.norm(direction)
     length = noise.uniform((1,), 1)[:, 0].to(zero.dtype) / torch.where(norm > 0, norm, torch.ones_like(norm))
-    return ball.project(direction * per_sample(length, direction) * per_sample(ball.radius, direction))
+    return ball.project(direction * column(length, direction) * per_sample(ball.radius, direction))

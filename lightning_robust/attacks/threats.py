@@ -12,8 +12,9 @@ from lightning_robust import _checks
 from lightning_robust.attacks.attack import Attack, Context, Model, check_inputs
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.labels import unwritten
+from lightning_robust.attacks.pixel_space import PixelSpace
 from lightning_robust.attacks.scope import Mode, ordinary, scope
-from lightning_robust.attacks.spaces import Chart, PixelSpace, Space
+from lightning_robust.attacks.spaces import Chart, Space
 
 
 @dataclass(frozen=True)
@@ -46,41 +47,37 @@ class Threat:
 
         Up to rounding: one part in 10^6 of the radius, and the rounding of x + delta in the type of `x`.
         """
-        if not isinstance(self.space, PixelSpace):
-            raise TypeError(
-                f"Membership in a threat in {type(self.space).__name__} is decided by the perturbation: "
-                "use `admits(chart, delta)` with the delta that `attack.run(...)` returns."
-            )
-        return self.admits(self.space.chart(x, x.new_zeros(len(x))), self.space.difference(x, x_adv))
+        delta = self.space.difference(x, x_adv)
+        return self.admits(self.space.chart(x, x.new_zeros(len(x))), delta)
 
     def admits(self, chart: Chart, delta: Tensor) -> Tensor:
         """(N,) bool: is each perturbation in the ball and within the bounds of the chart, up to rounding?"""
         return self.ball.contains(delta) & chart.contains(delta)
 
     def projection(self, chart: Chart) -> Callable[[Tensor], Tensor]:
-        """The map of perturbations into the ball and the bounds of the chart, prepared once; it may overwrite its
-        argument.
+        """The map of perturbations into the ball and the bounds of the chart, prepared once.
 
-        A ball that is a box is intersected with the bounds once, and clipping is the exact projection onto both. Else
-        the perturbation is projected onto the ball, then clipped towards zero, which does not leave the ball.
+        A ball of independent coordinates is intersected with the bounds once, and clipping is the exact projection onto
+        both. Else the perturbation is projected onto the ball, then clipped towards zero, which does not leave the
+        ball.
         """
-        width = self.ball.box(chart.zero) if _box_is_the_projection(type(self.ball)) else None
+        width = self.ball.limit(chart.zero) if _limit_is_the_projection(type(self.ball)) else None
         if width is None:
             return lambda delta: chart.clip(self.ball.project(delta))
         limit = torch.as_tensor(width, dtype=chart.zero.dtype, device=chart.zero.device)
         lower = -limit if chart.lower is None else torch.maximum(chart.lower, -limit)
         upper = limit if chart.upper is None else torch.minimum(chart.upper, limit)
-        return lambda delta: delta.clamp_(lower, upper)
+        return lambda delta: delta.clamp(lower, upper)
 
     def scaled(self, factor: float) -> "Threat":
         """The threat with the ball `factor * B`."""
         return replace(self, ball=self.ball.scaled(factor))
 
 
-def _box_is_the_projection(kind: type) -> bool:
-    """Does `box` still say what `project` does? Not where a subclass has a projection of its own."""
-    defines = {name: next(c for c in kind.__mro__ if name in vars(c)) for name in ("box", "project")}
-    return issubclass(defines["box"], defines["project"])
+def _limit_is_the_projection(kind: type) -> bool:
+    """Does `limit` still say what `project` does? Not where a subclass has a projection of its own."""
+    limit, project = (next(c for c in kind.__mro__ if name in vars(c)) for name in ("limit", "project"))
+    return issubclass(limit, project)
 
 
 def as_threat(threat: Threat | Ball) -> Threat:
@@ -101,14 +98,7 @@ _A = TypeVar("_A", bound="ThreatAttack")
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A batch within `ThreatAttack._ready`: what an attack needs of it, fit for autograd.
-
-    Args:
-        model: The model as a function of inputs.
-        x: (N, C, H, W) clean inputs.
-        y: Labels.
-        chart: Of the space.
-    """
+    """What an attack needs of a batch within `ThreatAttack._ready`, fit for autograd; `model` is a function."""
 
     model: Model
     x: Tensor
@@ -137,7 +127,7 @@ class ThreatAttack(Attack):
                 yield Batch(ready, x, y, space.chart(x, y, code))
 
     def check(self, x: Tensor, y: Any) -> None:
-        """Refuse inputs that cannot be meant; called for every batch. Labels are checked by the gain."""
+        """Refuse inputs that the space does not take; called for every batch. Labels are checked by the gain."""
         check_inputs(x)
         self._threat.space.check(x)
 

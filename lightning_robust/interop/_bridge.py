@@ -16,7 +16,7 @@ from lightning_robust.attacks.attack import Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.labels import check_class_labels, check_output, class_labels
 from lightning_robust.attacks.scope import guest, ordinary, scope
-from lightning_robust.attacks.spaces import PixelSpace, round_toward
+from lightning_robust.attacks.pixel_space import PixelSpace, round_toward
 
 Find = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor | None]]
 """`(shell, pixels, y, seed) -> (adversarial pixels, fooled)`: the other package's attack.

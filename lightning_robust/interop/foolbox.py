@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_robust import _checks
 from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, check_inputs
 from lightning_robust.attacks.balls import L1, L2, Ball, Linf
-from lightning_robust.attacks.spaces import PixelSpace
+from lightning_robust.attacks.pixel_space import PixelSpace
 from lightning_robust.interop._bridge import run_foreign
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_robust._checks import choice, number
-from lightning_robust.attacks.gains import divergence
+from lightning_robust.attacks.anchored import divergence
 from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence, labels_of
 from lightning_robust.objectives.objective import ObjectiveBase
 

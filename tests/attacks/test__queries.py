@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from lightning_robust.attacks import Context, PixelSpace, divergence, margin
-from lightning_robust.attacks._queries import Search, check_plain_gain
+from lightning_robust.attacks._gain import check_plain_gain
+from lightning_robust.attacks._queries import Search
 from lightning_robust.attacks.threats import Batch
 
 CENTRE, Y = torch.full((3, 2), 0.5), torch.zeros(3, dtype=torch.long)

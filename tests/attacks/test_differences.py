@@ -22,7 +22,6 @@ from lightning_robust.attacks import (
     worst_of,
 )
 from lightning_robust.attacks.attack import Attack
-from lightning_robust_studies.schmidt2018.threshold import ThresholdFilters, binarize
 from tests.helpers import SHAPE, SPACES, Linear, batch, class_scores, images, manifold_of, net, threat_of
 
 
@@ -198,11 +197,18 @@ def _black_and_white(n=64):
     return x, y
 
 
+class Thresholds(nn.Module):
+    """relu(x - eps) and relu(x - (1 - eps)): what is almost black has no gradient."""
+
+    def forward(self, x):
+        return torch.relu(torch.cat([x - 0.2, x - 0.8], 1))
+
+
 @pytest.fixture(scope="module")
 def filtered():
     torch.manual_seed(0)
     x, y = _black_and_white()
-    model = nn.Sequential(ThresholdFilters(0.2), nn.Flatten(), nn.Linear(72, 16), nn.Softplus(), nn.Linear(16, 2))
+    model = nn.Sequential(Thresholds(), nn.Flatten(), nn.Linear(72, 16), nn.Softplus(), nn.Linear(16, 2))
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(60):
         optimiser.zero_grad()
@@ -239,7 +245,7 @@ def test_it_attacks_a_model_that_has_no_gradient():
     weight[:, 3:] *= -1
 
     def model(x):
-        return binarize(x, 0.5).flatten(1) @ weight.flatten(1).T
+        return (2.0 * (x >= 0.5) - 1).flatten(1) @ weight.flatten(1).T
 
     assert (model(x).argmax(1) == y).all()
     attack = PGD(Linf(0.5), steps=10, random_start=False, keep="best")
@@ -341,7 +347,7 @@ def test_it_passes_on():
     assert attack.thorough().attack.keep == "best"
     assert attack.scaled(0.5).attack.threat.ball.eps == 0.05
     assert attack.scaled(0.5).width == 0.2
-    assert attack.attempts == 3
+    assert attack.restarts == 3
     assert (attack.thorough().samples, attack.thorough().seed) == (None, 4)
     assert attack == finite_differences(PGD(Linf(0.1), restarts=3), 0.2, samples=None, seed=4)
 

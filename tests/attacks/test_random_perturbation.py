@@ -156,7 +156,7 @@ def test_it_passes_on():
     attack = RandomPerturbation(Linf(0.1), start=norm_uniform, seed=2)
     assert attack.scaled(0.5) == RandomPerturbation(Linf(0.05), start=norm_uniform, seed=2)
     assert attack.thorough() == attack
-    assert attack.attempts == 1
+    assert attack.restarts == 1
 
 
 @pytest.mark.parametrize(

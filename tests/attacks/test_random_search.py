@@ -18,8 +18,8 @@ from lightning_robust.attacks import (
     log_odds,
     margin,
 )
-from lightning_robust.attacks.grid import GridSearch
-from lightning_robust.attacks.random_search import RandomSearch, scale, square, stripes
+from lightning_robust.attacks.exhaustive_search import GridSearch
+from lightning_robust.attacks.random_search import RandomSearch, boldness, square, stripes
 from tests.helpers import (
     BALLS,
     SHAPE,
@@ -102,7 +102,7 @@ def test_feasible(name, dtype):
     outcome = attack.run(model, x, y, Context(code))
     threat = attack.threat
     assert threat.admits(threat.space.chart(x, y, code), outcome.delta).all()
-    assert outcome.fooled.shape == (attack.attempts, 8)
+    assert outcome.fooled.shape == (attack.restarts, 8)
     if isinstance(threat.space, PixelSpace):
         assert threat.contains(x, outcome.x_adv).all()
     if not name.startswith("grid"):
@@ -243,7 +243,7 @@ def test_the_square_attack_by_hand():
 
 def test_the_schedule_of_the_paper():
     asked = {0: 1, 10: 1, 11: 2, 50: 2, 51: 4, 201: 8, 501: 16, 1001: 32, 2001: 64, 4001: 128, 6001: 256, 8001: 512}
-    assert {query: 1 / scale(query) for query in asked} == asked
+    assert {query: 1 / boldness(query) for query in asked} == asked
 
 
 @pytest.mark.parametrize("shape", [(24,), (2, 12), (2, 3, 4, 5)])

@@ -4,7 +4,21 @@ import pytest
 import torch
 
 from lightning_robust._noise import Noise
-from lightning_robust.attacks import L1, L2, PGD, Adam, Linf, PixelSpace, Steepest, Threat
+from lightning_robust.attacks import (
+    L1,
+    L2,
+    PGD,
+    Adam,
+    Context,
+    Iterate,
+    Linf,
+    PixelSpace,
+    Rule,
+    Steepest,
+    Threat,
+    cross_entropy,
+    margin,
+)
 from tests.helpers import BALLS, class_scores, images
 
 
@@ -13,13 +27,11 @@ def test_adam_is_that_of_torch():
     x, y = images(4, dtype=torch.float64), torch.arange(4)
     settings = {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6}
     parameter = torch.nn.Parameter(torch.zeros_like(x))
-    optimiser = torch.optim.Adam([parameter], maximize=True, **settings)
+    optimizer = torch.optim.Adam([parameter], maximize=True, **settings)
     for _ in range(12):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.nn.functional.cross_entropy(class_scores(x + parameter), y, reduction="sum").backward()
-        optimiser.step()
-    from lightning_robust.attacks import cross_entropy
-
+        optimizer.step()
     threat = Threat(Linf(100.0), PixelSpace(-1000, 1000))
     attack = PGD(threat, 12, random_start=False, gain=cross_entropy, rule=Adam(**settings))
     outcome = attack.run(class_scores, x, y)
@@ -32,13 +44,20 @@ def test_adam_moves_by_about_lr_in_each_coordinate_at_first():
     torch.testing.assert_close(delta.abs(), torch.full_like(delta, 0.02), rtol=1e-3, atol=0)
 
 
+def iterate(grad, ball, size=0.5, x=None, step=0):
+    """What the loop knows at the zero perturbation, in images of 0.5."""
+    x = torch.full_like(grad, 0.5) if x is None else x
+    chart = PixelSpace().chart(x, torch.zeros(len(x)))
+    zero, project = torch.zeros_like(grad), Threat(ball).projection(chart)
+    return Iterate(zero, grad.flatten(1)[:, 0], grad, ball, chart, size, step, 9, None, project, None, None)
+
+
 def run(rule, grads, ball):
-    chart = PixelSpace().chart(torch.full_like(grads[0], 0.5), torch.zeros(len(grads[0])))
-    state, steps = rule.init(grads[0]), []
-    for grad in grads:
-        step, state = rule(grad, state, delta=torch.zeros_like(grad), ball=ball, chart=chart, size=0.5)
-        steps.append(step)
-    return steps
+    state, moves = rule.init(iterate(grads[0], ball)), []
+    for step, grad in enumerate(grads):
+        move, state = rule(iterate(grad, ball, step=step), state)
+        moves.append(move)
+    return moves
 
 
 @pytest.mark.parametrize("name", BALLS)
@@ -65,10 +84,8 @@ def test_momentum_takes_a_gradient_of_zero():
 
 
 def test_l1_steps_do_not_press_against_the_pixel_range():
-    x = torch.tensor([[1.0, 0.9, 0.5, 0.0]])
-    chart = PixelSpace().chart(x, torch.zeros(1))
-    grad = torch.tensor([[4.0, 3.0, 2.0, -1.0]])
-    step, _ = Steepest()(grad, None, delta=chart.zero, ball=L1(0.3), chart=chart, size=1.0)
+    x, grad = torch.tensor([[1.0, 0.9, 0.5, 0.0]]), torch.tensor([[4.0, 3.0, 2.0, -1.0]])
+    step, _ = Steepest()(iterate(grad, L1(0.3), 1.0, x), None)
     torch.testing.assert_close(step, torch.tensor([[0.0, 0.1, 0.2, 0.0]]))
 
 
@@ -92,15 +109,71 @@ def test_wrong_arguments_fail_at_construction(make, name):
         make()
 
 
-def test_a_new_rule_is_one_class():
-    class Plain:
-        def init(self, delta):
-            return None
+def test_what_a_rule_is_told():
+    """The gain, the success, the best point with its gradient, the noise and the step."""
+    seen = []
 
-        def __call__(self, grad, state, *, delta, ball, chart, size):
-            return 0.01 * grad.sign(), state
+    class Watching(Rule):
+        keeps_best = True
 
-    x, y = images(3), torch.zeros(3).long()
-    delta = PGD(Linf(0.3), steps=2, random_start=False, rule=Plain()).run(class_scores, x, y).delta
-    assert 0.019 < delta.abs().max() < 0.021
-    assert Noise.of(x, 0).words.shape == (3,)
+        def __call__(self, at, state):
+            seen.append((at, at.fooled, at.noise))
+            return at.delta + 0.1 * at.noise.normal((3, 6, 6)), (state or 0) + 1
+
+    x, y = images(8), torch.arange(8) % 5
+    outcome = PGD(Linf(0.3), steps=6, rule=Watching(), gain=margin).run(class_scores, x, y, Context(key=3))
+    every = [at for at, _, _ in seen]
+    assert [(at.step, at.steps, at.size) for at in every] == [(k, 6, 2.5 / 6) for k in range(6)]
+    for at, fooled, _ in seen:
+        point = at.delta.clone().requires_grad_()
+        gain = margin(class_scores(x + point), y)
+        torch.testing.assert_close(at.gain, gain.detach())
+        torch.testing.assert_close(at.grad, torch.autograd.grad(gain.sum(), point)[0])
+        assert torch.equal(fooled, class_scores(x + at.delta).argmax(1) != y)
+    height = torch.stack([at.gain for at in every])
+    for k, at in enumerate(every):
+        best = height[: k + 1].argmax(0)
+        rows = torch.arange(8)
+        assert torch.equal(at.best.gain, height[best, rows])
+        assert torch.equal(at.best.delta, torch.stack([a.delta for a in every])[best, rows])
+        assert torch.equal(at.best.grad, torch.stack([a.grad for a in every])[best, rows])
+    assert len({tuple(noise.words.tolist()) for _, _, noise in seen}) == 6
+    assert torch.equal(seen[2][2].words, Noise.of(x, 0, 3).fold(0, 3).words)
+    assert Threat(Linf(0.3)).contains(x, outcome.x_adv).all(), "the loop projects"
+    far = every[0].project(kept := torch.ones_like(x))
+    assert far.max() <= 0.3
+    assert torch.equal(kept, torch.ones_like(x)), "`project` leaves its argument as it is"
+
+
+def test_without_class_labels_a_rule_is_told_of_no_success():
+    class Watching(Rule):
+        def __call__(self, at, state):
+            assert at.fooled is None
+            assert at.best is None
+            return at.delta, None
+
+    x = images(3)
+    PGD(Linf(0.3), steps=2, rule=Watching(), gain=lambda z, y: (z[:, 0] - y).square())(class_scores, x, torch.rand(3))
+
+
+def test_a_rule_of_order_zero_asks_for_no_gradient():
+    class Drawn(Rule):
+        order = 0
+
+        def __call__(self, at, state):
+            assert at.grad is None
+            return at.ball.sample(at.noise, at.chart.zero), None
+
+    def model(x):
+        assert not torch.is_grad_enabled()
+        return class_scores(x)
+
+    x, y = images(6), torch.arange(6) % 5
+    outcome = PGD(Linf(0.3), steps=20, rule=Drawn(), keep="best").run(model, x, y)
+    assert outcome.stuck is None
+    assert (margin(class_scores(outcome.x_adv), y) > margin(class_scores(x), y)).all()
+
+
+def test_a_rule_is_a_subclass_of_rule():
+    with pytest.raises(TypeError, match=r"`rule` to be a step rule such as Steepest\(\) or Adam\(\), but got"):
+        PGD(Linf(0.3), rule=lambda at, state: (at.delta, state))

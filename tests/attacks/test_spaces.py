@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lightning_robust.attacks import PGD, AffineSpace, LatentSpace, Linf, PixelSpace, Threat
-from lightning_robust.attacks.spaces import Chart, round_toward
+from lightning_robust.attacks.pixel_space import round_toward
+from lightning_robust.attacks.spaces import Chart
 from tests.helpers import NORMALISED, PIXEL_SPACES, SPACES, Plane, Z, batch, class_scores, images
 
 every_space = pytest.mark.parametrize("name", SPACES)

@@ -12,17 +12,19 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._queries import Search, check_plain_gain
+from lightning_robust.attacks._gain import GainFn, check_plain_gain
+from lightning_robust.attacks._queries import Search
+from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.balls import Ball
-from lightning_robust.attacks.gains import GainFn, margin
+from lightning_robust.attacks.gains import margin
 from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _MOST = 100_000
 
 
-def box(ball: Ball, chart: Chart) -> tuple[Tensor, Tensor]:
+def ranges(ball: Ball, chart: Chart) -> tuple[Tensor, Tensor]:
     """The least and the greatest value of every coordinate, (N, ...) each, in the ball and the bounds of the chart."""
     flat = torch.zeros_like(chart.zero).flatten(1)
     reach = torch.empty_like(flat)
@@ -74,15 +76,15 @@ class GridSearch(ThreatAttack):
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threat", as_threat(self.threat))
-        if isinstance(self.points, numbers.Real):
-            points: Any = _checks.count("points", self.points)
-        else:
-            points = _checks.counts("points", self.points)
-        object.__setattr__(self, "points", points)
-        object.__setattr__(self, "random_points", _checks.count("random_points", self.random_points, 0))
-        check_plain_gain(self.gain)
-        object.__setattr__(self, "seed", _checks.seed("seed", self.seed))
+        check = _checks.count if isinstance(self.points, numbers.Real) else _checks.counts
+        set_fields(
+            self,
+            threat=as_threat(self.threat),
+            points=check("points", self.points),  # type: ignore[operator]
+            random_points=_checks.count("random_points", self.random_points, 0),
+            gain=check_plain_gain(self.gain),
+            seed=_checks.seed("seed", self.seed),
+        )
 
     def brief(self) -> "GridSearch":
         """One point."""
@@ -118,13 +120,13 @@ class GridSearch(ThreatAttack):
 
     def _candidates(self, ball: Ball, chart: Chart, noise: Noise) -> Iterator[Tensor]:
         """Zero, the grid, the random points."""
-        low, high = box(ball, chart)
+        low, high = ranges(ball, chart)
         counts = self._counts((low < high).flatten(1).any(0).tolist())
         yield chart.zero
-        shares = [torch.linspace(0, 1, n).tolist() if n > 1 else [math.nan] for n in counts]
-        for combination in itertools.product(*shares):
-            share = low.new_tensor(combination).reshape(chart.zero.shape[1:])
-            yield torch.where(share.isnan(), chart.zero, low + share * (high - low))
+        values = [torch.linspace(0, 1, n).tolist() if n > 1 else [math.nan] for n in counts]
+        for combination in itertools.product(*values):
+            place = low.new_tensor(combination).reshape(chart.zero.shape[1:])
+            yield torch.where(place.isnan(), chart.zero, low + place * (high - low))
         for number in range(self.random_points):
-            share = noise.fold(number).uniform(tuple(low.shape[1:])).to(low.dtype)
-            yield low + share * (high - low)
+            place = noise.fold(number).uniform(tuple(low.shape[1:])).to(low.dtype)
+            yield low + place * (high - low)

@@ -1,5 +1,7 @@
 """Named settings of `PGD` from the literature. Each is a point on the axes ball, space, gain and rule, not a class."""
 
+from dataclasses import replace
+
 from lightning_robust._checks import count
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.gains import confident_margin
@@ -31,13 +33,12 @@ def mim(threat: Threat | Ball, steps: int = 10, momentum: float = 1.0) -> PGD:
     )
 
 
-def stutz(threat: Threat | Ball, steps: int = 40, attempts: int = 5, lr: float = 0.005) -> PGD:
-    """The attack of Stutz et al. (CVPR 2019): Adam on the perturbation, a start of uniform norm, several attempts.
+def stutz(threat: Threat | Ball, steps: int = 40, restarts: int = 5, lr: float = 0.005) -> PGD:
+    """The attack of Stutz et al. (CVPR 2019): Adam on the perturbation, several starts of uniform norm.
 
     With lr 0.005 and 40 steps a coordinate moves by about 0.2 at most, so the start matters. We keep the best iterate,
     where the paper's evaluation keeps the first success.
     """
-    restarts = count("attempts", attempts)
     return PGD(threat, steps=steps, restarts=restarts, random_start=norm_uniform, rule=Adam(lr), keep="best")
 
 
@@ -51,7 +52,7 @@ def pgd_cw(threat: Threat | Ball, steps: int = 30, kappa: float = 50.0) -> PGD:
 
 
 def carlini_wagner(
-    threat: Threat | Ball, steps: int = 120, *, kappa: float = 3.0, lr: float = 0.005, attempts: int = 1
+    threat: Threat | Ball, steps: int = 120, *, kappa: float = 3.0, lr: float = 0.005, restarts: int = 1
 ) -> PGD:
     r"""The attack of Carlini & Wagner (S&P 2017) within a given threat: Adam on the margin, up to the confidence kappa.
 
@@ -62,7 +63,7 @@ def carlini_wagner(
     pixels in range by a tanh, so that their perturbations have no bound. Adam moves all coordinates alike: in a ball of
     the Euclidean norm `pgd_cw`, with the steepest steps, goes further.
 
-    The attack of minimum norm, which minimises the norm plus c times the hinge, is another thing, and other packages
+    The attack of minimum norm, which minimizes the norm plus c times the hinge, is another thing, and other packages
     have it: `from_foolbox(foolbox.attacks.L2CarliniWagnerAttack(), eps=0.5)`, which searches for c, and for which a
     sample counts as robust if its nearest adversarial example is further than eps away; or
     `from_torchattacks(torchattacks.CW, dict(c=1.0, steps=300, lr=0.003))`, which takes the true class for a logit of
@@ -73,7 +74,6 @@ def carlini_wagner(
         steps: The number of steps.
         kappa: The confidence, in units of logits.
         lr: The step size of Adam, in the units of the space.
-        attempts: Random starts.
+        restarts: The number of random starts.
     """
-    gain, restarts = confident_margin(kappa), count("attempts", attempts)
-    return PGD(threat, steps=steps, restarts=restarts, random_start=norm_uniform, gain=gain, rule=Adam(lr), keep="best")
+    return replace(stutz(threat, steps, restarts, lr), gain=confident_margin(kappa))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lightning_robust.attacks import L2, PGD, AffineSpace, Box, LatentSpace, Linf, Threat, margin
-from lightning_robust.attacks.grid import GridSearch, box
+from lightning_robust.attacks.exhaustive_search import GridSearch, ranges
 from tests.helpers import Plane, batch, class_scores, images, net
 
 TURNS = AffineSpace(translation=0.2, shear=0.0, scale=0.0, rotation=0.5)
@@ -38,15 +38,15 @@ def test_the_box_of_every_ball():
     x, y = images(3), torch.zeros(3).long()
     chart = TURNS.chart(x, y)
     width = torch.tensor([0.2, 0.2, 0, 0, 0, 0.5])
-    low, high = box(Linf(1.0), chart)
+    low, high = ranges(Linf(1.0), chart)
     torch.testing.assert_close(high, width.expand(3, 6))
     torch.testing.assert_close(low, -high)
-    low, high = box(L2(0.3), chart)
+    low, high = ranges(L2(0.3), chart)
     torch.testing.assert_close(high, width.clamp(max=0.3).expand(3, 6))
     widths = torch.tensor([0.1, 0.3, 1, 1, 1, 0.05])
-    torch.testing.assert_close(box(Box(widths), chart)[1], torch.minimum(width, widths).expand(3, 6))
+    torch.testing.assert_close(ranges(Box(widths), chart)[1], torch.minimum(width, widths).expand(3, 6))
     radii = torch.tensor([0.0, 0.1, 0.4])
-    torch.testing.assert_close(box(L2(radii), chart)[1], torch.minimum(width, radii[:, None]))
+    torch.testing.assert_close(ranges(L2(radii), chart)[1], torch.minimum(width, radii[:, None]))
 
 
 def test_exact_on_a_linear_manifold():

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchattacks
 
+from lightning_robust._noise import Noise
 from lightning_robust.attacks import (
     L2,
     PGD,
@@ -47,7 +48,7 @@ def test_rs_fgsm_is_the_closed_formula():
     x, y, model, eps = images(8), torch.arange(8) % 5, net().eval(), 0.1
     attack = rs_fgsm(Linf(eps))
     chart = attack.threat.space.chart(x, y)
-    (start,) = attack._starts(chart, x, 0)
+    start = attack._start(chart, lambda: Noise.of(x, 0, 0).fold(0))
     g = gradient(model, x + start, y)
     expected = (x + (start + 1.25 * eps * g.sign()).clamp(-eps, eps)).clamp(0, 1)
     torch.testing.assert_close(attack(model, x, y), expected, rtol=0, atol=1e-6)
@@ -66,14 +67,14 @@ def test_mim_is_the_published_recursion(momentum):
         assert torch.equal(bim(Linf(eps), steps)(class_scores, x, y), mim(Linf(eps), steps, 0.0)(class_scores, x, y))
 
 
-def test_recipes_are_settings():
+def test_presets_are_settings():
     assert fgsm(Linf(0.1)) == PGD(Linf(0.1), steps=1, rel_step_size=1.0, random_start=False)
     assert mim(Linf(0.1), 7, 0.5).rule == Steepest(0.5)
     paper = stutz(Linf(0.3))
     assert (paper.steps, paper.restarts, paper.rule, paper.keep) == (40, 5, Adam(0.005), "best")
     assert paper.random_start is norm_uniform
     assert pgd_cw(Linf(0.1), 7, 5.0) == PGD(Linf(0.1), 7, gain=confident_margin(5.0), keep="best")
-    cw = carlini_wagner(Linf(0.3), attempts=2)
+    cw = carlini_wagner(Linf(0.3), restarts=2)
     assert (cw.steps, cw.restarts, cw.rule, cw.keep) == (120, 2, Adam(0.005), "best")
     assert cw.gain == confident_margin(3.0)
 
@@ -99,11 +100,11 @@ def test_pgd_cw_is_sign_descent_on_the_published_loss(kappa):
 def test_carlini_wagner_is_adam_on_the_published_loss():
     x, y, eps, kappa = images(16).double(), torch.arange(16) % 5, 0.1, 3.0
     delta = torch.zeros_like(x, requires_grad=True)
-    optimiser = torch.optim.Adam([delta], lr=0.02)
+    optimizer = torch.optim.Adam([delta], lr=0.02)
     for _ in range(12):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         _hinge(class_scores(x + delta), y, kappa).sum().backward()
-        optimiser.step()
+        optimizer.step()
         delta.data.copy_((x + delta.data.clamp(-eps, eps)).clamp(0, 1) - x)
     attack = replace(carlini_wagner(Linf(eps), 12, kappa=kappa, lr=0.02), random_start=False, keep="last")
     torch.testing.assert_close(attack(class_scores, x, y), x + delta.detach(), rtol=0, atol=1e-9)
@@ -149,10 +150,10 @@ def test_kappa_is_the_confidence_that_is_reached(kappa, ball):
 
 @pytest.mark.parametrize("space", ["pixels", "latent_tuple", "affine"])
 @pytest.mark.parametrize("ball", ["Linf", "L2"])
-@pytest.mark.parametrize("recipe", [pgd_cw, carlini_wagner])
-def test_carlini_wagner_in_every_space_raises_the_margin(recipe, ball, space):
+@pytest.mark.parametrize("preset", [pgd_cw, carlini_wagner])
+def test_carlini_wagner_in_every_space_raises_the_margin(preset, ball, space):
     x, y, code = batch(space, 12)
-    attack = recipe(threat_of(ball, space), 20)
+    attack = preset(threat_of(ball, space), 20)
     chart = attack.threat.space.chart(x, y, code)
     outcome = attack.run(class_scores, x, y, Context(code))
     assert attack.threat.admits(chart, outcome.delta).all()

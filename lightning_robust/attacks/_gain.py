@@ -1,0 +1,61 @@
+"""What a gain is: a function `(logits, y) -> (N,)`, and the attributes that it may have."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from lightning_robust import _checks
+from lightning_robust.attacks.labels import check_class_labels
+
+GainFn = Callable[[Tensor, Any], Any]
+"""`(logits, y) -> (N,)`; `Any` for a tensor, as in all types of functions here that a configuration file may name:
+LightningCLI reads a class in this place as "makes objects of this class" and refuses functions without annotations."""
+
+
+def check_gain(gain: Any, logits: Tensor, y: Any) -> None:
+    """Refuse labels that the gain does not take, if it says which: a method or attribute `check(logits, y)`."""
+    check = getattr(gain, "check", None)
+    if check is not None:
+        check(logits, y)
+
+
+def anchor_of(gain: Any) -> Callable[[Tensor, Any], Any] | None:
+    """`(clean_logits, y) -> anchor` of an anchored gain, which takes the anchor in place of labels; else None."""
+    return getattr(gain, "anchor", None)
+
+
+def check_plain_gain(gain: Any) -> GainFn:
+    """Refuse what is no gain of labels."""
+    if anchor_of(gain) is not None:
+        raise TypeError(
+            f"Expected argument `gain` to be a function (logits, y) -> (N,) such as margin, but got {gain!r}."
+        )
+    return _checks.function("gain", gain, "(logits, y) -> (N,)")
+
+
+def of_classes(gain: GainFn) -> GainFn:
+    """Mark a gain of class labels: their values are checked once for each batch."""
+
+    def check(logits: Tensor, y: Any) -> None:
+        check_class_labels(logits, y, f"the gain `{gain.__name__}`")
+
+    gain.check = check  # type: ignore[attr-defined]
+    return gain
+
+
+def check_value(value: Any, n: int) -> None:
+    """Refuse what is not one number per sample."""
+    if not isinstance(value, Tensor) or value.shape != (n,):
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(
+            f"Expected the gain to give one number per sample, shape (N,) with N={n}, but got {got}. A loss wants "
+            "reduction='none', and a mean over all dimensions but the first."
+        )
+
+
+def gain_of(gain: GainFn, logits: Tensor, y: Any) -> Tensor:
+    """The gain of each sample (N,), or an error where it gives something else."""
+    value = gain(logits, y)
+    check_value(value, len(logits))
+    return value
