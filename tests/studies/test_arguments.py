@@ -1,5 +1,6 @@
 """The law of arguments for what the studies offer to programs."""
 
+from inspect import Parameter, Signature
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from lightning_robust_studies.schmidt2018 import mixtures, theory, threshold
 from lightning_robust_studies.stutz2019 import plots, tangent
-from tests.argument_law import arguments, bad_values, case, described, outcome, public
+from tests.argument_law import Case, arguments, bad_values, case, described, outcome, public
+from tests.studies.schmidt2018.theory.points import POINTS
 
 GENERATOR = torch.Generator()
 X = torch.rand(8, 1, 4, 4)
@@ -18,12 +20,24 @@ ONES, NOISE = torch.ones(4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.
 LOADER = {"eval_batch_size": 2}
 FITTED = tangent.NeighbourTangent.fit(X, components=2, neighbours=3)
 MIXTURE = {"d": 4, "train_size": 4, "val_size": 2, "test_size": 4, **LOADER}
-N, D, SIGMA = {"n": 4.0}, {"d": 16}, {"sigma": 0.25}
+N, D = {"n": 4.0}, {"d": 16}
 SAMPLES = {"theta": ONES, "sigma": 1.0}
 
 
 def flat(images: Tensor) -> Tensor:
     return images
+
+
+def statement_case(statement: theory.Statement) -> Case:
+    """A statement of the table as a function with named arguments."""
+
+    def give(**arguments: Any) -> Any:
+        return statement(**arguments)
+
+    point = POINTS[statement.name]
+    parameters = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=type(value)) for name, value in point.items()]
+    give.__module__, give.__signature__ = theory.__name__, Signature(parameters)
+    return case(give, **point, free="t alignment", infinite="p")
 
 
 TABLE = {
@@ -54,8 +68,7 @@ TABLE = {
     "theory.adversarial_logistic_loss": case(
         theory.adversarial_logistic_loss, w=ONES, x=NOISE, y=NOISE[:, 0].sign(), eps=0.25, l2=0.5
     ),
-    "theory.affine_fit": case(theory.affine_fit, x=NOISE[0], y=NOISE[1]),
-    "theory.affine_law": case(theory.affine_law, target=0.25, d=16.0, scale=0.5, eps=0.25),
+    "theory.affine_law": case(theory.affine_law, target=0.25, d=16.0, sigma_scale=0.5, eps=0.25),
     "theory.bayes_error_large_d": case(theory.bayes_error_large_d, **N, d=16.0, sigma=1.0, eps=0.25),
     "theory.bayes_errors": case(theory.bayes_errors, **N, sigma=1.0, eps=0.25, noise=NOISE, infinite="p"),
     "theory.bayes_learner": case(theory.bayes_learner, sigma=1.0, eps=0.25),
@@ -65,40 +78,22 @@ TABLE = {
     "theory.bernoulli_mean_estimator": case(
         theory.bernoulli_mean_estimator, n=3, theta=ONES, tau=0.25, draws=2, generator=GENERATOR
     ),
-    "theory.carmon_labels": case(theory.carmon_labels, **D, n0=1.0, eps=0.25),
-    "theory.carmon_labels_lower": case(theory.carmon_labels_lower, **D, n0=1.0, eps=0.25),
     "theory.carmon_sigma": case(theory.carmon_sigma, **D, n0=1.0),
-    "theory.carmon_unlabelled": case(theory.carmon_unlabelled, **D, n0=1.0, eps=0.25),
     "theory.compare_learner": case(
         theory.compare_learner, learner=theory.mean_learner, n=2, d=4, sigma=1.0, eps=0.25, draws=2,
         generator=GENERATOR, feature=flat, test_points=3,
     ),
-    "theory.corollary_19": case(theory.corollary_19, **D, **SIGMA, beta=0.25),
-    "theory.corollary_19_sigma": case(theory.corollary_19_sigma, **D, beta=0.25),
-    "theory.corollary_22": case(theory.corollary_22, n=100.0, d=2**16, **SIGMA, eps=0.0625),
-    "theory.corollary_22_samples": case(theory.corollary_22_samples, **D, eps=0.125),
-    "theory.corollary_23": case(theory.corollary_23, n=0.0, **D, sigma=8.0, eps=0.5),
-    "theory.corollary_23_samples": case(theory.corollary_23_samples, **D, sigma=8.0, eps=0.5),
-    "theory.corollary_28": case(theory.corollary_28, d=2**12, tau=0.25, beta=0.25),
-    "theory.corollary_28_tau": case(theory.corollary_28_tau, **D, beta=0.25),
     "theory.crossing": case(theory.crossing, error=lambda n: 1 / (1 + n), target=0.25),
     "theory.dual_norm": case(theory.dual_norm, w=ONES, infinite="p"),
-    "theory.effective_samples": case(theory.effective_samples, **N, unlabelled=8.0, d=16.0, sigma=1.0),
-    "theory.fact_12": case(theory.fact_12, t=1.0, sigma=1.0),
+    "theory.effective_samples": case(theory.effective_samples, **N, unlabeled=8.0, d=16.0, sigma=1.0),
+    "theory.error_floor": case(theory.error_floor, **N, d=16.0, sigma=1.0, eps=0.25),
+    "theory.error_floor_samples": case(theory.error_floor_samples, level=0.25, **D, sigma=1.0, eps=0.25),
     "theory.folded_mean": case(theory.folded_mean, s=1.0),
     "theory.gaussian_error": case(
         theory.gaussian_error, w=ONES, **SAMPLES, eps=0.25, free="bias", infinite="p bias"
     ),
     "theory.hard_threshold_learner": case(theory.hard_threshold_learner, level=0.5),
-    "theory.lemma_13": case(theory.lemma_13, **N, **D, **SIGMA, norm=1.0, delta=0.25),
-    "theory.lemma_14": case(theory.lemma_14, **N, **D, **SIGMA),
-    "theory.lemma_15": case(theory.lemma_15, **N, **SIGMA, norm=1.0, delta=0.25),
-    "theory.lemma_16": case(theory.lemma_16, **N, **D, **SIGMA),
-    "theory.lemma_17": case(theory.lemma_17, alignment=2.0, rho=1.0, **SIGMA),
-    "theory.lemma_20": case(theory.lemma_20, w=ONES, theta=ONES, **SIGMA, eps=0.25, infinite="p"),
-    "theory.lemma_29": case(theory.lemma_29, n=4.0, tau=0.125, delta=0.25),
     "theory.linear_error_floor": case(theory.linear_error_floor, tau=0.125, eps=0.5),
-    "theory.linear_radius": case(theory.linear_radius, tau=0.125),
     "theory.logistic_learner": case(theory.logistic_learner),
     "theory.loglog_slope": case(theory.loglog_slope, x=NOISE[0].exp(), y=NOISE[1].exp()),
     "theory.margin_pmf": case(theory.margin_pmf, v=ONES, tau=0.25),
@@ -113,7 +108,6 @@ TABLE = {
     "theory.n_bayes": case(theory.n_bayes, target=0.25, sigma=1.0, eps=0.25, noise=NOISE),
     "theory.n_robust": case(theory.n_robust, target=0.25, **SAMPLES, eps=0.25, noise=NOISE, infinite="p"),
     "theory.n_robust_large_d": case(theory.n_robust_large_d, target=0.25, d=16.0, sigma=1.0, eps=0.25),
-    "theory.n_standard": case(theory.n_standard, target=0.25, **SAMPLES, noise=NOISE),
     "theory.n_standard_large_d": case(theory.n_standard_large_d, target=0.25, d=16.0, sigma=1.0),
     "theory.one_sample_error": case(theory.one_sample_error, **D, tau=0.25),
     "theory.optimal_error": case(theory.optimal_error, **SAMPLES, eps=0.25, infinite="p"),
@@ -123,34 +117,23 @@ TABLE = {
     "theory.sample_bernoulli": case(theory.sample_bernoulli, n=3, theta=ONES, tau=0.25, generator=GENERATOR),
     "theory.sample_gaussian": case(theory.sample_gaussian, n=3, **SAMPLES, generator=GENERATOR),
     "theory.self_trained_estimator": case(
-        theory.self_trained_estimator, w=ONES, unlabelled=3, **SAMPLES, generator=GENERATOR
+        theory.self_trained_estimator, w=ONES, unlabeled=3, **SAMPLES, generator=GENERATOR
     ),
     "theory.self_training_error_large_d": case(
-        theory.self_training_error_large_d, **N, unlabelled=8.0, d=16.0, sigma=1.0, eps=0.25
+        theory.self_training_error_large_d, **N, unlabeled=8.0, d=16.0, sigma=1.0, eps=0.25
     ),
     "theory.soft_threshold": case(theory.soft_threshold, x=ONES, level=0.5),
     "theory.soft_threshold_learner": case(theory.soft_threshold_learner, level=0.5),
     "theory.sqrt_d_sweep": case(theory.sqrt_d_sweep, dimensions=(4,), radii=(0.25,), numbers=16, target=0.25),
-    "theory.theorem_10": case(theory.theorem_10, d=2**12, tau=0.25, eps=0.5),
-    "theory.theorem_11": case(theory.theorem_11, **N, d=16.0, sigma=1.0, eps=0.25),
-    "theory.theorem_11_samples": case(theory.theorem_11_samples, level=0.25, **D, sigma=1.0, eps=0.25),
-    "theory.theorem_18": case(theory.theorem_18, **N, **D, **SIGMA),
-    "theory.theorem_21": case(theory.theorem_21, n=100.0, d=2**16, sigma=1.0, eps=0.25, beta=0.25),
-    "theory.theorem_21_radius": case(theory.theorem_21_radius, **N, **D, **SIGMA, beta=0.25),
-    "theory.theorem_27": case(theory.theorem_27, **D, tau=0.25),
-    "theory.theorem_31": case(theory.theorem_31, n=0.0, **D, tau=0.125, eps=0.25, gamma=0.25),
-    "theory.theorem_31_samples": case(theory.theorem_31_samples, **D, tau=0.125, eps=0.25, gamma=0.25),
-    "theory.theorem_4": case(theory.theorem_4, d=2**16, **SIGMA),
-    "theory.theorem_5": case(theory.theorem_5, n=100.0, d=2**16, **SIGMA, eps=0.0625),
-    "theory.theorem_6": case(theory.theorem_6, n=0.0, **D, scale=0.5, eps=0.5),
-    "theory.theorem_8": case(theory.theorem_8, d=2**12, tau=0.25),
-    "theory.theorem_9": case(theory.theorem_9, n=0.0, d=2**12, scale=0.5, eps=0.125, gamma=0.25),
     "theory.thresholded_error": case(theory.thresholded_error, w=ONES, theta=ONES, tau=0.25, eps=0.5),
+    **{f"theory.{name}": statement_case(statement) for name, statement in theory.STATEMENTS.items()},
 }  # fmt: skip
 
 EXCEPTIONS = {
     "plots.LinearFit": "a result",
+    "theory.Condition": "a part of the table, whose conditions are tried one by one",
     "theory.Guarantee": "a result",
+    "theory.Statement": "an entry of the table, which is tried with its arguments",
     "theory.Comparison": "a result",
     "theory.SweepRow": "a result",
 }

@@ -1,11 +1,10 @@
-"""Checks of arguments that are numbers or tensors, and ranges that the files of this package share."""
+"""Checks of arguments that may be tensors, beside those of `lightning_robust._checks`."""
 
 import numbers
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from lightning_robust._checks import instance, number
 
@@ -44,21 +43,6 @@ def non_negative(name: str, value: Real) -> Tensor:
 def open_interval(name: str, value: float, high: float = 1.0) -> float:
     """Take a number strictly between 0 and `high`, such as a probability."""
     return number(name, value, 0, high, above=True, below=True)
-
-
-def bernoulli_rate(tau: float, most: float = 0.5) -> float:
-    """Take a `tau` in (0, `most`]."""
-    return number("tau", tau, 0, most, above=True)
-
-
-def norm_order(p: float) -> float:
-    """Take an order of a norm, at least 1; infinity is for the largest coordinate."""
-    return number("p", p, 1, finite=False)
-
-
-def source(generator: Any) -> Generator:
-    """Take a source of randomness."""
-    return instance("generator", generator, Generator, "a torch.Generator")
 
 
 def vector(name: str, value: Tensor) -> Tensor:

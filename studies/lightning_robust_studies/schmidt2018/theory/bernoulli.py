@@ -7,9 +7,10 @@ cube, but the adversary moves them anywhere in the l_inf ball around it. The sig
 
 The margin of a linear classifier is :math:`M = \sum_i v_i b_i` with :math:`v_i = w_i \theta^*_i` and signs :math:`b_i`,
 +1 with probability 1/2 + tau. For whole-numbered w, as the mean estimator gives, its distribution is a convolution of
-scaled binomials.
+scaled binomials. sgn(0) = +1 throughout.
 
-sgn(0) = +1 throughout. Letters: d dimensions, R draws. All results are float64.
+Arguments of all functions: w are weights, theta the signs of the class +1, shape (d,); 0 < tau <= 1/2 is the advantage
+of a coordinate (below 1/2 in the normal approximations); eps >= 0 is the l_inf radius. All results are float64.
 """
 
 import math
@@ -21,19 +22,38 @@ from torch import Generator, Tensor
 from lightning_robust._checks import count, instance, number
 from lightning_robust_studies.schmidt2018.theory._check import (
     Real,
-    bernoulli_rate,
     non_negative,
     open_interval,
     require,
     same_size,
     signs,
-    source,
     vector,
 )
-from lightning_robust_studies.schmidt2018.theory._normal import normal_cdf
+from lightning_robust_studies.schmidt2018.theory.gaussian import draw_labels, normal_cdf
 from lightning_robust_studies.schmidt2018.theory.gaussian_curves import mean_error_large_d
 
 _MOST_WORK = 10**10
+
+
+def _rate(tau: float) -> float:
+    return number("tau", tau, 0, 0.5, above=True)
+
+
+def sample_bernoulli(n: int, theta: Tensor, tau: float, *, generator: Generator) -> tuple[Tensor, Tensor]:
+    r"""Draw n >= 0 samples of the model: x of shape (n, d) and y of shape (n,), on the device of `generator`.
+
+    Example:
+        >>> x, y = sample_bernoulli(3, torch.ones(2), 0.5, generator=torch.Generator().manual_seed(0))
+        >>> bool((x == y[:, None]).all())
+        True
+
+    Source: Schmidt et al. 2018, Definition 7, pp. 6-7.
+    """
+    n, theta, tau = count("n", n, 0), signs("theta", theta), _rate(tau)
+    y = draw_labels(n, instance("generator", generator, Generator, "a torch.Generator"))
+    uniform = torch.rand(n, theta.shape[-1], dtype=torch.float64, generator=generator, device=generator.device)
+    right = torch.where(uniform < 0.5 + tau, 1.0, -1.0).to(torch.float64)
+    return y[:, None] * theta * right, y
 
 
 def _convolve_scaled(pmf: Any, weight: int, kernel: Any) -> Any:
@@ -47,19 +67,13 @@ def _convolve_scaled(pmf: Any, weight: int, kernel: Any) -> Any:
 
 
 def margin_pmf(v: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    r"""The exact distribution of :math:`M = \sum_i v_i b_i` with whole numbers v.
-
-    The signs :math:`b_i` are independent, +1 with probability 1/2 + tau, else -1.
+    r"""The exact distribution of :math:`M = \sum_i v_i b_i` with whole numbers v, shape (d,).
 
     Coordinates of equal weight make one binomial; the binomials are convolved directly, not by FFT: every term is
     positive, so that even probabilities of 1e-100 keep their digits. The work is at most d times the sum of |v|.
 
-    Args:
-        v: weights times signs, shape (d,), whole numbers.
-        tau: the advantage of a coordinate, 0 < tau <= 1/2.
-
     Returns:
-        The values of M, rising in steps of 2, and their probabilities, both of shape (sum of |v| + 1,), float64.
+        The values of M, rising in steps of 2, and their probabilities, both of shape (sum of |v| + 1,).
 
     Example:
         >>> values, pmf = margin_pmf(torch.tensor([1, -2]), 0.25)
@@ -74,8 +88,7 @@ def margin_pmf(v: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     v = vector("v", v)
     require(v.ndim == 1, "v", "of shape (d,)", f"shape {tuple(v.shape)}")
     require(v == v.round(), "v", "whole numbers (for real weights use `bernoulli_error_normal`)", v)
-    tau = bernoulli_rate(tau)
-    total = int(v.abs().sum())
+    tau, total = _rate(tau), int(v.abs().sum())
     expectation = f"small enough that d times the sum of its magnitudes is at most {_MOST_WORK:.0e}"
     require(len(v) * total <= _MOST_WORK, "v", expectation, f"{len(v)} x {total}")
     weights, counts = torch.unique(v[v != 0], return_counts=True)
@@ -96,21 +109,12 @@ def _tail(values: Tensor, pmf: Tensor, level: float) -> Tensor:
 
 
 def bernoulli_error(w: Tensor, theta: Tensor, tau: float, eps: float = 0.0) -> Tensor:
-    r"""The exact error of a linear classifier with whole-numbered weights, standard (eps = 0) or l_inf-robust.
+    r"""The exact error of a linear classifier with whole-numbered weights (..., d), standard (eps = 0) or robust.
 
     .. math:: \tfrac12 P(M < \epsilon \|w\|_1) + \tfrac12 P(M \le \epsilon \|w\|_1)
 
-    A margin that the adversary brings to exactly 0 fails for the class -1 only, as sgn(0) = +1. Ties are taken up to
-    rounding (1e-9 of :math:`\|w\|_1`), so that eps = 0.2 means the decimal number.
-
-    Args:
-        w: whole-numbered weights, shape (..., d).
-        theta: the signs of the class +1, shape (d,).
-        tau: the advantage of a coordinate, 0 < tau <= 1/2.
-        eps: the radius, not negative.
-
-    Returns:
-        The probability of an error, shape (...).
+    Shape (...). A margin that the adversary brings to exactly 0 fails for the class -1 only, as sgn(0) = +1. Ties are
+    taken up to rounding (1e-9 of :math:`\|w\|_1`), so that eps = 0.2 means the decimal number.
 
     Example:
         >>> w = torch.ones(3)
@@ -128,20 +132,12 @@ def bernoulli_error(w: Tensor, theta: Tensor, tau: float, eps: float = 0.0) -> T
 
 
 def bernoulli_error_normal(w: Tensor, theta: Tensor, tau: float, eps: Real = 0.0) -> Tensor:
-    r"""The error of :math:`\mathrm{sgn} \langle w, x \rangle` for any real w, with the margin taken as normal.
+    r"""The error of :math:`\mathrm{sgn} \langle w, x \rangle` for any real w (..., d), with the margin taken as normal.
 
     .. math:: \Phi\Big(-\frac{2 \tau \langle w, \theta^* \rangle - \epsilon \|w\|_1}{\sqrt{1 - 4 \tau^2}\, \|w\|_2}\Big)
 
-    Right to half a percentage point at d = 1000 where no few coordinates dominate; `bernoulli_error` is exact.
-
-    Args:
-        w: weights, shape (..., d).
-        theta: the signs of the class +1, shape (d,).
-        tau: the advantage of a coordinate, 0 < tau < 1/2.
-        eps: the radius, not negative.
-
-    Returns:
-        Approximate probability of an error, shape (...).
+    Shape (...). Right to half a percentage point at d = 1000 where no few coordinates dominate; `bernoulli_error` is
+    exact.
 
     Example:
         >>> w = torch.ones(1000)
@@ -158,19 +154,9 @@ def bernoulli_error_normal(w: Tensor, theta: Tensor, tau: float, eps: Real = 0.0
 
 
 def bernoulli_mean_estimator(n: int, theta: Tensor, tau: float, *, draws: int, generator: Generator) -> Tensor:
-    r"""The sum of n samples, :math:`\sum_k y_k x_k`, without the samples: n times the mean estimator.
+    r"""R draws of the sum of n samples, :math:`\sum_k y_k x_k`, without the samples: n times the mean; shape (R, d).
 
     All whole numbers: a coordinate is :math:`\theta^*_i (2\, \mathrm{Bin}(n, 1/2 + \tau) - n)`, exactly.
-
-    Args:
-        n: the number of samples, at least 1.
-        theta: the signs of the class +1, shape (d,).
-        tau: the advantage of a coordinate, 0 < tau <= 1/2.
-        draws: how many independent sets of samples, R.
-        generator: the source of randomness.
-
-    Returns:
-        Weights of shape (R, d).
 
     Example:
         >>> bernoulli_mean_estimator(3, torch.tensor([1, -1]), 0.5, draws=1, generator=torch.Generator())
@@ -178,12 +164,10 @@ def bernoulli_mean_estimator(n: int, theta: Tensor, tau: float, *, draws: int, g
 
     Source: Schmidt et al. 2018, Theorem 8 (the estimator).
     """
-    n = count("n", n)
-    draws = count("draws", draws)
-    theta = signs("theta", theta)
-    tau = bernoulli_rate(tau)
-    shape, generator = (draws, theta.shape[-1]), source(generator)
-    trials = torch.full(shape, float(n), dtype=torch.float64, device=generator.device)
+    n, draws = count("n", n), count("draws", draws)
+    theta, tau = signs("theta", theta), _rate(tau)
+    generator = instance("generator", generator, Generator, "a torch.Generator")
+    trials = torch.full((draws, theta.shape[-1]), float(n), dtype=torch.float64, device=generator.device)
     right = torch.binomial(trials, torch.full_like(trials, 0.5 + tau), generator=generator)
     return theta * (2 * right - n)
 
@@ -194,15 +178,6 @@ def bernoulli_mean_error_large_d(n: Real, d: Real, tau: float, eps: Real = 0.0) 
     The Gaussian model's curve (`mean_error_large_d`) with coordinates of mean 2 tau and variance :math:`1 - 4 \tau^2`,
     scaled to mean 1: :math:`\sigma = \sqrt{1 - 4 \tau^2} / (2 \tau)` and radius :math:`\epsilon / (2 \tau)`. For few
     samples (n below about 10) the true mean of :math:`|v_i|` differs: at n = 1 it is 1, here about 0.8.
-
-    Args:
-        n: the number of samples, positive.
-        d: the dimension, positive.
-        tau: the advantage of a coordinate, 0 < tau < 1/2.
-        eps: the radius, not negative.
-
-    Returns:
-        The error, in the common shape of the arguments.
 
     Example:
         >>> round(bernoulli_mean_error_large_d(16, 2**12, 0.1, 0.1).item(), 4)
@@ -223,14 +198,6 @@ def one_sample_error(d: int, tau: float, eps: float = 0.0) -> Tensor:
 
     With :math:`\tau = c\, d^{-1/4}` the standard error tends to :math:`\Phi(-4 c^2)`: 1 % for c = 0.7626.
 
-    Args:
-        d: the dimension, at least 1.
-        tau: the advantage of a coordinate, 0 < tau <= 1/2.
-        eps: the radius, not negative.
-
-    Returns:
-        The error, a scalar.
-
     Example:
         >>> round(one_sample_error(4096, 0.7626 * 4096**-0.25).item(), 3)
         0.01
@@ -239,12 +206,13 @@ def one_sample_error(d: int, tau: float, eps: float = 0.0) -> Tensor:
     """
     from scipy.stats import binom
 
-    d = count("d", d)
-    tau = bernoulli_rate(tau)
-    radius = number("eps", eps, 0)
+    d, tau, radius = count("d", d), _rate(tau), number("eps", eps, 0)
     right = torch.arange(d + 1, dtype=torch.float64)
     pmf = torch.from_numpy(binom.pmf(right.numpy(), d, 0.5 + 2 * tau**2))
     return _tail(2 * right - d, pmf, radius * d)
+
+
+# ---- the threshold
 
 
 def threshold(x: Tensor) -> Tensor:
@@ -263,20 +231,11 @@ def threshold(x: Tensor) -> Tensor:
 
 
 def thresholded_error(w: Tensor, theta: Tensor, tau: float, eps: float) -> Tensor:
-    r"""The l_inf-robust error of :math:`\mathrm{sgn} \langle w, T(x) \rangle` for whole-numbered w, exactly.
+    r"""The l_inf-robust error of :math:`\mathrm{sgn} \langle w, T(x) \rangle` for whole-numbered w (d,), exactly.
 
     For eps < 1 no coordinate changes sign, so it equals the standard error of w: the threshold undoes the attack. For
     eps > 1 every coordinate can be flipped, so it is 1. At eps = 1, T(0) = +1 lets the adversary turn -1 into +1, but
-    not back.
-
-    Args:
-        w: whole-numbered weights, shape (d,).
-        theta: the signs of the class +1, shape (d,).
-        tau: the advantage of a coordinate, 0 < tau <= 1/2.
-        eps: the radius, not negative.
-
-    Returns:
-        The error, a scalar; 1/2 for w = 0 (a constant classifier).
+    not back. For w = 0 (a constant classifier) it is 1/2.
 
     Example:
         >>> w = torch.ones(3)
@@ -288,8 +247,7 @@ def thresholded_error(w: Tensor, theta: Tensor, tau: float, eps: float) -> Tenso
     w, theta = vector("w", w), signs("theta", theta)
     require(w.ndim == 1, "w", "of shape (d,)", f"shape {tuple(w.shape)}")
     same_size("w", w, theta)
-    tau = bernoulli_rate(tau)
-    radius = number("eps", eps, 0)
+    tau, radius = _rate(tau), number("eps", eps, 0)
     if radius < 1 or not bool(w.any()):
         return bernoulli_error(w, theta, tau)
     if radius > 1:
@@ -306,39 +264,18 @@ def _point_mass() -> tuple[Tensor, Tensor]:
     return torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
 
 
-def linear_radius(tau: float) -> float:
-    r"""The radius from which on linear classifiers fail, 2 tau, even with :math:`\theta^*` known.
-
-    Below it the weights :math:`\theta^*` are robust in high dimension, error about
-    :math:`\Phi(-(2 \tau - \epsilon) \sqrt d / \sqrt{1 - 4 \tau^2})`. From it on, the adversary's
-    :math:`\epsilon \|w\|_1` is at least the mean margin :math:`2 \tau \langle w, \theta^* \rangle` of any w, and
-    `linear_error_floor` applies.
-
-    Example:
-        >>> linear_radius(0.1)
-        0.2
-    """
-    tau = bernoulli_rate(tau)
-    return 2 * tau
-
-
 def linear_error_floor(tau: float, eps: float) -> float:
     r"""No linear classifier has a smaller l_inf-robust error than this where eps >= 2 tau: 1/12 for tau <= 0.288.
 
     .. math:: \frac{1}{4 \max(3, \kappa)}, \qquad \kappa = \frac{1}{1/4 - \tau^2} - 3
 
-    Whatever w (not zero), d or the number of samples: the margin after the attack is at most :math:`Z = M - E M`, and a
-    sum Z of independent, centred terms with kurtosis at most kappa has
-    :math:`P(Z < 0) \ge (E|Z|)^2 / (4 E Z^2) \ge (E Z^2)^2 / (4 E Z^4) \ge 1 / (4 \max(3, \kappa))`. The floor is not
-    1/2: a single coordinate errs with probability 1/2 - tau for eps < 1. Weights that spread over many coordinates tend
-    to 1/2 or more.
-
-    Args:
-        tau: the advantage of a coordinate, 0 < tau < 1/2.
-        eps: the radius, at least 2 tau.
-
-    Returns:
-        The lower bound on the robust error.
+    Whatever w (not zero), d or the number of samples, and even with :math:`\theta^*` known: from eps = 2 tau on, the
+    adversary's :math:`\epsilon \|w\|_1` is at least the mean margin :math:`2 \tau \langle w, \theta^* \rangle`. So the
+    margin after the attack is at most :math:`Z = M - E M`, and a sum Z of independent, centered terms with kurtosis at
+    most kappa has :math:`P(Z < 0) \ge (E|Z|)^2 / (4 E Z^2) \ge (E Z^2)^2 / (4 E Z^4) \ge 1 / (4 \max(3, \kappa))`. The
+    floor is not 1/2: a single coordinate errs with probability 1/2 - tau for eps < 1. Weights that spread over many
+    coordinates tend to 1/2 or more. Below eps = 2 tau the weights :math:`\theta^*` are robust in high dimension, error
+    about :math:`\Phi(-(2 \tau - \epsilon) \sqrt d / \sqrt{1 - 4 \tau^2})`.
 
     Example:
         >>> round(linear_error_floor(0.1, 0.2), 4)
@@ -346,8 +283,7 @@ def linear_error_floor(tau: float, eps: float) -> float:
 
     Source: derived here; Schmidt et al. 2018, Theorem 9, bounds what n samples give below 3 tau.
     """
-    tau = open_interval("tau", tau, 0.5)
-    eps = number("eps", eps, 0, above=True)
+    tau, eps = open_interval("tau", tau, 0.5), number("eps", eps, 0, above=True)
     require(eps >= 2 * tau, "eps", f"at least 2 tau = {2 * tau:.6g}", eps)
     kurtosis = 1 / (0.25 - tau**2) - 3
     return 1 / (4 * max(3.0, kurtosis))

@@ -10,25 +10,23 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from lightning_robust._checks import count, function, number
-from lightning_robust_studies.schmidt2018.theory._check import signs, source, vector
-from lightning_robust_studies.schmidt2018.theory.bounds import theorem_11
-from lightning_robust_studies.schmidt2018.theory.gaussian import gaussian_error, optimal_error
-from lightning_robust_studies.schmidt2018.theory.gaussian_curves import predictive_sigma
+from lightning_robust._checks import count, function, instance, number
+from lightning_robust_studies.schmidt2018.theory._check import signs, vector
+from lightning_robust_studies.schmidt2018.theory.gaussian import gaussian_error, optimal_error, sample_gaussian
+from lightning_robust_studies.schmidt2018.theory.gaussian_curves import error_floor, predictive_sigma
 from lightning_robust_studies.schmidt2018.theory.learners import Learner, mean_learner
-from lightning_robust_studies.schmidt2018.theory.sampling import sample_gaussian
 
 Feature = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `compare_learner` found; R draws of theta and samples.
+    """What `compare_learner` gives; R draws of theta and samples.
 
     Args:
         errors: the learner's robust errors on the true theta, shape (R,).
         bayes: the least robust error that any learner can expect given the same samples, shape (R,).
-        lower_bound: the bound of Theorem 11 on the expected error.
+        lower_bound: `error_floor`, the bound on the expected error of any learner.
     """
 
     errors: Tensor
@@ -52,23 +50,18 @@ class Comparison:
 
 
 def monotone_error(w: Tensor, feature: Feature, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    r"""The l_inf-robust error of :math:`\mathrm{sgn} \langle w, \phi(x) \rangle` on given points.
+    r"""The share of points that an l_inf adversary makes :math:`\mathrm{sgn} \langle w, \phi(x) \rangle` get wrong.
 
-    The feature :math:`\phi` acts on every coordinate and does not decrease.
-
-    So the worst perturbation is :math:`-\epsilon\, y\, \mathrm{sgn}(w)`, whatever :math:`\phi` is and whether or not
-    it has a gradient: exact for every point. The threshold of the Bernoulli model is one such feature; the identity
-    gives linear classifiers.
+    The feature :math:`\phi` acts on every coordinate of (N, d) and does not decrease, which cannot be checked. So the
+    worst perturbation is :math:`-\epsilon\, y\, \mathrm{sgn}(w)`, whether or not :math:`\phi` has a gradient: exact for
+    every point. The threshold of the Bernoulli model is one such feature; the identity gives linear classifiers.
 
     Args:
         w: weights, shape (d,).
-        feature: applied to points (N, d), coordinate by coordinate and non-decreasing; this cannot be checked.
+        feature: x -> features.
         x: points, shape (N, d).
         y: labels +1 and -1, shape (N,).
         eps: the radius, not negative.
-
-    Returns:
-        The share of points that the adversary can make the classifier get wrong, a scalar.
 
     Example:
         >>> from lightning_robust_studies.schmidt2018.theory import threshold
@@ -96,7 +89,7 @@ def compare_learner(
     feature: Feature | None = None,
     test_points: int = 2000,
 ) -> Comparison:
-    r"""Train a learner on R draws of (theta, samples) and compare its l_inf-robust error with the Bayes-optimal one.
+    r"""Train a learner on draws of (theta, n samples) and compare its l_inf-robust error with the Bayes-optimal one.
 
     The Bayes-optimal error belongs to the same samples, so most of the luck of a draw cancels in the difference,
     `Comparison.excess`.
@@ -109,12 +102,9 @@ def compare_learner(
         eps: the radius, not negative.
         draws: R, at least 2.
         generator: the source of randomness.
-        feature: what the classifier applies to a point before the weights, coordinate by coordinate and non-decreasing;
-            None for a linear classifier, whose error is then exact, not measured.
+        feature: what the classifier applies to a point before the weights, as in `monotone_error`; None for a linear
+            classifier, whose error is then exact, not measured.
         test_points: how many points measure the error where there is a feature.
-
-    Returns:
-        The errors of the draws, see `Comparison`.
 
     Example:
         >>> g = torch.Generator().manual_seed(0)
@@ -124,16 +114,12 @@ def compare_learner(
 
     Source: Schmidt et al. 2018, Theorem 11, p. 28; see `bayes_errors`.
     """
-    n = count("n", n)
-    d = count("d", d)
-    draws = count("draws", draws, 2)
-    test_points = count("test_points", test_points)
-    sigma = number("sigma", sigma, 0, above=True)
-    eps = number("eps", eps, 0)
+    n, d, draws, test_points = count("n", n), count("d", d), count("draws", draws, 2), count("test_points", test_points)
+    sigma, eps = number("sigma", sigma, 0, above=True), number("eps", eps, 0)
     function("learner", learner, "(x, y) -> w")
     if feature is not None:
         function("feature", feature, "x -> features")
-    source(generator)
+    instance("generator", generator, Generator, "a torch.Generator")
     errors, bayes = [], []
     for _ in range(draws):
         theta = torch.randn(d, dtype=torch.float64, generator=generator, device=generator.device)
@@ -146,5 +132,5 @@ def compare_learner(
             errors.append(monotone_error(w, feature, *points, eps))
         posterior = n / (sigma**2 + n) * mean_learner(x, y)
         bayes.append(optimal_error(posterior, predictive_sigma(n, sigma), eps))
-    lower = float(theorem_11(n, d, sigma, eps))
-    return Comparison(errors=torch.stack(errors), bayes=torch.stack(bayes), lower_bound=lower)
+    floor = float(error_floor(n, d, sigma, eps))
+    return Comparison(errors=torch.stack(errors), bayes=torch.stack(bayes), lower_bound=floor)

@@ -4,7 +4,10 @@ The samples of a class fold into :math:`y_i x_i \sim N(\theta^*, \sigma^2 I)`, s
 normals, for any real n. Under the prior :math:`\theta^* \sim N(0, I)` the posterior is normal too, so the best learner
 there is has an exact curve. The model and the errors of given classifiers are in `gaussian`.
 
-Letters: d dimensions, R draws. All results are float64.
+Arguments of all functions: n >= 0 samples, need not be whole, of any shape (...); d dimensions; sigma > 0; eps >= 0, 0
+for the standard error; theta of shape (d,); `noise` are standard normals, shape (R, d), a row for each draw of the
+samples; p is the order of the norm of the perturbation. Where n comes with noise, the result has the shape (..., R),
+and the curve is its mean over the last axis. All results are float64.
 """
 
 import math
@@ -13,34 +16,31 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lightning_robust._checks import count, number
 from lightning_robust_studies.schmidt2018.theory._check import (
     Real,
     non_negative,
-    norm_order,
+    open_interval,
     positive,
     real,
+    require,
     same_size,
     vector,
 )
-from lightning_robust_studies.schmidt2018.theory._normal import normal_cdf
-from lightning_robust_studies.schmidt2018.theory.gaussian import dual_norm_of, gaussian_error, optimal_error
+from lightning_robust_studies.schmidt2018.theory.gaussian import (
+    dual_norm_of,
+    gaussian_error,
+    normal_cdf,
+    optimal_error,
+)
 
 
 def mean_estimator(n: Real, theta: Tensor, sigma: Real, noise: Tensor) -> Tensor:
-    r"""The mean of n samples, :math:`\bar z = \frac1n \sum_i y_i x_i`, without the samples.
+    r"""The mean of n > 0 samples, :math:`\bar z = \frac1n \sum_i y_i x_i`, without the samples; shape (..., d).
 
     :math:`\bar z \sim N(\theta^*, \frac{\sigma^2}{n} I)` exactly, so
-    :math:`\bar z = \theta^* + \frac{\sigma}{\sqrt n} g` for any real n > 0. The same `noise` at every n gives curves
-    without jitter between their points.
-
-    Args:
-        n: the number of samples, positive, need not be whole; broadcasts against (...).
-        theta: shape (d,).
-        sigma: the noise of a coordinate, positive.
-        noise: standard normals g, shape (..., d).
-
-    Returns:
-        Shape (..., d).
+    :math:`\bar z = \theta^* + \frac{\sigma}{\sqrt n} g`. The same `noise` (..., d) at every n gives curves without
+    jitter between their points.
 
     Example:
         >>> mean_estimator(4, torch.ones(2), 1.0, torch.tensor([[0.0, 2.0]]))
@@ -61,18 +61,7 @@ def _over(n: Real, errors_at: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def mean_errors(n: Real, theta: Tensor, sigma: Real, eps: Real, noise: Tensor, *, p: float = math.inf) -> Tensor:
-    r"""Robust errors of the mean estimator learnt from n samples, one for each draw of the samples.
-
-    Args:
-        n: the numbers of samples, positive, any shape (...).
-        theta: shape (d,).
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative; 0 for the standard error.
-        noise: standard normals, shape (R, d).
-        p: the order of the norm of the perturbation.
-
-    Returns:
-        Shape (..., R); the curve is the mean over the last axis.
+    r"""Robust errors of the mean estimator learnt from n samples: `gaussian_error` at the weights of `mean_estimator`.
 
     Example:
         >>> noise = torch.randn(8, 256, generator=torch.Generator().manual_seed(0))
@@ -80,7 +69,7 @@ def mean_errors(n: Real, theta: Tensor, sigma: Real, eps: Real, noise: Tensor, *
         >>> [round(e, 4) for e in curve.tolist()]
         [0.3516, 0.0005]
 
-    Source: Schmidt et al. 2018, Section 2; the closed form of `gaussian_error` at the weights of `mean_estimator`.
+    Source: Schmidt et al. 2018, Section 2.
     """
     return _over(n, lambda k: gaussian_error(mean_estimator(k, theta, sigma, noise), theta, sigma, eps, p=p))
 
@@ -95,17 +84,7 @@ def mean_error_curve(
     .. math:: \langle w, \theta^* \rangle = \|\theta^*\|^2 + s \langle g, \theta^* \rangle, \qquad
               \|w\|_2^2 = \|\theta^*\|^2 + 2 s \langle g, \theta^* \rangle + s^2 \|g\|_2^2
 
-    so each n costs one dual norm, and none at eps = 0.
-
-    Args:
-        theta: shape (d,).
-        sigma: the noise of a coordinate, positive, one number.
-        eps: the radius, not negative, one number.
-        noise: standard normals, shape (R, d).
-        p: the order of the norm of the perturbation.
-
-    Returns:
-        A function of one positive number n that returns the errors of the R draws, shape (R,).
+    so each n costs one dual norm, and none at eps = 0. The curve takes one positive number and returns shape (R,).
 
     Example:
         >>> noise = torch.randn(8, 256, generator=torch.Generator().manual_seed(0))
@@ -115,7 +94,7 @@ def mean_error_curve(
     """
     theta, noise = vector("theta", theta), vector("noise", noise)
     same_size("noise", noise, theta)
-    p = norm_order(p)
+    p = number("p", p, 1, finite=False)
     spread, radius = float(positive("sigma", sigma)), float(non_negative("eps", eps))
     size, along, power = theta @ theta, noise @ theta, noise.square().sum(-1)
 
@@ -129,11 +108,9 @@ def mean_error_curve(
 
 
 def folded_mean(s: Real) -> Tensor:
-    r"""The mean size of a noisy unit coordinate.
+    r"""The mean size of a noisy unit coordinate: 1 at s = 0, growing like :math:`s \sqrt{2/\pi}`.
 
     .. math:: m_1(s) = E|1 + s g| = s \sqrt{2/\pi}\, e^{-1/(2 s^2)} + \mathrm{erf}(1/(s \sqrt 2))
-
-    It is 1 at s = 0 and grows like :math:`s \sqrt{2/\pi}`.
 
     Example:
         >>> folded_mean(0.0).item(), round(folded_mean(10.0).item(), 3)
@@ -149,17 +126,7 @@ def mean_error_large_d(n: Real, d: Real, sigma: Real, eps: Real) -> Tensor:
     .. math:: \Phi\Big(-\frac{\sqrt d\, (1 - \epsilon\, m_1(s))}{\sigma \sqrt{1 + s^2}}\Big),
               \qquad s = \sigma / \sqrt n
 
-    The weights' inner product with theta and their two norms are replaced by their means, which d averages out. eps = 0
-    gives the standard error.
-
-    Args:
-        n: the number of samples, positive.
-        d: the dimension, positive.
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative.
-
-    Returns:
-        The error, in the common shape of the arguments.
+    The weights' inner product with theta and their two norms are replaced by their means, which d averages out.
 
     Example:
         >>> round(mean_error_large_d(1.0, 256, 2.0, 0.5).item(), 4)
@@ -171,19 +138,14 @@ def mean_error_large_d(n: Real, d: Real, sigma: Real, eps: Real) -> Tensor:
     return normal_cdf(-margin)
 
 
+# ---- the prior theta ~ N(0, I)
+
+
 def posterior_mean(n: Real, sigma: Real, noise: Tensor) -> Tensor:
-    r"""The posterior mean :math:`\mu'` under the prior :math:`\theta^* \sim N(0, I)`, drawn from its own distribution.
+    r"""The posterior mean :math:`\mu'`, drawn from its own distribution over theta and samples together; (..., d).
 
-    :math:`\mu' = \frac{1}{\sigma^2 + n} \sum_i y_i x_i \sim N(0, \frac{n}{\sigma^2 + n} I)`, over theta and samples
-    together.
-
-    Args:
-        n: the number of samples, not negative, need not be whole; broadcasts against (...).
-        sigma: the noise of a coordinate, positive.
-        noise: standard normals v, shape (..., d).
-
-    Returns:
-        Shape (..., d).
+    :math:`\mu' = \frac{1}{\sigma^2 + n} \sum_i y_i x_i = \frac{n}{\sigma^2 + n} \bar z \sim N(0, \frac{n}{\sigma^2 + n}
+    I)`. The paper prints the second form with the sum in place of the mean :math:`\bar z`, which is n times too long.
 
     Example:
         >>> posterior_mean(1.0, 1.0, torch.tensor([[2.0, 0.0]]))
@@ -200,34 +162,21 @@ def predictive_sigma(n: Real, sigma: Real) -> Tensor:
 
     .. math:: \sqrt{\sigma^2 + \sigma^2 / (\sigma^2 + n)}
 
-    Given the samples, the test point follows a Gaussian model with mean :math:`\mu'` and this noise, under the prior
-    N(0, I).
-
     Example:
         >>> predictive_sigma(0.0, 1.0).item()
         1.41421...
 
-    Source: Schmidt et al. 2018, proof of Theorem 11, p. 28.
+    Source: Schmidt et al. 2018, proof of Theorem 11, pp. 28-29.
     """
     variance = positive("sigma", sigma).square()
     return (variance + variance / (variance + non_negative("n", n))).sqrt()
 
 
 def mean_prior_errors(n: Real, sigma: Real, eps: Real, noise: Tensor, *, p: float = math.inf) -> Tensor:
-    r"""Robust errors of the mean estimator under the prior N(0, I), one for each draw of :math:`\mu'`.
+    r"""Robust errors of the mean estimator from n > 0 samples under the prior, one for each draw of :math:`\mu'`.
 
     The mean estimator points along :math:`\mu'`, so the error is `gaussian_error` at w = theta = :math:`\mu'` with
     `predictive_sigma`.
-
-    Args:
-        n: the numbers of samples, positive, any shape (...).
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative.
-        noise: standard normals, shape (R, d).
-        p: the order of the norm of the perturbation.
-
-    Returns:
-        Shape (..., R).
 
     Example:
         >>> noise = torch.randn(8, 256, generator=torch.Generator().manual_seed(0))
@@ -244,39 +193,28 @@ def mean_prior_errors(n: Real, sigma: Real, eps: Real, noise: Tensor, *, p: floa
 
 
 def bayes_errors(n: Real, sigma: Real, eps: Real, noise: Tensor, *, p: float = math.inf) -> Tensor:
-    r"""The least robust error of any learner from n samples under the prior N(0, I), for each draw of :math:`\mu'`.
+    r"""The least robust error of any learner from n samples under the prior, for each draw of :math:`\mu'`.
 
     .. math:: E^*(n) = E_{v \sim N(0, I_d)}\,
               \Phi\Big(-\frac{\|\mathrm{soft}_\epsilon(\sqrt{n / (\sigma^2 + n)}\, v)\|_2}
               {\sqrt{\sigma^2 + \sigma^2 / (\sigma^2 + n)}}\Big)
 
-    Reached by :math:`\mathrm{sgn} \langle \mathrm{soft}_\epsilon(\mu'), x \rangle`. It is 1/2 wherever
-    :math:`\|\mu'\|_\infty \le \epsilon`, so it lies above the lower bound of Theorem 11, which counts those draws only.
-
-    Args:
-        n: the numbers of samples, not negative, any shape (...).
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative.
-        noise: standard normals v, shape (R, d).
-        p: 1, 2 or `math.inf`, the order of the norm of the perturbation.
-
-    Returns:
-        Shape (..., R); the curve :math:`E^*` is the mean over the last axis.
+    Reached by :math:`\mathrm{sgn} \langle \mathrm{soft}_\epsilon(\mu'), x \rangle`; p is 1, 2 or `math.inf`. It is 1/2
+    wherever :math:`\|\mu'\|_\infty \le \epsilon`, so it lies above `error_floor`, which counts those draws only.
 
     Example:
         >>> noise = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
         >>> [round(e, 3) for e in bayes_errors(torch.tensor([0.0, 1.0, 4.0]), 2.0, 0.5, noise).mean(-1).tolist()]
         [0.5, 0.132, 0.003]
 
-    Source: derived from the posterior in the proof of Theorem 11, Schmidt et al. 2018, p. 28, and the optimum of
-    `optimal_error`.
+    Source: derived from the posterior in the proof of Theorem 11, Schmidt et al. 2018, p. 28, and `optimal_error`.
     """
     non_negative("n", n)
     return _over(n, lambda k: optimal_error(posterior_mean(k, sigma, noise), predictive_sigma(k, sigma), eps, p=p))
 
 
 def bayes_error_large_d(n: Real, d: Real, sigma: Real, eps: Real) -> Tensor:
-    r"""The Bayes-optimal l_inf-robust error as d grows, prior N(0, I).
+    r"""The Bayes-optimal l_inf-robust error from n > 0 samples as d grows.
 
     .. math:: \Phi\Big(-\sqrt{d\, h} \Big/ \sqrt{\sigma^2 + \tfrac{\sigma^2}{\sigma^2 + n}}\Big), \quad
               h = 2 v \big[(1 + t^2)(1 - \Phi(t)) - t \varphi(t)\big],
@@ -284,15 +222,6 @@ def bayes_error_large_d(n: Real, d: Real, sigma: Real, eps: Real) -> Tensor:
 
     h is the mean of :math:`\mathrm{soft}_\epsilon(\mu'_i)^2`. The curve is off where only a few coordinates exceed eps
     (d h about 1): there the mean of :math:`\Phi` is not :math:`\Phi` of the mean; use `bayes_errors`.
-
-    Args:
-        n: the number of samples, positive.
-        d: the dimension, positive.
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative.
-
-    Returns:
-        The error, in the common shape of the arguments.
 
     Example:
         >>> round(bayes_error_large_d(10.0, 256, 2.0, 0.5).item(), 4)
@@ -304,3 +233,42 @@ def bayes_error_large_d(n: Real, d: Real, sigma: Real, eps: Real) -> Tensor:
     density = torch.exp(-0.5 * t.square()) / math.sqrt(2 * math.pi)
     h = 2 * v * ((1 + t.square()) * normal_cdf(-t) - t * density).clamp_min(0)
     return normal_cdf(-(d * h).sqrt() / predictive_sigma(n, sigma))
+
+
+def error_floor(n: Real, d: Real, sigma: Real, eps: Real) -> Tensor:
+    r"""No learner's expected l_inf-robust error is below this, prior :math:`\theta^* \sim N(0, I_d)`, d >= 1.
+
+    .. math:: \tfrac12\, P_{v \sim N(0, I_d)}\Big[\sqrt{\tfrac{n}{\sigma^2 + n}}\, \|v\|_\infty \le \epsilon\Big]
+              = \tfrac12 \Big(2 \Phi\Big(\epsilon \sqrt{\tfrac{\sigma^2 + n}{n}}\Big) - 1\Big)^d
+
+    The expectation is over theta, the samples and the test point: for one fixed theta a learner that knows it does
+    better.
+
+    Example:
+        >>> [round(b, 4) for b in error_floor(torch.tensor([0.0, 0.05, 0.1, 1.0]), 256, 2.0, 0.5).tolist()]
+        [0.5, 0.4991, 0.3523, 0.0]
+
+    Source: Schmidt et al. 2018, Theorem 11, p. 28, with the probability written out.
+    """
+    n, d, spread, eps = non_negative("n", n), positive("d", d), positive("sigma", sigma), non_negative("eps", eps)
+    require(d >= 1, "d", "at least 1", d)
+    u = torch.where(n > 0, eps * ((spread.square() + n) / n).sqrt(), math.inf)
+    return 0.5 * torch.exp(d * torch.log1p(-2 * normal_cdf(-u)))
+
+
+def error_floor_samples(level: float, d: int, sigma: float, eps: float) -> float:
+    r"""The number of samples at which `error_floor` is `level`, 0 < level < 1/2: with fewer, no learner expects less.
+
+    .. math:: n = \frac{\sigma^2}{u^2 / \epsilon^2 - 1}, \qquad 2 \Phi(u) - 1 = (2 \cdot \text{level})^{1/d}
+
+    It is `math.inf` where the bound stays above the level for any n.
+
+    Example:
+        >>> round(error_floor_samples(0.25, 2**16, 8.0, 0.5), 3)
+        0.835
+    """
+    d, level = count("d", d), open_interval("level", level, 0.5)
+    sigma, eps = number("sigma", sigma, 0, above=True), number("eps", eps, 0)
+    tail = -math.expm1(math.log(2 * level) / d) / 2
+    u = -float(torch.special.ndtri(torch.tensor(tail, dtype=torch.float64)))
+    return sigma**2 * eps**2 / (u**2 - eps**2) if u > eps else math.inf

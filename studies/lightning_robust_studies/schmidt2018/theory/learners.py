@@ -26,7 +26,7 @@ def _samples(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_learner(x: Tensor, y: Tensor) -> Tensor:
-    r"""The mean estimator :math:`\frac1n \sum_i y_i x_i`.
+    r"""The mean estimator :math:`\bar z = \frac1n \sum_i y_i x_i`.
 
     Example:
         >>> mean_learner(torch.tensor([[1.0, 2.0], [-3.0, 0.0]]), torch.tensor([1, -1]))
@@ -39,7 +39,7 @@ def mean_learner(x: Tensor, y: Tensor) -> Tensor:
 
 
 def soft_threshold_learner(level: float) -> Learner:
-    r"""Make the learner :math:`\mathrm{soft}_t(\bar z)`: the mean estimator, every coordinate moved towards zero by t.
+    r"""Make the learner :math:`\mathrm{soft}_t(\bar z)`, t = `level` >= 0: every coordinate moves towards zero by t.
 
     Example:
         >>> soft_threshold_learner(1.5)(torch.tensor([[1.0, 2.0], [-3.0, 0.0]]), torch.tensor([1, -1]))
@@ -50,7 +50,7 @@ def soft_threshold_learner(level: float) -> Learner:
 
 
 def hard_threshold_learner(level: float) -> Learner:
-    r"""Make the learner that keeps the coordinates of the mean estimator above the level in size, and drops the others.
+    r"""Make the learner that keeps the coordinates of the mean above `level` >= 0 in size, and drops the others.
 
     Example:
         >>> hard_threshold_learner(1.5)(torch.tensor([[1.0, 2.0], [-3.0, 0.0]]), torch.tensor([1, -1]))
@@ -66,15 +66,11 @@ def hard_threshold_learner(level: float) -> Learner:
 
 
 def bayes_learner(sigma: float, eps: float) -> Learner:
-    r"""Make the learner that no learner beats under the prior N(0, I).
+    r"""Make the learner that no learner beats at noise sigma > 0 and radius eps >= 0, under the prior N(0, I).
 
     .. math:: \mathrm{soft}_\epsilon(\mu'), \qquad \mu' = \frac{n}{\sigma^2 + n} \bar z
 
     Its expected l_inf-robust error is the Bayes-optimal curve, `bayes_errors`.
-
-    Args:
-        sigma: the noise of a coordinate, positive.
-        eps: the radius against which it is optimal, not negative.
 
     Example:
         >>> bayes_learner(1.0, 0.5)(torch.tensor([[2.0, -4.0]]), torch.tensor([1]))
@@ -82,25 +78,17 @@ def bayes_learner(sigma: float, eps: float) -> Learner:
 
     Source: the posterior in the proof of Theorem 11, Schmidt et al. 2018, p. 28.
     """
-    sigma = number("sigma", sigma, 0, above=True)
-    eps = number("eps", eps, 0)
+    sigma, eps = number("sigma", sigma, 0, above=True), number("eps", eps, 0)
     return lambda x, y: soft_threshold(len(x) / (sigma**2 + len(x)) * mean_learner(x, y), eps)
 
 
 def adversarial_logistic_loss(w: Tensor, x: Tensor, y: Tensor, eps: float, l2: float) -> Tensor:
-    r"""The objective of `adversarial_logistic_learner`, with the inner maximum over the l_inf ball in closed form.
+    r"""The loss of weights (d,) that `adversarial_logistic_learner` minimizes; eps and l2 are not negative.
 
     .. math:: \frac1n \sum_i \max_{\|\delta_i\|_\infty \le \epsilon}
               \log\big(1 + e^{-y_i \langle w, x_i + \delta_i \rangle}\big) + \frac\lambda2 \|w\|_2^2
               = \frac1n \sum_i \log\big(1 + e^{-(y_i \langle w, x_i \rangle - \epsilon \|w\|_1)}\big)
               + \frac\lambda2 \|w\|_2^2
-
-    Args:
-        w: weights, shape (d,).
-        x: samples, shape (n, d).
-        y: labels +1 and -1, shape (n,).
-        eps: the radius, not negative.
-        l2: the weight lambda of the penalty.
 
     Example:
         >>> adversarial_logistic_loss(torch.zeros(2), torch.ones(3, 2), torch.ones(3), 0.1, 1.0).item()
@@ -118,12 +106,12 @@ def adversarial_logistic_learner(eps: float, *, l2: float = 1e-2) -> Learner:
     r"""Make the learner that trains a linear classifier adversarially, to the minimum of `adversarial_logistic_loss`.
 
     The loss is convex but has kinks. With w = u - v, u, v >= 0 and :math:`\|w\|_1` replaced by :math:`\sum (u + v)` it
-    is smooth and has the same minimiser, which L-BFGS-B finds; coordinates that adversarial training drops come out as
+    is smooth and has the same minimizer, which L-BFGS-B finds; coordinates that adversarial training drops come out as
     exact zeros.
 
     Args:
         eps: the radius of the l_inf attack, not negative; 0 is plain logistic regression.
-        l2: the weight of the penalty, positive: without it separable samples (any n < d) have no minimiser.
+        l2: the weight of the penalty, positive: without it separable samples (any n < d) have no minimizer.
 
     Example:
         >>> w = adversarial_logistic_learner(0.5)(torch.tensor([[2.0, 0.3], [-1.0, -0.1]]), torch.tensor([1, -1]))
@@ -132,10 +120,10 @@ def adversarial_logistic_learner(eps: float, *, l2: float = 1e-2) -> Learner:
 
     Source: Madry et al. 2018; Schmidt et al. 2018, p. 10.
     """
-    radius = number("eps", eps, 0)
-    l2 = number("l2", l2, 0, above=True)
+    radius, l2 = number("eps", eps, 0), number("l2", l2, 0, above=True)
 
     def learn(x: Tensor, y: Tensor) -> Tensor:
+        import numpy as np
         from scipy.optimize import minimize
 
         x, y = _samples(x, y)
@@ -143,32 +131,23 @@ def adversarial_logistic_learner(eps: float, *, l2: float = 1e-2) -> Learner:
         signed = (y[:, None] * x).numpy(force=True)
 
         def objective(parts: Any) -> tuple[float, Any]:
-            import numpy as np
-
-            u, v = parts[:d], parts[d:]
-            w = u - v
+            w = parts[:d] - parts[d:]
             margins = signed @ w - radius * parts.sum()
             pull = np.exp(-np.logaddexp(0.0, margins)) / n
-            gradient = l2 * w - pull @ signed
-            room = radius * pull.sum()
+            gradient, room = l2 * w - pull @ signed, radius * pull.sum()
             value = np.logaddexp(0.0, -margins).mean() + 0.5 * l2 * (w @ w)
             return value, np.concatenate([gradient + room, room - gradient])
 
-        start = [0.0] * (2 * d)
         options = {"maxiter": 10_000, "maxfun": 20_000, "ftol": 1e-15, "gtol": 1e-9}
-        found = minimize(
-            objective, start, jac=True, method="L-BFGS-B", bounds=[(0, math.inf)] * (2 * d), options=options
-        )
-        return torch.from_numpy(found.x[:d] - found.x[d:]).to(x.device)
+        bounds = [(0, math.inf)] * (2 * d)
+        best = minimize(objective, [0.0] * (2 * d), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+        return torch.from_numpy(best.x[:d] - best.x[d:]).to(x.device)
 
     return learn
 
 
 def logistic_learner(*, l2: float = 1e-2) -> Learner:
-    r"""Make the learner that minimises the logistic loss (empirical risk minimisation), penalty included.
-
-    Args:
-        l2: the weight of the penalty, positive.
+    r"""Make the learner of logistic regression with the penalty `l2` > 0: adversarial training at eps = 0.
 
     Example:
         >>> w = logistic_learner()(torch.tensor([[2.0, 0.3], [-1.0, -0.1]]), torch.tensor([1, -1]))

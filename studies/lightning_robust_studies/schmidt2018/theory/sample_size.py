@@ -6,6 +6,9 @@ Beware of the target: at sigma = c d^(1/4) the robust n of the mean estimator ob
 :math:`\sqrt n = \epsilon c \sqrt{2/\pi}\, d^{1/4} + q c^2`, :math:`q = \Phi^{-1}(1 - \beta)`. Its slope in log d tends
 to 1/2, but at a target of 1 % the constant term still rules at d = 2^16 (slope 0.13 to 0.28). At the 50 % crossing q =
 0, and the slope is 1/2 at every d.
+
+Arguments of all functions: `target` is an error strictly between 0 and 1 (where a function says so: 1/2), the others
+are those of `gaussian_curves`. All results are real numbers n; `math.inf` where no number of samples suffices.
 """
 
 import math
@@ -33,16 +36,10 @@ _SMALLEST, _LARGEST = 1e-9, 1e15
 
 
 def crossing(error: Callable[[float], float], target: float) -> float:
-    r"""The number of samples n, real, at which a falling error curve crosses `target`.
+    r"""The number of samples n at which a falling, continuous error curve n -> error crosses `target`.
 
-    Bisection in log n on the difference of logarithms, sped up by Brent's method, between n = 1e-9 and n = 1e15.
-
-    Args:
-        error: n -> error, continuous, above the target to the left of the crossing and below it to the right.
-        target: an error strictly between 0 and 1.
-
-    Returns:
-        n; 0.0 if the curve is below the target from the start, `math.inf` if it never falls to it.
+    Brent's method in log n on the difference of logarithms, between n = 1e-9 and n = 1e15; 0.0 if the curve is below
+    the target from the start, `math.inf` if it never falls to it.
 
     Example:
         >>> round(crossing(lambda n: 1 / (1 + n), 0.01), 6)
@@ -65,53 +62,22 @@ def crossing(error: Callable[[float], float], target: float) -> float:
 
 
 def n_robust(target: float, theta: Tensor, sigma: Real, eps: Real, noise: Tensor, *, p: float = math.inf) -> float:
-    r"""Samples with which the mean estimator's robust error, averaged over the draws, is `target`.
-
-    Args:
-        target: the error to reach, strictly between 0 and 1.
-        theta: the mean of the class +1, shape (d,).
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative.
-        noise: standard normals, shape (R, d), one row for each draw of the samples.
-        p: the order of the norm of the perturbation.
-
-    Returns:
-        n, real; `math.inf` where no number of samples suffices (flat theta: eps >= 1).
+    r"""Samples with which the mean estimator's robust error, averaged over the draws, is `target`; eps = 0: standard.
 
     Example:
         >>> noise = torch.randn(64, 1024, generator=torch.Generator().manual_seed(0))
-        >>> sigma = 0.5 * 1024**0.25
-        >>> round(n_robust(0.5, torch.ones(1024), sigma, 0.5, noise), 1)
-        1.6
+        >>> theta, sigma = torch.ones(1024), 0.5 * 1024**0.25
+        >>> round(n_robust(0.5, theta, sigma, 0.5, noise), 1), round(n_robust(0.01, theta, sigma, 0.0, noise), 2)
+        (1.6, 0.41)
     """
     curve = mean_error_curve(theta, sigma, eps, noise, p=p)
     return crossing(lambda n: float(curve(n).mean()), target)
 
 
-def n_standard(target: float, theta: Tensor, sigma: Real, noise: Tensor) -> float:
-    r"""Samples with which the mean estimator's standard error, averaged over the draws, is `target`.
-
-    Example:
-        >>> noise = torch.randn(64, 1024, generator=torch.Generator().manual_seed(0))
-        >>> round(n_standard(0.01, torch.ones(1024), 0.5 * 1024**0.25, noise), 2)
-        0.41
-    """
-    return n_robust(target, theta, sigma, 0.0, noise)
-
-
 def n_bayes(target: float, sigma: Real, eps: Real, noise: Tensor) -> float:
-    r"""Samples without which no learner's expected l_inf-robust error is below `target`, prior N(0, I).
+    r"""Samples without which no learner's expected l_inf-robust error is below `target` < 1/2, prior N(0, I).
 
     The crossing of the Bayes-optimal curve, `bayes_errors`; that curve never exceeds 1/2.
-
-    Args:
-        target: the error to reach, strictly between 0 and 1/2.
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative.
-        noise: standard normals, shape (R, d).
-
-    Returns:
-        n, real.
 
     Example:
         >>> noise = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
@@ -128,15 +94,6 @@ def n_robust_large_d(target: float, d: Real, sigma: Real, eps: Real) -> float:
     At a target of 1/2 this is :math:`\sigma^2 / s^2` with :math:`m_1(s) = 1 / \epsilon`: proportional to
     :math:`\sqrt d` when :math:`\sigma = c\, d^{1/4}`.
 
-    Args:
-        target: the error to reach, strictly between 0 and 1.
-        d: the dimension, positive.
-        sigma: the noise of a coordinate, positive.
-        eps: the radius, not negative.
-
-    Returns:
-        n, real; `math.inf` where no number of samples suffices.
-
     Example:
         >>> [round(n_robust_large_d(0.5, d, 0.5 * d**0.25, 0.5), 2) for d in (2**12, 2**14, 2**16)]
         [3.05, 6.09, 12.18]
@@ -145,19 +102,12 @@ def n_robust_large_d(target: float, d: Real, sigma: Real, eps: Real) -> float:
 
 
 def n_standard_large_d(target: float, d: Real, sigma: Real) -> float:
-    r"""Samples at which the standard error of the mean estimator is `target`, in closed form for large d (flat theta).
+    r"""Samples at which the mean's standard error is `target` < 1/2, in closed form for large d (flat theta).
 
     .. math:: n = \sigma^2 \Big/ \Big(\frac{d}{\sigma^2 q^2} - 1\Big), \qquad q = \Phi^{-1}(1 - \beta)
 
-    With :math:`\sigma = c\, d^{1/4}` it tends to :math:`c^4 q^2`, whatever d is.
-
-    Args:
-        target: the error to reach, strictly between 0 and 1/2.
-        d: the dimension, positive.
-        sigma: the noise of a coordinate, positive.
-
-    Returns:
-        n, real; `math.inf` if even theta itself errs more often than that.
+    With :math:`\sigma = c\, d^{1/4}` it tends to :math:`c^4 q^2`, whatever d is: one sample will do for a target of 1 %
+    up to c = 0.6556. It is `math.inf` if even theta itself errs more often than `target`.
 
     Example:
         >>> [round(n_standard_large_d(0.01, d, 0.5 * d**0.25), 4) for d in (2**8, 2**12, 2**16)]
@@ -170,8 +120,8 @@ def n_standard_large_d(target: float, d: Real, sigma: Real) -> float:
     return variance / room if room > 0 else math.inf
 
 
-def affine_law(target: float, d: Real, scale: Real, eps: Real) -> Tensor:
-    r"""Samples for a robust error of `target` at :math:`\sigma = c\, d^{1/4}`, to leading order.
+def affine_law(target: float, d: Real, sigma_scale: Real, eps: Real) -> Tensor:
+    r"""Samples for a robust error of `target` <= 1/2 at :math:`\sigma = c\, d^{1/4}`, c = `sigma_scale`, leading order.
 
     For large d, small eps and a flat theta:
 
@@ -180,51 +130,28 @@ def affine_law(target: float, d: Real, scale: Real, eps: Real) -> Tensor:
     Why it is affine: with much noise, :math:`m_1(s) \approx s \sqrt{2/\pi}`. It explains why a straight line through
     log n over log d at a target of 1 % has a slope far below 1/2 at any d that can be run.
 
-    Args:
-        target: the error to reach, strictly between 0 and 1/2, or 1/2 itself.
-        d: the dimension, positive.
-        scale: c, positive.
-        eps: the radius, not negative.
-
-    Returns:
-        n, in the common shape of the arguments.
-
     Example:
         >>> round(affine_law(0.5, 2**16, 0.5, 0.1).item(), 3)
         0.407
     """
     target = number("target", target, 0, 0.5, above=True)
-    d, c, eps = positive("d", d), positive("scale", scale), non_negative("eps", eps)
+    d, c, eps = positive("d", d), positive("sigma_scale", sigma_scale), non_negative("eps", eps)
     q = -torch.special.ndtri(torch.tensor(target, dtype=torch.float64))
     return (eps * c * math.sqrt(2 / math.pi) * d.pow(0.25) + q * c.square()).square()
 
 
 def loglog_slope(x: Tensor, y: Tensor) -> float:
-    r"""The least-squares slope of log y over log x: the exponent of a power law.
+    r"""The least-squares slope of log y over log x, both of shape (M,), M >= 2: the exponent of a power law.
 
     Example:
         >>> x = torch.tensor([1.0, 2.0, 4.0])
         >>> round(loglog_slope(x, 3 * x**0.5), 6)
         0.5
     """
-    slope, _ = affine_fit(positive("x", x).log(), positive("y", y).log())
-    return slope
+    from scipy.stats import linregress
 
-
-def affine_fit(x: Tensor, y: Tensor) -> tuple[float, float]:
-    r"""The least-squares line y = a x + b through points of shape (M,), M >= 2.
-
-    Returns:
-        The slope a and the intercept b.
-
-    Example:
-        >>> affine_fit(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 3.0, 5.0]))
-        (2.0, 1.0)
-    """
-    x, y = vector("x", x), vector("y", y)
+    x, y = positive("x", vector("x", x)), positive("y", vector("y", y))
     require(x.ndim == 1 and len(x) >= 2, "x", "of shape (M,) with M >= 2", f"shape {tuple(x.shape)}")
     require(x.shape == y.shape, "y", f"of shape {tuple(x.shape)}", f"shape {tuple(y.shape)}")
-    centred = x - x.mean()
-    require(bool((centred != 0).any()), "x", "not all the same", x)
-    slope = float((centred * y).sum() / centred.square().sum())
-    return slope, float(y.mean()) - slope * float(x.mean())
+    require(bool((x != x[0]).any()), "x", "not all the same", x)
+    return float(linregress(x.log().numpy(force=True), y.log().numpy(force=True)).slope)

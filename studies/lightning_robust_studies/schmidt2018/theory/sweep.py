@@ -9,13 +9,8 @@ from torch import Generator
 from lightning_robust import _checks
 from lightning_robust._checks import count, counts, number, values
 from lightning_robust_studies.schmidt2018.theory._check import open_interval
-from lightning_robust_studies.schmidt2018.theory.bounds import corollary_23_samples
-from lightning_robust_studies.schmidt2018.theory.sample_size import (
-    n_robust,
-    n_robust_large_d,
-    n_standard,
-    n_standard_large_d,
-)
+from lightning_robust_studies.schmidt2018.theory.sample_size import n_robust, n_robust_large_d, n_standard_large_d
+from lightning_robust_studies.schmidt2018.theory.statements import STATEMENTS
 
 DIMENSIONS = tuple(2**k for k in range(8, 17))
 RADII = (0.1, 0.25, 0.5)
@@ -28,7 +23,7 @@ class SweepRow:
     Args:
         d: the dimension.
         eps: the l_inf radius.
-        sigma: the noise of a coordinate, scale * d^(1/4).
+        sigma: the noise of a coordinate, sigma_scale * d^(1/4).
         n_standard: samples for a standard error of `target`, mean estimator.
         n_standard_large_d: the same from the closed form for large d.
         n_robust: samples for a robust error of `target`, mean estimator; infinite where none suffice.
@@ -52,7 +47,7 @@ def sqrt_d_sweep(
     dimensions: Sequence[int] = DIMENSIONS,
     radii: Sequence[float] = RADII,
     *,
-    scale: float = 0.5,
+    sigma_scale: float = 0.5,
     target: float = 0.01,
     numbers: int = 2**18,
     seed: int = 0,
@@ -67,7 +62,7 @@ def sqrt_d_sweep(
     Args:
         dimensions: the values of d, each at least 2.
         radii: the l_inf radii, not negative.
-        scale: c in sigma = c d^(1/4), positive; 1 sample gives 1 % standard error for c below 0.6556.
+        sigma_scale: c in sigma = c d^(1/4), positive; 1 sample gives 1 % standard error for c below 0.6556.
         target: the error that `n_standard` and `n_robust` reach, strictly between 0 and 1/2.
         numbers: random numbers for a dimension, which sets the number of draws.
         seed: of the generator that draws them.
@@ -83,9 +78,8 @@ def sqrt_d_sweep(
 
     Source: Schmidt et al. 2018, Theorems 4, 5 and 6.
     """
-    scale = number("scale", scale, 0, above=True)
-    target = open_interval("target", target, 0.5)
-    numbers = count("numbers", numbers)
+    sigma_scale = number("sigma_scale", sigma_scale, 0, above=True)
+    target, numbers = open_interval("target", target, 0.5), count("numbers", numbers)
     dimensions, radii = counts("dimensions", dimensions, 2), values("radii", radii, 0)
     generator = Generator().manual_seed(_checks.seed("seed", seed))
     rows = []
@@ -93,9 +87,8 @@ def sqrt_d_sweep(
         pairs = min(max(numbers // (2 * d), 4), 128)
         noise = torch.randn(pairs, d, dtype=torch.float64, generator=generator)
         noise = torch.cat([noise, -noise])
-        theta = torch.ones(d, dtype=torch.float64)
-        sigma = scale * d**0.25
-        standard = n_standard(target, theta, sigma, noise)
+        theta, sigma = torch.ones(d, dtype=torch.float64), sigma_scale * d**0.25
+        standard = n_robust(target, theta, sigma, 0.0, noise)
         rows += [
             SweepRow(
                 d=d,
@@ -106,7 +99,7 @@ def sqrt_d_sweep(
                 n_robust=n_robust(target, theta, sigma, eps, noise),
                 n_half=n_robust(0.5, theta, sigma, eps, noise),
                 n_half_large_d=n_robust_large_d(0.5, d, sigma, eps),
-                n_lower=corollary_23_samples(d, sigma, eps),
+                n_lower=STATEMENTS["Corollary 23"].limit("n", d=d, sigma=sigma, eps=eps),
             )
             for eps in radii
         ]

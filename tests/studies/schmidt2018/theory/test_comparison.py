@@ -11,6 +11,7 @@ from lightning_robust_studies.schmidt2018.theory import (
     bayes_errors,
     bayes_learner,
     compare_learner,
+    error_floor,
     gaussian_error,
     hard_threshold_learner,
     logistic_learner,
@@ -19,7 +20,6 @@ from lightning_robust_studies.schmidt2018.theory import (
     optimal_weights,
     sample_gaussian,
     soft_threshold_learner,
-    theorem_11,
     threshold,
 )
 
@@ -59,7 +59,7 @@ def test_no_learner_is_below_the_bayes_curve_which_is_above_theorem_11(name, n, 
     exact = curve[n]
     spread = math.sqrt(result.errors.var() / 40 + exact.var() / len(exact))
     assert result.mean >= exact.mean() - 3 * spread
-    assert result.lower_bound == theorem_11(n, D, SIGMA, EPS).item()
+    assert result.lower_bound == error_floor(n, D, SIGMA, EPS).item()
     assert exact.mean() >= result.lower_bound - 3 * spread
 
 

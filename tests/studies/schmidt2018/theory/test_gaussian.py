@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import norm
 from torch import Generator, Tensor
 
 from lightning_robust_studies.schmidt2018.theory import (
@@ -14,6 +15,7 @@ from lightning_robust_studies.schmidt2018.theory import (
     optimal_weights,
     sample_gaussian,
 )
+from lightning_robust_studies.schmidt2018.theory.gaussian import normal_cdf
 
 ORDERS = [math.inf, 2.0, 1.0, 1.5]
 
@@ -91,6 +93,8 @@ def test_a_constant_classifier_errs_half_the_time():
 
 
 def test_tiny_errors_keep_their_digits():
+    x = torch.linspace(-37, 9, 200, dtype=torch.float64)
+    assert torch.allclose(normal_cdf(x), torch.from_numpy(norm.cdf(x.numpy())), rtol=1e-11, atol=0)
     error = gaussian_error(torch.ones(900), torch.ones(900), 1.0).item()
     assert error == pytest.approx(math.erfc(30 / math.sqrt(2)) / 2, rel=1e-9, abs=0)
     assert 0 < error < 1e-190

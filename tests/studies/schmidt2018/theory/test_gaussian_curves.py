@@ -11,6 +11,7 @@ from lightning_robust_studies.schmidt2018.theory import (
     bayes_error_large_d,
     bayes_errors,
     bayes_learner,
+    error_floor,
     folded_mean,
     gaussian_error,
     mean_error_curve,
@@ -22,7 +23,6 @@ from lightning_robust_studies.schmidt2018.theory import (
     posterior_mean,
     predictive_sigma,
     sample_gaussian,
-    theorem_11,
 )
 
 ORDERS = [math.inf, 2.0, 1.0, 1.5]
@@ -122,7 +122,7 @@ def test_the_bayes_curve_lies_above_theorem_11_below_the_mean_estimator_and_at_m
     d, n, noise = 512, torch.logspace(-3, 2, 12), normals(200, 512)
     errors = bayes_errors(n, 4.0, eps, noise)
     standard_errors = errors.std(-1) / noise.shape[0] ** 0.5
-    assert (errors.mean(-1) >= theorem_11(n, d, 4.0, eps) - 3 * standard_errors - 1e-12).all()
+    assert (errors.mean(-1) >= error_floor(n, d, 4.0, eps) - 3 * standard_errors - 1e-12).all()
     assert (errors <= 0.5).all()
     assert (errors <= mean_prior_errors(n, 4.0, eps, noise) + 1e-14).all()
     assert (errors.mean(-1).diff() <= 0).all()

@@ -5,11 +5,8 @@ import torch
 from torch import Generator
 
 from lightning_robust_studies.schmidt2018.theory import (
-    carmon_labels,
-    carmon_labels_lower,
+    STATEMENTS,
     carmon_sigma,
-    carmon_unlabelled,
-    corollary_23_samples,
     effective_samples,
     gaussian_error,
     mean_error_large_d,
@@ -25,16 +22,16 @@ def normals(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("unlabelled", [1, 7, 40])
-def test_the_draw_without_points_is_distributed_like_self_training_on_points(unlabelled):
+@pytest.mark.parametrize("unlabeled", [1, 7, 40])
+def test_the_draw_without_points_is_distributed_like_self_training_on_points(unlabeled):
     d, sigma, draws = 24, 2.5, 3000
     theta, first = normals(d, seed=1), normals(d, seed=1) + normals(d, seed=2)
     exact = self_trained_estimator(
-        first.expand(draws, d), unlabelled, theta, sigma, generator=Generator().manual_seed(3)
+        first.expand(draws, d), unlabeled, theta, sigma, generator=Generator().manual_seed(3)
     )
-    x, _ = sample_gaussian(draws * unlabelled, theta, sigma, generator=Generator().manual_seed(4))
+    x, _ = sample_gaussian(draws * unlabeled, theta, sigma, generator=Generator().manual_seed(4))
     labels = torch.where(x @ first >= 0, 1.0, -1.0)
-    real = (labels[:, None] * x).reshape(draws, unlabelled, d).mean(1)
+    real = (labels[:, None] * x).reshape(draws, unlabeled, d).mean(1)
 
     u = first / first.norm()
     v = theta - (theta @ u) * u
@@ -56,37 +53,29 @@ def test_the_large_d_law_meets_the_draws():
     d, sigma = 2**13, 10.0
     theta = torch.ones(d, dtype=torch.float64)
     first = mean_estimator(2.0, theta, sigma, normals(24, d))
-    for unlabelled in (5, 50, 500):
-        second = self_trained_estimator(first, unlabelled, theta, sigma, generator=Generator().manual_seed(1))
+    for unlabeled in (5, 50, 500):
+        second = self_trained_estimator(first, unlabeled, theta, sigma, generator=Generator().manual_seed(1))
         for eps in (0.0, 0.4):
             drawn = gaussian_error(second, theta, sigma, eps)
-            law = self_training_error_large_d(2.0, unlabelled, d, sigma, eps).item()
+            law = self_training_error_large_d(2.0, unlabeled, d, sigma, eps).item()
             assert abs(drawn.mean().item() - law) < 4 * drawn.std().item() / 24**0.5 + 0.05 * law
 
 
-def test_unlabelled_points_count_like_labels_once_the_first_classifier_hardly_errs():
+def test_unlabeled_points_count_like_labels_once_the_first_classifier_hardly_errs():
     assert effective_samples(1.0, 300.0, 2.0**30, 10.0).item() == pytest.approx(300, rel=1e-6)
     assert effective_samples(2.0, 1e9, 2**12, 30.0) < 100  # a poor first classifier: its own errors are the limit
     n = effective_samples(3.0, 50.0, 4096.0, 9.0)
     assert self_training_error_large_d(3.0, 50.0, 4096, 9.0, 0.3) == mean_error_large_d(n, 4096, 9.0, 0.3)
 
 
-def test_the_counts_of_the_paper():
-    d, n0, eps = 10**6, 4.0, 0.2  # n0 eps^2 sqrt(d / n0) = 4 * 0.04 * 500 = 80
-    assert carmon_labels(d, n0, eps) == pytest.approx(320)
-    assert carmon_unlabelled(d, n0, eps) == pytest.approx(288 * 80)
-    assert carmon_labels_lower(d, n0, eps) == pytest.approx(corollary_23_samples(d, carmon_sigma(d, n0), eps))
-    assert carmon_sigma(d, n0) == pytest.approx(2000**0.5)
-
-
-def test_n0_labels_suffice_for_a_standard_error_of_a_third_and_unlabelled_points_for_robustness():
+def test_n0_labels_suffice_for_a_standard_error_of_a_third_and_unlabeled_points_for_robustness():
     d, n0, eps = 2**16, 1.0, 0.25
-    theta, sigma = torch.ones(d, dtype=torch.float64), carmon_sigma(d, n0)
+    theta, sigma, at = torch.ones(d, dtype=torch.float64), carmon_sigma(d, n0), {"d": d, "n0": n0, "eps": eps}
     noise = normals(6, d)
     assert mean_errors(n0, theta, sigma, 0.0, noise).mean() <= 1 / 3
     assert mean_errors(n0, theta, sigma, eps, noise).mean() > 0.5  # labels alone, standard but not robust
-    assert mean_errors(carmon_labels(d, n0, eps), theta, sigma, eps, noise).mean() <= 1e-3
+    assert mean_errors(STATEMENTS["Carmon et al., Proposition 1"](**at), theta, sigma, eps, noise).mean() <= 1e-3
     first = mean_estimator(n0, theta, sigma, noise)
-    count = round(carmon_unlabelled(d, n0, eps))
+    count = round(STATEMENTS["Carmon et al., Theorem 2"](**at))
     second = self_trained_estimator(first, count, theta, sigma, generator=Generator().manual_seed(1))
     assert gaussian_error(second, theta, sigma, eps).mean() <= 1e-3
