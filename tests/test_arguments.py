@@ -48,6 +48,7 @@ LOGITS = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
 IMAGES = {"x": X, "x_adv": X.clone()}
 ONES, NOISE = torch.ones(4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
 ROWS = [{"step": 1, "acc": 0.5, "low": 0.25, "high": 0.75, "name": "a"}]
+RADII = [{"model": "a", "radius": 0.1, "value": 0.5, "low": 0.25, "high": 0.75}]
 SIZES = {"train_size": 4, "val_size": 2}
 LOADER = {"eval_batch_size": 2}
 FIGURE = Figure()
@@ -145,7 +146,7 @@ TABLE = {
     "metrics.wilson_interval": case(metrics.wilson_interval, successes=1.0, total=2.0),
     # models
     "models.Bpda": case(models.Bpda, function=flat, substitute=flat),
-    "models.ExponentialDecay": case(models.ExponentialDecay, optimizer=models.adam([ONES]), steps_per_epoch=2),
+    "models.ExponentialDecay": case(models.ExponentialDecay, optimizer=torch.optim.SGD([ONES]), steps_per_epoch=2),
     "models.Normalize": case(models.Normalize, mean=0.5, std=0.5, free="mean"),
     "models.PerImageStandardize": case(models.PerImageStandardize),
     "models.RobustClassifier": case(
@@ -208,6 +209,7 @@ TABLE = {
         plots.curve_panel, rows=ROWS, x="step", y="acc", low="low", high="high", group="name", panel="name",
         xticks=[1.0], ylim=(0.0, 1.0), dashed={"a": "a"}, marks={"here": 1.0}, xlabel="step",
     ),
+    "plots.radius_curve": case(plots.radius_curve, rows=RADII, threat="model"),
     "plots.difference_rgb": case(plots.difference_rgb, **IMAGES, scale=1.0),
     "plots.example_sheet": case(
         plots.example_sheet, groups=[ATTACKED],

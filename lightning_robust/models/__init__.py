@@ -1,17 +1,11 @@
-"""Networks of the papers, normalisation, schedules, and the LightningModule that trains them."""
+"""Networks of the papers, normalization, a schedule, and the LightningModule that trains them."""
 
 from lightning_robust.models.bpda import Bpda
-from lightning_robust.models.madry_mnist import madry_mnist
-from lightning_robust.models.madry_resnet import madry_resnet
-from lightning_robust.models.mlp import mlp
-from lightning_robust.models.normalize import Normalize
-from lightning_robust.models.per_image_standardize import PerImageStandardize
-from lightning_robust.models.preact_resnet18 import preact_resnet18
-from lightning_robust.models.resnet import resnet
-from lightning_robust.models.robust_classifier import RobustClassifier, adam
+from lightning_robust.models.feedforward import madry_mnist, mlp, standard_net, vgg
+from lightning_robust.models.normalize import Normalize, PerImageStandardize
+from lightning_robust.models.residual import madry_resnet, preact_resnet18, resnet
+from lightning_robust.models.robust_classifier import RobustClassifier
 from lightning_robust.models.schedules import ExponentialDecay
-from lightning_robust.models.standard_net import standard_net
-from lightning_robust.models.vgg import vgg
 
 __all__ = [
     "Bpda",
@@ -19,7 +13,6 @@ __all__ = [
     "Normalize",
     "PerImageStandardize",
     "RobustClassifier",
-    "adam",
     "madry_mnist",
     "madry_resnet",
     "mlp",

@@ -1,6 +1,7 @@
 """A short LightningModule for classifiers, to use or to subclass."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -12,12 +13,7 @@ from lightning_robust._checks import choice, count, function, instance, number, 
 from lightning_robust._lightning import pl
 from lightning_robust.models.normalize import Normalize
 
-__all__ = ["RobustClassifier", "adam"]
-
-
-def adam(params: Iterable) -> Adam:
-    """Adam with learning rate 0.01, betas (0.5, 0.9) and weight decay 1e-4, as in Stutz et al. (CVPR 2019)."""
-    return Adam(params, lr=0.01, betas=(0.5, 0.9), weight_decay=1e-4)
+__all__ = ["RobustClassifier"]
 
 
 class RobustClassifier(pl.LightningModule):
@@ -36,11 +32,12 @@ class RobustClassifier(pl.LightningModule):
     To change a part, subclass and override the method that says it: `forward`, `loss` or `configure_optimizers`.
 
     Args:
-        network: normalised images (N, C, H, W) to logits (N, K).
-        optimizer: parameters to optimiser.
-        scheduler: optimiser to learning-rate scheduler; none by default.
-        interval: when the scheduler steps: after every optimiser step or every epoch.
-        mean: normalisation as the first layer, one number or one per channel; none by default.
+        network: normalized images (N, C, H, W) to logits (N, K).
+        optimizer: parameters to optimizer; None: Adam with learning rate 0.01, betas (0.5, 0.9) and weight decay 1e-4,
+            as in Stutz et al. (CVPR 2019).
+        scheduler: optimizer to learning-rate scheduler; none by default.
+        interval: when the scheduler steps: after every optimizer step or every epoch.
+        mean: normalization as the first layer, one number or one per channel; none by default.
         std: given with `mean`.
         num_classes: K; if given, another number of logits is refused at the first batch.
         label_smoothing: probability spread over all classes, in [0, 1). It acts on the training loss only.
@@ -66,13 +63,13 @@ class RobustClassifier(pl.LightningModule):
                   class_path: torch.optim.SGD
                   init_args: {lr: 0.1, momentum: 0.9, weight_decay: 5.0e-4}
 
-        Networks and optimisers are not hyper-parameters of a checkpoint: pass `network=` to `load_from_checkpoint`.
+        Networks and optimizers are not hyper-parameters of a checkpoint: pass `network=` to `load_from_checkpoint`.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        optimizer: Callable[[Iterable], Optimizer] = adam,
+        optimizer: Callable[[Iterable], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         *,
         interval: Literal["step", "epoch"] = "step",
@@ -83,7 +80,8 @@ class RobustClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         network = instance("network", network, nn.Module, "an nn.Module")
-        optimizer = function("optimizer", optimizer, "parameters -> optimizer, such as torch.optim.Adam", Optimizer)
+        if optimizer is not None:
+            optimizer = function("optimizer", optimizer, "parameters -> optimizer, such as torch.optim.Adam", Optimizer)
         if scheduler is not None:
             scheduler = function("scheduler", scheduler, "optimizer -> learning rate scheduler", LRScheduler)
         interval = choice("interval", interval, ("step", "epoch"))
@@ -134,8 +132,9 @@ class RobustClassifier(pl.LightningModule):
         return _wide(self(x)).softmax(dim=1)
 
     def configure_optimizers(self) -> Any:
-        """Return the optimiser, and the scheduler if there is one."""
-        optimizer = self._make_optimizer(self.parameters())
+        """Return the optimizer, and the scheduler if there is one."""
+        make = self._make_optimizer or partial(Adam, lr=0.01, betas=(0.5, 0.9), weight_decay=1e-4)
+        optimizer = make(self.parameters())
         if self._make_scheduler is None:
             return optimizer
         scheduler = {"scheduler": self._make_scheduler(optimizer), "interval": self._interval}

@@ -1,29 +1,16 @@
 """Learning rates over time."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_robust._checks import count, instance, number
 
 __all__ = ["ExponentialDecay"]
 
 
-@dataclass
-class _Factor:
-    """max(decay^(1 + step / steps_per_epoch), floor), a callable object so that the scheduler's state dict holds it."""
-
-    steps_per_epoch: int
-    decay: float
-    floor: float
-
-    def __call__(self, step: int) -> float:
-        return max(self.decay ** (1 + step / self.steps_per_epoch), self.floor)
-
-
-class ExponentialDecay(LambdaLR):
+class ExponentialDecay(LRScheduler):
     """Learning rate that falls by a factor per epoch, a little at every step.
 
         lr_t = max( lr_0 * decay^(1 + t / steps_per_epoch), floor ),    t = 0, 1, ... steps
@@ -33,7 +20,7 @@ class ExponentialDecay(LambdaLR):
 
     Args:
         optimizer: its learning rates are lr_0.
-        steps_per_epoch: optimiser steps in an epoch, as a rule ceil(samples / batch size / devices).
+        steps_per_epoch: optimizer steps in an epoch, as a rule ceil(samples / batch size / devices).
         decay: factor per epoch, in (0, 1].
         floor: smallest learning rate.
 
@@ -54,11 +41,11 @@ class ExponentialDecay(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, steps_per_epoch: int, decay: float = 0.95, floor: float = 1e-7) -> None:
-        optimizer = instance("optimizer", optimizer, Optimizer, "an optimizer")
-        steps_per_epoch = count("steps_per_epoch", steps_per_epoch)
-        decay, floor = number("decay", decay, 0, 1, above=True), number("floor", floor, 0)
-        rates = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
-        factors: list[Callable[[int], float]] = [
-            _Factor(steps_per_epoch, decay, floor / rate if rate > 0 else 0.0) for rate in rates
-        ]
-        super().__init__(optimizer, factors)
+        self.steps_per_epoch = count("steps_per_epoch", steps_per_epoch)
+        self.decay, self.floor = number("decay", decay, 0, 1, above=True), number("floor", floor, 0)
+        super().__init__(instance("optimizer", optimizer, Optimizer, "an optimizer"))
+
+    def get_lr(self) -> list[Any]:
+        """The rates of the present step; a rate of 0 stays 0."""
+        factor = self.decay ** (1 + self.last_epoch / self.steps_per_epoch)
+        return [max(rate * factor, self.floor) if rate else 0.0 for rate in self.base_lrs]

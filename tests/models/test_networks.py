@@ -1,7 +1,5 @@
 """What holds for every network: one list, all tests."""
 
-import math
-
 import jsonargparse
 import pytest
 import torch
@@ -59,18 +57,3 @@ def test_comes_from_a_command_line(name, make, kwargs, shape, count):
     config = parser.parse_object({"network": {"class_path": f"lightning_robust.models.{name}", "init_args": init}})
     network = parser.instantiate_classes(config).network
     assert [p.shape for p in network.parameters()] == [p.shape for p in make(**kwargs).parameters()]
-
-
-@pytest.mark.parametrize("make", [standard_net, mlp, vgg])
-@pytest.mark.parametrize("size", [0, (28,), (28, 28, 1), (28, -1), "28"])
-def test_refuses_sizes_that_are_not_sizes(make, size):
-    with pytest.raises((TypeError, ValueError), match=r"argument `image_size(\[\d\])?`"):
-        make(image_size=size)
-
-
-def test_standard_deviation_of_convolutions_is_fan_out_or_fan_in():
-    torch.manual_seed(0)
-    for conv in (m for m in resnet().modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)):
-        assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * conv.out_channels)), rel=0.1)
-    for conv in (m for m in vgg().modules() if isinstance(m, nn.Conv2d)):
-        assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * conv.in_channels)), rel=0.1)

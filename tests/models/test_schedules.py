@@ -27,9 +27,9 @@ def test_follows_the_formula():
 
 
 def test_the_floor_is_a_learning_rate_whatever_the_group():
-    rates = _run(ExponentialDecay(_optimizer(1.0, 0.1), steps_per_epoch=1, decay=0.1, floor=1e-3), steps=6)
-    assert rates[-1] == pytest.approx([1e-3, 1e-3])
-    assert rates[0] == pytest.approx([0.1, 0.01])
+    rates = _run(ExponentialDecay(_optimizer(1.0, 0.1, 0.0), steps_per_epoch=1, decay=0.1, floor=1e-3), steps=6)
+    assert rates[-1] == pytest.approx([1e-3, 1e-3, 0.0])
+    assert rates[0] == pytest.approx([0.1, 0.01, 0.0])
 
 
 def test_resumes(tmp_path):
