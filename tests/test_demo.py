@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 
 from lightning_robust import demo as module
-from lightning_robust.cells import StudyArgumentError
 from lightning_robust.demo import METRICS, Settings, run_demo
 
 SMALL = Settings(train_size=200, test_size=60, epochs=2, train_steps=2, test_steps=3, restarts=2, eps=0.05)
@@ -67,7 +66,8 @@ def test_what_is_stopped_keeps_the_finished_models_and_goes_on_to_the_same_numbe
     """Stopped by the keyboard in the training of the second model, then by a full disk before the report is written."""
     out, rows, _ = demo
     options = replace(SMALL, out=str(tmp_path))
-    trained, train, advance = [], module._train, module.Advance.on_train_batch_end
+    trained, train = [], module._TrainAndAttack._train
+    advance = module._Advance.on_train_batch_end
 
     def counted(*args):
         trained.append(args)
@@ -81,17 +81,17 @@ def test_what_is_stopped_keeps_the_finished_models_and_goes_on_to_the_same_numbe
     def no_space(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(module, "_train", counted)
+    monkeypatch.setattr(module._TrainAndAttack, "_train", counted)
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(module.Advance, "on_train_batch_end", interrupted)
+        patch.setattr(module._Advance, "on_train_batch_end", interrupted)
         with pytest.raises(SystemExit):  # which Lightning makes of an interruption
             run_demo(options, Console(quiet=True))
     signal.signal(signal.SIGINT, handler)  # Lightning switches it off
     assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]
     console = Console(record=True, width=100)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "save_png", no_space)
+        patch.setattr(module.plots, "save_png", no_space)
         with pytest.raises(OSError, match="No space left"):
             run_demo(options, console)
     assert "Finished by the run that was stopped: normal." in console.export_text()
@@ -103,14 +103,14 @@ def test_what_is_stopped_keeps_the_finished_models_and_goes_on_to_the_same_numbe
 
 def test_files_of_something_else_are_not_overwritten(tmp_path):
     (tmp_path / "results.csv").write_text("mine")
-    with pytest.raises(StudyArgumentError, match=r"`out` to be a new folder .* results.csv of something else"):
+    with pytest.raises(ValueError, match=r"`out` to be a new folder .* results.csv of something else"):
         run_demo(replace(SMALL, out=str(tmp_path)), Console(quiet=True))
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
     assert (tmp_path / "results.csv").read_text() == "mine"
 
 
 def test_more_images_than_there_are_are_refused_before_anything_runs(tmp_path):
-    with pytest.raises(StudyArgumentError, match="`train_size` to be at most"):
+    with pytest.raises(ValueError, match="`train_size` to be at most"):
         run_demo(Settings(out=str(tmp_path / "out"), train_size=10**9), Console(quiet=True))
     assert not (tmp_path / "out").exists()
 
