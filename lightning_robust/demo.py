@@ -333,11 +333,12 @@ SETTING = (
     "same seed ends in other weights."
 )
 MEANING = (
-    "Test error: the share of {test_size} test images that are misread. Robust error: the share that is misread as it "
-    "is or after an attack of {test_steps} steps from {restarts} random start(s), each of which keeps its best "
-    "iterate. Pixel attacks change every pixel by at most {eps:g}. On-manifold attacks move each of the six parameters "
-    "that drew the letter by at most {eta:g}, within the range of the data, and draw it again: the result is the "
-    "same letter in the same face. Success rate: the share of attempts that succeed on letters that were read correctly."
+    "Test error: the share of {test_size} test images that are misread. Robust error: the share that is misread as it"
+    " is or after an attack of {test_steps} steps from {restarts} random start(s), each of which keeps its best "
+    "iterate. Pixel attacks change every pixel by at most {eps:g}. On-manifold attacks move each of the six "
+    "parameters that drew the letter by at most {eta:g}, within the range of the data, and draw it again: the result "
+    "is the same letter in the same face. Success rate: the share of attempts that succeed on letters that were read "
+    "correctly."
 )
 REFERENCES = (
     "Stutz, Hein, Schiele, Disentangling Adversarial Robustness and Generalization, CVPR 2019. Madry et al., Towards "
