@@ -56,6 +56,7 @@ from lightning_robust.attacks import (
     worst_of,
 )
 from lightning_robust.attacks.starts import norm_uniform
+from tests.outsider import Directions, Halves, Halving, Line, mean_gap
 
 C, H, W, K, Z = 3, 6, 6, 5, 7
 SHAPE = (C, H, W)
@@ -88,6 +89,13 @@ def _box_norm(delta: Tensor) -> Tensor:
     return torch.where(delta == 0, 0.0, delta.abs() / w).flatten(1).amax(1)
 
 
+def _halves(delta: Tensor) -> Tensor:
+    """(N, 2): the Euclidean norms of the first half of the coordinates and of the second."""
+    flat = delta.flatten(1)
+    middle = flat.shape[1] // 2
+    return torch.stack([flat[:, :middle].square().sum(1).sqrt(), flat[:, middle:].square().sum(1).sqrt()], 1)
+
+
 BALLS: dict[str, BallCase] = {
     "Linf": BallCase(lambda s, r: Linf(r), lambda s: 1.0, _vector_norm(math.inf), _vector_norm(1)),
     "L2": BallCase(lambda s, r: L2(3 * r), lambda s: 3.0, _vector_norm(2), lambda g: 3 * _vector_norm(2)(g)),
@@ -97,6 +105,12 @@ BALLS: dict[str, BallCase] = {
         lambda s: 1.0,
         _box_norm,
         lambda g: (widths(tuple(g.shape[1:])).to(g) * g.abs()).flatten(1).sum(1),
+    ),
+    "Halves": BallCase(
+        lambda s, r: Halves(2 * r),
+        lambda s: 2.0,
+        lambda d: _halves(d).amax(1),
+        lambda g: 2 * _halves(g).sum(1),
     ),
 }
 
@@ -160,6 +174,8 @@ SPACES: dict[str, SpaceCase] = {
         code=lambda x: (_codes(x), x.flatten(1)[:, :1, None, None] / 50),
     ),
     "affine": SpaceCase(AffineSpace(), (6,), 0.2),
+    "directions": SpaceCase(Directions(4, math.prod(SHAPE)), (4,), 0.5),
+    "line": SpaceCase(LatentSpace(Line(SHAPE)), (3,), 0.5),
 }
 PIXEL_SPACES = [name for name, case in SPACES.items() if isinstance(case.space, PixelSpace)]
 
@@ -170,7 +186,18 @@ def threat_of(ball: str, space: str, size: Size = 1.0) -> Threat:
     return Threat(BALLS[ball].make(case.shape, case.size * size), case.space)
 
 
-THREATS: dict[str, tuple[str, str]] = {f"{space}-{ball}": (ball, space) for space in SPACES for ball in BALLS}
+_SOME = {
+    "bytes": ("Linf", "L1"),
+    "normalised": ("Linf", "L2", "L1"),
+    "latent": ("Linf", "L2"),
+    "latent_code": ("Linf", "Box"),
+    "directions": ("Linf", "Halves"),
+    "line": ("L2", "L1"),
+}
+THREATS: dict[str, tuple[str, str]] = {
+    f"{space}-{ball}": (ball, space) for space in SPACES for ball in _SOME.get(space, BALLS)
+}
+"""Every ball in pixels, in codes and in affine maps; some in spaces that differ little from these."""
 
 
 # ---------------------------------------------------------------------------------------- gains and attacks
@@ -186,6 +213,7 @@ GAINS: dict[str, Any] = {
     "targeted_constant": targeted(log_odds, to=2),
     "targeted_least_likely": targeted(cross_entropy, to=least_likely),
     "targeted_dlr": targeted_dlr(2),
+    "mean_gap": mean_gap,
     "anchored": Anchored(lambda logits, anchor: (logits - anchor).square().sum(1), lambda logits, y: logits, flat=True),
 }
 
@@ -220,6 +248,7 @@ ATTACKS: dict[str, AttackCase] = {
     "early_stop": AttackCase(PGD(_LINF, steps=5, early_stop=True)),
     "early_stop_best": AttackCase(PGD(_LINF, steps=3, early_stop=True, restarts=2, keep="best")),
     "momentum": AttackCase(PGD(_LINF, steps=3, rule=Steepest(momentum=0.9))),
+    "halving": AttackCase(PGD(_LINF, steps=3, rule=Halving(1))),
     "adam": AttackCase(PGD(_LINF, steps=3, rule=Adam(0.01))),
     "fgsm": AttackCase(fgsm(_LINF)),
     "rs_fgsm": AttackCase(rs_fgsm(_LINF)),
@@ -432,6 +461,6 @@ def unchanged(*modules: nn.Module | None):
 
 
 def manifold_of(space: str) -> nn.Module | None:
-    """The manifold behind a space of the list, if any."""
-    found = SPACES[space].space
-    return found.manifold if isinstance(found, LatentSpace) else None
+    """The network behind a space of the list, if any."""
+    kept = [value for value in vars(SPACES[space].space).values() if isinstance(value, nn.Module)]
+    return kept[0] if kept else None

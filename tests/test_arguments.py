@@ -209,7 +209,7 @@ TABLE = {
         plots.curve_panel, rows=ROWS, x="step", y="acc", low="low", high="high", group="name", panel="name",
         xticks=[1.0], ylim=(0.0, 1.0), dashed={"a": "a"}, marks={"here": 1.0}, xlabel="step",
     ),
-    "plots.radius_curve": case(plots.radius_curve, rows=RADII, threat="model"),
+    "plots.radius_curve": case(plots.radius_curve, rows=RADII, panel="model"),
     "plots.difference_rgb": case(plots.difference_rgb, **IMAGES, scale=1.0),
     "plots.example_sheet": case(
         plots.example_sheet, groups=[ATTACKED],
@@ -221,6 +221,7 @@ TABLE = {
 
 EXCEPTIONS = {
     "attacks.Context": "made for each batch",
+    "attacks.Iterate": "made for each step",
     "attacks.scope": "a context manager: it checks its arguments when it is entered",
     "datamodules.ImageDataModule": "abstract: its arguments are those of all the others",
     "datamodules.InMemoryDataModule": "abstract: its arguments are those of TensorDataModule",

@@ -735,11 +735,11 @@ def test_huge_logits_do_not_stall_the_default_gain(scale):
 
 
 def test_the_lists_are_complete():
-    """The lists hold every ball and every space that the package exports."""
+    """The lists hold every ball and every space that the package exports, and an outsider's."""
     import lightning_robust.attacks as attacks
 
     exported = [getattr(attacks, name) for name in attacks.__all__]
     balls = {b for b in exported if isinstance(b, type) and issubclass(b, attacks.Ball) and b is not attacks.Ball}
     spaces = {s for s in exported if isinstance(s, type) and issubclass(s, attacks.Space) and s is not attacks.Space}
-    assert balls == {type(BALLS[name].make(SHAPE, 1.0)) for name in BALLS}
-    assert spaces == {type(case.space) for case in SPACES.values()}
+    assert balls < {type(BALLS[name].make(SHAPE, 1.0)) for name in BALLS}
+    assert spaces < {type(case.space) for case in SPACES.values()}

@@ -6,6 +6,7 @@ import torch
 
 from lightning_robust.attacks import PGD, AffineSpace, LatentSpace, Linf, PixelSpace, Threat
 from lightning_robust.attacks.pixel_space import round_toward
+from lightning_robust.attacks.scope import modules_in
 from lightning_robust.attacks.spaces import Chart
 from tests.helpers import NORMALISED, PIXEL_SPACES, SPACES, Plane, Z, batch, class_scores, images
 
@@ -20,8 +21,8 @@ def chart_of(name, dtype=torch.float32, n=6):
 def evaluated(name):
     """The space of the list; a manifold as a copy in evaluation mode, as it is during an attack."""
     space = copy.deepcopy(SPACES[name].space)
-    if isinstance(space, LatentSpace):
-        space.manifold.eval()
+    for network in modules_in(space):
+        network.eval()
     return space
 
 
