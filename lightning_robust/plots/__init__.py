@@ -1,13 +1,13 @@
 """Figures and pages: pure functions from tidy tables and tensors to matplotlib figures, and one HTML file of them."""
 
+from lightning_robust.plots._style import png, save_png, style
 from lightning_robust.plots.bars import bar_chart
-from lightning_robust.plots.curves import curve_panel
+from lightning_robust.plots.curves import curve_panel, radius_curve
 from lightning_robust.plots.estimate import Estimate
 from lightning_robust.plots.examples import AttackedSamples, example_sheet
 from lightning_robust.plots.grid import image_grid
 from lightning_robust.plots.images import difference_rgb
 from lightning_robust.plots.page import Facts, Heading, Page, Part, Picture, Table
-from lightning_robust.plots.style import png, save_png
 from lightning_robust.plots.units import PERCENT, PLAIN, POINTS, Unit
 
 __all__ = [
@@ -29,5 +29,7 @@ __all__ = [
     "example_sheet",
     "image_grid",
     "png",
+    "radius_curve",
     "save_png",
+    "style",
 ]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lightning_robust._checks import instance
+from lightning_robust.plots._style import INK, MUTED, add_legend, looks, new_figure, style
 from lightning_robust.plots.rows import Row, Rows, check_texts, checked_rows
-from lightning_robust.plots.style import INK, MUTED, legend_below, looks, new_figure, themed, wrap_evenly
 from lightning_robust.plots.units import PERCENT, Unit
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import pandas as pd
     from matplotlib.figure import Figure
 
-_BAR_INCHES = 0.46
-_MOST_BAR_INCHES = 0.8
-_GAP_BARS = 0.8  # room between two groups, in bars
+_GAP = 0.8  # between two groups, in bars
+_INCHES_PER_BAR = 0.46
+_LEAST_WIDTH, _MOST_WIDTH = 4.8, 15.0
+_CHARACTERS_PER_INCH = 10.5
 
 
 def bar_chart(
-    rows: Rows,
+    rows: Rows | pd.DataFrame,
     *,
     group: str = "metric",
     bar: str = "model",
@@ -32,14 +35,14 @@ def bar_chart(
     ylabel: str = "",
     note: str = "Whiskers: 95 % intervals",
 ) -> Figure:
-    """Bars of ``value``, whiskers from ``low`` to ``high``: a cluster for each ``group``, a colour for each ``bar``.
+    """Bars of ``value``, whiskers from ``low`` to ``high``: a cluster for each ``group``, a color for each ``bar``.
 
     Groups and bars stand in the order in which the rows first name them. A combination that no row has leaves a gap.
 
     Args:
         rows: a tidy table, one row a bar; `Estimate.row` makes such rows.
         group: the column that names the cluster along the x axis.
-        bar: the column that names the bar within a cluster, and with it the colour.
+        bar: the column that names the bar within a cluster, and with it the color.
         value: the column of heights, at least 0.
         low: the column of lower interval ends.
         high: the column of upper interval ends.
@@ -49,7 +52,7 @@ def bar_chart(
         note: small, below the axis; says what the whiskers are.
 
     Raises:
-        ValueError: if there is no row, a column is missing, a combination comes twice, or a value is negative, not
+        ValueError: there is no row, a column is missing, a combination comes twice, or a value is negative, not
             finite, or outside its interval.
 
     Example:
@@ -61,94 +64,70 @@ def bar_chart(
     rows = checked_rows(rows, {"group": group, "bar": bar, "value": value, "low": low, "high": high})
     check_texts(title=title, ylabel=ylabel, note=note)
     instance("unit", unit, Unit, "a Unit")
-    cells = _by_cell(rows, group, bar)
     for row in rows:
-        _check_row(row, value, low, high)
+        _check_interval(row, value, low, high)
     groups, bars = (list(dict.fromkeys(row[column] for row in rows)) for column in (group, bar))
-    top = max(float(row[high]) for row in rows) or 1.0
+    cells = _by_cell(rows, group, bar)
 
-    with themed():
-        pitch = len(bars) + _GAP_BARS
-        width = min(15.0, max(4.8, 1.0 + _BAR_INCHES * pitch * len(groups)))
+    with style():
+        from matplotlib.patheffects import withStroke
+
+        pitch = len(bars) + _GAP
+        width = min(_MOST_WIDTH, max(_LEAST_WIDTH, 1.0 + _INCHES_PER_BAR * pitch * len(groups)))
         figure = new_figure(width, 4.2)
         axes = figure.add_subplot()
         for j, (name, look) in enumerate(looks(bars).items()):
-            present = [(i * pitch + j, cells[g, name]) for i, g in enumerate(groups) if (g, name) in cells]
-            positions = [x for x, _ in present]
-            heights = [float(row[value]) for _, row in present]
-            below = [max(0.0, float(row[value]) - float(row[low])) for _, row in present]
-            above = [max(0.0, float(row[high]) - float(row[value])) for _, row in present]
-            axes.bar(
-                positions,
+            shown = {i * pitch + j: cells[g, name] for i, g in enumerate(groups) if (g, name) in cells}
+            heights = [float(row[value]) for row in shown.values()]
+            ends = [(float(row[low]), float(row[high])) for row in shown.values()]
+            container = axes.bar(
+                list(shown),
                 heights,
                 width=0.86,
-                color=look.colour,
+                yerr=[
+                    [max(0.0, height - below) for height, (below, _) in zip(heights, ends, strict=True)],
+                    [max(0.0, above - height) for height, (_, above) in zip(heights, ends, strict=True)],
+                ],
+                error_kw={"ecolor": INK, "elinewidth": 1.1, "capsize": 2.5, "capthick": 1.1},
+                color=look.color,
                 hatch=look.hatch,
                 edgecolor="white",
                 linewidth=0.0,
                 label=str(name),
             )
-            axes.errorbar(
-                positions,
-                heights,
-                yerr=[below, above],
-                fmt="none",
-                ecolor=INK,
-                elinewidth=1.1,
-                capsize=2.5,
-                capthick=1.1,
-            )
-            for x, height, up in zip(positions, heights, above, strict=True):
-                _write_value(axes, x, height + up, unit.number(height))
+            labels = [unit.number(height) for height in heights]
+            halo = withStroke(linewidth=2.5, foreground="white")  # a grid line must not cross the digits
+            axes.bar_label(container, labels, padding=3, fontsize=8.5, path_effects=[halo])
         middles = [i * pitch + (len(bars) - 1) / 2 for i in range(len(groups))]
-        characters = max(8, int((width - 1.0) / len(groups) / 0.085))
-        axes.set_xticks(middles, [wrap_evenly(str(g), characters) for g in groups])
+        characters = max(8, int((width - 1.0) / len(groups) * _CHARACTERS_PER_INCH))
+        axes.set_xticks(middles, [textwrap.fill(str(g), characters) for g in groups])
         axes.tick_params(axis="x", length=0)
-        span = max(pitch * len(groups), (width - 1.0) / _MOST_BAR_INCHES)  # a lone bar does not fill the figure
-        centre = (pitch * (len(groups) - 1) + len(bars) - 1) / 2
-        axes.set_xlim(centre - span / 2, centre + span / 2)
-        axes.set_ylim(0.0, 1.09 * top)
-        axes.yaxis.set_major_formatter(lambda v, _: unit.tick(v))
+        axes.margins(x=1.2 / len(rows))  # a lone bar does not fill the figure
+        axes.set_ylim(0.0, 1.09 * (max(float(row[high]) for row in rows) or 1.0))
+        axes.yaxis.set_major_formatter(lambda height, _: unit.tick(height))
         axes.set_title(title)
         axes.set_ylabel(ylabel)
         axes.set_xlabel(note, loc="left", fontsize=8.5, color=MUTED)
-        legend_below(figure, [axes])
+        add_legend(figure)
     return figure
 
 
-def _write_value(axes: Axes, x: float, y: float, text: str) -> None:
-    from matplotlib.patheffects import withStroke
-
-    halo = withStroke(linewidth=2.5, foreground="white")  # a grid line must not cross the digits
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=8.5,
-        path_effects=[halo],
-    )
-
-
-def _by_cell(rows: Rows, group: str, bar: str) -> dict[tuple[Any, Any], Row]:
+def _by_cell(rows: Sequence[Row], group: str, bar: str) -> dict[tuple[Any, Any], Row]:
     cells: dict[tuple[Any, Any], Row] = {}
     for row in rows:
-        key = (row[group], row[bar])
-        if key in cells:
+        if cells.setdefault((row[group], row[bar]), row) is not row:
             raise ValueError(
-                f"Expected argument `rows` to have one row for each {group} and {bar}, but got two for {key}."
+                f"Expected argument `rows` to have one row for each {group} and {bar}, "
+                f"but got two for {(row[group], row[bar])}."
             )
-        cells[key] = row
     return cells
 
 
-def _check_row(row: Row, value: str, low: str, high: str) -> None:
-    v, a, b = (float(row[column]) for column in (value, low, high))
-    slack = 1e-6 * max(1.0, abs(v))
-    if not (math.isfinite(v) and math.isfinite(a) and math.isfinite(b) and v >= 0 and a - slack <= v <= b + slack):
+def _check_interval(row: Row, value: str, low: str, high: str) -> None:
+    height, below, above = (float(row[column]) for column in (value, low, high))
+    slack = 1e-6 * max(1.0, abs(height))  # float32
+    if not (0 <= height < math.inf and -math.inf < below <= height + slack and height - slack <= above < math.inf):
         raise ValueError(
             f"Expected argument `rows` to have finite numbers with 0 <= {value} and {low} <= {value} <= {high}, "
-            f"but got {value} = {v}, {low} = {a}, {high} = {b}."
+            f"but got {value} = {height}, {low} = {below}, {high} = {above}."
         )

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_robust import _checks
-from lightning_robust._checks import instance, number, sequence
+from lightning_robust._checks import instance, sequence
+from lightning_robust.plots._style import COLORS, GRID, INK, MUTED, new_figure, style
 from lightning_robust.plots.images import check_pair, difference_rgb, largest_difference, to_rgb
 from lightning_robust.plots.rows import check_texts
-from lightning_robust.plots.style import BAD, GOOD, GRID, INK, MUTED, shorten, text_inches, themed, wrap_evenly
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 Verdict = Literal["fooled", "attack failed", "wrong before"]
 
-# In inches: around the sheet; the title; a heading of one line, and each further line; an image and the text under it.
-_MARGIN, _TITLE, _HEAD, _LINE, _CELL, _TEXT = 0.15, 0.42, 0.62, 0.17, 0.86, 0.27
-_GAP, _GROUP_GAP = 0.05, 0.28
-_GROUP = 3 * _CELL + 2 * _GAP
-_HEADING_CHARACTERS = 30
-_TEXT_SIZE, _TRUE_SIZE = 8.0, 8.5
-_VERDICT_COLOUR: dict[Verdict, str] = {"fooled": BAD, "attack failed": GOOD, "wrong before": MUTED}
+_VERDICT_COLOR: dict[Verdict, str] = {"fooled": COLORS[1], "attack failed": COLORS[0], "wrong before": MUTED}
+_CELL, _LINE, _LETTER = 0.92, 0.23, 0.072  # inches: the width of an image, a line of text, a letter of a label
+_MOST_LETTERS = 12  # of a label under an image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,7 @@ class AttackedSamples:
         after: predicted labels of ``x_adv`` (N,), integers.
 
     Raises:
-        ValueError: if a shape or a type is another one.
+        ValueError: a shape or a type is another one.
     """
 
     name: str
@@ -91,152 +88,97 @@ def example_sheet(
 ) -> Figure:
     """Samples down, threats across; under each threat the clean image, the adversarial one and their signed difference.
 
-    Under the clean image stands the label predicted before, under the adversarial image the label predicted after,
-    under the difference the verdict: *fooled*, *attack failed*, or *wrong before* (the model was wrong on the clean
-    image, so there was nothing to attack). The frame of the adversarial image says the same: solid for fooled, dashed
-    for failed, thin and grey for wrong before. The true label stands left of the row; where the groups' labels differ,
-    left of each group.
+    Left of the clean image stands the true label, under it the label predicted before, under the adversarial image the
+    label predicted after, under the difference the verdict: *fooled*, *attack failed*, or *wrong before* (the model was
+    wrong on the clean image, so there was nothing to attack). The frame of the adversarial image says the same: solid
+    for fooled, dashed for failed, thin and gray for wrong before.
 
     Args:
         groups: one for each threat, all with the same number of samples N.
         class_names: names of the K classes; without them labels are written as numbers.
-        scale: the difference with full colour, in the images' units; by default the largest one of each group. The
-            heading states it. See `difference_rgb` for the colours.
+        scale: the difference with full color, in the images' units; by default the largest one of each group. The
+            heading states it. See `difference_rgb` for the colors.
         low: the value shown as black.
         high: the value shown as white.
         title: above the figure.
 
     Raises:
-        ValueError: if there is no group, groups differ in N, or a label has no class name.
+        ValueError: there is no group, groups differ in N, or a label has no class name.
     """
     groups = sequence("groups", groups, "a sequence of AttackedSamples")
     for i, group in enumerate(groups):
         instance(f"groups[{i}]", group, AttackedSamples, "an AttackedSamples")
     if class_names is not None:
-        class_names = [
-            _checks.text(f"class_names[{i}]", n) for i, n in enumerate(sequence("class_names", class_names, "names"))
-        ]
-    scale = None if scale is None else number("scale", scale, 0, above=True)
+        names = sequence("class_names", class_names, "names")
+        class_names = [_checks.text(f"class_names[{i}]", name) for i, name in enumerate(names)]
+    scale = None if scale is None else _checks.number("scale", scale, 0, above=True)
     check_texts(title=title)
     if not groups:
         raise ValueError("Expected argument `groups` to hold at least one AttackedSamples, but got none.")
     sizes = {group.name: len(group.x) for group in groups}
     if len(set(sizes.values())) != 1:
         raise ValueError(f"Expected argument `groups` to have the same number of samples each, but got {sizes}.")
-    names = [[_class_name(label, class_names) for label in group.y] for group in groups]
-    shared = all(group_names == names[0] for group_names in names)
-    names = [[shorten(name, _CELL, _TRUE_SIZE) for name in group_names] for group_names in names]
-    labels_width = 0.15 + max(text_inches(text, _TRUE_SIZE) for group_names in names for text in ("true", *group_names))
-    headings = [wrap_evenly(group.name, _HEADING_CHARACTERS) for group in groups]
-    image_height = _CELL * max(group.x.shape[2] / group.x.shape[3] for group in groups)
-    head = _HEAD + _LINE * max(heading.count("\n") for heading in headings) + (_TITLE if title else 0.0)
-    pitch = _GROUP + (_GROUP_GAP if shared else _MARGIN + labels_width)
-    width = _MARGIN + labels_width + pitch * (len(groups) - 1) + _GROUP + _MARGIN
-    footnote = wrap_evenly(_meaning_of_colours(groups), int((width - 2 * _MARGIN) / 0.068))
-    row_height = image_height + _TEXT
-    foot = 0.3 + _LINE * footnote.count("\n")
-    height = head + len(groups[0].x) * row_height + foot
 
-    with themed():
-        from matplotlib.figure import Figure
-
-        sheet = _Inches(Figure(figsize=(width, height)))
-        sheet.write(_MARGIN, height - 0.28, title, fontsize=12, fontweight="bold", ha="left")
-        sheet.write(_MARGIN, foot / 2 - 0.02, footnote, fontsize=8, color=MUTED, ha="left")
-        for g, group in enumerate(groups):
-            left = _MARGIN + labels_width + g * pitch
-            group_scale = largest_difference(group.x, group.x_adv) if scale is None else scale
-            _draw_heading(sheet, headings[g], left, height - head, group_scale)
-            images = (
-                to_rgb(group.x, low, high),
-                to_rgb(group.x_adv, low, high),
-                difference_rgb(group.x, group.x_adv, group_scale),
-            )
-            for i, verdict in enumerate(group.verdicts()):
-                bottom = height - head - i * row_height - image_height
-                texts = (
-                    _class_name(group.before[i], class_names),
-                    "→ " + _class_name(group.after[i], class_names),
-                    verdict,
-                )
-                _draw_sample(sheet, left, bottom, image_height, [image[i] for image in images], texts, verdict)
-                if g == 0 or not shared:
-                    middle = bottom + image_height / 2
-                    sheet.write(
-                        left - 0.1, middle, f"true\n{names[g][i]}", fontsize=_TRUE_SIZE, linespacing=1.4, ha="right"
-                    )
-    return sheet.figure
+    height_of_image = _CELL * max(group.x.shape[2] / group.x.shape[3] for group in groups)
+    letters = max(len(_class_name(label, class_names)) for group in groups for label in group.y)
+    width = len(groups) * (3 * _CELL + 0.2 + _LETTER * max(4, letters))
+    note = textwrap.fill(_meaning_of_colors(groups), int(15 * width))
+    headings = [textwrap.fill(group.name, 34) for group in groups]
+    lines = 2 + bool(title) + max(heading.count("\n") for heading in headings) + note.count("\n")
+    height = len(groups[0].x) * (height_of_image + _LINE) + (lines + 1) * _LINE
+    with style():
+        figure = new_figure(width, height)
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)  # type: ignore[union-attr, call-arg]
+        parts = figure.subfigures(1, len(groups), squeeze=False).flat
+        for part, group, heading in zip(parts, groups, headings, strict=True):
+            part.suptitle(heading, fontsize=10, fontweight="bold")
+            _draw_group(part, group, class_names, scale, low, high)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color=MUTED)
+    return figure
 
 
-@dataclass(frozen=True)
-class _Inches:
-    """A figure on which places are given in inches from the lower left corner."""
-
-    figure: Figure
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        width, height = self.figure.get_size_inches()
-        return x / width, y / height
-
-    def write(self, x: float, y: float, text: str, **look: Any) -> None:
-        self.figure.text(*self.place(x, y), text, va="center", **look)
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        return self.figure.add_axes((*self.place(x, y), *self.place(width, height)))
-
-
-def _draw_heading(sheet: _Inches, heading: str, left: float, bottom: float, scale: float) -> None:
-    from matplotlib.lines import Line2D
-
-    lines = 1 + heading.count("\n")
-    sheet.write(left + _GROUP / 2, bottom + 0.38 + _LINE * lines / 2, heading, fontweight="bold", ha="center")
-    ends = sheet.place(left, bottom + 0.31), sheet.place(left + _GROUP, bottom + 0.31)
-    x, y = zip(*ends, strict=True)
-    sheet.figure.add_artist(Line2D(x, y, color=MUTED, linewidth=0.8, transform=sheet.figure.transFigure))
-    for c, text in enumerate(("clean", "adversarial", f"change ±{scale:.3g}")):
-        middle = left + c * (_CELL + _GAP) + _CELL / 2
-        sheet.write(middle, bottom + 0.15, text, fontsize=7.5, color=MUTED, ha="center")
-
-
-def _draw_sample(
-    sheet: _Inches,
-    left: float,
-    bottom: float,
-    image_height: float,
-    images: Sequence[Tensor],
-    texts: Sequence[str],
-    verdict: Verdict,
+def _draw_group(
+    part: SubFigure,
+    group: AttackedSamples,
+    class_names: Sequence[str] | None,
+    scale: float | None,
+    low: float,
+    high: float,
 ) -> None:
-    """Clean, adversarial and difference image of one sample, each (3, H, W), with the texts under them."""
-    looks: tuple[dict[str, Any], ...] = (
-        {"color": INK},
-        {"color": INK},
-        {"color": _VERDICT_COLOUR[verdict], "fontweight": "bold" if verdict == "attack failed" else "normal"},
-    )
-    for c, (image, text, look) in enumerate(zip(images, texts, looks, strict=True)):
-        axes = sheet.axes(left + c * (_CELL + _GAP), bottom, _CELL, image_height)
-        axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", aspect="equal")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.grid(visible=False)
-        axes.set_xlabel(shorten(text, _CELL + _GAP / 2, _TEXT_SIZE), fontsize=_TEXT_SIZE, labelpad=3, **look)
-        _draw_frame(axes, verdict if c == 1 else None)
+    scale = largest_difference(group.x, group.x_adv) if scale is None else scale
+    columns = to_rgb(group.x, low, high), to_rgb(group.x_adv, low, high), difference_rgb(group.x, group.x_adv, scale)
+    grid = part.subplots(len(group.x), 3, squeeze=False)
+    for axes, heading in zip(grid[0], ("clean", "adversarial", f"change ±{scale:.3g}"), strict=True):
+        axes.set_title(heading, loc="center", fontsize=7.5, fontweight="normal", color=MUTED, pad=3)
+    for i, verdict in enumerate(group.verdicts()):
+        true, before, after = (_class_name(labels[i], class_names) for labels in (group.y, group.before, group.after))
+        color = _VERDICT_COLOR[verdict]
+        for axes, images in zip(grid[i], columns, strict=True):
+            _draw_image(axes, images[i])
+        grid[i, 0].set_ylabel(f"true\n{true}", rotation=0, ha="right", va="center", fontsize=8)
+        grid[i, 0].set_xlabel(before, fontsize=8, labelpad=2, color=INK)
+        grid[i, 1].set_xlabel(f"→ {after}", fontsize=8, labelpad=2, color=INK)
+        bold = "bold" if verdict == "attack failed" else "normal"
+        grid[i, 2].set_xlabel(verdict, fontsize=8, labelpad=2, color=color, fontweight=bold)
+        dash = (0, (3.0, 2.0)) if verdict == "attack failed" else "-"
+        thickness = 0.8 if verdict == "wrong before" else 2.0
+        grid[i, 1].spines[:].set(color=color, linewidth=thickness, linestyle=dash, capstyle="butt")
 
 
-def _draw_frame(axes: Axes, verdict: Verdict | None) -> None:
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color(GRID if verdict is None else _VERDICT_COLOUR[verdict])
-        spine.set_linewidth(2.0 if verdict in ("fooled", "attack failed") else 0.8)
-        spine.set_capstyle("butt")
-        spine.set_linestyle((0, (3.0, 2.0)) if verdict == "attack failed" else "-")
+def _draw_image(axes: Axes, image: Tensor) -> None:
+    axes.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", aspect="equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines[:].set(visible=True, color=GRID, linewidth=0.8)
 
 
-def _meaning_of_colours(groups: Sequence[AttackedSamples]) -> str:
+def _meaning_of_colors(groups: Sequence[AttackedSamples]) -> str:
     channels = {group.x.shape[1] for group in groups}
-    grey = ["white is none, blue darker, red brighter"] if 1 in channels else []
-    rgb = ["mid-grey is none, each channel by itself"] if 3 in channels else []
-    return f"Change: {'; in colour images '.join(grey + rgb)}; full colour at the value in the heading."
+    gray = ["white is none, blue darker, red brighter"] if 1 in channels else []
+    rgb = ["mid-gray is none, each channel by itself"] if 3 in channels else []
+    return f"Change: {'; in color images '.join(gray + rgb)}; full color at the value in the heading."
 
 
 def _class_name(label: Tensor, class_names: Sequence[str] | None) -> str:
@@ -245,4 +187,5 @@ def _class_name(label: Tensor, class_names: Sequence[str] | None) -> str:
         return str(index)
     if not 0 <= index < len(class_names):
         raise ValueError(f"Expected argument `class_names` to name class {index}, but got {len(class_names)} names.")
-    return class_names[index]
+    name = class_names[index]
+    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1].rstrip()}…"

@@ -1,9 +1,11 @@
-"""From image batches to colours: clean and adversarial images as RGB, their difference as blue - white - red."""
+"""From image batches to colors: clean and adversarial images as RGB, their difference as blue - white - red."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+from torchvision.utils import make_grid
 
 from lightning_robust._checks import instance, number
 
@@ -12,7 +14,7 @@ _HALF_BELOW = (0.2627, 0.5765, 0.7647)
 _ZERO = (1.0, 1.0, 1.0)
 _HALF_ABOVE = (0.8392, 0.3765, 0.3020)
 _ABOVE = (0.4039, 0.0, 0.1216)  # dark red
-_MID_GREY = 0.5
+_MID_GRAY = 0.5
 
 
 def check_pair(x: Tensor, x_adv: Tensor) -> None:
@@ -49,16 +51,16 @@ def largest_difference(x: Tensor, x_adv: Tensor) -> float:
 
 
 def difference_rgb(x: Tensor, x_adv: Tensor, scale: float) -> Tensor:
-    r"""The signed difference ``d = (x_adv - x) / scale`` as colours (N, 3, H, W) in [0, 1].
+    r"""The signed difference ``d = (x_adv - x) / scale`` as colors (N, 3, H, W) in [0, 1].
 
-    Greyscale: white at 0, blue below (to dark blue at -1), red above (to dark red at 1), piecewise linear: blue and red
-    are told apart with every common kind of colour vision. RGB: each channel is shown as ``(1 + d) / 2``, so that
-    mid-grey means no change and a channel's own sign is kept.
+    Grayscale: white at 0, blue below (to dark blue at -1), red above (to dark red at 1), piecewise linear: blue and red
+    are told apart with every common kind of color vision. RGB: each channel is shown as ``(1 + d) / 2``, so that
+    mid-gray means no change and a channel's own sign is kept.
 
     Args:
         x: clean images (N, C, H, W).
         x_adv: adversarial images, of the same shape.
-        scale: the difference that has full colour, positive, in the images' units; larger ones are clipped.
+        scale: the difference that has full color, positive, in the images' units; larger ones are clipped.
 
     Example:
         >>> x = torch.zeros(1, 1, 1, 3)
@@ -71,12 +73,36 @@ def difference_rgb(x: Tensor, x_adv: Tensor, scale: float) -> Tensor:
     scale = number("scale", scale, 0, above=True)
     d = (_plain(x_adv) - _plain(x)).div(scale).clamp(-1.0, 1.0)
     if d.shape[1] == 3:
-        return _MID_GREY * (1.0 + d)
+        return _MID_GRAY * (1.0 + d)
     anchors = torch.tensor((_BELOW, _HALF_BELOW, _ZERO, _HALF_ABOVE, _ABOVE), dtype=torch.float32)
     position = (d[:, 0] + 1.0) * 2.0  # (N, H, W) from 0 to 4, one unit between two anchors
     left = position.floor().clamp(max=3.0)
-    colours = torch.lerp(anchors[left.long()], anchors[left.long() + 1], (position - left).unsqueeze(-1))
-    return colours.permute(0, 3, 1, 2)
+    colors = torch.lerp(anchors[left.long()], anchors[left.long() + 1], (position - left).unsqueeze(-1))
+    return colors.permute(0, 3, 1, 2)
+
+
+def tile(images: Tensor, columns: int, *, gap: int = 2, zoom: int = 2) -> Tensor:
+    """Images in rows on a white ground.
+
+    Args:
+        images: (N, 3, H, W) in [0, 1] on the CPU.
+        columns: number of images in a row; the last row is filled up with white.
+        gap: width of the lines between and around images, in pixels of the images.
+        zoom: side of the square that a pixel becomes.
+
+    Returns:
+        uint8 of shape (3, zoom (R (H + gap) + gap), zoom (columns (W + gap) + gap)) for R = ceil(N / columns).
+
+    Example:
+        >>> tile(torch.rand(5, 3, 8, 6), columns=3, zoom=1).shape
+        torch.Size([3, 22, 26])
+    """
+    if len(images) == 1:  # `make_grid` gives a single image back as it is
+        picture = pad(images[0], (gap, gap, gap, gap), value=1.0)
+    else:
+        picture = make_grid(images, nrow=columns, padding=gap, pad_value=1.0)
+    picture = picture.repeat_interleave(zoom, dim=1).repeat_interleave(zoom, dim=2)
+    return picture.mul(255.0).round().to(torch.uint8)
 
 
 def _plain(images: Tensor) -> Tensor:

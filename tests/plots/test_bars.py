@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.container import BarContainer
 
 from lightning_robust.plots import PLAIN, Estimate, bar_chart
 
@@ -27,13 +28,17 @@ def whiskers(axes):
     return {segment[0][0]: (segment[0][1], segment[1][1]) for segment in segments}
 
 
+def bars(axes):
+    return [container for container in axes.containers if isinstance(container, BarContainer)]
+
+
 def test_heights_whiskers_and_written_values_are_the_input():
     cells = estimates()
     axes = bar_chart(rows_of(cells)).axes[0]
     ends = whiskers(axes)
     ticks = dict(zip([t.get_text().replace("\n", " ") for t in axes.get_xticklabels()], axes.get_xticks(), strict=True))
     assert list(ticks) == list(METRICS)
-    legend = dict(zip(axes.get_legend_handles_labels()[1], axes.containers[::2], strict=True))
+    legend = {container.get_label(): container for container in bars(axes)}
     assert list(legend) == list(MODELS)
     written = {text.xy[0]: text for text in axes.texts}
     assert len(written) == len(cells)
@@ -51,11 +56,11 @@ def test_heights_whiskers_and_written_values_are_the_input():
             assert text.xy[1] == pytest.approx(estimate.high)
 
 
-def test_one_colour_for_each_model_in_all_groups():
-    containers = bar_chart(rows_of(estimates())).axes[0].containers[::2]
-    colours = [{patch.get_facecolor() for patch in container.patches} for container in containers]
-    assert all(len(colour) == 1 for colour in colours)
-    assert len(set.union(*colours)) == len(MODELS)
+def test_one_color_for_each_model_in_all_groups():
+    containers = bars(bar_chart(rows_of(estimates())).axes[0])
+    colors = [{patch.get_facecolor() for patch in container.patches} for container in containers]
+    assert all(len(color) == 1 for color in colors)
+    assert len(set.union(*colors)) == len(MODELS)
 
 
 def test_axis_is_in_percent_or_the_unit_given():

@@ -1,7 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
-from lightning_robust.plots import PLAIN, curve_panel
+from lightning_robust.plots import PLAIN, Estimate, curve_panel, radius_curve
 
 RNG = np.random.default_rng(1)
 CURVES = {name: RNG.uniform(0.3, 0.6, 5) for name in ("normal", "robust")}
@@ -29,7 +31,7 @@ def test_lines_are_the_input_whatever_the_order_of_rows():
             np.testing.assert_allclose(drawn[name], np.stack([N, curve], 1))
 
 
-def test_bands_reach_from_low_to_high_in_the_colour_of_their_line():
+def test_bands_reach_from_low_to_high_in_the_color_of_their_line():
     axes = curve_panel(rows(), "N", "error", low="low", high="high", group="model").axes[0]
     for line, band in zip(axes.lines, axes.collections, strict=True):
         curve = CURVES[line.get_label()]
@@ -37,8 +39,6 @@ def test_bands_reach_from_low_to_high_in_the_colour_of_their_line():
         for n, y in zip(N, curve, strict=True):
             assert (n, round(y - 0.05, 9)) in corners
             assert (n, round(y + 0.1, 9)) in corners
-        from matplotlib.colors import to_rgb
-
         assert tuple(band.get_facecolor()[0][:3]) == to_rgb(line.get_color())
 
 
@@ -46,15 +46,15 @@ def test_no_band_without_ends():
     assert len(curve_panel(rows(), "N", "error", group="model").axes[0].collections) == 0
 
 
-def test_panels_share_axes_and_colours():
+def test_panels_share_axes_and_colors():
     table = rows(threat="pixels") + [row for row in rows(threat="manifold") if row["model"] == "robust"]
     figure = curve_panel(table, "N", "error", group="model", panel="threat", title="Title", ylabel="error")
     left, right = figure.axes
     assert [axes.get_title(loc="left") for axes in (left, right)] == ["pixels", "manifold"]
     assert figure.get_suptitle() == "Title"
     assert left.get_ylim() == right.get_ylim()
-    colour = {line.get_label(): line.get_color() for line in left.lines}
-    assert [(line.get_label(), line.get_color()) for line in right.lines] == [("robust", colour["robust"])]
+    color = {line.get_label(): line.get_color() for line in left.lines}
+    assert [(line.get_label(), line.get_color()) for line in right.lines] == [("robust", color["robust"])]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CURVES)
 
 
@@ -101,7 +101,7 @@ def test_bad_arguments_are_refused(table, options, message):
         curve_panel(table, "N", "error", **options)
 
 
-def test_dashed_groups_have_the_colour_they_are_given_and_no_markers():
+def test_dashed_groups_have_the_color_they_are_given_and_no_markers():
     table = rows() + [{**row, "model": f"{row['model']}, bound"} for row in rows()]
     dashed = {"normal, bound": "normal", "robust, bound": "robust, bound"}
     axes = curve_panel(table, "N", "error", group="model", dashed=dashed).axes[0]
@@ -150,3 +150,27 @@ def test_ticks_stand_where_they_are_asked_for_and_marks_where_they_belong():
 def test_bad_drawing_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         curve_panel(rows(), "N", "error", group="model", **options)
+
+
+# ---- over the radius
+
+
+def accuracies(**more):
+    return [
+        Estimate(0.9 - radius * slope, 0.85 - radius * slope, 0.95 - radius * slope, 500).row(
+            model=model, radius=radius, **more
+        )
+        for model, slope in (("normal", 3.0), ("robust", 1.0))
+        for radius in (0.0, 0.1, 0.2)
+    ]
+
+
+def test_robust_accuracy_over_the_radius_has_a_line_and_a_band_for_each_model():
+    for rows_of_models in (accuracies(), pd.DataFrame(accuracies())):
+        axes = radius_curve(rows_of_models, title="T").axes[0]
+        assert (axes.get_ylim(), axes.get_title(loc="left"), len(axes.collections)) == ((0.0, 1.0), "T", 2)
+        drawn = lines(axes)
+        np.testing.assert_allclose(drawn["normal"], [(0.0, 0.9), (0.1, 0.6), (0.2, 0.3)])
+        np.testing.assert_allclose(drawn["robust"], [(0.0, 0.9), (0.1, 0.8), (0.2, 0.7)])
+    figure = radius_curve(accuracies(threat="pixels") + accuracies(threat="manifold"), panel="threat")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["pixels", "manifold"]

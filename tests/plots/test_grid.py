@@ -41,7 +41,7 @@ def test_every_image_is_where_the_documentation_says(n, channels, zoom):
     assert (small[:, ~covered] == 255).all()
 
 
-def test_default_scale_shows_the_largest_difference_in_full_colour():
+def test_default_scale_shows_the_largest_difference_in_full_color():
     x = torch.full((2, 1, 2, 2), 0.5)
     x_adv = x.clone()
     x_adv[1, 0, 0, 0] += 0.01
@@ -49,7 +49,7 @@ def test_default_scale_shows_the_largest_difference_in_full_colour():
     assert image_grid(x, x).shape == image_grid(x, x_adv).shape  # no division by a difference of zero
 
 
-def test_normalised_images_and_half_precision():
+def test_normalized_images_and_half_precision():
     x, x_adv = samples(2, 3)
     grid = image_grid(2 * x - 1, 2 * x_adv - 1, low=-1.0, high=1.0)
     assert (grid.int() - image_grid(x, x_adv).int()).abs().max() <= 1

@@ -10,35 +10,35 @@ def test_to_rgb_maps_the_range_to_the_unit_interval_and_clips():
     assert rgb.dtype == torch.float32
     for channel in range(3):
         assert rgb[0, channel, 0].tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
-    colour = torch.rand(2, 3, 4, 5)
-    assert torch.equal(to_rgb(colour), colour)
+    color = torch.rand(2, 3, 4, 5)
+    assert torch.equal(to_rgb(color), color)
     with pytest.raises(ValueError, match=r"`low` to be below `high` = 0\.0, but got 1\.0"):
         to_rgb(images, 1.0, 0.0)
 
 
-def grey_difference(values, scale):
+def gray_difference(values, scale):
     x = torch.full((1, 1, 1, len(values)), 0.5)
     return difference_rgb(x, x + torch.tensor(values), scale)[0, :, 0].T
 
 
-def test_grey_differences_diverge_around_white():
-    blue, zero, red = grey_difference([-0.25, 0.0, 0.25], scale=0.25)
+def test_gray_differences_diverge_around_white():
+    blue, zero, red = gray_difference([-0.25, 0.0, 0.25], scale=0.25)
     assert zero.tolist() == [1.0, 1.0, 1.0]
     assert blue[2] > blue[0]
     assert red[0] > red[2]
-    assert torch.equal(grey_difference([-0.4, 0.4], 0.25), torch.stack([blue, red]))  # clipped
+    assert torch.equal(gray_difference([-0.4, 0.4], 0.25), torch.stack([blue, red]))  # clipped
 
 
-def test_grey_colours_are_continuous_and_darken_away_from_zero():
+def test_gray_colors_are_continuous_and_darken_away_from_zero():
     steps = torch.linspace(-1.0, 1.0, 401)
-    colours = grey_difference(steps.tolist(), 1.0)
-    assert (colours.diff(dim=0).abs() < 0.01).all()
-    brightness = colours.sum(1)
+    colors = gray_difference(steps.tolist(), 1.0)
+    assert (colors.diff(dim=0).abs() < 0.01).all()
+    brightness = colors.sum(1)
     assert (brightness[:201].diff() > 0).all()
     assert (brightness[200:].diff() < 0).all()
 
 
-def test_colour_differences_keep_each_channels_sign_around_mid_grey():
+def test_color_differences_keep_each_channels_sign_around_mid_gray():
     x = torch.full((1, 3, 1, 1), 0.5)
     shown = difference_rgb(x, x + torch.tensor([0.1, 0.0, -0.05]).reshape(1, 3, 1, 1), scale=0.1)
     torch.testing.assert_close(shown.flatten(), torch.tensor([1.0, 0.5, 0.25]))
