@@ -2,18 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Amount:
-    """A number that is known, or known to lie on one side of a bound: censored.
-
-    Args:
-        low: it is at least this; 0 where nothing is known downwards.
-        high: it is at most this; infinity where nothing is known upwards. A number with both ends equal is known.
-
-    Raises:
-        ValueError: if not 0 <= low <= high.
+    """A positive number that is known (`low` is `high`), or censored: between two bounds, 0 and infinity for none.
 
     Example:
         >>> print(Amount(1840.2, 1840.2), Amount(0, 500), Amount(20_000, math.inf), Amount(0, math.inf), sep=" | ")
@@ -29,53 +23,45 @@ class Amount:
 
     @property
     def known(self) -> bool:
-        """Whether both ends are equal."""
+        """Are both bounds equal?"""
         return self.low == self.high
 
     @property
     def value(self) -> float:
-        """The number, or its bound: where a mark stands in a figure. NaN where there is neither."""
-        if self.known or math.isinf(self.high):
-            return self.low or math.nan
-        return self.high
+        """The number or its only bound; NaN if there is none."""
+        return (self.low or math.nan) if self.known or math.isinf(self.high) else self.high
 
     def __str__(self) -> str:
         if self.known:
-            return _written(self.low)
+            return _text(self.low)
         if math.isinf(self.high):
-            return f"> {_written(self.low)}" if self.low else "unknown"
-        return f"{_written(self.low)} to {_written(self.high)}" if self.low else f"< {_written(self.high)}"
+            return f"> {_text(self.low)}" if self.low else "unknown"
+        return f"{_text(self.low)} to {_text(self.high)}" if self.low else f"< {_text(self.high)}"
 
 
 @dataclass(frozen=True)
 class AmountEstimate:
-    """An amount with the ends of its interval, of which the lower may be 0 and the upper infinite.
-
-    Args:
-        amount: the estimate.
-        low: the lower end of the interval.
-        high: the upper end of the interval.
-
-    Raises:
-        ValueError: if the interval does not hold the amount.
+    """An amount with its 95 % interval [low, high], and the seeds whose own amounts are censored.
 
     Example:
-        >>> print(AmountEstimate(Amount(20_000, math.inf), 16_500, math.inf))
-        > 20,000 [16,500, ∞)
+        >>> print(AmountEstimate(Amount(20_000, math.inf), 16_500, math.inf, censored=(0, 2)))
+        > 20,000 [16,500, ∞), censored: seeds 0, 2
     """
 
     amount: Amount
     low: float
     high: float
+    censored: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.low <= self.amount.low and self.amount.high <= self.high):
-            raise ValueError(f"Expected [low, high] to hold {self.amount}, but got [{self.low}, {self.high}].")
+            raise ValueError(f"Expected [low, high] to contain {self.amount}, but got [{self.low}, {self.high}].")
 
     def __str__(self) -> str:
-        end = "∞)" if math.isinf(self.high) else f"{_written(self.high)}]"
-        return f"{self.amount} [{_written(self.low)}, {end}"
+        end = "∞)" if math.isinf(self.high) else f"{_text(self.high)}]"
+        seeds = f", censored: seed{'s' * (len(self.censored) > 1)} {', '.join(map(str, self.censored))}"
+        return f"{self.amount} [{_text(self.low)}, {end}{seeds if self.censored else ''}"
 
 
-def _written(number: float) -> str:
+def _text(number: float) -> str:
     return f"{number:,.0f}" if number >= 99.95 else f"{number:.3g}"

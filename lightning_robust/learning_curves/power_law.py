@@ -1,30 +1,24 @@
-"""Power laws of learning curves: how the error falls with the number of samples, with bands over seeds."""
+"""Power laws of learning curves: how the error falls with the number of samples."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from lightning_robust.learning_curves.draws import Floats, central, draws_of_mean, mean_curve, seed_weights
-from lightning_robust.learning_curves.per_seed import Curves
+from lightning_robust import _checks
+from lightning_robust.learning_curves.curves import Curves
+from lightning_robust.learning_curves.seeds import half_width
+from lightning_robust.plots import Estimate
 
-FLATTEST, STEEPEST = 1e-3, 10.0
-"""The exponents b that are looked at."""
-_GRID, _STEPS = 161, 60
+_STARTS, _LEAST, _MOST = (0.1, 0.5, 2.0), (0.0, 1e-3, 0.0), (np.inf, 10.0, np.inf)
+_NORMAL = 1.959964
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    r"""An error that falls as :math:`\text{error}(n) = a\, n^{-b} + c`.
-
-    Args:
-        a: the error above the floor at one sample, at least 0.
-        b: the exponent, positive.
-        c: the floor that no number of samples gets below, at least 0.
-
-    Raises:
-        ValueError: if one is out of its range.
+    r"""An error that falls as :math:`\text{error}(n) = a\, n^{-b} + c` with a, c >= 0 and b > 0.
 
     Example:
         >>> law = PowerLaw(a=2.0, b=0.5, c=0.1)
@@ -37,191 +31,125 @@ class PowerLaw:
     c: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value, fits in (("a", self.a, self.a >= 0), ("b", self.b, self.b > 0), ("c", self.c, self.c >= 0)):
-            if not (fits and math.isfinite(value)):
-                least = "positive" if name == "b" else "at least 0"
-                raise ValueError(f"Expected argument `{name}` to be finite and {least}, but got {value}.")
+        for name in ("a", "b", "c"):
+            _checks.number(name, getattr(self, name), 0, above=name == "b")
 
     def predict(self, n: float) -> float:
         """The error at n samples."""
         return self.a * n**-self.b + self.c
 
     def samples(self, error: float) -> float:
-        r"""The n at which the error is so much, :math:`(a / (\text{error} - c))^{1/b}`; infinite at the floor or below.
-
-        Beyond the largest size that the law was fitted to this is an extrapolation.
-        """
-        if error <= self.c:
-            return math.inf
-        return (self.a / (error - self.c)) ** (1 / self.b)
+        r"""The n with an error, :math:`(a / (\text{error} - c))^{1/b}`; infinite at the floor c or below."""
+        return math.inf if error <= self.c else (self.a / (error - self.c)) ** (1 / self.b)
 
 
 @dataclass(frozen=True, eq=False)
 class PowerLawFit:
-    """A power law with those of its resamples.
+    """The power law of the mean curve, and what its intervals are made of.
 
     Args:
-        law: of the mean curve over seeds.
-        draws: (R, 3), a, b and c of each resample.
+        law: The law of the mean curve over seeds.
+        laws: The law of each seed.
+        covariance: Of a n0^-b, b and c from the draw of the test samples, with n0 the geometric mean of the sizes.
+        middle: n0.
+        count: The number of test samples behind the fit.
     """
 
     law: PowerLaw
-    draws: Floats
+    laws: Sequence[PowerLaw]
+    covariance: Any
+    middle: float
+    count: int
 
-    def bands(self, n: Sequence[float], confidence: float = 0.95) -> tuple[list[float], list[float]]:
-        r"""The ends of the pointwise percentile intervals of the error at the sizes `n`, (P,) each.
+    def exponent(self) -> Estimate:
+        """The exponent b with its interval: Student's t over seeds; with one seed that of the draw of the samples."""
+        return self._estimate(self.law.b, [law.b for law in self.laws], (0.0, 1.0, 0.0))
 
-        They are those of the law's own uncertainty. That errors follow a power law at all is assumed, which matters
-        most beyond the largest size.
-        """
-        a, b, c = (self.draws[:, i, None] for i in range(3))
-        errors = a * np.asarray(n, dtype=float)[None, :] ** -b + c
-        low, high = central(errors, errors, confidence)
-        return low.tolist(), high.tolist()
+    def error(self, n: float) -> Estimate:
+        """The error at n samples with its interval, as for `exponent`. That it is a power law is assumed."""
+        slope, amplitude = (n / self.middle) ** -self.law.b, self.law.a * n**-self.law.b
+        gradient = slope, -amplitude * math.log(n / self.middle), 1.0
+        return self._estimate(self.law.predict(n), [law.predict(n) for law in self.laws], gradient)
 
-    def exponent(self, confidence: float = 0.95) -> tuple[float, float]:
-        """The ends of the percentile interval of b."""
-        low, high = central(self.draws[:, 1], self.draws[:, 1], confidence)
-        return float(low), float(high)
+    def _estimate(self, value: float, values: Sequence[float], gradient: Sequence[float]) -> Estimate:
+        g = np.array(gradient[: len(self.covariance)])
+        half = half_width(values) if len(values) > 1 else _NORMAL * math.sqrt(g @ self.covariance @ g)
+        return Estimate(value, max(0.0, value - half), value + half, self.count)
 
 
 def fit_power_law(
     n: Sequence[float], error: Sequence[float], weights: Sequence[float] | None = None, *, floor: bool = True
 ) -> PowerLaw:
-    r"""The power law nearest to measured errors in weighted squares (Hestness et al., 2017).
+    r"""The power law nearest to measured errors in weighted squares (Hestness et al., arXiv:1712.00409).
 
-    .. math:: \min_{a \ge 0,\; b > 0,\; c \ge 0} \; \sum_i w_i \left(a\, n_i^{-b} + c - \text{error}_i\right)^2
+    .. math:: \min_{a \ge 0,\; 0 < b \le 10,\; c \ge 0} \; \sum_i w_i \left(a\, n_i^{-b} + c - \text{error}_i\right)^2
 
-    For a given b this is linear in a and c, and solved in closed form, bounds included. What is left is one variable:
-    a grid of b from 0.001 to 10, even in log b, finds the valley of the global minimum, and golden sections its bottom.
-    There are no starting values to choose, and nothing can fail to converge. Sizes are divided by their geometric mean
-    on the way, which separates a from b.
-
-    An exponent at an end of that range says that the sizes do not determine it. Where the errors do not fall, a = 0 and
-    b means nothing.
+    by `scipy.optimize.curve_fit`, started at three exponents. Where the errors do not fall, b means nothing.
 
     Args:
-        n: the sizes, positive and different, (M,).
-        error: the errors, finite and at least 0, (M,).
-        weights: positive, (M,), best in proportion to one over the variance (`binomial_weights`); None is equal ones.
-        floor: whether c is fitted; if not, it is 0.
+        n: The sizes, positive and different, (M,).
+        error: The errors, at least 0, (M,).
+        weights: Positive, (M,), best in proportion to one over the variance (`binomial_weights`); None: equal.
+        floor: Is c fitted? If not, it is 0.
 
     Raises:
-        ValueError: if an argument is not as said, or there are fewer than 3 sizes, with a floor 4.
+        ValueError: An argument is not as described, or there are fewer than 3 sizes, with a floor 4.
 
     Example:
         >>> sizes = [500, 1000, 2000, 4000, 8000]
         >>> law = fit_power_law(sizes, [3 * n**-0.4 + 0.02 for n in sizes])
         >>> f"{law.a:.4f} {law.b:.4f} {law.c:.4f}"
         '3.0000 0.4000 0.0200'
-
-    References:
-        J. Hestness et al., Deep learning scaling is predictable, empirically, arXiv:1712.00409; its laws have the floor
-        where the error of the best possible model is not 0. G. H. Golub, V. Pereyra, The differentiation of
-        pseudo-inverses and nonlinear least squares problems whose variables separate, SIAM J. Numer. Anal. 10 (1973).
     """
-    sizes, errors = np.asarray(n, dtype=float), np.asarray(error, dtype=float)
-    by = np.ones(len(sizes)) if weights is None else np.asarray(weights, dtype=float)
-    _check_sizes(sizes, floor)
-    if errors.shape != sizes.shape or not (np.isfinite(errors) & (errors >= 0)).all():
-        raise ValueError(
-            f"Expected argument `error` to be {len(sizes)} finite numbers of at least 0, but got {list(error)}."
-        )
-    if by.shape != sizes.shape or not (np.isfinite(by) & (by > 0)).all():
-        raise ValueError(f"Expected argument `weights` to be {len(sizes)} positive numbers, but got {weights}.")
-    return PowerLaw(*(float(each) for each in _fits(sizes, errors[None], by, floor)[0]))
+    return _fit(n, error, [1.0] * len(n) if weights is None else weights, floor)[0]
 
 
-def fit_with_bands(curves: Curves, *, floor: bool = True, resamples: int = 2000, seed: int = 0) -> PowerLawFit:
-    r"""The power law of the error 1 - accuracy of the mean curve over seeds, with resamples for its bands.
-
-    The mean curve is fitted with `binomial_weights`, then, with the same weights, each of its draws: of other seeds by
-    Student's t (with one seed this part is missing), then of other test images (`draws_of_mean`).
-
-    Args:
-        curves: the curve of each seed, with the same sizes.
-        floor: whether c is fitted; if not, it is 0.
-        resamples: how many, at least 100.
-        seed: of the random numbers.
-
-    Raises:
-        ValueError: if an argument is not as said, or there are fewer than 3 sizes, with a floor 4.
+def fit_with_bands(curves: Curves, *, floor: bool = True) -> PowerLawFit:
+    """The power law of the error 1 - accuracy: of the mean curve over seeds, and of each seed for the intervals.
 
     Example:
-        >>> from lightning_robust.learning_curves.per_seed import Curve
         >>> sizes = (500, 1000, 2000, 4000)
-        >>> accuracy = tuple(1 - 3 * n**-0.4 for n in sizes)
-        >>> curves = {0: Curve(n=sizes, accuracy=accuracy, count=(100_000,) * 4)}
-        >>> fit = fit_with_bands(curves, floor=False)
-        >>> low, high = fit.bands([8000])
-        >>> f"{fit.law.predict(8000):.3f} [{low[0]:.2f}, {high[0]:.2f}]"
-        '0.082 [0.08, 0.08]'
+        >>> curves = Curves(n=sizes, accuracy={0: [1 - 3 * n**-0.4 for n in sizes]}, count=(100_000,) * 4)
+        >>> fit_with_bands(curves, floor=False).error(8000).text()
+        '8.2 % [8.1, 8.4]'
     """
-    if resamples < 100:
-        raise ValueError(f"Expected argument `resamples` to be at least 100, but got {resamples}.")
-    generator = np.random.default_rng(seed)
-    sizes, mean, count = mean_curve(curves)
-    _check_sizes(sizes, floor)
-    by = binomial_weights(1 - mean, count)
-    drawn = draws_of_mean(curves, seed_weights(len(curves), resamples, generator), generator)
-    found = _fits(sizes, 1 - np.concatenate([mean[None], drawn]), by, floor)
-    return PowerLawFit(PowerLaw(*(float(each) for each in found[0])), found[1:])
+    errors = 1 - np.array(list(curves.accuracy.values()))
+    weights = binomial_weights(errors.mean(0), curves.count)
+    law, covariance, middle = _fit(curves.n, errors.mean(0), weights, floor)
+    laws = [_fit(curves.n, row, weights, floor)[0] for row in errors]
+    return PowerLawFit(law, laws, covariance, middle, min(curves.count) * len(errors))
 
 
-def binomial_weights(error: Sequence[float] | Floats, count: Sequence[float] | Floats) -> Floats:
-    r"""One over the variance of errors on `count` images, :math:`\text{count} / (q (1 - q))`.
-
-    Here :math:`q = (k + \tfrac12) / (\text{count} + 1)` with k wrong images, so it is finite for errors of 0 and 1.
-
-    Example:
-        >>> binomial_weights([0.5, 0.0], [99, 99]).round().tolist()
-        [396.0, 19899.0]
-    """
-    images = np.asarray(count, dtype=float)
-    q = (np.asarray(error, dtype=float) * images + 0.5) / (images + 1)
-    return images / (q * (1 - q))
+def binomial_weights(error: Any, count: Any) -> Any:
+    r"""One over the variance of errors, :math:`\text{count} / (q (1 - q))` with q = (wrong + 1/2) / (count + 1)."""
+    samples = np.asarray(count, float)
+    q = (np.asarray(error) * samples + 0.5) / (samples + 1)
+    return samples / (q * (1 - q))
 
 
-def _check_sizes(sizes: Floats, floor: bool) -> None:
-    if sizes.ndim != 1 or not (np.isfinite(sizes) & (sizes > 0)).all() or len(np.unique(sizes)) < len(sizes):
-        raise ValueError(f"Expected argument `n` to be positive, finite and different, but got {sizes.tolist()}.")
-    least = 4 if floor else 3
-    if len(sizes) < least:
+def _fit(n: Any, error: Any, weights: Any, floor: bool) -> tuple[PowerLaw, Any, float]:
+    """The law, the covariance of (a middle^-b, b, c), and the geometric mean `middle` of the sizes."""
+    from scipy.optimize import curve_fit
+
+    sizes, errors = np.array(_checks.values("n", n, 0, above=True)), np.array(_checks.values("error", error, 0))
+    by = np.array(_checks.values("weights", weights, 0, above=True))
+    if len(set(sizes)) < len(sizes) or len(sizes) < 3 + floor or not len(sizes) == len(errors) == len(by):
         kind = "with a floor" if floor else "without a floor"
-        raise ValueError(f"Expected at least {least} sizes for a power law {kind}, but got {len(sizes)}.")
+        raise ValueError(
+            f"Expected arguments `n`, `error` and `weights` to be of one length, and `n` to have at least {3 + floor} "
+            f"different sizes for a power law {kind}, but got n={sizes.tolist()} and error={errors.tolist()}."
+        )
+    middle, size = float(np.exp(np.log(sizes).mean())), 2 + floor
 
+    def law(x: Any, a: float, b: float, c: float = 0.0) -> Any:
+        return a * x**-b + c
 
-def _fits(sizes: Floats, errors: Floats, weights: Floats, floor: bool) -> Floats:
-    """(R, 3): a, b and c of each row of `errors` (R, M)."""
-    middle = float(np.exp(np.log(sizes).mean()))
-    relative, by = sizes / middle, weights / weights.sum()
-
-    def cost(log_b: Floats) -> Floats:
-        return _linear(relative, errors, by, np.exp(log_b), floor)[2]
-
-    grid = np.linspace(math.log(FLATTEST), math.log(STEEPEST), _GRID)
-    best = np.stack([cost(np.full(len(errors), each)) for each in grid]).argmin(0)
-    low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, _GRID - 1)]
-    golden = (math.sqrt(5) - 1) / 2
-    for _ in range(_STEPS):
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        rises = cost(left) < cost(right)
-        low, high = np.where(rises, low, left), np.where(rises, right, high)
-    b = np.exp((low + high) / 2)
-    a, c, _ = _linear(relative, errors, by, b, floor)
-    return np.stack([a * middle**b, b, c], axis=1)
-
-
-def _linear(n: Floats, errors: Floats, weights: Floats, b: Floats, floor: bool) -> tuple[Floats, Floats, Floats]:
-    """The best a, c >= 0 for a given b and their cost, (R,) each: of a convex problem, so bounds are met one by one."""
-    x = n[None, :] ** -b[:, None]
-    a_alone = (x * errors) @ weights / (x * x @ weights)
-    if not floor:
-        return a_alone, np.zeros_like(b), (a_alone[:, None] * x - errors) ** 2 @ weights
-    centre_x, centre = x @ weights, errors @ weights
-    apart = x - centre_x[:, None]
-    a = (apart * (errors - centre[:, None])) @ weights / (apart * apart @ weights)
-    c = centre - a * centre_x
-    a, c = np.where(a < 0, 0.0, a), np.where(a < 0, centre, c)
-    a, c = np.where(c < 0, a_alone, a), np.where(c < 0, 0.0, c)
-    return a, c, (a[:, None] * x + c[:, None] - errors) ** 2 @ weights
+    fits = []
+    for b in _STARTS:
+        options = {"bounds": (_LEAST[:size], _MOST[:size]), "max_nfev": 10_000, "full_output": True}
+        start = (max(float(errors.mean()), 1e-6), b, 1e-3)[:size]
+        options |= {"sigma": by**-0.5, "absolute_sigma": True, "xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-12}
+        point, covariance, info, *_ = curve_fit(law, sizes / middle, errors, start, **options)
+        fits.append((float(info["fvec"] @ info["fvec"]), point, covariance))
+    _, (a, b, *c), covariance = min(fits, key=lambda fit: fit[0])
+    return PowerLaw(float(a * middle**b), float(b), *map(float, c)), covariance, middle

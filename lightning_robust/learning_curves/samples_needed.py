@@ -1,63 +1,17 @@
-"""How many training images an accuracy takes, and how many times as many a robust one takes, with intervals."""
+"""The number of training samples that an accuracy takes, and how many times as many a robust one takes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from lightning_robust import _checks
 from lightning_robust.learning_curves.amounts import Amount, AmountEstimate
-from lightning_robust.learning_curves.draws import Floats, central, draws_of_mean, mean_curve, seed_weights
-from lightning_robust.learning_curves.per_seed import Curves
+from lightning_robust.learning_curves.curves import Curves
+from lightning_robust.learning_curves.seeds import half_width
 
 _ROUNDING = 1e-12
-
-
-def isotonic(values: Floats, weights: Floats) -> Floats:
-    r"""The non-decreasing sequence nearest to each of R sequences, in weighted squares.
-
-    .. math:: g_i = \max_{j \le i} \min_{k \ge i} \frac{\sum_{l=j}^k w_l v_l}{\sum_{l=j}^k w_l}
-
-    which is what pooling adjacent violators arrives at, in closed form: for a few sizes and many draws all at once.
-
-    Args:
-        values: (R, M).
-        weights: positive, (M,).
-
-    Returns:
-        (R, M).
-
-    Example:
-        >>> isotonic(np.array([[0.2, 0.5, 0.4, 0.9]]), np.ones(4)).round(2).tolist()
-        [[0.2, 0.45, 0.45, 0.9]]
-
-    References:
-        R. E. Barlow, D. J. Bartholomew, J. M. Bremner, H. D. Brunk, Statistical inference under order restrictions,
-        1972, theorem 1.4 on max-min formulas.
-    """
-    total = np.concatenate([[0.0], np.cumsum(weights)])
-    sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values * weights, axis=1)], axis=1)
-    m = len(weights)
-    j, k = np.arange(m)[:, None], np.arange(m)[None, :]
-    mean = (sums[:, None, 1:] - sums[:, :-1, None]) / np.where(k >= j, total[None, 1:] - total[:-1, None], 1.0)
-    least = np.minimum.accumulate(mean[:, :, ::-1], axis=2)[:, :, ::-1]  # over k >= i, at [r, j, i]
-    return np.where(k >= j, least, -np.inf).max(1)
-
-
-def _crossings(n: Floats, accuracy: Floats, weights: Floats, target: float) -> tuple[Floats, Floats]:
-    """For each of the curves (R, M) the ends of the amount at which it reaches the target, (R,) each."""
-    log_n, curve = np.log(n), isotonic(accuracy, weights)
-    reached = curve >= target - _ROUNDING
-    after = np.where(reached.any(1), reached.argmax(1), len(n))
-    right = np.clip(after, 1, len(n) - 1) if len(n) > 1 else np.zeros_like(after)
-    left = np.maximum(right - 1, 0)
-    rows = np.arange(len(curve))
-    low_acc, high_acc = curve[rows, left], curve[rows, right]
-    rise = np.where(high_acc > low_acc, high_acc - low_acc, 1.0)
-    between = np.exp(log_n[left] + (log_n[right] - log_n[left]) * np.clip((target - low_acc) / rise, 0.0, 1.0))
-    never, at_once = after == len(n), curve[:, 0] > target + _ROUNDING
-    low = np.where(never, n[-1], np.where(at_once, 0.0, np.where(after == 0, n[0], between)))
-    high = np.where(never, math.inf, np.where(at_once | (after == 0), n[0], between))
-    return low, high
 
 
 def samples_needed(
@@ -65,148 +19,112 @@ def samples_needed(
 ) -> Amount:
     r"""The number of samples at which a learning curve reaches a target accuracy.
 
-    The accuracies are replaced by the nearest non-decreasing ones (`isotonic`), for more data do not hurt but measured
-    accuracies jitter; between two sizes they are taken as linear in :math:`\log N`. Nothing is extrapolated: where the
-    curve starts above the target, at most the smallest size is needed, and where it ends below, more than the largest.
+    The accuracies are replaced by the nearest non-decreasing ones (isotonic regression), since more data do not hurt
+    but measured accuracies jitter. Between two sizes they are linear in :math:`\log N`. Nothing is extrapolated: a
+    curve that starts above the target needs at most the smallest size, one that ends below it more than the largest.
 
     Args:
-        n: the sizes, positive and increasing, (M,).
-        accuracy: the accuracies, (M,).
-        target: the accuracy to reach, strictly between 0 and 1.
-        weights: of the accuracies in the regression, positive, (M,), such as the images behind each; None is equal.
-
-    Raises:
-        ValueError: if an argument is not as said.
+        n: The sizes, positive and increasing, (M,).
+        accuracy: The accuracies, (M,).
+        target: The accuracy to reach, strictly between 0 and 1.
+        weights: Positive weights of the regression, (M,), such as numbers of test samples; None: equal.
 
     Example:
         >>> sizes, accuracies = [500, 2000, 8000], [0.6, 0.8, 0.9]
         >>> print(*(samples_needed(sizes, accuracies, target) for target in (0.5, 0.7, 0.8, 0.95)), sep=" | ")
         < 500 | 1,000 | 2,000 | > 8,000
     """
-    sizes, values = np.asarray(n, dtype=float), np.asarray(accuracy, dtype=float)
-    by = np.ones(len(sizes)) if weights is None else np.asarray(weights, dtype=float)
-    _check_target(target)
-    if sizes.ndim != 1 or not len(sizes) or not (np.isfinite(sizes) & (np.diff(sizes, prepend=0.0) > 0)).all():
-        raise ValueError(f"Expected argument `n` to be positive, finite and increasing, but got {n}.")
-    if values.shape != sizes.shape or not np.isfinite(values).all():
-        raise ValueError(f"Expected argument `accuracy` to be {len(sizes)} finite numbers, but got {accuracy}.")
-    if by.shape != sizes.shape or not (np.isfinite(by) & (by > 0)).all():
-        raise ValueError(f"Expected argument `weights` to be {len(sizes)} positive numbers, but got {weights}.")
-    low, high = _crossings(sizes, values[None], by, target)
-    return Amount(float(low[0]), float(high[0]))
+    from scipy.optimize import isotonic_regression
+
+    target = _checks.number("target", target, 0, 1, above=True, below=True)
+    sizes, by = [float(size) for size in n], None if weights is None else np.array(weights, float)
+    curve = isotonic_regression(np.array(accuracy, float), weights=by).x
+    if len(curve) != len(sizes):
+        raise ValueError(f"Expected argument `accuracy` to have {len(sizes)} entries, but got {len(curve)}.")
+    reached = curve >= target - _ROUNDING
+    if not reached.any():
+        return Amount(sizes[-1], math.inf)
+    if curve[0] > target + _ROUNDING:
+        return Amount(0.0, sizes[0])
+    at = int(reached.argmax())
+    if at == 0:
+        return Amount(sizes[0], sizes[0])
+    way = min(1.0, float((target - curve[at - 1]) / (curve[at] - curve[at - 1])))
+    crossing = sizes[at - 1] * (sizes[at] / sizes[at - 1]) ** way
+    return Amount(crossing, crossing)
 
 
-def needed_with_interval(
-    curves: Curves, target: float, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> AmountEstimate:
-    r"""The number of samples at which the mean curve over seeds reaches a target, with a percentile interval.
+def needed_with_interval(curves: Curves, target: float) -> AmountEstimate:
+    r"""The number of samples at which the curve of a seed reaches a target: the geometric mean over seeds.
 
-    Each resample is a mean curve that might have been, of other seeds (by Student's t, which a few seeds call for; with
-    one seed this part is missing) and on other test images (`draws_of_mean`); the interval holds the central part of
-    where they cross the target. An end beyond the sizes is 0 or infinite.
+    Each seed has one number :math:`N_s`, and the interval is Student's t of :math:`\log N_s`. A seed whose curve does
+    not cross the target within the sizes is censored: only bounds :math:`l_s \le N_s \le u_s` are known. Then the mean
+    has bounds too, and the ends of the interval are the lower end for :math:`\log l_s` and the upper end for
+    :math:`\log u_s`, which hold whatever the censored numbers are.
 
-    It covers what a seed decides (in a study of nested subsets: the images drawn, the network's start, the order of
-    batches) and the draw of the test images. It does not cover the interpolation between sizes, the search for
-    hyperparameters, an attack that is too weak, or, with one seed, other seeds. With two seeds Student's t has one
-    degree of freedom, and the interval is usually open.
-
-    Args:
-        curves: the curve of each seed, with the same sizes.
-        target: the accuracy to reach, strictly between 0 and 1.
-        resamples: how many, at least 100.
-        seed: of the random numbers.
-        confidence: of the interval.
-
-    Raises:
-        ValueError: if an argument is not as said.
+    With one seed the interval is that of the draw of the test samples: where the curves of the upper and of the lower
+    ends of Wilson's intervals reach the target. It says nothing about other seeds.
 
     Example:
-        >>> from lightning_robust.learning_curves.per_seed import Curve
-        >>> curves = {
-        ...     s: Curve(n=(500, 2000, 8000), accuracy=(0.6 + d, 0.8 + d, 0.9 + d), count=(1000,) * 3)
-        ...     for s, d in enumerate((-0.01, 0.0, 0.01))
-        ... }
-        >>> print(needed_with_interval(curves, 0.7))
-        1,000 [7..., 1,...]
+        >>> rows = {0: (0.59, 0.79, 0.89), 1: (0.6, 0.8, 0.9), 2: (0.61, 0.81, 0.91)}
+        >>> print(needed_with_interval(Curves(n=(500, 2000, 8000), accuracy=rows, count=(1000,) * 3), 0.7))
+        1,000 [842, 1,188]
     """
-    generator = _generator(resamples, seed, confidence)
-    _check_target(target)
-    n, mean, count = mean_curve(curves)
-    low, high = _crossings(n, mean[None], count, target)
-    weights = seed_weights(len(curves), resamples, generator)
-    draws = _crossings(n, draws_of_mean(curves, weights, generator), count, target)
-    return _estimate(Amount(float(low[0]), float(high[0])), draws, confidence)
+    return _over_seeds(*_per_seed(curves, target))
 
 
-def ratio_needed(
-    standard: Curves,
-    robust: Curves,
-    target: float,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> AmountEstimate:
-    r"""How many times as many samples robust accuracy takes as standard accuracy does, at the same target.
+def ratio_needed(standard: Curves, robust: Curves, target: float) -> AmountEstimate:
+    r"""How many times as many samples robust accuracy takes: :math:`N_\text{robust} / N_\text{standard}` at one target.
 
-    .. math:: N_\text{robust}(\text{target}) \,/\, N_\text{standard}(\text{target})
-
-    Resampled as in `needed_with_interval`, both curves with the same seeds. Ends beyond the sizes are honoured: with
-    :math:`N_\text{robust} \in [a, b]` and :math:`N_\text{standard} \in [c, d]` the ratio is in :math:`[a / d, b / c]`.
-    So it is a lower bound where the robust curve does not reach the target or the standard one starts above it, an
-    upper bound the other way round, and unknown where both happen to both. The interval takes the lower ends from
-    below and the upper ends from above.
-
-    Args:
-        standard: the curve of each seed.
-        robust: the curve of the same seeds; its sizes may be others.
-        target: the accuracy to reach, strictly between 0 and 1.
-        resamples: how many, at least 100.
-        seed: of the random numbers.
-        confidence: of the interval.
+    One ratio for each seed, then as in `needed_with_interval`. If the robust curve never reaches the target, the ratio
+    is only bounded from below. If the standard curve never does, it is only bounded from above. If neither does, it is
+    unknown. With one seed the ends of the two numbers are combined as those of independent ones.
 
     Raises:
-        ValueError: if an argument is not as said.
+        ValueError: The curves are of different seeds. Their sizes may differ.
 
     Example:
-        >>> from lightning_robust.learning_curves.per_seed import Curve
-        >>> standard = {0: Curve(n=(500, 2000, 8000), accuracy=(0.6, 0.8, 0.9), count=(10_000,) * 3)}
-        >>> robust = {0: Curve(n=(500, 2000, 8000), accuracy=(0.3, 0.5, 0.7), count=(10_000,) * 3)}
-        >>> print(ratio_needed(standard, robust, 0.7))
-        8 [7.3..., ∞)
-        >>> print(ratio_needed(standard, robust, 0.8))
-        > 4 [3.5..., ∞)
+        >>> standard = Curves(n=(500, 2000, 8000), accuracy={0: (0.6, 0.8, 0.9)}, count=(10_000,) * 3)
+        >>> robust = Curves(n=(500, 2000, 8000), accuracy={0: (0.3, 0.5, 0.7)}, count=(10_000,) * 3)
+        >>> print(ratio_needed(standard, robust, 0.7), ratio_needed(standard, robust, 0.8), sep=" | ")
+        8 [7.34, ∞) | > 4 [3.59, ∞), censored: seed 0
     """
-    generator = _generator(resamples, seed, confidence)
-    _check_target(target)
-    if set(standard) != set(robust):
-        raise ValueError(f"Expected argument `robust` to have the seeds {list(standard)}, but got {list(robust)}.")
-    robust = {each: robust[each] for each in standard}  # in the same order, for the same weights
-    weights = seed_weights(len(standard), resamples, generator)
-    ends = []
-    for curves in (standard, robust):
-        n, mean, count = mean_curve(curves)
-        both = np.concatenate([mean[None], draws_of_mean(curves, weights, generator)])
-        ends.append(_crossings(n, both, count, target))
-    (c, d), (a, b) = ends
-    with np.errstate(divide="ignore"):
-        low, high = a / d, b / c
-    return _estimate(Amount(float(low[0]), float(high[0])), (low[1:], high[1:]), confidence)
+    if set(standard.accuracy) != set(robust.accuracy):
+        names = list(standard.accuracy), list(robust.accuracy)
+        raise ValueError(f"Expected argument `robust` to have the seeds {names[0]}, but got {names[1]}.")
+    (below, below_draw), (above, above_draw) = _per_seed(standard, target), _per_seed(robust, target)
+    ratios = {s: Amount(above[s].low / b.high, above[s].high / b.low if b.low else math.inf) for s, b in below.items()}
+    seed, b = next(iter(below.items()))
+    a = above[seed]
+    low = ratios[seed].low * math.exp(-math.hypot(_log(a.low, above_draw[0]), _log(below_draw[1], b.high)))
+    high = ratios[seed].high * math.exp(math.hypot(_log(above_draw[1], a.high), _log(b.low, below_draw[0])))
+    return _over_seeds(ratios, (low, high))
 
 
-def _estimate(amount: Amount, draws: tuple[Floats, Floats], confidence: float) -> AmountEstimate:
-    low, high = central(*draws, confidence)
-    return AmountEstimate(amount, min(float(low), amount.low), max(float(high), amount.high))
+def _per_seed(curves: Curves, target: float) -> tuple[dict[Any, Amount], tuple[float, float]]:
+    """The amount of each seed, and the interval of the first seed over the draw of its test samples."""
+    amounts = {seed: samples_needed(curves.n, row, target, curves.count) for seed, row in curves.accuracy.items()}
+    first = next(iter(amounts))
+    _, low, high = zip(*(curves.at(n)[first] for n in curves.n), strict=True)
+    early, late = (samples_needed(curves.n, row, target, curves.count) for row in (high, low))
+    return amounts, (min(early.low, amounts[first].low), max(late.high, amounts[first].high))
 
 
-def _check_target(target: float) -> None:
-    if not 0 < target < 1:
-        raise ValueError(f"Expected argument `target` to be strictly between 0 and 1, but got {target}.")
+def _over_seeds(amounts: Mapping[Any, Amount], draw: tuple[float, float]) -> AmountEstimate:
+    censored = tuple(seed for seed, amount in amounts.items() if not amount.known)
+    if len(amounts) == 1:
+        return AmountEstimate(next(iter(amounts.values())), *draw, censored)
+    means: list[float] = []
+    ends: list[float] = []
+    for sign, none in ((-1, 0.0), (1, math.inf)):
+        bounds = [amount.low if sign < 0 else amount.high for amount in amounts.values()]
+        logs = [0.0] * len(bounds) if none in bounds else [math.log(bound) for bound in bounds]
+        mean = sum(logs) / len(logs)
+        means.append(none if none in bounds else math.exp(mean))
+        ends.append(none if none in bounds else math.exp(mean + sign * half_width(logs)))
+    return AmountEstimate(Amount(*means), ends[0], ends[1], censored)
 
 
-def _generator(resamples: int, seed: int, confidence: float) -> np.random.Generator:
-    if resamples < 100:
-        raise ValueError(f"Expected argument `resamples` to be at least 100, but got {resamples}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"Expected argument `confidence` to be strictly between 0 and 1, but got {confidence}.")
-    return np.random.default_rng(seed)
+def _log(upper: float, lower: float) -> float:
+    """log(upper / lower) of ends that may be 0 or infinite; 0 for equal ones."""
+    return 0.0 if upper == lower else math.inf if lower == 0 or math.isinf(upper) else math.log(upper / lower)

@@ -2,71 +2,59 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import ge, gt, lt
-from typing import Any, TypeAlias
-
-from lightning_robust.learning_curves.contrasts import contrast, last_step, rises_more, still_rising
-from lightning_robust.learning_curves.per_seed import (
-    Curves,
-    best_over,
-    curve_per_seed,
-    shared_sizes,
-)
+from typing import TYPE_CHECKING, TypeAlias
 
 from lightning_robust._command import SettingsError
-from lightning_robust.cells import Scalar
-from lightning_robust.learning_curves.samples_needed import ratio_needed
+from lightning_robust.learning_curves import Curves, LearningCurves, best_over, contrast, curves_of, ratio_needed
 from lightning_robust.metrics import wilson_interval
 from lightning_robust.plots import PERCENT, POINTS, Estimate
 from lightning_robust_studies.claims import Claim, Verdict, all_of, any_of, judged
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 TARGETS = (0.3, 0.5, 0.7, 0.9)
 """The accuracies at which claim 1 compares numbers of samples."""
 ALMOST_ALL = 0.9
-"""Claim 3 asks for such a share of the cases."""
+"""Claim 3 asks for this share of the cases."""
 
-Rows: TypeAlias = Sequence[Mapping[str, Any]]
 Finding: TypeAlias = tuple[Verdict, str]
 Pair: TypeAlias = tuple[Curves, Curves] | None
-"""The standard and the robust curves."""
+"""The standard and the robust curves, or None if one was not measured."""
 
 
-def claims(
-    rows: Sequence[Mapping[str, Scalar]], *, targets: Sequence[float] = TARGETS, resamples: int = 2000
-) -> list[Claim]:
-    """The paper's claims, each with its numbers and the criterion it is held to, over all data sets of the study.
+def claims(curves: Mapping[str, LearningCurves], *, targets: Sequence[float] = TARGETS) -> list[Claim]:
+    """The paper's claims, each with its numbers and its criterion, over all data sets of the study.
 
-    Robust accuracy is that under the attack of the largest radius that a data set was tested at; accuracies are those
-    of the best candidate for each size, seed and radius, picked on validation images (`best_over`). A claim holds if
-    it holds on every data set on which it was measured, and does not if it does not on one.
+    Robust accuracy is that under the attack of the largest radius of a data set. Accuracies are those of the best
+    candidate for each size, seed and radius, chosen on validation images (`best_over`). A claim holds if it holds on
+    every data set on which it was measured, and fails if it fails on one.
 
     Args:
-        rows: the study's, with the columns data, n, model, eps_train, seed, checkpoint, split, eps_test, value, low,
-            high and count. Rows of the training set (split "train") serve claim 4 and may be missing.
-        targets: the accuracies of claim 1, strictly between 0 and 1.
-        resamples: of the intervals of claim 1.
+        curves: The learning curves by data set. Rows of the training set (split "train") serve claim 4 and may be
+            missing.
+        targets: The accuracies of claim 1, strictly between 0 and 1.
 
     Raises:
-        SettingsError: rows of the validation or the test set are missing, or there are none.
+        SettingsError: There are no rows.
+        ValueError: Rows of the validation or the test set are missing.
     """
-    best = best_over(rows)
-    if not best:
-        raise SettingsError("Expected argument `rows` to hold at least one row, but got none.")
-    radius: dict[str, float] = {}
-    for row in best:
-        radius[row["data"]] = max(radius.get(row["data"], 0.0), row["eps_test"])
-    attacked = {data: eps for data, eps in radius.items() if eps > 0}
+    tables = {data: each.to_pandas() for data, each in curves.items() if each.rows}
+    if not tables:
+        raise SettingsError("Expected argument `curves` to hold at least one row, but got none.")
+    radii = {data: float(table["eps_test"].max()) for data, table in tables.items()}
+    attacked = {data: eps for data, eps in radii.items() if eps > 0}
+    best = {data: best_over(tables[data]) for data in attacked}
 
     def over_data(finding: Callable[[str, float], Finding]) -> Finding:
-        found = [(data, *finding(data, eps)) for data, eps in attacked.items()]
-        text = " ".join(
-            f"{data}, radius {attacked[data]:g} ({verdict.value}): {words}." for data, verdict, words in found
-        )
-        return all_of(verdict for _, verdict, _ in found), text or "No data set was tested under attack."
+        findings = [(data, *finding(data, eps)) for data, eps in attacked.items()]
+        texts = [f"{data}, radius {attacked[data]:g} ({verdict.value}): {text}." for data, verdict, text in findings]
+        return all_of(verdict for _, verdict, _ in findings), " ".join(texts) or "No data set was tested under attack."
 
-    more, more_text = over_data(lambda data, eps: _more_samples(_pair(best, data, eps), targets, resamples))
-    rising, rising_text = over_data(lambda data, eps: _rising(_pair(best, data, eps)))
-    radii, radii_text = over_data(lambda data, _: _radii([row for row in rows if row["data"] == data]))
-    shrinks, shrinks_text = over_data(lambda data, eps: _gap(rows, best, data, eps))
+    more, more_text = over_data(lambda data, eps: _more_samples(_pair(best[data], eps), targets))
+    rising, rising_text = over_data(lambda data, eps: _rising(_pair(best[data], eps)))
+    radii_verdict, radii_text = over_data(lambda data, _: _radii(tables[data]))
+    shrinks, shrinks_text = over_data(lambda data, eps: _gap(tables[data], best[data], eps))
     return [
         Claim(
             "1. The same accuracy takes more samples when it is to be robust.",
@@ -81,7 +69,7 @@ def claims(
         ),
         Claim(
             "3. Training with the largest radius gives the best robust accuracy, natural training the best standard.",
-            radii,
+            radii_verdict,
             "Cases are sizes, seeds and all radii of the attack, judged on validation images; ties count; intervals "
             f"take the cases as independent. {radii_text} "
             f"Criterion: at least {PERCENT.tick(ALMOST_ALL)} of the cases, for both.",
@@ -94,113 +82,99 @@ def claims(
     ]
 
 
-def _pair(best: Rows, data: str, eps: float) -> Pair:
-    """The standard and the robust curves, over the sizes and seeds that have both; None where there are none."""
-    both = _shared([row for row in best if row["data"] == data and row["eps_test"] in (0, eps)], "eps_test")
-    if not both:
+def _pair(best: "DataFrame", eps: float) -> Pair:
+    both = _with_both(best[best["eps_test"].isin([0, eps])], "eps_test")
+    if both.empty:
         return None
-    return curve_per_seed(both, data, 0), curve_per_seed(both, data, eps)
+    return curves_of(both[both["eps_test"] == 0]), curves_of(both[both["eps_test"] == eps])
 
 
-def _shared(rows: Rows, column: str) -> list[Mapping[str, Any]]:
+def _with_both(table: "DataFrame", column: str) -> "DataFrame":
     """The rows whose size and seed are there for both of two values of a column."""
-    places: dict[Any, set[Any]] = {}
-    for row in rows:
-        places.setdefault(row[column], set()).add((row["n"], row["seed"]))
-    shared = set.intersection(*places.values()) if len(places) == 2 else set()
-    return [row for row in rows if (row["n"], row["seed"]) in shared]
+    return table[table.groupby(["n", "seed"])[column].transform("nunique") == 2]
 
 
-def _more_samples(pair: Pair, targets: Sequence[float], resamples: int) -> Finding:
+def _more_samples(pair: Pair, targets: Sequence[float]) -> Finding:
     if pair is None:
         return Verdict.UNKNOWN, "standard accuracy was not measured"
     standard, robust = pair
-    if len(shared_sizes(standard)) < 2:
-        return Verdict.UNKNOWN, "there is but one size"
-    found = {target: ratio_needed(standard, robust, target, resamples=resamples) for target in targets}
-    known = {target: ratio for target, ratio in found.items() if str(ratio.amount) != "unknown"}
+    if len(standard.n) < 2:
+        return Verdict.UNKNOWN, "there is one size only"
+    ratios = {target: ratio_needed(standard, robust, target) for target in targets}
+    known = {target: ratio for target, ratio in ratios.items() if str(ratio.amount) != "unknown"}
+    seeds = len(standard.accuracy)
+    sizes = f"N from {standard.n[0]:,g} to {standard.n[-1]:,g}, {seeds} seed{'s' * (seeds > 1)}"
     if not known:
-        return Verdict.UNKNOWN, f"neither accuracy reaches a target within the sizes, {_sizes(standard)}"
+        return Verdict.UNKNOWN, f"neither accuracy reaches a target within the sizes, {sizes}"
     each = [judged((ratio.low, ratio.high), gt, 1) for ratio in known.values()]
     verdict = Verdict.FAILS if any(ratio.high < 1 for ratio in known.values()) else any_of(each)
-    words = ", ".join(f"{ratio} times at {PERCENT.tick(target)}" for target, ratio in known.items())
-    return verdict, f"{words} ({_sizes(standard)})"
+    return verdict, "; ".join(
+        f"at {PERCENT.tick(target)} {ratio} times" for target, ratio in known.items()
+    ) + f" ({sizes})"
 
 
 def _rising(pair: Pair) -> Finding:
     if pair is None:
         return Verdict.UNKNOWN, "standard accuracy was not measured"
     standard, robust = pair
-    if len(shared_sizes(standard)) < 2:
-        return Verdict.UNKNOWN, "there is but one size"
-    last, before = last_step(standard)
-    more = rises_more(robust, standard)
-    return judged(more, gt, 0), (
-        f"from N = {before:,g} to {last:,g} robust accuracy rises by {still_rising(robust).text(POINTS)}, standard "
-        f"accuracy by {still_rising(standard).text(POINTS)}, a difference of {more.text(POINTS)}"
+    if len(standard.n) < 2:
+        return Verdict.UNKNOWN, "there is one size only"
+    before, last = standard.n[-2:]
+    rises = [[(1, curves, last), (-1, curves, before)] for curves in (robust, standard)]
+    difference = contrast([*rises[0], *((-sign, curves, n) for sign, curves, n in rises[1])])
+    robust_rise, standard_rise = (contrast(rise).text(POINTS) for rise in rises)
+    return judged(difference, gt, 0), (
+        f"from N = {before:,g} to {last:,g} robust accuracy rises by {robust_rise}, standard accuracy by "
+        f"{standard_rise}, a difference of {difference.text(POINTS)}"
     )
 
 
-def _radii(rows: Rows) -> Finding:
-    trained = {row["eps_train"] for row in rows}
+def _radii(table: "DataFrame") -> Finding:
+    trained = set(table["eps_train"])
     if len(trained) < 2 or 0 not in trained:
         return Verdict.UNKNOWN, "it takes natural training and training with another radius"
     largest = max(trained)
-    robust = _wins(rows, largest, lambda eps: eps > 0)
-    natural = _wins(rows, 0, lambda eps: eps == 0)
-    if not (robust[1] and natural[1]):
+    robust = _wins(table[table["eps_test"] > 0], largest)
+    natural = _wins(table[table["eps_test"] == 0], 0)
+    if robust is None or natural is None:
         return Verdict.UNKNOWN, "not all of it was measured"
-    shares = [_share(*each) for each in (robust, natural)]
-    words = (
-        f"the largest training radius, {largest:g}, is best for {robust[0]} of {robust[1]} cases under attack, "
-        f"{shares[0].text()}, natural training for {natural[0]} of {natural[1]} cases without, {shares[1].text()}"
+    (robust_share, robust_text), (natural_share, natural_text) = robust, natural
+    return all_of(judged(share, ge, ALMOST_ALL) for share in (robust_share, natural_share)), (
+        f"the largest training radius, {largest:g}, is best for {robust_text.format('under attack')}, natural training "
+        f"for {natural_text.format('without')}"
     )
-    return all_of(judged(share, ge, ALMOST_ALL) for share in shares), words
 
 
-def _share(wins: int, cases: int) -> Estimate:
-    low, high = wilson_interval(wins, cases)
-    return Estimate(wins / cases, float(low), float(high), cases)
+def _wins(table: "DataFrame", eps_train: float) -> tuple[Estimate, str] | None:
+    """The share of cases in which no candidate beats those of a training radius on validation images."""
+    alone = table[table["eps_train"] == eps_train]
+    if alone.empty:
+        return None
+    cell = ["n", "seed", "eps_test"]
+    both = best_over(alone)[[*cell, "val"]].merge(best_over(table)[[*cell, "val"]], on=cell)
+    wins, cases = int((both["val_x"] == both["val_y"]).sum()), len(both)
+    low, high = map(float, wilson_interval(wins, cases))
+    share = Estimate(wins / cases, low, high, cases)
+    return share, f"{wins} of {cases} cases {{}}, {share.text()}"
 
 
-def _wins(rows: Rows, eps_train: float, tested: Callable[[float], bool]) -> tuple[int, int]:
-    """In how many cases no candidate beats those of a training radius on validation images, and of how many."""
-    part = [row for row in rows if tested(row["eps_test"])]
-    if not any(row["eps_train"] == eps_train for row in part):
-        return 0, 0
-    best = {(row["n"], row["seed"], row["eps_test"]): row["val"] for row in best_over(part)}
-    alone = best_over(part, only={"eps_train": eps_train})
-    return sum(row["val"] == best[row["n"], row["seed"], row["eps_test"]] for row in alone), len(alone)
+def _gap(table: "DataFrame", best: "DataFrame", eps: float) -> Finding:
+    """Train less test accuracy under attack, of the chosen candidates, at the smallest and at the largest size."""
+    from pandas import concat
 
-
-def _gap(rows: Rows, best: Rows, data: str, eps: float) -> Finding:
-    """Train less test accuracy under attack, of the candidates picked, at the smallest and at the largest size."""
-    names = ("n", "seed", "model", "eps_train", "checkpoint")
-    picked = [row for row in best if row["data"] == data and row["eps_test"] == eps]
-    places = {tuple(row[name] for name in names) for row in picked}
-    trained = [
-        row
-        for row in rows
-        if (row["data"], row["eps_test"], row["split"]) == (data, eps, "train")
-        and tuple(row[name] for name in names) in places
-    ]
-    both = _shared([*picked, *trained], "split")
-    if not both:
+    names = ["n", "seed", "model", "eps_train", "checkpoint"]
+    test = best[best["eps_test"] == eps]
+    trained = table[(table["eps_test"] == eps) & (table["split"] == "train")].merge(test[names], on=names)
+    both = _with_both(concat([test, trained]), "split")
+    if both.empty:
         return Verdict.UNKNOWN, "accuracy on training images was not measured"
-    train = curve_per_seed([row for row in both if row["split"] == "train"], data, eps)
-    test = curve_per_seed([row for row in both if row["split"] == "test"], data, eps)
-    sizes = shared_sizes(train)
-    if len(sizes) < 2:
-        return Verdict.UNKNOWN, "there is but one size"
-    first, last = sizes[0], sizes[-1]
-    at_first, at_last = (contrast([(1, train, n), (-1, test, n)]) for n in (first, last))
-    change = contrast([(1, train, last), (-1, test, last), (-1, train, first), (1, test, first)])
+    train, test_curves = (curves_of(both[both["split"] == split]) for split in ("train", "test"))
+    if len(train.n) < 2:
+        return Verdict.UNKNOWN, "there is one size only"
+    first, last = train.n[0], train.n[-1]
+    gaps = {n: [(1, train, n), (-1, test_curves, n)] for n in (first, last)}
+    change = contrast([*gaps[last], *((-sign, curves, n) for sign, curves, n in gaps[first])])
+    at_first, at_last = (contrast(gaps[n]).text(POINTS) for n in (first, last))
     return judged(change, lt, 0), (
-        f"the gap is {at_first.text(POINTS)} at N = {first:,g} and {at_last.text(POINTS)} at N = {last:,g}, a change "
-        f"of {change.text(POINTS)}"
+        f"the gap is {at_first} at N = {first:,g} and {at_last} at N = {last:,g}, a change of {change.text(POINTS)}"
     )
-
-
-def _sizes(curves: Curves) -> str:
-    sizes = shared_sizes(curves)
-    return f"N from {sizes[0]:,g} to {sizes[-1]:,g}, {len(curves)} seed{'s' if len(curves) > 1 else ''}"

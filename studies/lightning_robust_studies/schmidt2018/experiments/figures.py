@@ -1,21 +1,18 @@
 """The figures of the study of sample complexity."""
 
-import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning_robust.cells import Row
-from lightning_robust.learning_curves import best_over
-from lightning_robust.learning_curves.seeds import over_seeds, share
+from lightning_robust.learning_curves import LearningCurves, means
 from lightning_robust.plots import curve_panel
-from lightning_robust_studies.schmidt2018.experiments.masking import trusted
-from lightning_robust_studies.schmidt2018.experiments.tables import Tables, laws, names_of
+from lightning_robust_studies.schmidt2018.experiments.tables import Curves, frame, laws, radius
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 Figures = dict[str, tuple["Figure", str]]
 
+_LEAST_ERROR = 1e-4  # what is drawn of an error of 0 on a logarithmic axis
 _NETWORKS = (
     "{}: each network alone, best over radius and checkpoint. Networks with threshold filters are attacked through "
     "them too; what that leaves out is in the table of attacks."
@@ -26,100 +23,81 @@ _GAP = (
 )
 
 
-def figures_of(tables: Tables) -> Figures:
+def figures_of(curves: Curves) -> Figures:
     """Figures and captions, by the name of the file."""
-    rows = trusted(tables.models, tables.masking)
-    best = best_over(rows)
-    figures: Figures = {
-        "accuracy": (
-            _curves(best, ("data", "n", "eps_test"), group="eps_test", panel="data"),
-            "Test accuracy over the number of training images, a line for each radius of the attack.",
-        )
-    }
-    law = _law_figure(rows)
+    from pandas import concat
+
+    trusted = {data: each.trusted() for data, each in curves.items()}
+    points = concat(means(each.best(), ["n", "eps_test"]).assign(data=data) for data, each in trusted.items())
+    points["attack"] = points["eps_test"].map(radius)
+    text = "Test accuracy over the number of training images, a line for each radius of the attack."
+    figures: Figures = {"accuracy": (_accuracies(points, group="attack", panel="data"), text)}
+    law = _law_figure(trusted)
     if law is not None:
         figures["power_law"] = (law, "Test error with fitted power laws (dashed) and their 95 % bands.")
-    for data in names_of(rows, "data"):
-        mine = [row for row in rows if row["data"] == data]
-        radii = names_of(mine, "eps_train")
+    for data, each in curves.items():
+        radii = sorted({row["eps_train"] for row in trusted[data].rows})  # type: ignore[type-var]
         if len(radii) > 1:
-            alone = [row for eps in radii for row in best_over(mine, only={"eps_train": eps})]
-            alone = [{**row, "trained": f"trained at {row['eps_train']:g}"} for row in alone]
-            figures[f"radii_{data}"] = (
-                _curves(alone, ("n", "eps_test", "trained"), group="eps_test", panel="trained"),
-                f"{data}: each radius of training alone; best over network and checkpoint.",
-            )
-        every = [row for row in tables.models if row["data"] == data]
-        models = names_of(every, "model")
+            alone = {f"trained at {eps:g}": trusted[data].best(eps_train=eps) for eps in radii}
+            text = f"{data}: each radius of training alone; best over network and checkpoint."
+            figures[f"radii_{data}"] = (_parts(alone, "trained", group="attack", panel="trained"), text)
+        models = dict.fromkeys(str(row["model"]) for row in each.rows)
         if len(models) > 1:
-            each = [row for model in models for row in best_over(every, only={"model": model})]
-            each = [{**row, "attack radius": f"attack of radius {row['eps_test']:g}"} for row in each]
-            figures[f"networks_{data}"] = (
-                _curves(each, ("n", "model", "attack radius"), group="model", panel="attack radius"),
-                _NETWORKS.format(data),
-            )
-        gap = _gap_figure([row for row in tables.gaps if row["data"] == data])
-        if gap is not None:
-            figures[f"gap_{data}"] = gap
+            networks = {model: each.best(model=model) for model in models}
+            picture = _parts(networks, "network", group="network", panel="attack")
+            figures[f"networks_{data}"] = (picture, _NETWORKS.format(data))
+        if each.gaps:
+            figures[f"gap_{data}"] = _gap_figure(data, each)
     return figures
 
 
-def _curves(rows: Sequence[Row], names: Sequence[str], *, group: str, panel: str) -> "Figure":
-    means = [
-        {**dict(zip(names, key, strict=True)), "value": e.value, "low": share(e).low, "high": share(e).high}
-        for key, e in over_seeds(rows, names).items()
-    ]
-    if group == "eps_test":
-        means = [{**row, group: f"radius {row[group]:g}" if row[group] else "no attack"} for row in means]
-    return curve_panel(
-        means,
-        "n",
-        "value",
-        low="low",
-        high="high",
-        group=group,
-        panel=panel,
-        xscale="log",
-        xlabel="training images",
-        ylabel="test accuracy",
-    )
+def _parts(tables: "dict[str, DataFrame]", name: str, *, group: str, panel: str) -> "Figure":
+    """A figure of several tables of the best, which a column tells apart."""
+    from pandas import concat
+
+    points = concat(means(table, ["n", "eps_test"]).assign(**{name: key}) for key, table in tables.items())
+    return _accuracies(points.assign(attack=points["eps_test"].map(radius)), group=group, panel=panel)
 
 
-def _gap_figure(gaps: Sequence[Row]) -> tuple["Figure", str] | None:
+def _accuracies(points: "DataFrame", *, group: str, panel: str) -> "Figure":
+    labels: dict[str, Any] = {"xlabel": "training images", "ylabel": "test accuracy"}
+    return curve_panel(points, "n", "value", low="low", high="high", group=group, panel=panel, xscale="log", **labels)
+
+
+def _gap_figure(data: str, curves: LearningCurves) -> tuple["Figure", str]:
     """Robust accuracy over the steps of training, of one network at the largest radius, smallest and largest size."""
-    if not gaps:
-        return None
-    eps, model = max(float(str(row["eps_train"])) for row in gaps), gaps[0]["model"]
-    sizes = sorted({int(str(row["n"])) for row in gaps})
-    names = {"train": "training images", "val": "validation images"}
-    rows = [
-        {**row, "part": names[str(row["split"])], "size": f"{row['n']} training images"}
-        for n in dict.fromkeys((sizes[0], sizes[-1]))
-        for row in gaps
-        if (row["eps_train"], row["model"], row["n"], row["seed"]) == (eps, model, n, 0)
-    ]
-    figure = curve_panel(rows, "step", "value", group="part", panel="size", xlabel="step", ylabel="robust accuracy")
-    return figure, _GAP.format(gaps[0]["data"], model, eps)
+    gaps = frame(curves.gaps)
+    eps, model = gaps["eps_train"].max(), gaps["model"].iloc[0]
+    shown = gaps[(gaps["eps_train"] == eps) & (gaps["model"] == model) & (gaps["seed"] == 0)]
+    shown = shown[shown["n"].isin([gaps["n"].min(), gaps["n"].max()])].sort_values("n", kind="stable")
+    part = shown["split"].map({"train": "training images", "val": "validation images"})
+    shown = shown.assign(part=part, size=shown["n"].astype(str) + " training images")
+    labels: dict[str, Any] = {"xlabel": "step", "ylabel": "robust accuracy"}
+    return curve_panel(shown, "step", "value", group="part", panel="size", **labels), _GAP.format(data, model, eps)
 
 
-def _law_figure(rows: Sequence[Row]) -> "Figure | None":
-    points: list[dict[str, Any]] = []
+def _law_figure(curves: Curves) -> "Figure | None":
+    rows: list[dict[str, Any]] = []
     dashed: dict[str, str] = {}
-    for data, eps, curves, fit in laws(rows):
-        name, panel = f"radius {eps:g}" if eps else "no attack", data
-        sizes = next(iter(curves.values())).n
-        for n in sizes:
-            errors = [1 - curve.at(n)[0] for curve in curves.values()]
-            points.append(_point(panel, name, n, sum(errors) / len(errors)))
-        grid = [sizes[0] * (sizes[-1] / sizes[0]) ** (i / 20) for i in range(21)]
-        low, high = fit.bands(grid)
-        dashed[f"{name}, fit"] = name
-        for i, n in enumerate(grid):
-            points.append(_point(panel, f"{name}, fit", n, fit.law.predict(n), max(low[i], 1e-4), min(high[i], 1.0)))
-    if not points:
+    for data, each in curves.items():
+        for eps, fit in laws(each).items():
+            name, measured = radius(eps), each.curves(eps)
+            sizes = measured.n
+            dashed[f"{name}, fit"] = name
+            for n in sizes:
+                errors = [1 - accuracy for accuracy, *_ in measured.at(n).values()]
+                mean = max(sum(errors) / len(errors), _LEAST_ERROR)
+                rows.append({"data": data, "curve": name, "n": n, "error": mean, "low": mean, "high": mean})
+            for i in range(21):
+                n = sizes[0] * (sizes[-1] / sizes[0]) ** (i / 20)
+                law = fit.error(n)
+                ends = {"error": law.value, "low": law.low, "high": min(law.high, 1.0)}
+                ends = {name: max(end, _LEAST_ERROR) for name, end in ends.items()}
+                rows.append({"data": data, "curve": f"{name}, fit", "n": n, **ends})
+    if not rows:
         return None
     return curve_panel(
-        points,
+        rows,
         "n",
         "error",
         low="low",
@@ -132,17 +110,3 @@ def _law_figure(rows: Sequence[Row]) -> "Figure | None":
         xlabel="training images",
         ylabel="test error",
     )
-
-
-def _point(
-    data: str, curve: str, n: float, error: float, low: float = math.nan, high: float = math.nan
-) -> dict[str, Any]:
-    error = max(error, 1e-4)
-    return {
-        "data": data,
-        "curve": curve,
-        "n": n,
-        "error": error,
-        "low": error if math.isnan(low) else low,
-        "high": error if math.isnan(high) else high,
-    }

@@ -1,4 +1,4 @@
-"""What is learnt in the study of sample complexity: a data set, models and the settings of their training."""
+"""The learning problems of the study: a data set, models and the settings of their training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,40 +9,47 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_robust import _checks
 from lightning_robust._lightning import pl
-from lightning_robust.datamodules import CIFAR10, MNIST, Fonts, RandomCropFlip, SVHNExtra, TensorDataModule
-from lightning_robust.datamodules.subsets import stratified_split
+from lightning_robust.datamodules import (
+    CIFAR10,
+    MNIST,
+    Fonts,
+    RandomCropFlip,
+    SVHNExtra,
+    TensorDataModule,
+    stratified_split,
+)
 from lightning_robust.models import RobustClassifier, madry_mnist, madry_resnet
 from lightning_robust_studies.schmidt2018.threshold import ThresholdFilters
 
 Make = Callable[[float, int], pl.LightningModule]
-"""(eps_train, optimiser steps) to a module that has not been trained."""
+"""`(eps_train, optimizer steps) -> untrained module`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A learning problem of the study. For one of your own give your data module and module.
+    """A learning problem of the study.
 
-    Functions must be importable (at the top of a module, or `functools.partial` of such), since cells run in processes
-    of their own.
+    Functions must be importable (at the top of a module, or `functools.partial` of such), since cells run in other
+    processes.
 
     Args:
-        data: `(n, seed) -> LightningDataModule`, with n training images, the smaller sets contained in the larger ones,
-            validation images held out from the training data, and the same test images for all.
-        models: for each name `(eps_train, steps) -> LightningModule`, one that logs nothing under `val/clean_acc` or
-            `val/robust_acc` itself.
-        sizes: numbers of training images n.
-        eps_train: radii of adversarial training (Linf, in units of the images); 0 is natural training.
-        eps_test: radii of the attack in evaluation; 0 is accuracy without an attack.
-        steps: optimiser steps of every model, the same for all n, so that models of few images are not undertrained.
-        train_steps: steps of PGD in training.
-        low: the least value of a pixel.
-        high: the greatest.
-        batch: where things are in a batch: `input`, `target` and `forward` of the callbacks, for batches that are not
-            (x, y).
+        data: `(n, seed) -> LightningDataModule`, with n training images, of which smaller sets are contained in larger
+            ones, held-out validation images, and the same test images for all.
+        models: For each name `(eps_train, steps) -> LightningModule`, which logs neither `val/clean_acc` nor
+            `val/robust_acc`.
+        sizes: Numbers of training images n.
+        eps_train: Radii of adversarial training (Linf, in units of the images); 0 is natural training.
+        eps_test: Radii of the attack in evaluation; 0 is accuracy without an attack.
+        steps: Optimizer steps of every model, the same for all n, so that models of few images are not undertrained.
+        train_steps: Steps of PGD in training.
+        low: The least value of a pixel.
+        high: The greatest.
+        batch: `input`, `target` and `forward` of the callbacks, for batches that are not (x, y).
 
     Raises:
-        ValueError: if an argument has another value than said here.
+        ValueError: An argument is not as described.
     """
 
     data: Callable[[int, int], pl.LightningDataModule]
@@ -59,12 +66,13 @@ class Problem:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(f"Expected argument `low` to be less than `high`, but got {self.low} and {self.high}.")
-        for name in ("models", "sizes", "eps_train", "eps_test"):
-            if not vars(self)[name]:
-                raise ValueError(f"Expected argument `{name}` to hold at least one, but got {vars(self)[name]!r}.")
+        if not self.models:
+            raise ValueError("Expected argument `models` to hold at least one, but got none.")
+        _checks.counts("sizes", self.sizes)
+        for name in ("eps_train", "eps_test"):
+            _checks.values(name, getattr(self, name), 0)
         for name in ("steps", "train_steps"):
-            if vars(self)[name] < 1:
-                raise ValueError(f"Expected argument `{name}` to be at least 1, but got {vars(self)[name]}.")
+            _checks.count(name, getattr(self, name))
 
 
 def small_net(channels: int, side: int, classes: int) -> nn.Sequential:
@@ -94,13 +102,13 @@ def one_cycle(net: Callable[[], nn.Module], eps_train: float, steps: int, *, lr:
 
 
 def thresholded(make: Callable[..., Any], net: Callable[..., nn.Module], eps_train: float, steps: int) -> Any:
-    """The same behind threshold filters; like the paper's with eps 0.1 for natural training and eps_train for others.
+    """A module behind threshold filters, as in the paper with eps 0.1 for natural training, else eps_train.
 
     Args:
         make: `(net, eps_train, steps) -> module`.
-        net: takes the number of channels, which is doubled.
-        eps_train: radius of training.
-        steps: optimiser steps.
+        net: Takes the number of channels, which the filters double.
+        eps_train: The radius of training.
+        steps: Optimizer steps.
     """
     return make(partial(_behind, eps_train or 0.1, net), eps_train, steps)
 
@@ -155,7 +163,7 @@ def digits(n: int, seed: int, test_size: int = 597, val_size: int = 200) -> Tens
 
 
 def letters(n: int, seed: int, test_size: int = 10_000) -> Fonts:
-    """Letters under small affine maps, n of them class-balanced at random."""
+    """Letters under small affine maps: n class-balanced ones at random."""
     return Fonts(
         "easy", train_size=n, subset="balanced", test_size=test_size, batch_size=50, eval_batch_size=250, seed=seed
     )
@@ -166,11 +174,11 @@ class Downloaded:
     """A public data set, called with n and a seed.
 
     Args:
-        kind: the data module.
-        root: its folder, which does not change results.
-        val_size: validation images.
-        batch_size: of training.
-        augment: of training images.
+        kind: The data module.
+        root: Its folder, which does not change results.
+        val_size: The number of validation images.
+        batch_size: Of training.
+        augment: Of training images.
     """
 
     kind: Callable[..., pl.LightningDataModule]
@@ -206,7 +214,7 @@ def problems(root: str | Path = "data") -> dict[str, Problem]:
     of Madry et al.; the sizes and the radii of CIFAR-10 and SVHN, and the learning rate of SVHN, are our choice.
 
     Args:
-        root: the folder of data sets that are downloaded.
+        root: The folder of downloaded data sets.
     """
     root = str(root)
     small = {"digits": partial(small_net, side=8, classes=10), "fonts": partial(small_net, side=28, classes=10)}

@@ -1,51 +1,50 @@
 """The study of Schmidt et al. (NeurIPS 2018): `lightning-robust study sample-complexity`.
 
-For each problem two stages, grids whose finished cells survive being killed: the models, and whether what PGD says of
-those of the largest size can be believed (`masking`).
+For each problem two folders of cells: the models, and whether PGD can be believed on those of the largest size
+(`masking`).
 """
 
-from collections.abc import Mapping, Sequence, Sized
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
 from lightning_robust._command import SettingsError, ready_folder, run_command
 from lightning_robust._lightning import pl
-from lightning_robust._nested import get
-from lightning_robust.cells import Cell, Row, expand
+from lightning_robust.attacks import Attack
+from lightning_robust.cells import Cell, expand
 from lightning_robust.datamodules import ImageDataModule
+from lightning_robust.learning_curves import FindMasking, LearningCurves, TrainAndEvaluate, check_data
 from lightning_robust_studies.claims import tell
-from lightning_robust_studies.schmidt2018.experiments.cells import FindMasking, TrainModel, masking_stage, models_stage
+from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
 from lightning_robust_studies.schmidt2018.experiments.claims import claims
-from lightning_robust_studies.schmidt2018.experiments.masking import trusted
-from lightning_robust_studies.schmidt2018.experiments.problems import Problem, problems
+from lightning_robust_studies.schmidt2018.experiments.problems import Make, Problem, problems
 from lightning_robust_studies.schmidt2018.experiments.report import write_report
 from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, Grid, SampleComplexitySettings
-from lightning_robust_studies.schmidt2018.experiments.tables import Tables
-from lightning_robust_studies.stages import choose, note, ready_data, run_stage
+from lightning_robust_studies.schmidt2018.experiments.tables import write_tables
+from lightning_robust_studies.stages import choose, note, run_stage
 
 
-def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, Problem] | None = None) -> Tables:
+def run_sample_complexity(
+    options: SampleComplexitySettings, own: Mapping[str, Problem] | None = None
+) -> dict[str, LearningCurves]:
     """Train and evaluate models over sizes, radii and seeds; write tables, figures and `report.html` to `options.out`.
 
     Args:
-        options: what to run; `options.data` names the problems.
-        own: problems of your own by name, besides the built-in ones.
+        options: What to run; `options.data` names the problems.
+        own: Problems of your own by name, besides the built-in ones.
 
     Returns:
-        The rows of both stages. Those of `models` have the columns data, n, model, eps_train, seed, checkpoint, split,
-        eps_test, value, low, high and count.
+        The learning curves by the name of the problem.
 
     Raises:
-        SettingsError: an argument is wrong, a data set is smaller than asked for, or the folder cannot be written
-            or holds results of other settings.
-        OSError: a data set can be neither read nor downloaded.
-        CellsFailedError: cells failed; all others are finished, and the same call goes on with these.
+        SettingsError: An argument is wrong, a data set is smaller than asked for, or the folder cannot be written to.
+        CellsError: The folder holds results of other settings.
+        CellsFailedError: Cells failed; all others are finished, and the same call continues with these.
+        OSError: A data set can be neither read nor downloaded.
 
     Example:
         >>> run_sample_complexity(
@@ -56,93 +55,120 @@ def run_sample_complexity(options: SampleComplexitySettings, own: Mapping[str, P
     out = ready_folder(options.out)
     options = replace(options, out=str(out), root=str(Path(options.root).resolve()))
     known = problems(options.root) | dict(own or {})
-    chosen = {name: known[name] for name in choose("data", options.data, known)}
-    if options.models:
-        choose(
-            "models", options.models, dict.fromkeys(model for problem in chosen.values() for model in problem.models)
-        )
+    try:
+        chosen = {name: known[name] for name in choose("data", options.data, known)}
+        if options.models:
+            choose("models", options.models, dict.fromkeys(model for each in chosen.values() for model in each.models))
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     grids = {name: options.of(name, problem) for name, problem in chosen.items()}
-    left_out = _left_out(options, grids)
     for name, problem in chosen.items():
         _check_data(problem, grids[name])
+    left_out = _left_out(options, grids)
     if left_out:
         note(left_out)
-    models: list[Row] = []
-    masking: list[Row] = []
-    for name, problem in chosen.items():
-        grid = grids[name]
-        what: dict[str, Any] = {"options": options, "problem": problem, "grid": grid}
-        cells = expand(
-            data=[name], n=grid.sizes, model=grid.models, eps_train=grid.eps_train, seed=range(options.seeds)
-        )
-        models += run_stage(cells, TrainModel(**what), options, models_stage(name), partial(_cost, grid=grid))
-        if options.masked_images:
-            largest = expand(
-                data=[name],
-                n=[max(grid.sizes)],
-                model=grid.models,
-                eps_train=grid.eps_train,
-                seed=[0],
-                plain=[grid.models[0]],
-                images=[options.masked_images],
-            )
-            masking += run_stage(largest, FindMasking(**what), options, masking_stage(name))
-    accuracies = [row for row in models if row["metric"] == "accuracy"]
-    gaps = [row for row in models if row["metric"] == "gap"]
-    tables = Tables(accuracies, gaps, masking)
-    for title, rows in (("results", accuracies), ("gaps", gaps), ("masking", masking)):
-        if rows:
-            pd.DataFrame(rows).to_csv(out / f"{title}.csv", index=False)
+    curves = {name: _run(options, problem, grids[name]) for name, problem in chosen.items()}
+    write_tables(curves, out)
     settings = {name: value for name, value in vars(options).items() if name not in ("out", "root")}
-    write_report(tables, out, targets=options.targets, settings=settings, grids=list(grids.values()), left_out=left_out)
-    return tables
+    write_report(curves, out, targets=options.targets, settings=settings, grids=list(grids.values()), left_out=left_out)
+    return curves
+
+
+def _run(options: SampleComplexitySettings, problem: Problem, grid: Grid) -> LearningCurves:
+    attacks, models = options.attacks_on(problem), Path(options.out) / f"{grid.data}-models"
+    training = TrainAndEvaluate(
+        data=problem.data,
+        module=_Untrained(problem.models, grid.steps),
+        attacks=attacks,
+        eps_test=grid.eps_test,
+        steps=grid.steps,
+        checks=options.checks,
+        images=options.images,
+        gap_images=options.gap_images,
+        batch=problem.batch,
+    )
+    cells = expand(
+        data=[grid.data], n=grid.sizes, model=grid.models, eps_train=grid.eps_train, seed=range(options.seeds)
+    )
+    rows, masking = run_stage(cells, training, options, models.name, partial(_cost, grid)), []
+    if options.masked_images:
+        eps = max(grid.eps_test)
+        suspicious = _Suspicious(training, attacks, grid.models[0], models)
+        find = FindMasking(training=training, models=models, attacks=suspicious, eps=eps)
+        cells = [
+            {**cell, "images": options.masked_images}
+            for cell in cells
+            if cell["n"] == grid.sizes[-1] and cell["seed"] == 0
+        ]
+        masking = run_stage(cells, find, options, f"{grid.data}-masking")
+    accuracies, gaps = ([row for row in rows if row["metric"] == metric] for metric in ("accuracy", "gap"))
+    return LearningCurves(accuracies, gaps, masking)
+
+
+@dataclass(frozen=True)
+class _Untrained:
+    """The untrained module of a cell."""
+
+    models: Mapping[str, Make]
+    steps: int
+
+    def __call__(self, cell: Cell) -> pl.LightningModule:
+        return self.models[str(cell["model"])](float(str(cell["eps_train"])), self.steps)
+
+
+@dataclass(frozen=True)
+class _Suspicious:
+    """The attacks that find out if PGD is misled; transferred ones come from the `plain` model of the same cell."""
+
+    training: TrainAndEvaluate = field(repr=False)
+    attacks: Attacks
+    plain: str
+    models: Path = field(repr=False)
+
+    def __call__(self, eps: float, module: pl.LightningModule, cell: Cell) -> Mapping[str, Attack]:
+        other = {**cell, "model": self.plain}
+        plain = self.training.trained(other, self.models) if other != dict(cell) else None
+        return self.attacks.suspicious(eps, module, plain)
 
 
 def _left_out(options: SampleComplexitySettings, grids: Mapping[str, Grid]) -> str:
-    """A sentence on the models that were asked for and that a problem does not have; nothing where there are none."""
+    """A sentence on the models that were asked for and that a problem does not have; empty if there are none."""
     missing = {name: [model for model in options.models if model not in grid.models] for name, grid in grids.items()}
     parts = [f"{', '.join(models)} of {name}" for name, models in missing.items() if models]
     return f"Left out: {'; '.join(parts)}, since there is no such model." if parts else ""
 
 
 def _check_data(problem: Problem, grid: Grid) -> None:
-    """Download the data where it is not there, and see that every size can be had, before anything is computed."""
+    """Download the data if it is not there, and see that every size can be had, before anything is computed."""
     for n in grid.sizes:
-        data = ready_data(lambda n: problem.data(n, 0), "sizes", n)
-        if not data.val_dataloader():
-            raise SettingsError(
-                f"Expected the data of {grid.data!r} to have validation images, which choose among models, but it has "
-                "none."
-            )
-        if not isinstance(data, ImageDataModule):  # these see to it themselves
-            _check_balance(problem, grid, n, data)
+        try:
+            data = problem.data(n, 0)
+            check_data(data, n)
+            _check_balance(problem, n, data)
+        except ValueError as error:
+            raise SettingsError(f"Expected argument `sizes` to suit the data of {grid.data!r}. {error}") from error
 
 
-def _check_balance(problem: Problem, grid: Grid, n: int, data: pl.LightningDataModule) -> None:
-    """See that a data module of the user's own has n training images, and of no class more than its share."""
-    field, found, held_out = problem.batch.get("target", 1), data.train_dataloader(), data.val_dataloader()
-    if not all(isinstance(loader, DataLoader) and isinstance(loader.dataset, Sized) for loader in (found, held_out)):
-        return  # a stream, or several loaders: not to be told beforehand
-    size = len(found.dataset)
-    if size != n or not len(found):
-        raise SettingsError(
-            f"Expected argument `sizes` to be numbers of images that {grid.data!r} has, but got {n}, for which its "
-            f"data module has {size} training images in {len(found)} batches."
-        )
-    train, val = (torch.cat([get(b, field, "target") for b in part]) for part in (found, held_out))
+def _check_balance(problem: Problem, n: int, data: pl.LightningDataModule) -> None:
+    """See that no class of the training images has more than its share."""
+    loaders = data.train_dataloader(), data.val_dataloader()
+    if isinstance(data, ImageDataModule) or not all(isinstance(loader, DataLoader) for loader in loaders):
+        return  # it sees to it itself, or has several loaders
+    target = problem.batch.get("target", 1)
+    train, val = (torch.cat([batch[target] for batch in loader]) for loader in loaders)
+    labels, counts = train.unique(return_counts=True)
     classes = len(torch.cat([train, val]).unique())
-    label, count = max(((int(y), int((train == y).sum())) for y in train.unique()), key=lambda pair: pair[1])
-    if count > -(-n // classes):
-        raise SettingsError(
-            f"Expected the {n} training images of {grid.data!r} to be class-balanced, {n / classes:g} of each of "
-            f"{classes} classes, but class {label} has {count}. Choose them with "
-            "`lightning_robust.datamodules.balanced_subset`."
+    if counts.max() > -(-n // classes):
+        label, count = int(labels[counts.argmax()]), int(counts.max())
+        raise ValueError(
+            f"The {n} training images are not class-balanced: {n / classes:g} of each of {classes} classes are needed, "
+            f"but class {label} has {count}. Choose them with `lightning_robust.datamodules.balanced_subset`."
         )
 
 
-def _cost(cell: Cell, grid: Grid) -> float:
-    """In passes of a batch through the network."""
-    return grid.steps * (3.0 + (float(str(cell["eps_train"])) > 0) * 2.0 * grid.train_steps)
+def _cost(grid: Grid, cell: Cell) -> float:
+    """The cost of a cell in passes of a batch through the network."""
+    return grid.steps * (3.0 + 2.0 * grid.train_steps * bool(cell["eps_train"]))
 
 
 def main(args: Sequence[str]) -> None:
@@ -158,5 +184,6 @@ def main(args: Sequence[str]) -> None:
 
 
 def _run_and_tell(options: SampleComplexitySettings) -> None:
-    tables = run_sample_complexity(options)
-    tell(claims(trusted(tables.models, tables.masking), targets=options.targets), Path(options.out) / "report.html")
+    curves = run_sample_complexity(options)
+    trusted = {name: each.trusted() for name, each in curves.items()}
+    tell(claims(trusted, targets=options.targets), Path(options.out) / "report.html")

@@ -1,159 +1,137 @@
 """The tables of the study of sample complexity."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lightning_robust.cells import Row
-from lightning_robust.learning_curves import (
-    best_over,
-    curve_per_seed,
-    fit_with_bands,
-    needed_with_interval,
-    ratio_needed,
-)
-from lightning_robust.learning_curves.seeds import over_seeds, share
+from lightning_robust.learning_curves import LearningCurves, means
+from lightning_robust.learning_curves.study import MISLED
 from lightning_robust.plots import PERCENT, PLAIN, POINTS, Estimate
-from lightning_robust_studies.schmidt2018.experiments.masking import MISLED, misled
-from lightning_robust_studies.stages import filled
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Curves = Mapping[str, LearningCurves]
+"""Learning curves by the name of the data set."""
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The rows of all stages.
-
-    Args:
-        models: data, n, model, eps_train, seed, checkpoint, split, eps_test, value, low, high, count.
-        gaps: data, n, model, eps_train, seed, split, step, value.
-        masking: data, n, model, eps_train, seed, eps_test, attack, metric, value, low, high, count.
-    """
-
-    models: Sequence[Row]
-    gaps: Sequence[Row] = ()
-    masking: Sequence[Row] = ()
+def write_tables(curves: Curves, out: Path) -> None:
+    """Write `results`, `gaps` and `masking` as CSV and, with pyarrow, as Parquet."""
+    for name, part in (("results", "rows"), ("gaps", "gaps"), ("masking", "masking")):
+        table = frame(row for each in curves.values() for row in getattr(each, part))
+        if table.empty:
+            continue
+        table.to_csv(out / f"{name}.csv", index=False)
+        try:
+            table.to_parquet(out / f"{name}.parquet", index=False)
+        except ImportError:
+            (out / f"{name}.parquet").unlink(missing_ok=True)  # an older one would be of other rows
 
 
-def laws(rows: Sequence[Row]) -> list[tuple[str, float, Any, Any]]:
-    """(data, radius, curves, fit) where there are sizes enough."""
-    best, found = best_over(rows), []
-    for data in names_of(rows, "data"):
-        for eps in names_of([row for row in best if row["data"] == data], "eps_test"):
-            curves = curve_per_seed(best, data, eps)
-            if len(next(iter(curves.values())).n) >= 3:
-                found.append((data, eps, curves, fit_with_bands(curves, floor=False)))
-    return found
+def frame(rows: Any) -> "DataFrame":
+    """Rows as a table."""
+    from pandas import DataFrame
+
+    return DataFrame(list(rows))
 
 
-def accuracy_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def accuracy_table(curves: Curves) -> "DataFrame":
     """A line for each data set and size, a column for each radius."""
-    lines: dict[tuple[Any, Any], dict[str, Any]] = {}
-    for (data, n, eps), estimate in over_seeds(best_over(rows), ("data", "n", "eps_test")).items():
-        line = lines.setdefault((data, n), {"data": data, "N": n})
-        line[_radius(eps)] = share(estimate)
-    return filled(lines.values())
+    rows = []
+    for data, each in curves.items():
+        for (n,), group in means(each.best(), ["n", "eps_test"]).groupby(["n"]):
+            rows.append({"data": data, "N": n} | {radius(row.eps_test): _estimate(row) for row in group.itertuples()})
+    return frame(rows)
 
 
-def needed_lines(rows: Sequence[Row], targets: Sequence[float]) -> list[dict[str, Any]]:
+def needed_table(curves: Curves, targets: Sequence[float]) -> "DataFrame":
     """A line for each data set, radius and target: samples needed, and how many times those of standard accuracy."""
-    best, lines = best_over(rows), []
-    for data in names_of(best, "data"):
-        radii = names_of([row for row in best if row["data"] == data], "eps_test")
-        standard = curve_per_seed(best, data, 0) if 0 in radii else None
+    rows = []
+    for data, each in curves.items():
+        radii = sorted(set(each.to_pandas()["eps_test"]))
         for eps in radii:
-            curves = curve_per_seed(best, data, eps)
             for target in targets:
-                ratio = ratio_needed(standard, curves, target) if standard is not None and eps else ""
-                lines.append(
-                    {
-                        "data": data,
-                        "attack": _radius(eps),
-                        "accuracy": PERCENT.tick(target),
-                        "training images": str(needed_with_interval(curves, target)),
-                        "times those of accuracy without an attack": str(ratio),
-                    }
-                )
-    return lines
+                needed, ratio = str(each.samples_needed(target, eps)), ""
+                if eps and 0 in radii:
+                    ratio = str(each.ratio_needed(target, eps))
+                row = {"data": data, "attack": radius(eps), "accuracy": PERCENT.tick(target), "training images": needed}
+                rows.append({**row, "times those of accuracy without an attack": ratio})
+    return frame(rows)
 
 
-def law_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line for each data set and radius."""
-    lines = []
-    for data, eps, _, fit in laws(rows):
-        low, high = fit.exponent()
-        exponent = f"{fit.law.b:.2f} [{low:.2f}, {high:.2f}]"
-        lines.append({"data": data, "attack": _radius(eps), "a": f"{fit.law.a:.3g}", "exponent b": exponent})
-    return lines
+def law_table(curves: Curves) -> "DataFrame":
+    """A line for each data set and radius, where there are sizes enough."""
+    rows = []
+    for data, each in curves.items():
+        for eps, fit in laws(each).items():
+            b = fit.exponent()
+            exponent = f"{b.value:.2f} [{b.low:.2f}, {b.high:.2f}]"
+            rows.append({"data": data, "attack": radius(eps), "a": f"{fit.law.a:.3g}", "exponent b": exponent})
+    return frame(rows)
 
 
-def checkpoint_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def laws(curves: LearningCurves) -> dict[float, Any]:
+    """The power law at each radius; empty where there are fewer than 3 sizes."""
+    table = curves.to_pandas()
+    return {eps: curves.fit(eps) for eps in sorted(set(table["eps_test"])) if table["n"].nunique() >= 3}
+
+
+def checkpoint_table(curves: Curves) -> "DataFrame":
     """How much better the checkpoint that was best on validation images is than the last one, by radius of training."""
-    tested = [row for row in rows if row["split"] == "test" and row["eps_test"] == row["eps_train"]]
-    gains: dict[tuple[Any, Any, Any], list[float]] = {}
-    last = {_model(row): float(str(row["value"])) for row in tested if row["checkpoint"] == "last"}
-    for row in tested:
-        if row["checkpoint"] == "best":
-            gain = float(str(row["value"])) - last[_model(row)]
-            gains.setdefault((row["data"], row["n"], row["eps_train"]), []).append(gain)
-    lines: dict[tuple[Any, Any], dict[str, Any]] = {}
-    for (data, n, eps), values in gains.items():
-        line = lines.setdefault((data, n), {"data": data, "N": n})
-        line[f"trained and attacked at {eps:g}"] = POINTS.text(sum(values) / len(values))
-    return filled(lines.values())
+    table = frame(row for each in curves.values() for row in each.rows)
+    table = table[(table["split"] == "test") & (table["eps_test"] == table["eps_train"])]
+    by = ["data", "n", "eps_train", "model", "seed"]
+    both = table.pivot(index=by, columns="checkpoint", values="value")
+    gain = (both["best"] - both["last"]).groupby(level=by[:3], sort=False).mean().map(POINTS.text).unstack()
+    gain.columns = [f"trained and attacked at {eps:g}" for eps in gain.columns]
+    return gain.fillna("").rename_axis(["data", "N"]).reset_index()
 
 
-def _model(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("data", "n", "eps_train", "model", "seed"))
-
-
-def masking_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def masking_table(curves: Curves) -> "DataFrame":
     """A line for each model, a column for each attack."""
-    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        place = tuple(row[name] for name in ("data", "model", "eps_train", "eps_test"))
-        names = ("data", "network", "trained at", "attacked at")
-        line = lines.setdefault(place, dict(zip(names, place, strict=True)))
-        line[str(row["attack"]) if row["metric"] == "accuracy" else "PGD too optimistic by"] = _estimate(row).text()
-    return filled(lines.values())
+    rows: dict[tuple[Any, ...], dict[str, str]] = {}
+    for data, each in curves.items():
+        for row in each.masking:
+            key = (data, row["model"], row["eps_train"], row["eps_test"])
+            column = str(row["attack"]) if row["metric"] == "accuracy" else "PGD too optimistic by"
+            rows.setdefault(key, {})[column] = Estimate(row["value"], row["low"], row["high"], row["count"]).text()  # type: ignore[arg-type]
+    names = ("data", "network", "trained at", "attacked at")
+    return frame({**dict(zip(names, key, strict=True)), **texts} for key, texts in rows.items()).fillna("")
 
 
-def masking_verdict(rows: Sequence[Row]) -> str:
+def masking_verdict(curves: Curves) -> str:
     """For which models white-box PGD was too optimistic, for which it was not, and for which that cannot be told.
 
     By the interval of the share of images that withstand PGD alone: above `MISLED`, below it, or on both sides.
     """
-    asked = [row for row in rows if row["metric"] == "too optimistic by"]
-    wrong = [row for row in asked if float(str(row["low"])) > MISLED]
-    open_ = [row for row in asked if float(str(row["low"])) <= MISLED < float(str(row["high"]))]
+    table = frame({**row, "data": data} for data, each in curves.items() for row in each.masking)
+    table = table[table["metric"] == "too optimistic by"]
+    wrong = table[table["low"] > MISLED]
+    open_ = table[(table["low"] <= MISLED) & (table["high"] > MISLED)]
     limit = POINTS.text(MISLED)
-    text = f"White-box PGD is too optimistic by at most {limit} for {len(asked) - len(wrong) - len(open_)} models"
-    if open_:
-        count = min(int(str(row["count"])) for row in open_)
-        text += f"; whether it is cannot be told on {count} images for {_told(open_)}"
-    if wrong:
-        names = ", ".join(f"{model} on {data}" for data, model in sorted(misled(rows), key=str))
+    text = f"White-box PGD is too optimistic by at most {limit} for {len(table) - len(wrong) - len(open_)} models"
+    if len(open_):
+        text += f"; whether it is cannot be told on {open_['count'].min()} images for {_models(open_)}"
+    if len(wrong):
+        names = ", ".join(f"{model} on {data}" for data, each in curves.items() for model in sorted(each.misled()))
         text += (
-            f"; it is by more for {_told(wrong)}. Their robust accuracy is at most that of the column of all attacks. "
-            f"So {names} took no part in the claims and in the curves of the best, where there was another network"
+            f"; it is by more for {_models(wrong)}. Their robust accuracy is at most that under all attacks. "
+            f"So {names} took no part in the claims and in the curves of the best, if there was another network"
         )
     return text + "."
 
 
-def _told(rows: Sequence[Row]) -> str:
+def _models(table: "DataFrame") -> str:
     return ", ".join(
-        f"{row['model']} on {row['data']} trained at {row['eps_train']:g} ({_estimate(row).text(POINTS)})"
-        for row in rows
+        f"{row.model} on {row.data} trained at {row.eps_train:g} ({_estimate(row).text(POINTS)})"
+        for row in table.itertuples()
     )
 
 
-def _estimate(row: Row) -> Estimate:
-    value, low, high = (float(str(row[name])) for name in ("value", "low", "high"))
-    return Estimate(value, low, high, int(str(row["count"])))
+def _estimate(row: Any) -> Estimate:
+    return Estimate(row.value, row.low, row.high, int(row.count))
 
 
-def _radius(eps: Any) -> str:
+def radius(eps: Any) -> str:
+    """The name of a radius of the attack."""
     return f"radius {PLAIN.tick(eps)}" if eps else "no attack"
-
-
-def names_of(rows: Sequence[Row], column: str) -> list[Any]:
-    """What a column holds, in order, once each."""
-    return list(dict.fromkeys(row[column] for row in rows))
