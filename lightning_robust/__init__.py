@@ -8,29 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_FROM = {
-    "attacks": (
-        "L1",
-        "L2",
-        "PGD",
-        "AffineSpace",
-        "Attack",
-        "Box",
-        "LatentSpace",
-        "Linf",
-        "PixelSpace",
-        "Threat",
-        "WarmUp",
-        "worst_of",
-    ),
-    "callbacks": ("AdversarialExamples", "AdversarialTraining", "RobustEvaluation"),
-}
-_HOME = {name: package for package, names in _FROM.items() for name in names}
 _SUBPACKAGES = (
     "attacks",
     "callbacks",
     "cells",
     "datamodules",
+    "evaluation",
     "interop",
     "learning_curves",
     "manifolds",
@@ -38,42 +21,89 @@ _SUBPACKAGES = (
     "models",
     "objectives",
     "plots",
+    "recipes",
 )
+_FROM = {
+    "attacks": (
+        "L1 L2 PGD AffineSpace Attack Box LatentSpace Linf PixelSpace RandomSearch Threat WarmUp as_attack "
+        "binary_correct binary_margin cross_entropy dense dense_correct divergence dlr fgsm "
+        "finite_differences in_turn log_odds margin restarted targeted worst_of"
+    ),
+    "callbacks": "AdversarialExamples AdversarialTraining ManifoldSheets RobustEvaluation RobustGeneralizationGap",
+    "datamodules": "Fonts",
+    "evaluation": "Report evaluate",
+    "interop": "from_foolbox from_torchattacks",
+    "manifolds": "VAEGAN FontsManifold",
+    "models": "Normalize RobustClassifier",
+    "objectives": "alp awp mart trades",
+}
+_HOME = {name: package for package, names in _FROM.items() for name in names.split()}
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the same for type checkers and editors; a test ties the two
     from lightning_robust.attacks import (
-        L1,
-        L2,
-        PGD,
-        AffineSpace,
-        Attack,
-        Box,
-        LatentSpace,
-        Linf,
-        PixelSpace,
-        Threat,
-        WarmUp,
-        worst_of,
+        L1 as L1,
+        L2 as L2,
+        PGD as PGD,
+        AffineSpace as AffineSpace,
+        Attack as Attack,
+        Box as Box,
+        LatentSpace as LatentSpace,
+        Linf as Linf,
+        PixelSpace as PixelSpace,
+        RandomSearch as RandomSearch,
+        Threat as Threat,
+        WarmUp as WarmUp,
+        as_attack as as_attack,
+        binary_correct as binary_correct,
+        binary_margin as binary_margin,
+        cross_entropy as cross_entropy,
+        dense as dense,
+        dense_correct as dense_correct,
+        divergence as divergence,
+        dlr as dlr,
+        fgsm as fgsm,
+        finite_differences as finite_differences,
+        in_turn as in_turn,
+        log_odds as log_odds,
+        margin as margin,
+        restarted as restarted,
+        targeted as targeted,
+        worst_of as worst_of,
     )
-    from lightning_robust.callbacks import AdversarialExamples, AdversarialTraining, RobustEvaluation
+    from lightning_robust.callbacks import (
+        AdversarialExamples as AdversarialExamples,
+        AdversarialTraining as AdversarialTraining,
+        ManifoldSheets as ManifoldSheets,
+        RobustEvaluation as RobustEvaluation,
+        RobustGeneralizationGap as RobustGeneralizationGap,
+    )
+    from lightning_robust.datamodules import (
+        Fonts as Fonts,
+    )
+    from lightning_robust.evaluation import (
+        Report as Report,
+        evaluate as evaluate,
+    )
+    from lightning_robust.interop import (
+        from_foolbox as from_foolbox,
+        from_torchattacks as from_torchattacks,
+    )
+    from lightning_robust.manifolds import (
+        VAEGAN as VAEGAN,
+        FontsManifold as FontsManifold,
+    )
+    from lightning_robust.models import (
+        Normalize as Normalize,
+        RobustClassifier as RobustClassifier,
+    )
+    from lightning_robust.objectives import (
+        alp as alp,
+        awp as awp,
+        mart as mart,
+        trades as trades,
+    )
 
-__all__ = [
-    "L1",
-    "L2",
-    "PGD",
-    "AdversarialExamples",
-    "AdversarialTraining",
-    "AffineSpace",
-    "Attack",
-    "Box",
-    "LatentSpace",
-    "Linf",
-    "PixelSpace",
-    "RobustEvaluation",
-    "Threat",
-    "WarmUp",
-    "worst_of",
-]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -57,4 +57,10 @@ def lightning_cli() -> Any:
     return importlib.import_module(f"{pl.__name__}.cli").LightningCLI
 
 
-__all__ = ["check_backend", "lightning_cli", "pl"]
+def move_to_device(batch: Any, device: Any) -> Any:
+    """A batch of any kind with all its tensors on a device, as the Trainer moves it."""
+    name = "lightning.fabric" if pl.__name__ == "lightning.pytorch" else "lightning_fabric"
+    return importlib.import_module(f"{name}.utilities.apply_func").move_data_to_device(batch, device)
+
+
+__all__ = ["check_backend", "lightning_cli", "move_to_device", "pl"]

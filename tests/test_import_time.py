@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 BASE = "pytorch_lightning, torchmetrics, torchvision"
-HEAVY = ("matplotlib", "torchattacks", "foolbox", "scipy", "pandas", "sklearn")
+HEAVY = ("matplotlib", "torchattacks", "foolbox", "scipy", "pandas", "sklearn", "jinja2", "joblib")
 
 PROGRAM = f"""
 import sys, time

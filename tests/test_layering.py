@@ -33,13 +33,16 @@ MAY_IMPORT = {
     "interop": {"attacks"},
     "manifolds": {"attacks"},  # protocols only, see below
     "models": {"attacks"},  # protocols only
+    "evaluation": {"attacks", "metrics", "plots", "callbacks"},
     "callbacks": {"attacks", "objectives", "metrics", "plots"},  # they feed the metrics and draw the grids
+    "recipes": {"attacks", "objectives", "callbacks"},
     "cells": set(),
     "_command": {"cells"},
     "_fitting": {"cells"},
-    "learning_curves": {"cells", "plots", "metrics"},
+    "learning_curves": {"attacks", "callbacks", "cells", "evaluation", "metrics", "plots"},
     "demo": EVERYTHING | {"__init__", "cells", "_command", "_fitting"},
-    "cli": EVERYTHING | {"demo", "__init__", "_command"},
+    "_external": EVERYTHING | {"__init__", "recipes"},
+    "cli": EVERYTHING | {"demo", "__init__", "_command", "evaluation", "recipes"},
     "__main__": {"cli"},
     "__init__": EVERYTHING,
 }

@@ -1,0 +1,127 @@
+"""`evaluate` gives the numbers of the callback without a Trainer, from any model and any data."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_robust import PGD, Linf, RobustEvaluation, evaluate
+from lightning_robust._lightning import pl
+from lightning_robust.attacks import binary_correct, binary_margin, margin
+from lightning_robust.datamodules import Fonts
+from lightning_robust.models import RobustClassifier, standard_net
+
+ATTACKS = {"near": PGD(Linf(0.01), steps=2), "far": PGD(Linf(0.02), steps=2)}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    torch.manual_seed(0)
+    module, data = RobustClassifier(standard_net()), Fonts("easy", train_size=400, test_size=60, batch_size=20)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    pl.Trainer(max_epochs=5, limit_val_batches=0, enable_model_summary=False, **quiet).fit(module, data)
+    return module, data
+
+
+def test_the_numbers_are_those_of_the_callback(trained):
+    module, data = trained
+    callback = RobustEvaluation(ATTACKS)
+    trainer = pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu", callbacks=[callback])
+    trainer.test(module, data, verbose=False)
+    report = evaluate(module, data, ATTACKS, progress=False)
+    expected, intervals = callback.results, callback.intervals
+    assert report.n == expected["test/n"] == 60
+    assert report.clean_acc.value == pytest.approx(expected["test/clean_acc"], abs=1e-7)
+    assert report.robust_acc.value == pytest.approx(expected["test/robust_acc"], abs=1e-7)
+    assert (report.robust_acc.low, report.robust_acc.high) == pytest.approx(intervals["test/robust_acc"], abs=1e-7)
+    for name in ATTACKS:
+        assert report.right[name].double().mean().item() == pytest.approx(expected[f"test/robust_acc_{name}"], abs=1e-7)
+    assert 0 < report.robust_acc.value < report.clean_acc.value  # the comparison would be of zeros otherwise
+
+
+def test_any_data_and_any_model(trained):
+    module, data = trained
+    x, y, _ = data.tensors("test", limit=60)
+    whole = evaluate(module, data, ATTACKS, progress=False)
+    rows = [{"image": image, "label": int(label)} for image, label in zip(x, y, strict=True)]
+    others = [
+        evaluate(module, (x, y), ATTACKS, batch_size=17, progress=False),
+        evaluate(module.network, DataLoader(TensorDataset(x, y), batch_size=20), ATTACKS, progress=False),
+        evaluate(lambda x: module(x), [(x[:30], y[:30]), (x[30:], y[30:])], ATTACKS, progress=False),
+        evaluate(module, DataLoader(rows, batch_size=20), ATTACKS, input="image", target="label", progress=False),
+    ]
+    module.eval()
+    for report in others:
+        assert torch.equal(report.labels, y)
+        for name in ("clean", *ATTACKS):
+            assert torch.equal(report.right[name], whole.right[name])
+
+
+def test_the_first_samples_and_a_single_attack(trained):
+    module, data = trained
+    whole = evaluate(module, data, ATTACKS, progress=False)
+    report = evaluate(module, data, ATTACKS["near"], max_samples=31, progress=False)
+    assert (report.n, list(report.right)) == (31, ["clean", "attack"])
+    assert torch.equal(report.right["attack"], whole.right["near"][:31])
+    assert torch.equal(report.labels, whole.labels[:31])
+
+
+def test_a_plan_and_labels_of_another_kind():
+    class Plan:
+        attacks = {"margin": PGD(Linf(0.1), steps=2, gain=binary_margin)}  # noqa: RUF012
+
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), torch.rand(12, 1, 4, 4)
+    y = (torch.arange(12) % 2).float()[:, None]
+    report = evaluate(model, (x, y), Plan(), correct=binary_correct, progress=False)
+    assert report.labels is None
+    assert list(report.right) == ["clean", "margin"]
+    assert torch.equal(report.right["clean"], ((model(x) > 0).float() == y)[:, 0])
+    with pytest.raises(ValueError, match="labels that are classes"):
+        report.per_class()
+
+
+def test_the_model_is_as_it_was(trained):
+    module = copy.deepcopy(trained[0]).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    evaluate(module, trained[1], ATTACKS["near"], max_samples=10, progress=False)
+    assert module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_doubts_are_warned_of_and_reported():
+    model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), torch.rand(8, 1, 4, 4), torch.arange(8) % 3
+
+    def soft(x):
+        return model(x).softmax(1)
+
+    with pytest.warns(UserWarning, match="outputs are probabilities"):
+        report = evaluate(soft, (x, y), PGD(Linf(0.1), steps=1, gain=margin), progress=False)
+    assert any("outputs are probabilities" in text for text in report.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"data": (torch.rand(4, 1, 4, 4), torch.zeros(3).long())}, "as many labels as inputs"),
+        ({"data": []}, "`data` to have samples"),
+        ({"data": 3}, "`data` to be a pair of tensors"),
+        ({"data": torch.rand(4, 1, 4, 4)}, "`data` to be a pair of tensors"),
+        ({"model": 3}, "`model` to be a function"),
+        ({"model": nn.Linear}, "the class Linear. Did you mean"),
+        ({"attacks": {}}, "at least one attack"),
+        ({"attacks": Linf(0.1)}, "is a ball: did you mean"),
+        ({"max_samples": 0}, "`max_samples`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"data": (torch.rand(4, 1, 4, 4) * 255, torch.zeros(4).long())}, r"images in \[0, 1\]"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(change, match):
+    valid = {
+        "model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3)),
+        "data": (torch.rand(4, 1, 4, 4), torch.zeros(4).long()),
+        "attacks": PGD(Linf(0.1), 1),
+    }
+    with pytest.raises((ValueError, TypeError), match=match):
+        evaluate(**(valid | change), progress=False)
