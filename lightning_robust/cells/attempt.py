@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from lightning_robust._files import write_text
-from lightning_robust._lightning import pl
 from lightning_robust.cells.cell import Row, digest, label
 from lightning_robust.cells.record import Record, write_record
 
@@ -87,18 +86,22 @@ def attempt_in_worker(call: Call) -> Record | str:
 @contextmanager
 def fresh_state(seed: int, threads: int | None) -> Iterator[None]:
     """Seeded random streams of Python, numpy and torch and torch's default settings, put back after the block."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  it is the global stream that is kept
     dtype, deterministic = torch.get_default_dtype(), torch.get_deterministic_debug_mode()
     threads_before = torch.get_num_threads()
-    with pl.utilities.seed.isolate_rng(torch.cuda.is_initialized()), torch.enable_grad():
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices), torch.enable_grad():
         try:
             torch.set_default_dtype(torch.float32)
             torch.set_deterministic_debug_mode(0)
             torch.set_num_threads(threads or threads_before)
             random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002  it is the global stream that is meant
+            np.random.seed(seed)  # noqa: NPY002
             torch.manual_seed(seed)
             yield
         finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
             torch.set_default_dtype(dtype)
             torch.set_deterministic_debug_mode(deterministic)
             torch.set_num_threads(threads_before)

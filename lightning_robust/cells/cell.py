@@ -97,20 +97,6 @@ def label(cell: Cell) -> str:
     return " ".join(f"{name}={_shown(value)}" for name, value in cell.items())
 
 
-def order(cell: Cell) -> list[tuple[str, int, float, str]]:
-    """A key that sorts cells by name and value: numbers by size, then text, then None."""
-    key: list[tuple[str, int, float, str]] = []
-    for name, value in cell.items():
-        match value:
-            case None:
-                key.append((name, 2, 0.0, ""))
-            case str():
-                key.append((name, 1, 0.0, value))
-            case _:
-                key.append((name, 0, float(value), ""))
-    return key
-
-
 def _plain(value: Scalar) -> Scalar:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

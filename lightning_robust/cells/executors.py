@@ -5,13 +5,24 @@ Executors of `concurrent.futures` (processes, not threads, since a cell uses the
 """
 
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+from lightning_robust._optional import optional
+from lightning_robust.cells.attempt import FAILED, Call, attempt_in_worker
+from lightning_robust.cells.record import CellsError, Record, finished
+
+Outcome: TypeAlias = Record | str | BrokenExecutor
+"""The record of a cell, else the reason why there is none; where a worker has died, the error of its executor."""
+Outcomes: TypeAlias = Generator[tuple[Call, Outcome], None, None]
+
+_POLL = 0.05  # seconds between two looks at the futures
 
 
 class Executor(Protocol):
@@ -46,19 +57,78 @@ class Ray:
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Start a task."""
-        import ray
-
+        ray = optional("ray", "ray")
         future: Future[Any] = ray.remote(**self.options)(fn).remote(*args).future()
         return future
 
 
-@contextmanager
-def local_processes(workers: int, threads: int) -> Iterator[Executor]:
-    """Processes of this machine: joblib's loky. They end with this process, however it ends, and with the block."""
-    from joblib.externals.loky import ProcessPoolExecutor
+def outcomes(executor: Executor, function: Callable[[Call], Outcome], calls: Sequence[Call]) -> Outcomes:
+    """Submit all calls, and give what becomes of each as soon as it is known."""
+    waiting: list[tuple[Any, Call]] = []
+    for call in calls:
+        try:
+            future = executor.submit(function, call)
+        except BrokenExecutor as error:
+            yield call, error
+            continue
+        if future.done():
+            yield call, _outcome(future, call)
+        else:
+            waiting.append((future, call))
+    while waiting:
+        done = [pair for pair in waiting if pair[0].done()]
+        waiting = [pair for pair in waiting if pair not in done]
+        for future, call in done:
+            yield call, _outcome(future, call)
+        if not done:
+            time.sleep(_POLL)
 
+
+def _outcome(future: Any, call: Call) -> Outcome:
+    try:
+        outcome: Outcome = future.result()
+    except (Exception, SystemExit) as error:
+        record = finished(call.folder, call.cell)  # a worker may die just after its cell is finished
+        return record or (error if isinstance(error, BrokenExecutor) else f"{type(error).__name__}: {error}")
+    return outcome
+
+
+def on_this_machine(calls: Sequence[Call], workers: int, threads: int | None) -> Outcomes:
+    """Compute in processes. The death of one ends all: then the cells that were begun run again, each alone."""
+    threads = threads or max(1, _cores() // workers)
+    while calls:
+        broken: list[Call] = []
+        with _processes(min(workers, len(calls)), threads) as pool:
+            for call, outcome in outcomes(pool, attempt_in_worker, calls):
+                if isinstance(outcome, BrokenExecutor):
+                    broken.append(call)
+                    error = outcome
+                else:
+                    yield call, outcome
+        begun = [call for call in broken if (call.folder / FAILED).exists()]
+        if broken and not begun:
+            raise CellsError(f"The worker processes ended before they began: {error}") from error
+        for call in begun:
+            if len(begun) == 1:
+                codes = ", ".join(re.findall(r"[A-Z]+\(-?\d+\)", str(error)))
+                hint = "; SIGKILL(-9) often means out of memory: try fewer workers" if "-9" in codes else ""
+                yield call, f"The worker process ended with {codes}{hint}."
+            else:
+                yield from on_this_machine([call], 1, threads)
+        calls = [call for call in broken if call not in begun]
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _processes(workers: int, threads: int) -> Iterator[Executor]:
+    """Processes of this machine: joblib's loky. They end with this process, however it ends, and with the block."""
+    loky = optional("joblib.externals.loky", "report")
     variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    pool = ProcessPoolExecutor(workers, env=variables, initializer=_begin_worker, initargs=(os.getpid(),))
+    pool = loky.ProcessPoolExecutor(workers, env=variables, initializer=_begin_worker, initargs=(os.getpid(),))
     try:
         yield pool
         pool.shutdown()

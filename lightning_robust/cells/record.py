@@ -4,19 +4,22 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import platform
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-import numpy as np
 import torch
 
 from lightning_robust import __version__
 from lightning_robust._files import replacing, write_text
 from lightning_robust.cells.cell import Cell, Row, Scalar, canonical, label
+
+_log = logging.getLogger(__name__)
 
 ROWS = "rows.json"
 
@@ -27,15 +30,7 @@ class CellsError(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """A finished cell.
-
-    Args:
-        cell: the cell.
-        rows: its rows, each with the names of the cell first.
-        seconds: the time it took.
-        work: what computed it, see `describe`.
-        versions: of Python, torch and this package.
-    """
+    """A finished cell: its rows, the seconds it took, what computed it (see `describe`), and versions."""
 
     cell: Row
     rows: list[Row]
@@ -81,22 +76,40 @@ def read_record(folder: Path, cell: Cell | None = None) -> Record | None:
     return record
 
 
+def finished(folder: Path, cell: Cell) -> Record | None:
+    """The record of a cell, if it is there and whole; a damaged one is set aside with a warning."""
+    try:
+        return read_record(folder, cell)
+    except CellsError as error:
+        aside = folder / f"{ROWS}.damaged-{uuid.uuid4().hex[:8]}"
+        (folder / ROWS).rename(aside)
+        _log.warning("%s It is kept as %s, and this cell alone is computed again.", error, aside.name)
+        return None
+
+
 def tidy(cell: Cell, rows: object) -> list[Row]:
     """The rows, each with the names of its cell first; zero-dimensional arrays and tensors become scalars.
 
     Example:
-        >>> tidy({"n": 500}, [{"attack": "pgd", "acc": np.float32(0.5)}])
+        >>> tidy({"n": 500}, [{"attack": "pgd", "acc": torch.tensor(0.5)}])
         [{'n': 500, 'attack': 'pgd', 'acc': 0.5}]
     """
     if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
         raise TypeError(f"Expected the work to return a sequence of rows, but for {label(cell)} got {rows!r:.200}.")
-    tidied = [{**cell, **{name: _scalar(cell, name, value) for name, value in row.items()}} for row in rows]
-    for row in tidied:
-        for name, value in cell.items():
-            if row[name] != value:
-                raise ValueError(
-                    f"Expected a row of {label(cell)} to leave `{name}` as it is, but got {row[name]!r}. Rename it."
+    tidied: list[Row] = []
+    for row in rows:
+        scalars = {name: value.item() if getattr(value, "ndim", None) == 0 else value for name, value in row.items()}
+        for name, value in scalars.items():
+            if not isinstance(name, str) or not isinstance(value, Scalar):
+                raise TypeError(
+                    f"Expected the rows of {label(cell)} to hold scalars, but `{name}` is {value!r:.200}. "
+                    "Write arrays into the cell's folder."
                 )
+            if name in cell and cell[name] != value:
+                raise ValueError(
+                    f"Expected a row of {label(cell)} to leave `{name}` as it is, but got {value!r}. Rename it."
+                )
+        tidied.append({**cell, **scalars})
     return tidied
 
 
@@ -188,14 +201,3 @@ def load_artifact(path: Path, *, map_location: str | torch.device = "cpu") -> An
 def _checksum(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _scalar(cell: Cell, name: object, value: object) -> Scalar:
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray | torch.Tensor) and value.ndim == 0):
-        value = value.item()
-    if not isinstance(name, str) or not isinstance(value, Scalar):
-        raise TypeError(
-            f"Expected the rows of {label(cell)} to hold scalars, but `{name}` is {value!r:.200}. "
-            "Write arrays into the cell's folder."
-        )
-    return value

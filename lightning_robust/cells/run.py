@@ -9,33 +9,22 @@ set of cells over the same folder computes only the new ones.
     rows = run_cells(cells, train, "runs/mine/models", workers=2)
 """
 
-import itertools
-import logging
-import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lightning_robust import _checks
-from lightning_robust.cells.attempt import FAILED, Call, Work, attempt, attempt_in_worker
-from lightning_robust.cells.cell import Cell, Row, cell_folder, checked_cells, label, order
-from lightning_robust.cells.executors import Executor, local_processes
-from lightning_robust.cells.record import ROWS, CellsError, Record, describe, differences, read_record
-
-_log = logging.getLogger(__name__)
-
-Outcome: TypeAlias = Record | str | BrokenExecutor
-"""The record of a cell, else the reason why there is none; where a worker has died, the error of its executor."""
-_Outcomes: TypeAlias = Generator[tuple[Call, Outcome], None, None]
-_POLL = 0.05  # seconds between two looks at the futures
+from lightning_robust.cells.attempt import FAILED, Call, Work, attempt
+from lightning_robust.cells.cell import Cell, Row, cell_folder, checked_cells, label
+from lightning_robust.cells.executors import Executor, Outcome, on_this_machine, outcomes
+from lightning_robust.cells.record import ROWS, CellsError, Record, describe, differences, finished, read_record
 
 
 class CellsLockedError(CellsError):
@@ -119,20 +108,20 @@ def run_cells(
     root = Path(folder).resolve()
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root):
-        records = {path: record for path, cell in tasks.items() if (record := _finished(path, cell)) is not None}
+        records = {path: record for path, cell in tasks.items() if (record := finished(path, cell)) is not None}
         description = describe(work)
         _refuse_other_work(records.values(), description, root)
-        pending = sorted(tasks.keys() - records.keys(), key=[*tasks].index)
-        pending.sort(key=lambda path: -costs[path])
+        pending = sorted((path for path in tasks if path not in records), key=lambda path: -costs[path])
         calls = [Call(work, tasks[path], path, description, threads) for path in pending]
         for path in pending:
             (path / FAILED).unlink(missing_ok=True)
         failures: dict[Path, str] = {}
-        outcomes = (
-            _on_this_machine(calls, workers, threads) if executor is None else _outcomes(executor, attempt, calls)
-        )
-        with closing(outcomes), _shown(progress, len(tasks), {path: costs[path] for path in pending}) as show:
-            for call, outcome in outcomes:
+        if executor is None:
+            results = on_this_machine(calls, workers, threads)
+        else:
+            results = outcomes(executor, attempt, calls)
+        with closing(results), _shown(progress, len(tasks), {path: costs[path] for path in pending}) as show:
+            for call, outcome in results:
                 if isinstance(outcome, Record):
                     records[call.folder] = outcome
                 else:
@@ -154,74 +143,12 @@ def read_rows(folder: str | Path) -> list[Row]:
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"There are no cells in {folder}: it is no folder.")
     records = [read_record(path.parent) for path in Path(folder).glob(f"*/{ROWS}")]
-    finished = sorted((record for record in records if record is not None), key=lambda record: order(record.cell))
-    return [row for record in finished for row in record.rows]
+    return [row for record in sorted(filter(None, records), key=_order) for row in record.rows]
 
 
-def _outcomes(executor: Executor, function: Callable[[Call], Outcome], calls: Sequence[Call]) -> _Outcomes:
-    """Submit all calls, and give what becomes of each as soon as it is known."""
-    waiting: list[tuple[Any, Call]] = []
-    for call in calls:
-        try:
-            future = executor.submit(function, call)
-        except BrokenExecutor as error:
-            yield call, error
-            continue
-        if future.done():
-            yield call, _outcome(future, call)
-        else:
-            waiting.append((future, call))
-    while waiting:
-        done = [pair for pair in waiting if pair[0].done()]
-        waiting = [pair for pair in waiting if pair not in done]
-        for future, call in done:
-            yield call, _outcome(future, call)
-        if not done:
-            time.sleep(_POLL)
-
-
-def _outcome(future: Any, call: Call) -> Outcome:
-    try:
-        outcome: Outcome = future.result()
-    except (Exception, SystemExit) as error:
-        record = _finished(call.folder, call.cell)  # a worker may die just after its cell is finished
-        return record or (error if isinstance(error, BrokenExecutor) else f"{type(error).__name__}: {error}")
-    return outcome
-
-
-def _on_this_machine(calls: Sequence[Call], workers: int, threads: int | None) -> _Outcomes:
-    """Compute in processes. The death of one ends all: then the cells that were begun run again, each alone."""
-    threads = threads or max(1, _cores() // workers)
-    while calls:
-        broken: list[Call] = []
-        with local_processes(min(workers, len(calls)), threads) as pool:
-            for call, outcome in _outcomes(pool, attempt_in_worker, calls):
-                if isinstance(outcome, BrokenExecutor):
-                    broken.append(call)
-                    error = outcome
-                else:
-                    yield call, outcome
-        begun = [call for call in broken if (call.folder / FAILED).exists()]
-        if broken and not begun:
-            raise CellsError(f"The worker processes ended before they began: {error}") from error
-        for call in begun:
-            if len(begun) == 1:
-                yield call, f"The worker process ended: {' '.join(str(error).split())}"
-            else:
-                yield from _on_this_machine([call], 1, threads)
-        calls = [call for call in broken if call not in begun]
-
-
-def _finished(folder: Path, cell: Cell) -> Record | None:
-    """The record, if it is there and whole; a damaged one is set aside with a warning."""
-    try:
-        return read_record(folder, cell)
-    except CellsError as error:
-        names = (f"{ROWS}.damaged{suffix}" for suffix in ("", *(f"-{number}" for number in itertools.count(2))))
-        aside = next(folder / name for name in names if not (folder / name).exists())
-        (folder / ROWS).rename(aside)
-        _log.warning("%s It is kept as %s, and this cell alone is computed again.", error, aside.name)
-        return None
+def _order(record: Record) -> list[tuple[str, bool, bool, Any]]:
+    """A key that sorts by names and values: numbers by size, then text, then None."""
+    return [(name, value is None, isinstance(value, str), value or 0) for name, value in record.cell.items()]
 
 
 def _refuse_other_work(records: Iterable[Record], description: dict[str, str], root: Path) -> None:
@@ -237,17 +164,10 @@ def _cost(cell: Cell, cost: Callable[[Cell], float] | None) -> float:
     return _checks.number(f"cost({label(cell)})", 1.0 if cost is None else cost(cell), 0, above=True)
 
 
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> AbstractContextManager[Any]:
     """Hold the folder; the operating system lets go of it when the process ends, however it ends."""
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
+        return FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise CellsLockedError(f"Another run is at work in {folder}. Wait for it or stop it first.") from None
 
