@@ -1,7 +1,7 @@
 """A ball, a space, a gain, a rule and a manifold are written without touching the package, and lose nothing by it.
 
-Those of `tests/outsider.py` are in the lists that `tests/test_laws.py` and `tests/attacks` run over. Here: that they are
-written with public names alone, that no law leaves them out, and that they reach the optimum.
+Those of `tests/outsider.py` are in the lists that `tests/test_laws.py` and `tests/attacks` run over. Here: they are
+written with public names alone, no law leaves them out, and they reach the optimum.
 """
 
 import ast
