@@ -1,14 +1,14 @@
 """The figures of the theory study: for each a function from its rows and settings to the figure and its caption."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from lightning_robust.cells import Row
+import pandas as pd
+
 from lightning_robust.plots import PERCENT, PLAIN, curve_panel
-from lightning_robust_studies.schmidt2018.closed_form.claims import labels, select
-from lightning_robust_studies.schmidt2018.closed_form.rows import BERNOULLI
+from lightning_robust_studies.schmidt2018.closed_form.claims import plural
+from lightning_robust_studies.schmidt2018.closed_form.rows import BERNOULLI, carmon_needs
 from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
-from lightning_robust_studies.schmidt2018.theory import carmon_labels, carmon_unlabelled, linear_radius
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,17 +21,17 @@ _LEARNERS = (
 )
 
 
-def _lines(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str], **more: Any) -> list[dict[str, Any]]:
-    return [{**row, "line": names[row["curve"]], **more} for row in rows if row["curve"] in names]
+def _lines(rows: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of the curves in `names`, with their names in the column line."""
+    return rows[rows["curve"].isin(list(names))].assign(line=lambda shown: shown["curve"].map(names))
 
 
-def _dashes(rows: Sequence[Mapping[str, Any]], dashes: Mapping[str, str]) -> dict[str, str]:
+def _dashes(rows: pd.DataFrame, dashes: Mapping[str, str]) -> dict[str, str]:
     """Of the dashed lines those that are there."""
-    there = {row["line"] for row in rows}
-    return {name: like for name, like in dashes.items() if name in there}
+    return {name: like for name, like in dashes.items() if name in set(rows["line"])}
 
 
-def _gap(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
+def _gap(rows: pd.DataFrame, o: TheorySettings) -> tuple["Figure", str]:
     target = PERCENT.tick(o.target)
     names = {
         "n_standard": f"standard, {target}",
@@ -42,10 +42,8 @@ def _gap(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
         "n_half_large_d": "robust, 50 %, large d",
         "n_robust_large_d": f"robust, {target}, large d",
     }
-    shown = [
-        {**row, "radius": f"eps = {row['eps']:g}"}
-        for row in _lines(select(rows, question="gap", metric="samples"), names)
-    ]
+    shown = _lines(rows.query("question == 'gap' and metric == 'samples'"), names)
+    shown = shown.assign(radius=[f"eps = {eps:g}" for eps in shown["eps"]])
     dashed = {names[f"{name}_large_d"]: names[name] for name in ("n_standard", "n_half", "n_robust")}
     bound = names["corollary_23"]
     figure = curve_panel(
@@ -65,13 +63,13 @@ def _gap(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
         ylabel="samples n",
     )
     return figure, (
-        f"Samples that the mean estimator needs at sigma = {o.scale:g} d^(1/4): for a standard error of {target} as "
-        "many in every dimension; for a robust error of 50 % in proportion to sqrt(d). Below the lower bound no "
+        f"Samples that the mean estimator needs at sigma = {o.sigma_scale:g} d^(1/4): for a standard error of {target} "
+        "as many in every dimension; for a robust error of 50 % in proportion to sqrt(d). Below the lower bound no "
         f"learner does better than (1 - 1/d) / 2. Mean of {o.repeats} sweeps."
     )
 
 
-def _error(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
+def _error(rows: pd.DataFrame, o: TheorySettings) -> tuple["Figure", str]:
     names = {
         "mean, no attack": "mean, no attack",
         "mean, attacked": "mean, attacked",
@@ -80,7 +78,7 @@ def _error(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
         "theorem_21": "mean, upper bound (Theorem 21)",
         "theorem_11": "any learner, lower bound (Theorem 11)",
     }
-    shown = _lines(select(rows, question="error"), names)
+    shown = _lines(rows.query("question == 'error'"), names)
     dashed = {
         names["mean, attacked, large d"]: names["mean, attacked"],
         names["theorem_21"]: names["theorem_21"],
@@ -101,17 +99,17 @@ def _error(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
         ylabel="error",
     )
     return figure, (
-        f"Error over the number of samples, d = {o.d:,}, sigma = {o.scale * o.d**0.25:.3g}, eps = {o.eps:g}. Left: "
-        "theta is all ones. Right: theta is drawn, and no learner is below the Bayes-optimal curve. Means over "
+        f"Error over the number of samples, d = {o.d:,}, sigma = {o.sigma_scale * o.d**0.25:.3g}, eps = {o.eps:g}. "
+        "Left: theta is all ones. Right: theta is drawn, and no learner is below the Bayes-optimal curve. Means over "
         f"{o.draws} training sets."
     )
 
 
-def _learners(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
-    found = select(rows, question="learners", metric="error")
-    names = {row["curve"]: row["curve"] for row in found if row["curve"] != "theorem_11"}
+def _learners(rows: pd.DataFrame, o: TheorySettings) -> tuple["Figure", str]:
+    errors = rows.query("question == 'learners' and metric == 'error'")
+    names = {curve: curve for curve in errors["curve"].unique() if curve != "theorem_11"}
     names["bayes"] = bound = "least for any learner"
-    shown = _lines(found, names)
+    shown = _lines(errors, names)
     figure = curve_panel(
         shown,
         "n",
@@ -127,11 +125,11 @@ def _learners(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
         xlabel="samples n",
         ylabel="robust error, as a fraction",
     )
-    caption = _LEARNERS.format(d=o.d, sigma=o.scale * o.d**0.25, eps=o.eps, least=_LEAST_SHOWN)
+    caption = _LEARNERS.format(d=o.d, sigma=o.sigma_scale * o.d**0.25, eps=o.eps, least=_LEAST_SHOWN)
     return figure, caption
 
 
-def _bernoulli_samples(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
+def _bernoulli_samples(rows: pd.DataFrame, o: TheorySettings) -> tuple["Figure", str]:
     names = {
         "linear, no attack": "linear, no attack",
         "linear, attacked": "linear, attacked",
@@ -139,7 +137,7 @@ def _bernoulli_samples(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure"
         "linear, attacked, large d": "linear, attacked, many samples",
         "linear, theta known, attacked": "linear, theta known, attacked",
     }
-    shown = _lines(select(rows, question="bernoulli samples"), names)
+    shown = _lines(rows.query("question == 'bernoulli samples'"), names)
     dashed = {
         names["linear, no attack"]: names["linear, no attack"],
         names["linear, attacked, large d"]: names["linear, attacked"],
@@ -168,7 +166,7 @@ def _bernoulli_samples(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure"
     )
 
 
-def _bernoulli_radius(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
+def _bernoulli_radius(rows: pd.DataFrame, o: TheorySettings) -> tuple["Figure", str]:
     n, tau = max(o.samples), o.tau_scale * o.d**-0.25
     names = {
         "linear, attacked": f"linear, n = {n}",
@@ -176,7 +174,7 @@ def _bernoulli_radius(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure",
         "linear, theta known, attacked": "linear, theta known",
         "linear, floor": "no linear classifier is below this",
     }
-    shown = _lines(select(rows, question="bernoulli radius"), names)
+    shown = _lines(rows.query("question == 'bernoulli radius'"), names)
     figure = curve_panel(
         shown,
         "eps",
@@ -185,7 +183,7 @@ def _bernoulli_radius(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure",
         high="high",
         group="line",
         dashed=_dashes(shown, {names["linear, floor"]: names["linear, floor"]}),
-        marks={"2 tau": linear_radius(tau)},
+        marks={"2 tau": 2 * tau},
         xlabel="radius eps",
         ylabel="robust error",
     )
@@ -196,20 +194,20 @@ def _bernoulli_radius(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure",
     )
 
 
-def _self_training(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", str]:
+def _self_training(rows: pd.DataFrame, o: TheorySettings) -> tuple["Figure", str]:
     n, eps = o.labels, o.self_training_eps
     names = {
-        "labels only": f"{labels(n)} only, attacked",
+        "labels only": f"{plural(n)} only, attacked",
         "self-trained": "self-trained, attacked",
         "self-trained, no attack": "self-trained, no attack",
-        "all labelled": "if all had labels, attacked",
+        "all labeled": "if all had labels, attacked",
         "self-trained, large d": "self-trained, attacked, large d",
     }
-    shown = _lines(select(rows, question="self-training"), names)
-    need, enough = carmon_labels(o.self_training_d, n, eps), carmon_unlabelled(o.self_training_d, n, eps)
+    shown = _lines(rows.query("question == 'self-training'"), names)
+    need, enough = carmon_needs(o)
     figure = curve_panel(
         shown,
-        "unlabelled",
+        "unlabeled",
         "value",
         low="low",
         high="high",
@@ -217,13 +215,13 @@ def _self_training(rows: Sequence[Row], o: TheorySettings) -> tuple["Figure", st
         xscale="log",
         xticks=[4**k for k in range(8) if 4**k <= 2 * enough] or [1],
         dashed={names["self-trained, large d"]: names["self-trained"]},
-        marks={f"Proposition 1: {need:,.3g} labels": need, f"Theorem 2: {enough:,.4g} unlabelled": enough},
-        xlabel="unlabelled points",
+        marks={f"Proposition 1: {need:,.3g} labels": need, f"Theorem 2: {enough:,} unlabeled": enough},
+        xlabel="unlabeled points",
         ylabel="error",
     )
     return figure, (
-        f"Self-training with {labels(n)}, d = {o.self_training_d:,}, sigma = (d n0)^(1/4), eps = {eps:g}. The marks "
-        "are the labels (Proposition 1) or unlabelled points (Theorem 2) that Carmon et al. prove to suffice for a "
+        f"Self-training with {plural(n)}, d = {o.self_training_d:,}, sigma = (d n0)^(1/4), eps = {eps:g}. The marks "
+        "are the labels (Proposition 1) or unlabeled points (Theorem 2) that Carmon et al. prove to suffice for a "
         f"robust error of 0.001 at large d. Means over {o.draws} training sets."
     )
 

@@ -1,17 +1,18 @@
 """The page of the theory study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from lightning_robust._versions import versions
-from lightning_robust.cells import Row
 from lightning_robust.plots import PERCENT, PLAIN, Facts, Heading, Page, Part, Picture, Table, save_png
 from lightning_robust_studies.claims import claim_parts
-from lightning_robust_studies.schmidt2018.closed_form.claims import claims, estimate, select
+from lightning_robust_studies.schmidt2018.closed_form.claims import claims
 from lightning_robust_studies.schmidt2018.closed_form.figures import FIGURES
+from lightning_robust_studies.schmidt2018.closed_form.rows import estimates
 from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
-from lightning_robust_studies.schmidt2018.closed_form.statements import STATEMENTS, Setting, applies, settings_of
+from lightning_robust_studies.schmidt2018.closed_form.statements import points_of, statement_table
 
 _GAUSSIAN = (
     "Gaussian model: y is +1 or -1, x is y theta plus normal noise of standard deviation sigma = c d^(1/4) in every "
@@ -31,7 +32,7 @@ _INTERVALS = (
     "sets for a dimension) or {draws} training sets (all others; 16 at most over the radius of the Bernoulli model). "
     "Curves without a band are closed forms or bounds. Learners are compared on the same draws of theta and samples."
 )
-_TRAP = (
+_WHY_HALF = (
     "Why the exponent is read off at 50 %: with sigma = c d^(1/4) the mean estimator needs n samples with sqrt(n) = "
     "eps c sqrt(2 / pi) d^(1/4) + q c^2 to leading order (affine law), q = Phi^-1(1 - target). At a target of {target} "
     "the second term does not grow but still rules at any d that can be run, and the slope of log n over log d is far "
@@ -44,7 +45,7 @@ _REFERENCES = (
 )
 
 
-def write_report(rows: Sequence[Row], out: Path, o: TheorySettings, seconds: float) -> Path:
+def write_report(rows: pd.DataFrame, out: Path, o: TheorySettings, seconds: float) -> Path:
     """Write `report.html` and each figure as a PNG.
 
     Args:
@@ -66,10 +67,10 @@ def write_report(rows: Sequence[Row], out: Path, o: TheorySettings, seconds: flo
         *claim_parts(claims(rows, o)),
         Heading("1. The gap between standard and robust learning"),
         shown["gap"],
-        Table(slope_lines(rows, o), caption="Exponent of d", unit=PLAIN, digits=3),
-        _TRAP.format(target=target),
-        Table(trap_lines(rows, o), caption=f"Exponent at {target} between d and 4 d, closed form"),
-        Table(need_lines(rows, o), caption=f"Samples at eps = {max(o.radii):g}", unit=PLAIN, digits=3),
+        Table(slope_table(rows, o), caption="Exponent of d", unit=PLAIN, digits=3),
+        _WHY_HALF.format(target=target),
+        Table(far_slope_table(rows), caption=f"Exponent at {target} between d and 4 d, closed form"),
+        Table(need_table(rows, o), caption=f"Samples at eps = {max(o.radii):g}", unit=PLAIN, digits=3),
         Heading("2. The error over the number of samples, and what is proved"),
         shown["error"],
         Heading("3. Learners"),
@@ -77,13 +78,16 @@ def write_report(rows: Sequence[Row], out: Path, o: TheorySettings, seconds: flo
         Heading("4. The Bernoulli model: a threshold removes the gap"),
         shown["bernoulli_samples"],
         shown["bernoulli_radius"],
-        Table(bernoulli_lines(rows, o), caption="One sample, expected errors; and samples that are needed"),
+        Table(bernoulli_table(rows, o), caption="One sample, expected errors; and samples that are needed"),
         "The numbers of samples are closed forms for many samples: below about 10 they are rough.",
-        Heading("5. Unlabelled data"),
+        Heading("5. Unlabeled data"),
         shown["self_training"],
         Heading("6. The statements at work"),
-        *(f"{name.capitalize()}: {setting.text()}." for name, setting in _settings(o).items()),
-        Table(statement_lines(o), caption="What each statement says, or why it refuses"),
+        *(f"{name.capitalize()}: {point}." for name, point in points_of(o).items()),
+        Table(
+            statement_table(o),
+            caption="What each statement says, or why it refuses; pages and numbers are those of arXiv 1804.11285v2",
+        ),
         Heading("What the numbers are"),
         _GAUSSIAN,
         _BERNOULLI,
@@ -98,10 +102,10 @@ def write_report(rows: Sequence[Row], out: Path, o: TheorySettings, seconds: flo
     )
 
 
-def _summary(rows: Sequence[Row], o: TheorySettings) -> str:
-    lines, target = need_lines(rows, o), PERCENT.tick(o.target)
+def _summary(rows: pd.DataFrame, o: TheorySettings) -> str:
+    table, target = need_table(rows, o), PERCENT.tick(o.target)
     standard, robust = (
-        [line[name].value for line in (lines[0], lines[-1])] for name in (f"standard, {target}", "robust, 50 %")
+        [each.value for each in table[name].iloc[[0, -1]]] for name in (f"standard, {target}", "robust, 50 %")
     )
     return (
         f"From {o.dimensions[0]:,} to {o.dimensions[-1]:,} dimensions, the number of samples for a standard error of "
@@ -113,11 +117,17 @@ def _summary(rows: Sequence[Row], o: TheorySettings) -> str:
 # ---- tables
 
 
-def slope_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
+def _wide(rows: pd.DataFrame, index: str, names: Mapping[str, str]) -> pd.DataFrame:
+    """A line for each `index` and a column for each curve in `names`, under its label; drawn means have intervals."""
+    shown = [each if draws else each.value for each, draws in zip(estimates(rows), rows["draws"], strict=True)]
+    table = rows.assign(shown=pd.Series(shown, index=rows.index, dtype=object))
+    return table.pivot(index=index, columns="curve", values="shown")[list(names)].rename(columns=names).reset_index()
+
+
+def slope_table(rows: pd.DataFrame, o: TheorySettings) -> pd.DataFrame:
     """The fitted exponents, a line for each radius."""
-    slopes = select(rows, question="gap", metric="slope")
     target = PERCENT.tick(o.target)
-    columns = {
+    names = {
         "n_standard": f"standard, {target}",
         "n_half": "robust, 50 %",
         "n_robust": f"robust, {target}",
@@ -126,90 +136,42 @@ def slope_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
         "affine_law": f"{target}, affine law",
         "corollary_23": "Corollary 23",
     }
-    return [
-        {
-            "eps": eps,
-            **{
-                label: estimate(row) if row["draws"] else row["value"]
-                for name, label in columns.items()
-                for row in select(slopes, curve=name, eps=eps)
-            },
-        }
-        for eps in o.radii
-    ]
+    return _wide(rows.query("question == 'gap' and metric == 'slope'"), "eps", names)
 
 
-def trap_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
+def far_slope_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The closed-form exponents between d and 4 d, a line for each d."""
-    local = select(rows, question="gap", metric="slope from d to 4 d", curve="n_robust_large_d")
-    dimensions = list(dict.fromkeys(row["d"] for row in local))
-    return [
-        {
-            "d": f"2^{d.bit_length() - 1}",
-            **{f"eps = {e:g}": select(local, d=d, eps=e)[0]["value"] for e in o.radii},
-        }
-        for d in dimensions
-    ]
+    slopes = rows.query("metric == 'slope from d to 4 d' and curve == 'n_robust_large_d'")
+    slopes = slopes.assign(eps=[f"eps = {eps:g}" for eps in slopes["eps"]])
+    table = slopes.pivot(index="d", columns="eps", values="value")[slopes["eps"].unique()].reset_index()
+    return table.assign(d=[f"2^{int(d).bit_length() - 1}" for d in table["d"]])
 
 
-def need_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
+def need_table(rows: pd.DataFrame, o: TheorySettings) -> pd.DataFrame:
     """Samples over dimensions at the largest radius."""
-    needs = select(rows, question="gap", metric="samples", eps=max(o.radii))
     target = PERCENT.tick(o.target)
-    columns = {"n_standard": f"standard, {target}", "n_half": "robust, 50 %", "n_robust": f"robust, {target}"}
-    return [
-        {
-            "d": d,
-            **{label: estimate(select(needs, d=d, curve=name)[0]) for name, label in columns.items()},
-            "50 %, large d": select(needs, d=d, curve="n_half_large_d")[0]["value"],
-            "Corollary 23": select(needs, d=d, curve="corollary_23")[0]["value"],
-        }
-        for d in o.dimensions
-    ]
+    names = {
+        "n_standard": f"standard, {target}",
+        "n_half": "robust, 50 %",
+        "n_robust": f"robust, {target}",
+        "n_half_large_d": "50 %, large d",
+        "corollary_23": "Corollary 23",
+    }
+    return _wide(rows.query(f"question == 'gap' and metric == 'samples' and eps == {max(o.radii)}"), "d", names)
 
 
-def bernoulli_lines(rows: Sequence[Row], o: TheorySettings) -> list[dict[str, Any]]:
+def bernoulli_table(rows: pd.DataFrame, o: TheorySettings) -> pd.DataFrame:
     """Errors from one sample over dimensions, and the samples that linear classifiers need."""
-    found = select(rows, question="bernoulli dimension")
-    lines = []
-    for d in o.dimensions:
-        row = {row["curve"]: row for row in select(found, d=d)}
-        lines.append(
-            {
-                "d": d,
-                "tau": row["linear, attacked"]["noise"],
-                "eps": row["linear, attacked"]["eps"],
-                "threshold, attacked (%)": 100 * row["threshold, attacked"]["value"],
-                "linear, attacked (%)": 100 * row["linear, attacked"]["value"],
-                "linear needs for 50 %": row["n_half_large_d"]["value"],
-                f"linear needs for {PERCENT.tick(o.target)}": row["n_robust_large_d"]["value"],
-            }
-        )
-    return lines
-
-
-def statement_lines(o: TheorySettings) -> list[dict[str, str]]:
-    """Every theorem and corollary, its condition, and what it says at three settings."""
-    return [
+    dimension = rows.query("question == 'bernoulli dimension'")
+    wide = dimension.pivot(index=["d", "noise", "eps"], columns="curve", values="value").reset_index()
+    return pd.DataFrame(
         {
-            "statement": statement.name,
-            "says": statement.says,
-            "where": statement.condition,
-            **{name: applies(statement, setting)[1] for name, setting in _settings(o).items()},
+            "d": wide["d"],
+            "tau": wide["noise"],
+            "eps": wide["eps"],
+            "threshold, attacked (%)": 100 * wide["threshold, attacked"],
+            "linear, attacked (%)": 100 * wide["linear, attacked"],
+            "linear needs for 50 %": wide["n_half_large_d"],
+            f"linear needs for {PERCENT.tick(o.target)}": wide["n_robust_large_d"],
         }
-        for statement in STATEMENTS
-    ]
-
-
-def _settings(o: TheorySettings) -> dict[str, Setting]:
-    study = Setting(
-        d=o.d,
-        n=max(o.samples),
-        scale=o.scale,
-        eps=o.eps,
-        target=o.target,
-        tau_scale=o.tau_scale,
-        tau_ratio=o.tau_ratio,
-        labels=o.labels,
     )
-    return settings_of(study)

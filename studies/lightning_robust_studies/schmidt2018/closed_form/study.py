@@ -1,7 +1,7 @@
 """How many samples robustness takes, after Schmidt et al. (2018): `lightning-robust study theory`.
 
-Every number comes from `schmidt2018.theory`: exact errors, bounds and sample sizes of the Gaussian and the
-Bernoulli model. It takes seconds, so nothing is kept for a later run.
+Every number comes from `schmidt2018.theory`: exact errors, bounds and sample sizes of the Gaussian and the Bernoulli
+model. It takes seconds, so nothing is kept for a later run.
 """
 
 import time
@@ -11,38 +11,32 @@ from pathlib import Path
 import pandas as pd
 
 from lightning_robust._command import ready_folder, run_command
-from lightning_robust.cells import Row
+from lightning_robust._files import write_text
 from lightning_robust_studies.claims import tell
 from lightning_robust_studies.schmidt2018.closed_form.claims import claims
 from lightning_robust_studies.schmidt2018.closed_form.report import write_report
-from lightning_robust_studies.schmidt2018.closed_form.rows import (
-    bernoulli_dimension,
-    bernoulli_radius,
-    bernoulli_samples,
-    compare,
-    error,
-    gap,
-    self_training,
-)
+from lightning_robust_studies.schmidt2018.closed_form.rows import compute
 from lightning_robust_studies.schmidt2018.closed_form.settings import PRESETS, TheorySettings
 
-QUESTIONS = (gap, error, compare, bernoulli_samples, bernoulli_radius, bernoulli_dimension, self_training)
-"""Functions from the settings to rows, in the order of the page."""
 
-
-def run_theory(options: TheorySettings) -> list[Row]:
+def run_theory(options: TheorySettings) -> pd.DataFrame:
     """Compute all questions, and write `results.csv`, the figures and `report.html` to `options.out`.
 
+    With pyarrow, `results.parquet` is written as well.
+
     Returns:
-        Rows with the columns question, model, curve, metric, d, noise, eps, n, unlabelled, value, low, high and draws,
-        see `lightning_robust_studies.schmidt2018.closed_form.rows`.
+        The rows; their columns are those of `lightning_robust_studies.schmidt2018.closed_form.rows`.
 
     Raises:
         SettingsError: `options.out` cannot be written; nothing has been computed.
     """
     out, began = ready_folder(options.out), time.monotonic()
-    rows = [row for question in QUESTIONS for row in question(options)]
-    pd.DataFrame(rows).to_csv(out / "results.csv", index=False)
+    rows = compute(options)
+    write_text(out / "results.csv", rows.to_csv(index=False))
+    try:
+        rows.astype({"d": float}).to_parquet(out / "results.parquet", index=False)
+    except ImportError:
+        (out / "results.parquet").unlink(missing_ok=True)  # an older one would be of other rows
     write_report(rows, out, options, time.monotonic() - began)
     return rows
 

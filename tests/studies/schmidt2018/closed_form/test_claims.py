@@ -2,8 +2,8 @@ import pytest
 
 from lightning_robust_studies.claims import Verdict
 from lightning_robust_studies.schmidt2018.closed_form.claims import claims
+from lightning_robust_studies.schmidt2018.closed_form.rows import compute
 from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
-from lightning_robust_studies.schmidt2018.closed_form.study import QUESTIONS
 
 SETTINGS = TheorySettings(
     dimensions=(256, 1024, 4096), radii=(0.5,), repeats=2, d=1024, samples=(1, 2), draws=8, self_training_d=4096
@@ -12,7 +12,7 @@ SETTINGS = TheorySettings(
 
 @pytest.fixture(scope="module")
 def rows():
-    return [row for question in QUESTIONS for row in question(SETTINGS)]
+    return compute(SETTINGS)
 
 
 def verdicts(rows):
@@ -21,9 +21,9 @@ def verdicts(rows):
 
 def changed(rows, change, **where):
     """The rows, with `change` in those that agree with `where`; there is at least one."""
-    hit = [all(row.get(name) == value for name, value in where.items()) for row in rows]
-    assert any(hit)
-    return [{**row, **change} if yes else row for row, yes in zip(rows, hit, strict=True)]
+    hit = (rows[list(where)] == list(where.values())).all(axis=1)
+    assert hit.any()
+    return rows.assign(**{name: rows[name].mask(hit, value) for name, value in change.items()})
 
 
 def test_all_hold(rows):
@@ -62,17 +62,19 @@ TRAINED = {"question": "self-training", "curve": "self-trained"}
     ],
 )
 def test_a_claim_is_judged_by_its_own_numbers_alone(rows, number, verdict, value, low, high, where):
-    found = verdicts(changed(rows, {"value": value, "low": low, "high": high}, **where))
-    assert found == [verdict if i == number else Verdict.HOLDS for i in range(1, 6)]
+    judged = verdicts(changed(rows, {"value": value, "low": low, "high": high}, **where))
+    assert judged == [verdict if i == number else Verdict.HOLDS for i in range(1, 6)]
 
 
 def test_a_bound_that_says_nothing_is_not_measured(rows):
-    without = [row for row in rows if row["curve"] != "theorem_21"]
-    assert verdicts(without) == [Verdict.UNKNOWN if i == 3 else Verdict.HOLDS for i in range(1, 6)]
+    without = rows[rows["curve"] != "theorem_21"]
+    assert verdicts(without) == [
+        Verdict.UNKNOWN if i == 3 else Verdict.HOLDS for i in range(1, 6)
+    ]
 
 
 def test_a_claim_says_its_numbers(rows):
     first, *_, last = claims(rows, SETTINGS)
     assert "at eps = 0.5" in first.text
     assert "4,096" in last.text
-    assert "1,152 unlabelled points" in last.text
+    assert "1,152 unlabeled points" in last.text

@@ -1,38 +1,39 @@
 import math
 
+import pandas as pd
 import pytest
-import torch
 from scipy.stats import norm
 
-from lightning_robust_studies.schmidt2018.closed_form.claims import select
 from lightning_robust_studies.schmidt2018.closed_form.rows import (
     bernoulli_dimension,
     bernoulli_radius,
     bernoulli_samples,
     compare,
     error,
+    expected_error_bound,
     gap,
     learners,
-    over_draws,
     self_training,
-    theorem_21_error,
 )
 from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
-from lightning_robust_studies.schmidt2018.theory import one_sample_error, theorem_21_radius
+from lightning_robust_studies.schmidt2018.theory import STATEMENTS, one_sample_error
 
 TINY = TheorySettings(
     dimensions=(256, 1024), radii=(0.25, 0.5), repeats=2, d=256, samples=(1, 2, 4), draws=32, self_training_d=1024
 )
 
 
-def values(rows, **where):
-    return [row["value"] for row in select(rows, **where)]
+def where(rows, **names):
+    table = pd.DataFrame(rows)
+    return table[(table[list(names)] == list(names.values())).all(axis=1)]
 
 
-def test_the_interval_of_draws_is_student_s():
-    found = over_draws(torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64))
-    half = 3.1824463 * torch.tensor([1.0, 2.0, 3.0, 6.0]).std().item() / 2
-    assert (found.value, found.low, found.high) == pytest.approx((3.0, 3.0 - half, 3.0 + half))
+def values(rows, **names):
+    return where(rows, **names)["value"].tolist()
+
+
+def by(column, rows, **names):
+    return where(rows, **names).set_index(column)["value"].to_dict()
 
 
 def test_closed_form_exponents_are_misled_at_the_target_and_rise_to_one_half():
@@ -42,7 +43,7 @@ def test_closed_form_exponents_are_misled_at_the_target_and_rise_to_one_half():
         assert local == sorted(local)
         assert local[0] < 0.25
         assert local[-1] == pytest.approx(0.5, abs=1e-3)
-    fitted = select(rows, metric="slope", curve="n_robust", eps=0.5)[0]
+    fitted = where(rows, metric="slope", curve="n_robust", eps=0.5).iloc[0]
     assert fitted["high"] < 0.4
     assert fitted["draws"] == TINY.repeats
 
@@ -58,33 +59,31 @@ def test_closed_forms_do_not_depend_on_the_seed_and_draws_do():
 
 def test_theorem_21_inverts_its_radius():
     n, d, sigma = 400.0, 1024, 2.0
-    bound = theorem_21_error(n, d, sigma, 0.5)
+    bound = expected_error_bound(n, d, sigma, 0.5)
     missed = 2 * math.exp(-d / (8 * (sigma**2 + 1)))
-    assert theorem_21_radius(n, d, sigma, bound - missed) == pytest.approx(0.5)
-    assert math.isnan(theorem_21_error(1.0, d, sigma, 0.5))
+    assert STATEMENTS["Theorem 21"].limit("eps", n=n, d=d, sigma=sigma, beta=bound - missed) == pytest.approx(0.5)
+    assert math.isnan(expected_error_bound(1.0, d, sigma, 0.5))
 
 
 def test_the_mean_is_below_theorem_21_and_close_to_its_large_d_curve():
     rows = error(TINY)
-    mean = {row["n"]: row["value"] for row in select(rows, model="Gaussian, flat theta", curve="mean, attacked")}
-    bounds = select(rows, curve="theorem_21")
+    mean = by("n", rows, model="Gaussian, flat theta", curve="mean, attacked")
+    bounds = by("n", rows, curve="theorem_21")
     assert bounds
-    assert all(mean[row["n"]] <= row["value"] for row in bounds)
-    for row in select(rows, curve="mean, attacked, large d"):
-        assert row["value"] == pytest.approx(mean[row["n"]], abs=0.06)
+    assert all(mean[n] <= bound for n, bound in bounds.items())
+    assert by("n", rows, curve="mean, attacked, large d") == pytest.approx(mean, abs=0.06)
 
 
 def test_learners_see_the_same_draws_and_adversarial_training_is_better_than_standard_training():
     rows = compare(TINY)
     for n in TINY.samples:
-        found = {row["curve"]: row["value"] for row in select(rows, metric="error", n=n)}
-        excess = {row["curve"]: row["value"] for row in select(rows, metric="excess over bayes", n=n)}
+        errors, excess = by("curve", rows, metric="error", n=n), by("curve", rows, metric="excess over bayes", n=n)
         assert set(excess) == set(learners(1.0, 0.5))
         for name in excess:
-            assert found[name] - found["bayes"] == pytest.approx(excess[name], abs=1e-12)
-        assert found["adversarial logistic"] < found["logistic"]
-        assert found["soft threshold"] < found["mean"]
-    one = {row["curve"]: row["value"] for row in select(rows, metric="error", n=1)}
+            assert errors[name] - errors["bayes"] == pytest.approx(excess[name], abs=1e-12)
+        assert errors["adversarial logistic"] < errors["logistic"]
+        assert errors["soft threshold"] < errors["mean"]
+    one = by("curve", rows, metric="error", n=1)
     assert one["logistic"] == pytest.approx(one["mean"], abs=1e-6)  # from one sample the directions are the same
 
 
@@ -95,7 +94,7 @@ def test_behind_the_threshold_the_attack_changes_nothing():
     attacked = values(rows, curve="linear, attacked")
     assert all(a > 5 * b for a, b in zip(attacked, behind, strict=True))
     exact = one_sample_error(256, 0.8 * 256**-0.25).item()
-    first = select(rows, curve="threshold, attacked", n=1)[0]
+    first = where(rows, curve="threshold, attacked", n=1).iloc[0]
     half = (first["high"] - first["low"]) / 2
     assert abs(first["value"] - exact) < 2 * half
 
@@ -103,13 +102,13 @@ def test_behind_the_threshold_the_attack_changes_nothing():
 def test_over_the_radius_linear_classifiers_fail_from_2_tau_on_and_the_threshold_from_1_on():
     rows = bernoulli_radius(TINY)
     tau = 0.8 * 256**-0.25
-    floor = {row["eps"]: row["value"] for row in select(rows, curve="linear, floor")}
+    floor = by("eps", rows, curve="linear, floor")
     assert min(floor) == pytest.approx(2 * tau)
     for curve in ("linear, attacked", "linear, theta known, attacked"):
-        errors = {row["eps"]: row["value"] for row in select(rows, curve=curve)}
+        errors = by("eps", rows, curve=curve)
         assert all(errors[eps] >= least for eps, least in floor.items())
         assert errors[0.0] < 0.01
-    behind = {row["eps"]: row["value"] for row in select(rows, curve="threshold, attacked")}
+    behind = by("eps", rows, curve="threshold, attacked")
     assert {value for eps, value in behind.items() if eps < 1} == {behind[0.0]}
     assert {value for eps, value in behind.items() if eps > 1} == {1.0}
     assert 0.999 in behind
@@ -126,12 +125,12 @@ def test_from_one_sample_the_threshold_is_as_good_in_every_dimension_and_linear_
     assert math.log(needed[-1] / needed[-3], 4) == pytest.approx(0.5, abs=0.02)
 
 
-def test_unlabelled_points_lower_the_error_but_less_than_labelled_ones():
+def test_unlabeled_points_lower_the_error_but_less_than_labeled_ones():
     rows = self_training(TINY)
     trained = values(rows, curve="self-trained")
     assert trained[0] > 0.3
     assert trained[-1] < 1e-3
-    assert all(a >= b for a, b in zip(trained, values(rows, curve="all labelled"), strict=True))
+    assert all(a >= b for a, b in zip(trained, values(rows, curve="all labeled"), strict=True))
     assert all(a >= b for a, b in zip(trained, values(rows, curve="self-trained, no attack"), strict=True))
     assert len(set(values(rows, curve="labels only"))) == 1
-    assert select(rows, curve="labels of proposition 1")[0]["n"] == pytest.approx(4 * 0.25**2 * 32)
+    assert where(rows, curve="labels of proposition 1")["n"].iloc[0] == pytest.approx(4 * 0.25**2 * 32)
