@@ -46,11 +46,11 @@ RULE = (
 )
 
 
-def judged(found: Estimate | tuple[float, float], compare: Callable[[float, float], bool], limit: float) -> Verdict:
+def judged(estimate: Estimate | tuple[float, float], compare: Callable[[float, float], bool], limit: float) -> Verdict:
     """Whether a number is on the right side of a limit: its whole interval is, none of it is, or it covers both.
 
     Args:
-        found: the number, or the ends (low, high) of its interval.
+        estimate: the number, or the ends (low, high) of its interval.
         compare: of `operator`: `lt`, `le`, `gt` or `ge`.
         limit: what the number is compared with.
 
@@ -59,7 +59,7 @@ def judged(found: Estimate | tuple[float, float], compare: Callable[[float, floa
         >>> [judged(interval, ge, 0.9).value for interval in ((0.91, 0.95), (0.8, 0.95), (0.8, 0.85))]
         ['holds', 'not decided', 'does not hold here']
     """
-    low, high = (found.low, found.high) if isinstance(found, Estimate) else found
+    low, high = (estimate.low, estimate.high) if isinstance(estimate, Estimate) else estimate
     ends = compare(low, limit), compare(high, limit)
     return Verdict.HOLDS if all(ends) else Verdict.OPEN if any(ends) else Verdict.FAILS
 
@@ -85,30 +85,11 @@ def any_of(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def _first(order: Iterable[Verdict], verdicts: Iterable[Verdict]) -> Verdict:
-    found = set(verdicts)
-    return next((verdict for verdict in order if verdict in found), Verdict.UNKNOWN)
+    given = set(verdicts)
+    return next((verdict for verdict in order if verdict in given), Verdict.UNKNOWN)
 
 
-def summary(found: Sequence[Claim]) -> str:
-    """All verdicts by the numbers of the claims.
-
-    Example:
-        >>> verdicts = Verdict.HOLDS, Verdict.OPEN, Verdict.HOLDS
-        >>> summary([Claim(f"{i}. Title.", verdict, "") for i, verdict in enumerate(verdicts, start=1)])
-        'Claims 1 and 3 hold. Claim 2 is not decided.'
-    """
-    parts = []
-    for verdict, (one, more) in _SENTENCES.items():
-        numbers = [claim.number for claim in found if claim.verdict is verdict]
-        *first, last = numbers or [""]
-        if first:
-            parts.append(f"Claims {', '.join(first)} and {last} {more}.")
-        elif last:
-            parts.append(f"Claim {last} {one}.")
-    return " ".join(parts)
-
-
-_SENTENCES = {
+_WORDS = {
     Verdict.HOLDS: ("holds", "hold"),
     Verdict.FAILS: ("does not hold here", "do not hold here"),
     Verdict.OPEN: ("is not decided", "are not decided"),
@@ -116,16 +97,32 @@ _SENTENCES = {
 }
 
 
-def claim_parts(found: Sequence[Claim]) -> list[Part]:
-    """What a report says of claims: a table of verdicts, then the numbers and the criterion of each."""
-    lines = [{"claim": claim.title, "verdict": claim.verdict.value} for claim in found]
-    return [Table(lines), RULE, *(f"Claim {claim.number}: {claim.text}" for claim in found)]
+def summary(claims: Sequence[Claim]) -> str:
+    """All verdicts by the numbers of the claims.
+
+    Example:
+        >>> verdicts = Verdict.HOLDS, Verdict.OPEN, Verdict.HOLDS
+        >>> summary([Claim(f"{i}. Title.", verdict, "") for i, verdict in enumerate(verdicts, start=1)])
+        'Claims 1 and 3 hold. Claim 2 is not decided.'
+    """
+    sentences = []
+    for verdict, (one, more) in _WORDS.items():
+        *first, last = [claim.number for claim in claims if claim.verdict is verdict] or [""]
+        if last:
+            sentences.append(f"Claims {', '.join(first)} and {last} {more}." if first else f"Claim {last} {one}.")
+    return " ".join(sentences)
 
 
-def tell(found: Sequence[Claim], report: Path) -> None:
+def claim_parts(claims: Sequence[Claim]) -> list[Part]:
+    """What a page says of claims: a table of verdicts, then the numbers and the criterion of each."""
+    rows = [{"claim": claim.title, "verdict": claim.verdict.value} for claim in claims]
+    return [Table(rows), RULE, *(f"Claim {claim.number}: {claim.text}" for claim in claims)]
+
+
+def tell(claims: Sequence[Claim], report: Path) -> None:
     """Print the claims and where the report is."""
     console = Console(soft_wrap=True, highlight=False)
-    for claim in found:
+    for claim in claims:
         title, verdict, text = (escape(part) for part in (claim.title, claim.verdict.value, claim.text))
         console.print(f"{title} [bold]{verdict.capitalize()}.[/bold]\n  {text}")
     console.print(f"Report: {report}", markup=False)

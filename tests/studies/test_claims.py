@@ -13,8 +13,8 @@ HOLDS, FAILS, OPEN, UNKNOWN = Verdict
     [(0.5, 0.7, HOLDS, FAILS), (0.4, 0.7, OPEN, OPEN), (0.3, 0.49, FAILS, HOLDS), (0.3, 0.5, OPEN, OPEN)],
 )
 def test_a_verdict_is_the_interval_s(low, high, at_least, less):
-    for found in ((low, high), Estimate(low, low, high, 10)):
-        assert (judged(found, ge, 0.5), judged(found, lt, 0.5)) == (at_least, less)
+    for estimate in ((low, high), Estimate(low, low, high, 10)):
+        assert (judged(estimate, ge, 0.5), judged(estimate, lt, 0.5)) == (at_least, less)
 
 
 def test_conditions_are_put_together():
