@@ -1,4 +1,4 @@
-"""The command line: `lightning-robust demo`, and LightningCLI with our classes by their bare names."""
+"""The command line: demo, evaluate, study, and LightningCLI with our classes by their bare names."""
 
 import logging
 import sys
@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 _HELP = """usage: lightning-robust COMMAND [options]
 
   demo       four models on letters: test error, robust error, on-manifold error; a report in runs/demo
-  study      the papers' experiments, which can be stopped and continued: lightning-robust study NAME
+  evaluate   robust accuracy of a checkpoint: lightning-robust evaluate --ckpt FILE --model ... --data ... --attacks ...
+  study      experiments that can be stopped and continued, where they are installed: lightning-robust study NAME
   fit        train a module:     lightning-robust fit --config config.yaml
   validate   evaluate on the validation data
   test       evaluate on the test data
@@ -58,11 +60,17 @@ def study(args: Sequence[str]) -> None:
             raise SystemExit(2)
 
 
-def lightning(args: Sequence[str] | None) -> None:
-    """Run LightningCLI on these words, None: on those of the command line.
+def evaluate(args: Sequence[str]) -> None:
+    """Evaluate a checkpoint with command-line options."""
+    _know_bare_names()
+    from lightning_robust.evaluation.command import main as run
 
-    What it knows by bare name are the subclasses that are imported: hence the imports.
-    """
+    with _without_advertisements():
+        run(args)
+
+
+def _know_bare_names() -> None:
+    """Import the classes that jsonargparse shall know by their bare names: it knows what is imported."""
     import lightning_robust.attacks
     import lightning_robust.callbacks
     import lightning_robust.datamodules
@@ -70,11 +78,30 @@ def lightning(args: Sequence[str] | None) -> None:
     import lightning_robust.manifolds
     import lightning_robust.models
     import lightning_robust.objectives  # noqa: F401
+
+
+def lightning(args: Sequence[str] | None) -> None:
+    """Run LightningCLI on these words, None: on those of the command line."""
+    _know_bare_names()
     from lightning_robust._keep_config import KeepConfig
     from lightning_robust._lightning import lightning_cli, pl
+    from lightning_robust.recipes import Recipe
+
+    class RobustCLI(lightning_cli()):  # type: ignore[misc]
+        """LightningCLI with an option for a training method."""
+
+        def add_arguments_to_parser(self, parser: Any) -> None:
+            text = "a function of lightning_robust.recipes, such as lightning_robust.recipes.trades"
+            parser.add_argument("--recipe", type=Recipe | None, default=None, help=text)
+
+        def instantiate_trainer(self, **kwargs: Any) -> Any:
+            recipe = self._get(self.config_init, "recipe") or []
+            given = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
+            callbacks = [*(given if isinstance(given, list) else [given]), *recipe]
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     with _without_advertisements():
-        lightning_cli()(
+        RobustCLI(
             pl.LightningModule,
             pl.LightningDataModule,
             subclass_mode_model=True,
@@ -118,6 +145,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 sys.stdout.write(f"lightning_robust {__version__}\n")
             case ["demo", *rest]:
                 demo(rest)
+            case ["evaluate", *rest]:
+                evaluate(rest)
             case ["study", *rest]:
                 study(rest)
             case ["fit" | "validate" | "test" | "predict", *_]:

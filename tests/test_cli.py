@@ -1,13 +1,21 @@
+import json
+import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from lightning_robust import __version__, cli
+from lightning_robust import __version__, attacks, cli, evaluate
+from lightning_robust._lightning import pl
+from lightning_robust.callbacks import AdversarialTraining, RobustEvaluation
 from lightning_robust.cli import main
+from lightning_robust.datamodules import Fonts
+from lightning_robust.models import RobustClassifier, standard_net
+from lightning_robust.objectives import trades
 
 PGD = {"class_path": "PGD", "init_args": {"threat": {"class_path": "Linf", "init_args": {"eps": 0.1}}, "steps": 2}}
 
@@ -237,3 +245,79 @@ def test_a_configuration_says_where_the_input_is(field, monkeypatch, capsys):
     assert error.value.code == 0
     (found,) = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
     assert found["init_args"]["input"] == field
+
+
+def test_a_recipe_trains(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lightning-robust"])
+    path = tmp_path / "config.yaml"
+    recipe = {
+        "class_path": "lightning_robust.recipes.trades",
+        "init_args": {"threat": PGD["init_args"]["threat"], "beta": 3.0, "steps": 1},
+    }
+    network = {"class_path": "lightning_robust.models.standard_net"}
+    trainer = {"max_steps": 1, "limit_val_batches": 0, "logger": False, "enable_progress_bar": False}
+    config = {
+        "model": {"class_path": "RobustClassifier", "init_args": {"network": network}},
+        "data": {"class_path": "Fonts", "init_args": {"train_size": 20, "test_size": 20}},
+        "trainer": {**trainer, "callbacks": [{"class_path": "RobustEvaluation", "init_args": {"attacks": PGD}}]},
+        "recipe": recipe,
+    }
+    path.write_text(yaml.safe_dump(config))
+    seen = []
+    fit = pl.Trainer.fit
+    monkeypatch.setattr(pl.Trainer, "fit", lambda self, *a, **k: (seen.append(self.callbacks), fit(self, *a, **k)))
+    main(["fit", "--config", str(path)])
+    (callbacks,) = seen
+    (training,) = [c for c in callbacks if isinstance(c, AdversarialTraining)]
+    assert training.objective == trades(3.0)
+    assert any(isinstance(c, RobustEvaluation) for c in callbacks)
+
+
+EVALUATE = [
+    "evaluate",
+    *("--model", "RobustClassifier", "--model.network", "lightning_robust.models.standard_net"),
+    *("--data", "Fonts", "--data.train_size", "20", "--data.test_size", "30"),
+    *("--attacks", "PGD", "--attacks.threat", "Linf", "--attacks.threat.eps", "0.1", "--attacks.steps", "2"),
+]
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "state dict"])
+def test_a_checkpoint_is_evaluated(kind, tmp_path, capsys):
+    torch.manual_seed(1)
+    module, data = RobustClassifier(standard_net()), Fonts(train_size=20, test_size=30)
+    path = tmp_path / "model.ckpt"
+    torch.save(module.state_dict() if kind == "state dict" else {"state_dict": module.state_dict(), "epoch": 3}, path)
+    main([*EVALUATE, "--ckpt", str(path), "--max_samples", "20", "--out", str(tmp_path / "out")])
+    report = evaluate(module, data, attacks.PGD(attacks.Linf(0.1), steps=2), max_samples=20, progress=False)
+    assert capsys.readouterr().out.startswith(report.table())
+    assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["accuracy"] == report.to_dict()["accuracy"]
+    assert (tmp_path / "out" / "report.html").exists()
+    with pytest.raises(SystemExit) as error:
+        main([*EVALUATE, "--out", str(tmp_path / "out")])
+    assert error.value.code == 2
+    assert "without a report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--ckpt", "missing.ckpt"], "No such file"),
+        (["--ckpt", "pickle.ckpt"], "read safely"),
+        (["--ckpt", "other.ckpt"], "weights of RobustClassifier"),
+        (["--attacks.threat.eps", "-1"], "`eps`"),
+        (["--no_such", "1"], "no_such"),
+        (["--max_samples", "0"], "`max_samples`"),
+    ],
+)
+def test_a_wrong_evaluation_is_one_line(args, text, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pickle.ckpt").write_bytes(pickle.dumps(Path))
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.ckpt")
+    with pytest.raises(SystemExit) as error:
+        main([*EVALUATE, *args])
+    assert error.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert text in said
+    assert said.count("lightning-robust evaluate:") == 1
+    assert "Traceback" not in said
