@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 
 from lightning_robust_studies.schmidt2018 import mixtures, theory, threshold
-from lightning_robust_studies.stutz2019 import plots, tangent
+from lightning_robust_studies.stutz2019 import tangent
 from tests.argument_law import Case, arguments, bad_values, case, described, outcome, public
 from tests.studies.schmidt2018.theory.points import POINTS
 
 GENERATOR = torch.Generator()
 X = torch.rand(8, 1, 4, 4)
-ROWS = [{"step": 1, "acc": 0.5, "low": 0.25, "high": 0.75, "name": "a"}]
 ONES, NOISE = torch.ones(4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
 LOADER = {"eval_batch_size": 2}
-FITTED = tangent.NeighbourTangent.fit(X, components=2, neighbours=3)
 MIXTURE = {"d": 4, "train_size": 4, "val_size": 2, "test_size": 4, **LOADER}
 N, D = {"n": 4.0}, {"d": 16}
 SAMPLES = {"theta": ONES, "sigma": 1.0}
@@ -44,25 +42,9 @@ TABLE = {
     "threshold.ThresholdDetector": case(threshold.ThresholdDetector),
     "threshold.ThresholdFilters": case(threshold.ThresholdFilters, eps=0.25),
     "threshold.find_thresholds": case(threshold.find_thresholds, weight=torch.ones(2, 1, 3, 3), bias=torch.ones(2)),
-    "tangent.NeighbourTangent": case(tangent.NeighbourTangent, **{**vars(FITTED), "neighbours": 3}),
-    "tangent.NeighbourTangent.fit": case(tangent.NeighbourTangent.fit, images=X, components=2, neighbours=3),
+    "tangent.NeighborTangent": case(tangent.NeighborTangent, images=X, components=2, neighbors=3),
     "mixtures.BernoulliMixture": case(mixtures.BernoulliMixture, **MIXTURE, tau=0.25, theta=[1.0] * 4),
     "mixtures.GaussianMixture": case(mixtures.GaussianMixture, **MIXTURE, sigma=1.0, theta=[1.0] * 4),
-    # plots
-    "plots.embedding": case(plots.embedding, points=[[0.0, 1.0], [1.0, 0.0]], group=["a", "b"], free="group"),
-    "plots.heat_map": case(
-        plots.heat_map, matrix=[[0.5]], row_names=["a"], column_names=["b"], low=0.0, high=1.0, free="low high"
-    ),
-    "plots.histogram_panel": case(plots.histogram_panel, values={"a": [0.0, 1.0]}),
-    "plots.linear_fit": case(plots.linear_fit, x=[0.0, 1.0, 3.0], y=[0.0, 1.0, 2.0]),
-    "plots.loss_surface": case(
-        plots.loss_surface, values=[[0.0, 1.0], [1.0, 2.0]], x=[0.0, 1.0], y=[0.0, 1.0],
-        marks={"here": (0.0, 0.5)}, level=0.5, free="level",
-    ),
-    "plots.principal_plane": case(plots.principal_plane, data=NOISE),
-    "plots.regression_scatter": case(
-        plots.regression_scatter, rows=ROWS, x="step", y="acc", group="name", panel="name", xlabel="x", ylabel="y"
-    ),
     # theory
     "theory.adversarial_logistic_learner": case(theory.adversarial_logistic_learner, eps=0.25),
     "theory.adversarial_logistic_loss": case(
@@ -130,7 +112,6 @@ TABLE = {
 }  # fmt: skip
 
 EXCEPTIONS = {
-    "plots.LinearFit": "a result",
     "theory.Condition": "a part of the table, whose conditions are tried one by one",
     "theory.Guarantee": "a result",
     "theory.Statement": "an entry of the table, which is tried with its arguments",

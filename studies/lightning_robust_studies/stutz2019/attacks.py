@@ -1,4 +1,4 @@
-"""What attacks did to the test images of the manifold study, and how it is counted."""
+"""What an attack did to images, and the rows that the manifold study makes of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,26 +10,28 @@ from lightning_robust import Attack
 from lightning_robust._fitting import correct, device
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Context
-from lightning_robust.cells.cells import Row
-from lightning_robust.metrics import AttackSuccessRate
-from lightning_robust.metrics.perturbation_norm import perturbation_norm
+from lightning_robust.cells import Row
+from lightning_robust.metrics import AttackSuccessRate, perturbation_norm
+from lightning_robust_studies.stages import share_of
+from lightning_robust_studies.stutz2019.settings import BATCH
 
 NORMS = {"L1": 1.0, "L2": 2.0, "Linf": float("inf")}
 Code = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attacked:
+class AttackedImages:
     """Images and what an attack made of them, all on the CPU.
 
     Args:
         x: (N, C, H, W), the images before.
         y: (N,), their labels.
-        x_adv: (N, C, H, W), the best attempt at each.
+        x_adv: (N, C, H, W), of all restarts the best.
         delta: (N, ...), its perturbation in the space of the threat.
-        right: (N,) bool, was the image read correctly before?
-        fooled: (R, N) bool, for each attempt: is it misread now?
+        right: (N,) bool, whether the image was read correctly before.
+        fooled: (R, N) bool, whether it is misread after each restart.
         first: (R, N), the step at which that happened first, or -1.
+        valid: (N,) bool, the images that count; None: all.
     """
 
     x: Tensor
@@ -39,43 +41,62 @@ class Attacked:
     right: Tensor
     fooled: Tensor
     first: Tensor
+    valid: Tensor | None = None
 
     @property
     def hit(self) -> Tensor:
-        """(N,) bool: read correctly before, misread after some attempt."""
+        """(N,) bool: read correctly before, misread after some restart."""
         return self.right & self.fooled.any(0)
 
-    def take(self, rows: Tensor) -> "Attacked":
-        """Some of the images."""
+    def take(self, chosen: Tensor) -> "AttackedImages":
+        """Some of the images: those at the indices (M,), or where a mask (N,) is true."""
         values = {part.name: getattr(self, part.name) for part in fields(self)}
-        return Attacked(
-            **{name: value[:, rows] if name in ("fooled", "first") else value[rows] for name, value in values.items()}
+        return AttackedImages(
+            **{
+                name: None if value is None else value[:, chosen] if name in ("fooled", "first") else value[chosen]
+                for name, value in values.items()
+            }
         )
 
+    def counted(self) -> "AttackedImages":
+        """The images that count."""
+        return self if self.valid is None else self.take(self.valid)
 
-def attacked(
-    model: pl.LightningModule, attack: Attack, x: Tensor, y: Tensor, code: Code | None = None, *, size: int = 100
-) -> Attacked:
+
+def attack_images(
+    model: pl.LightningModule,
+    attack: Attack,
+    x: Tensor,
+    y: Tensor,
+    code: Code | None = None,
+    *,
+    valid: Tensor | None = None,
+    batch_size: int = BATCH,
+) -> AttackedImages:
     """Attack images in batches, on the device.
 
     Args:
         model: images to logits.
-        attack: one that tells what its attempts did, such as `PGD` with `keep="best"`.
+        attack: an attack that tells what its restarts did, such as `PGD` with `keep="best"`.
         x: (N, C, H, W) images on the CPU.
         y: (N,) labels.
         code: the parts of known latent codes.
-        size: of a batch.
+        valid: (N,) bool, the images that count; None: all.
+        batch_size: number of images in a batch; the result does not depend on it.
     """
-    outcomes = []
-    for start in range(0, len(x), size):
-        rows = slice(start, start + size)
+    parts = []
+    for rows in torch.arange(len(x)).split(batch_size):
         known = None if code is None else tuple(part[rows].to(device()) for part in code)
-        if known is not None and len(known) == 1:
-            known = known[0]  # type: ignore[assignment]
-        outcomes.append(attack.run(model, x[rows].to(device()), y[rows].to(device()), Context(code=known)))
-    parts = [(o.x_adv.cpu(), o.delta.cpu(), o.fooled.cpu(), o.first.cpu()) for o in outcomes]  # type: ignore[union-attr]
+        context = Context(code=known[0] if known is not None and len(known) == 1 else known)
+        outcome = attack.run(model, x[rows].to(device()), y[rows].to(device()), context)
+        if outcome.delta is None or outcome.fooled is None or outcome.first is None:
+            raise ValueError(
+                f"Expected argument `attack` to tell what its restarts did, but got {attack}. Pass a PGD with "
+                '`keep="best"`.'
+            )
+        parts.append([part.cpu() for part in (outcome.x_adv, outcome.delta, outcome.fooled, outcome.first)])
     x_adv, delta, fooled, first = zip(*parts, strict=True)
-    return Attacked(
+    return AttackedImages(
         x=x,
         y=y,
         x_adv=torch.cat(x_adv),
@@ -83,12 +104,22 @@ def attacked(
         right=correct(model, x, y),
         fooled=torch.cat(fooled, dim=1),
         first=torch.cat(first, dim=1),
+        valid=valid,
     )
 
 
-def measured(metric: str, value: float, low: float, high: float, count: int) -> Row:
-    """A row of the study."""
-    return {"metric": metric, "value": value, "low": low, "high": high, "count": count}
+def attack_rows(name: str, images: AttackedImages, classes: Sequence[str]) -> list[Row]:
+    """Success rates, in all and by class, distances and steps; metrics begin with `name`.
+
+    Where not all images count, they are what a manifold made of the test images, whose error comes first.
+    """
+    error = [] if images.valid is None else [{"metric": "error on reconstructions", **share_of(~images.right)}]
+    return [
+        *error,
+        *success_rows(name, images),
+        *effort_rows(name, images.counted()),
+        *class_rows(name, images.counted(), classes),
+    ]
 
 
 def mean_row(metric: str, values: Tensor) -> Row:
@@ -96,54 +127,56 @@ def mean_row(metric: str, values: Tensor) -> Row:
     values = values[~values.isnan()].double()
     mean = float(values.mean())
     half = 1.96 * float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return measured(metric, mean, mean - half, mean + half, len(values))
+    return _row(metric, mean, mean - half, mean + half, len(values))
 
 
-def success_rows(name: str, found: Attacked, kept: Tensor | None = None) -> list[Row]:
-    """The success rate of the attack, the mean over its attempts, and that of the worst attempt.
+def success_rows(name: str, images: AttackedImages) -> list[Row]:
+    """The success rate of the attack, the mean over its restarts, and that of the worst restart.
 
-    Args:
-        name: what the metrics begin with.
-        found: what the attack did.
-        kept: (N,) bool, the images that count; None: all. It is applied to successes and to the images they are counted
-            over. The paper's code applies it to successes alone, which lowers the rate; that count is given beside it.
+    `AttackedImages.valid` is applied to the successes and to the images that they are counted over. The paper's code
+    applies it to the successes alone, which lowers the rate; that count is given beside it.
     """
-    rate = AttackSuccessRate(len(found.fooled))
-    rate.update(found.right, found.fooled, kept)
-    told = {key: float(value) for key, value in rate.compute().items()}
-    count = round(told["success_count"])
+    metric = AttackSuccessRate(len(images.fooled))
+    metric.update(images.right, images.fooled, images.valid)
+    rates = {key: float(value) for key, value in metric.compute().items()}
+    count = round(rates["success_count"])
     if not count:
         return []
     rows = [
-        measured(f"{name}{suffix}", told[key], told[f"{key}_low"], told[f"{key}_high"], count)
-        for key, suffix in (("success_mean", ""), ("success_worst", ", worst attempt"))
+        _row(f"{name}{suffix}", rates[key], rates[f"{key}_low"], rates[f"{key}_high"], count)
+        for key, suffix in (("success_mean", ""), ("success_worst", ", worst restart"))
     ]
-    if kept is not None:
-        share = count / int(found.right.sum())
-        value, low, high = (share * told[key] for key in ("success_mean", "success_mean_low", "success_mean_high"))
-        rows.append(measured(f"{name}, the paper's count", value, low, high, int(found.right.sum())))
+    if images.valid is not None:
+        right = int(images.right.sum())
+        value, low, high = (
+            count / right * rates[key] for key in ("success_mean", "success_mean_low", "success_mean_high")
+        )
+        rows.append(_row(f"{name}, the paper's count", value, low, high, right))
     return rows
 
 
-def class_rows(name: str, found: Attacked, classes: Sequence[str]) -> list[Row]:
+def class_rows(name: str, images: AttackedImages, classes: Sequence[str]) -> list[Row]:
     """The success rate in each class."""
-    rows = []
-    for label, title in enumerate(classes):
-        mine = found.take((found.y == label).nonzero()[:, 0])
-        rows += [row for row in success_rows(f"{name} in class {title}", mine) if "worst" not in str(row["metric"])]
-    return rows
+    return [
+        row
+        for label, title in enumerate(classes)
+        for row in success_rows(f"{name} in class {title}", images.take(images.y == label))[:1]
+    ]
 
 
-def effort_rows(name: str, found: Attacked, *, latent: bool) -> list[Row]:
-    """How far successful examples are from the images and, where the perturbation is one, in codes; and after how many
-    steps attempts succeeded first.
+def effort_rows(name: str, images: AttackedImages) -> list[Row]:
+    """How far successful examples are from the images and, in latent spaces, from their codes, and how many steps the
+    first success took.
     """
-    if not bool(found.hit.any()):
+    if not bool(images.hit.any()):
         return []
-    hits = found.take(found.hit.nonzero()[:, 0])
+    hits = images.take(images.hit)
     rows = [mean_row(f"{name}, {norm} distance", perturbation_norm(hits.x, hits.x_adv, p)) for norm, p in NORMS.items()]
-    if latent:
+    if hits.delta.shape != hits.x.shape:
         zero = torch.zeros_like(hits.delta)
         rows += [mean_row(f"{name}, {n} of codes", perturbation_norm(zero, hits.delta, p)) for n, p in NORMS.items()]
-    first = hits.first[hits.first >= 0].double()
-    return [*rows, mean_row(f"{name}, first success after steps", first)]
+    return [*rows, mean_row(f"{name}, first success after steps", hits.first[hits.first >= 0].double())]
+
+
+def _row(metric: str, value: float, low: float, high: float, count: int) -> Row:
+    return {"metric": metric, "value": value, "low": low, "high": high, "count": count}

@@ -1,100 +1,91 @@
-"""The four claims of Stutz et al. (CVPR 2019), set against what the manifold study found."""
+"""The four claims of Stutz et al. (CVPR 2019), set against what the manifold study measured."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import ge, gt, le, lt
-from typing import Any
 
-from lightning_robust.cells.cells import Row
-from lightning_robust.learning_curves.seeds import mean_over_seeds, over_seeds
+import pandas as pd
+
+from lightning_robust.learning_curves import mean_over_seeds
 from lightning_robust.plots import POINTS, Estimate
 from lightning_robust_studies.claims import Claim, Verdict, all_of, judged
 from lightning_robust_studies.stutz2019.plots import LinearFit, linear_fit
-from lightning_robust_studies.stutz2019.tables import DEGREES, PIXELS, sizes_of
+from lightning_robust_studies.stutz2019.tables import DEGREES, PIXELS, largest, means
 
 FAR = 5.0
-"""Claim 1 asks that off-manifold examples be so many times as far from the manifold as on-manifold ones,"""
+"""Claim 1 asks that off-manifold examples lie at least this many times as far from the manifold as on-manifold ones,"""
 STEEP = 70.0
-"""and leave it at such an angle at least, in degrees, and on-manifold ones at less than 90 minus it."""
+"""and leave it at an angle of at least this, in degrees, and on-manifold ones at no more than 90 minus this."""
 CLOSE_FIT = 0.9
-"""Claim 3 asks for such a correlation r."""
+"""Claim 3 asks for a correlation r of at least this."""
 KEPT = 0.02
 """Claim 4 asks that adversarial training raise the test error by at most this much."""
 
 
-def difference(models: Sequence[Row], n: object, scheme: str, reference: str) -> Estimate:
+def difference(models: pd.DataFrame, n: int, scheme: str, reference: str) -> Estimate:
     """By how much a scheme's test error exceeds the reference's at a size, models of one seed compared in pairs."""
-    found: dict[str, dict[object, Mapping[str, Any]]] = {scheme: {}, reference: {}}
-    for row in models:
-        if row["n"] == n and row["metric"] == "test error" and row["scheme"] in found:
-            found[str(row["scheme"])][row["seed"]] = row
-    pairs = [(found[scheme][seed], found[reference][seed]) for seed in found[scheme]]
-    values = [a["value"] - b["value"] for a, b in pairs]
+    errors = models[(models["n"] == n) & (models["metric"] == "test error")].set_index("seed")
+    mine, other = (errors[errors["scheme"] == name] for name in (scheme, reference))
+    pairs = mine.merge(other, on="seed", suffixes=("", "_of"))
+    values = (pairs["value"] - pairs["value_of"]).tolist()
     # Of a single pair: the interval for two independent draws of test images, which is too wide for the same images.
-    a, b = pairs[0]
-    down = ((a["value"] - a["low"]) ** 2 + (b["high"] - b["value"]) ** 2) ** 0.5
-    up = ((a["high"] - a["value"]) ** 2 + (b["value"] - b["low"]) ** 2) ** 0.5
-    return mean_over_seeds(values, [(values[0] - down, values[0] + up)], sum(pair[0]["count"] for pair in pairs))
+    a = pairs.iloc[0]
+    down = math.hypot(a["value"] - a["low"], a["high_of"] - a["value_of"])
+    up = math.hypot(a["high"] - a["value"], a["value_of"] - a["low_of"])
+    return mean_over_seeds(values, [(values[0] - down, values[0] + up)], int(pairs["count"].sum()))
 
 
-def points(models: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row for each model and threat, with its test error and its success rate."""
-    errors = {(row["n"], row["scheme"], row["seed"]): row["value"] for row in models if row["metric"] == "test error"}
-    return [
-        {
-            "n": row["n"],
-            "scheme": row["scheme"],
-            "seed": row["seed"],
-            "threat": str(row["metric"]).removesuffix(" success"),
-            "test error": errors[row["n"], row["scheme"], row["seed"]],
-            "success": row["value"],
-        }
-        for row in models
-        if row["metric"] in ("off-manifold success", "on-manifold success")
-    ]
+def differences(models: pd.DataFrame, scheme: str, reference: str = "normal") -> dict[int, Estimate]:
+    """`difference` for each size."""
+    return {n: difference(models, n, scheme, reference) for n in sorted(models["n"].unique().tolist())}
 
 
-def fits(models: Sequence[Row]) -> list[dict[str, Any]]:
-    """The regression of success on test error: over all models, then for each scheme over its sizes and seeds.
+def points(models: pd.DataFrame) -> pd.DataFrame:
+    """A row for each model and threat: n, scheme, seed, threat, test error and success."""
+    names = ["n", "scheme", "seed"]
+    errors = models[models["metric"] == "test error"].set_index(names)["value"].rename("test error")
+    success = models[models["metric"].isin(("off-manifold success", "on-manifold success"))]
+    success = success.assign(threat=success["metric"].str.removesuffix(" success")).join(errors, on=names)
+    return success.rename(columns={"value": "success"})[[*names, "threat", "test error", "success"]]
 
-    Rows have the columns schemes, threat and fit, which is None where there are fewer than three models or all have the
-    same error.
+
+def fits(models: pd.DataFrame) -> dict[tuple[str, str], LinearFit | None]:
+    """The regression of success on test error by scheme and threat: over all models, then for each scheme by itself.
+
+    None where there are fewer than three models or all have the same error.
     """
     marks = points(models)
-    schemes = list(dict.fromkeys(mark["scheme"] for mark in marks))
-    rows = []
-    for name, members in (("all", schemes), *((scheme, [scheme]) for scheme in schemes)):
-        for threat in ("off-manifold", "on-manifold"):
-            chosen = [mark for mark in marks if mark["threat"] == threat and mark["scheme"] in members]
-            errors = [mark["test error"] for mark in chosen]
-            enough = len(chosen) >= 3 and min(errors) < max(errors)
-            fit = linear_fit(errors, [mark["success"] for mark in chosen]) if enough else None
-            rows.append({"schemes": name, "threat": threat, "fit": fit})
-    return rows
+    groups = {"all": marks} | {scheme: marks[marks["scheme"] == scheme] for scheme in marks["scheme"].unique()}
+    return {
+        (name, threat): linear_fit(chosen["test error"], chosen["success"])
+        for name, group in groups.items()
+        for threat in ("off-manifold", "on-manifold")
+        for chosen in (group[group["threat"] == threat],)
+    }
 
 
-def claims(models: Sequence[Row], distances: Sequence[Row]) -> list[Claim]:
+def claims(models: pd.DataFrame, distances: pd.DataFrame) -> list[Claim]:
     """The four claims, each with its numbers and the criterion it is held to.
 
     Args:
-        models: rows with the columns n, scheme, seed, metric, value, low, high, count.
-        distances: rows with n, scheme, seed, threat, manifold, metric, value, low, high, count.
+        models: with the columns n, scheme, seed, metric, value, low, high, count.
+        distances: with n, scheme, seed, threat, manifold, metric, value, low, high, count.
     """
     return [_leave(distances), _exist(models), _errors(models), _compatible(models)]
 
 
-_MANIFOLD = {"true": "true manifold", "tangent": "tangent spaces of neighbours"}
+_MANIFOLD = {"true": "true manifold", "tangent": "tangent spaces of neighbors"}
 
 
-def _leave(distances: Sequence[Row]) -> Claim:
+def _leave(distances: pd.DataFrame) -> Claim:
     title = "1. Regular adversarial examples leave the manifold, on-manifold ones do not."
-    largest = max((float(str(row["n"])) for row in distances), default=0)
-    found = over_seeds([row for row in distances if row["n"] == largest], ("manifold", "threat", "metric"))
-    manifold = "true" if any(row["manifold"] == "true" for row in distances) else "tangent"
+    rows = largest(distances)
+    measured = means(rows, "manifold", "threat", "metric")
+    manifold = "true" if "true" in set(rows["manifold"]) else "tangent"
     keys = [(manifold, threat, metric) for threat in ("off", "on") for metric in ("distance", "angle")]
-    if not all(key in found for key in keys):
-        return Claim(title, Verdict.UNKNOWN, "The study found no successful examples of both kinds.")
-    off, off_angle, on, on_angle = (found[key] for key in keys)
+    if not all(key in measured for key in keys):
+        return Claim(title, Verdict.UNKNOWN, "The study has no successful examples of both kinds.")
+    off, off_angle, on, on_angle = (measured[key] for key in keys)
     verdict = all_of(
         (
             judged((off.low - FAR * on.high, off.high - FAR * on.low), ge, 0),
@@ -105,87 +96,85 @@ def _leave(distances: Sequence[Row]) -> Claim:
     return Claim(
         title,
         verdict,
-        f"Models of {distances[0]['scheme']} training on {largest:g} images, {_MANIFOLD[manifold]}: successful "
+        f"Models of {rows['scheme'].iloc[0]} training on {rows['n'].iloc[0]} images, {_MANIFOLD[manifold]}: successful "
         f"off-manifold examples lie {off.text(PIXELS)} from it (L2) and leave it at {off_angle.text(DEGREES)}; "
-        "on-manifold ones lie "
-        f"{on.text(PIXELS)} from it, at {on_angle.text(DEGREES)}. Criterion: {FAR:g} times as far, at {STEEP:g} "
-        f"degrees or more against {90 - STEEP:g} or less.",
+        f"on-manifold ones lie {on.text(PIXELS)} from it, at {on_angle.text(DEGREES)}. Criterion: {FAR:g} times as "
+        f"far, at {STEEP:g} degrees or more against {90 - STEEP:g} or less.",
     )
 
 
-def _exist(models: Sequence[Row]) -> Claim:
-    title, metric = "2. On-manifold adversarial examples exist, for every model.", "on-manifold success, worst attempt"
-    found: list[Mapping[str, Any]] = [row for row in models if row["metric"] == metric]
-    if not found:
+def _exist(models: pd.DataFrame) -> Claim:
+    title = "2. On-manifold adversarial examples exist, for every model."
+    success = models[models["metric"] == "on-manifold success, worst restart"]
+    if success.empty:
         return Claim(title, Verdict.UNKNOWN, "No model reads an image correctly.")
-    least = min(found, key=lambda row: row["low"])
+    least = success.loc[success["low"].idxmin()]
     estimate = Estimate(least["value"], least["low"], least["high"], max(1, least["count"]))
     return Claim(
         title,
         judged(estimate, gt, 0),
-        f"Of {len(found)} models the one with the fewest ({least['scheme']}, {least['n']} images, seed "
+        f"Of {len(success)} models the one with the fewest ({least['scheme']}, {least['n']} images, seed "
         f"{least['seed']}) has them for {estimate.text()} of the images that it reads correctly. Criterion: more than "
         "none.",
     )
 
 
-def _errors(models: Sequence[Row]) -> Claim:
+def _errors(models: pd.DataFrame) -> Claim:
     title = "3. On-manifold robustness is generalization; off-manifold robustness is not."
-    overall = {row["threat"]: row["fit"] for row in fits(models) if row["schemes"] == "all"}
-    on, off = overall["on-manifold"], overall["off-manifold"]
+    lines = fits(models)
+    on, off = lines["all", "on-manifold"], lines["all", "off-manifold"]
     if on is None or off is None:
         return Claim(title, Verdict.UNKNOWN, "There are fewer than three models.")
     text = (
         f"Success over test error, all {on.n} models: on the manifold {on.text()}; off it {off.text()}."
-        f"{_each(models)} "
-        f"Criterion: r at least {CLOSE_FIT:g} on the manifold and less off it"
+        f"{_each(lines)} Criterion: r at least {CLOSE_FIT:g} on the manifold and less off it"
     )
-    schemes = {row["scheme"] for row in models}
+    schemes = set(models["scheme"])
     best = next((name for name in ("on-true", "on-learned-class") if name in schemes), None)
     if best is None or "normal" not in schemes:
         return Claim(title, Verdict.UNKNOWN, text + ". Whether on-manifold training lowers the error was not measured.")
-    lowered = {n: difference(models, n, best, "normal") for n in sizes_of(models)}
+    lowered = differences(models, best)
     text += (
-        f", and a test error below that of normal training at every size. Training {best} changes it by "
-        f"{_list(lowered)}."
+        ", and a test error below that of normal training at every size. "
+        f"Training {best} changes it by {_list(lowered)}."
     )
     if {"on-true", "on-learned-class"} <= schemes:
-        learned = {n: difference(models, n, "on-learned-class", "normal") for n in sizes_of(models)}
-        text += f" On-learned-manifold training, which is not part of the criterion: {_list(learned)}."
+        learned = _list(differences(models, "on-learned-class"))
+        text += f" On-learned-manifold training, which is not part of the criterion: {learned}."
     errors = (judged(change, lt, 0) for change in lowered.values())
     return Claim(title, all_of((_correlated(on), _uncorrelated(off), *errors)), text)
 
 
 def _correlated(fit: LinearFit) -> Verdict:
-    """Does success go with the test error? Where all models have the same success, none or all, that cannot be told."""
+    """Whether success goes with the test error. It is not decided where all models have the same success."""
     return Verdict.OPEN if math.isnan(fit.r) else judged(fit.interval, ge, CLOSE_FIT)
 
 
 def _uncorrelated(fit: LinearFit) -> Verdict:
-    """Does it not, neither way? It does not where all models have the same success at different errors."""
+    """Whether success does not go with the test error, as where all models have the same success."""
     if math.isnan(fit.r):
         return Verdict.HOLDS
     return all_of((judged(fit.interval, lt, CLOSE_FIT), judged(fit.interval, gt, -CLOSE_FIT)))
 
 
-def _each(models: Sequence[Row]) -> str:
+def _each(lines: Mapping[tuple[str, str], LinearFit | None]) -> str:
     """The least correlation of a scheme by itself, over its sizes and seeds, as the paper computes it."""
-    found = {
-        row["schemes"]: row["fit"].r
-        for row in fits(models)
-        if row["schemes"] != "all" and row["threat"] == "on-manifold" and row["fit"] is not None
+    r = {
+        scheme: fit.r
+        for (scheme, threat), fit in lines.items()
+        if scheme != "all" and threat == "on-manifold" and fit is not None
     }
-    if len(found) < 2 or any(math.isnan(r) for r in found.values()):
+    if len(r) < 2 or any(math.isnan(value) for value in r.values()):
         return ""
-    least = min(found, key=lambda name: found[name])
-    return f" Of each scheme by itself, as in the paper, r is at least {found[least]:.3f} ({least})."
+    least = min(r, key=lambda scheme: r[scheme])
+    return f" Of each scheme by itself, as in the paper, r is at least {r[least]:.3f} ({least})."
 
 
-def _compatible(models: Sequence[Row]) -> Claim:
+def _compatible(models: pd.DataFrame) -> Claim:
     title = "4. Robustness and generalization do not contradict each other: enough data keeps the accuracy."
-    if not {"normal", "adversarial"} <= {row["scheme"] for row in models}:
+    if not {"normal", "adversarial"} <= set(models["scheme"]):
         return Claim(title, Verdict.UNKNOWN, "It takes the schemes normal and adversarial.")
-    changes = {n: difference(models, n, "adversarial", "normal") for n in sizes_of(models)}
+    changes = differences(models, "adversarial")
     return Claim(
         title,
         judged(changes[max(changes)], le, KEPT),

@@ -1,7 +1,7 @@
 """The data sets of the manifold study, and what may be done to their images."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,15 +18,15 @@ class ManifoldData:
     """A data set as the study sees it.
 
     Args:
-        module: the data module; called with train_size, batch_size and seed, and with `root` where `on_disk`.
+        module: data module; called with train_size, batch_size and seed, and with `root` where `on_disk`.
         classes: names of the K classes.
         image_shape: (C, H, W).
         latent: Z, the size of the codes of learned manifolds.
-        beta: the weight of the reconstruction in learning them.
-        class_beta: that of single classes, where each has a manifold of its own and the weight differs.
-        maps: the affine maps of adversarial transformations.
-        true: the manifold of the data, where it is known; its codes are third in each batch.
-        on_disk: is it read from a folder, into which torchvision downloads it?
+        beta: weight of the reconstruction in learning them.
+        class_beta: the weights of single classes that differ, where each class has a manifold of its own.
+        maps: affine maps of adversarial transformations.
+        true: manifold of the data, where it is known; its codes are third in each batch.
+        on_disk: whether the data is read from a folder, into which torchvision downloads it.
     """
 
     module: Callable[..., ImageDataModule]
@@ -43,16 +43,11 @@ class ManifoldData:
         """The data module.
 
         Args:
-            root: the folder of data sets.
-            train_size: how many images to train on, class-balanced; None: all that are not held out.
-            **options: further ones of the data module.
+            root: folder of data sets.
+            train_size: number of training images, class-balanced; None: all that are not held out.
+            **options: further options of the data module.
         """
         return self.module(train_size=train_size, **options, **({"root": root} if self.on_disk else {}))
-
-    @property
-    def code(self) -> int | None:
-        """Where in a batch the true codes are."""
-        return None if self.true is None else 2
 
     def threats(
         self,
@@ -70,9 +65,9 @@ class ManifoldData:
             eps: radius in pixels; images in [0, 1].
             eta: radius in affine parameters, true codes and codes of the manifold for each class.
             eta_data: radius in codes of the manifold for all classes.
-            ball: the norm, `Linf` or `L2`.
-            on_class: the manifold learned for each class.
-            on_data: the one learned for all.
+            ball: `Linf` or `L2`.
+            on_class: manifold learned for each class.
+            on_data: manifold learned for all classes.
         """
         return Threats(
             pixels=Threat(ball(eps)),
@@ -85,11 +80,10 @@ class ManifoldData:
 
 def _letters() -> ManifoldData:
     manifold = FontsManifold("hard")
-    box = manifold.ranges
     return ManifoldData(
         module=partial(Fonts, "hard"),
         classes=tuple("ABCDEFGHIJ"),
-        maps=AffineSpace(translation=box.translation, shear=box.shear, scale=box.scale, rotation=box.rotation),
+        maps=AffineSpace(**asdict(manifold.ranges)),
         true=manifold,
         on_disk=False,
     )

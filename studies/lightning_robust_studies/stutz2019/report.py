@@ -1,16 +1,17 @@
 """The page of the manifold study."""
 
-import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_robust.plots import Html, Report, heading, picture, save_png, table, versions
-from lightning_robust.plots import settings as settings_part
+import pandas as pd
+
+from lightning_robust._versions import versions
+from lightning_robust.plots import Facts, Heading, Page, Part, Picture, Table, save_png
 from lightning_robust_studies.claims import claim_parts, summary
 from lightning_robust_studies.stutz2019.claims import claims, fits
 from lightning_robust_studies.stutz2019.figures import PROJECTION, figures_of
 from lightning_robust_studies.stutz2019.pictures import picture_figures
+from lightning_robust_studies.stutz2019.settings import ManifoldSettings
 from lightning_robust_studies.stutz2019.tables import (
     Tables,
     table_beside_plot,
@@ -21,98 +22,92 @@ from lightning_robust_studies.stutz2019.tables import (
 )
 
 _INTERVALS = (
-    "Brackets: 95 % intervals over {} seeds (Student's t) of initial weights and order of images; for letters they "
-    "do not cover the draw of the training images, which are the same for all. With one seed: for the draw of test "
-    "images alone, not of the seed or of the machine, whose rounding leads a training elsewhere. Intervals of r and "
-    "p-values take models as independent, but those of one size share their training images."
+    "Brackets: 95 % intervals over {} seeds (Student's t) of initial weights and order of images. For letters they do "
+    "not cover the draw of the training images, which are the same for all. With one seed they cover the draw of test "
+    "images alone, not the seed or the machine, whose rounding leads a training elsewhere. Intervals of r and p-values "
+    "take models as independent, but those of one size share their training images."
 )
 _SUCCESS_RATE = (
     "Success rate: of the test images that are read correctly, the share whose attack succeeds; the mean over random "
-    "starts, as in the paper, or the worst of them. Every attempt keeps its best iterate. On-manifold attacks move the "
-    "parameters that drew the image, within the range of the data; where these are not known (data but letters), "
-    "and in what is called learned-manifold success, they move the code that the learned manifold of the image's class "
-    "gives it: then the image before is the decoded one, and only images whose code has no entry beyond 2 count, "
-    'successful or not ("the paper\'s count", in the table of all results, applies that to successes alone). Learned '
-    "manifolds saw {} images; the paper's saw more than its classifiers. Half of each batch is attacked in training, "
-    "all of it in schemes that end in -100."
-)
-_BESIDE = (
-    "On-manifold success beside the plot of the authors, on letters of other faces (theirs: eps 0.3 in pixels, attacks "
-    "of 40 steps in training)"
+    "starts, as in the paper, or the worst of them. Every restart keeps its best iterate. On-manifold attacks move the "
+    "parameters that drew the image, within the range of the data. Where these are not known (data other than letters) "
+    "and in learned-manifold success they move the code that the learned manifold of the image's class gives it. Then "
+    "the image before is the decoded one, and only images count whose code has no entry beyond 2; \"the paper's "
+    "count\", in results.csv, applies that to successes alone. Learned manifolds saw {} images; the paper's saw more "
+    "than its classifiers. Half of each batch is attacked in training, all of it in schemes that end in -100."
 )
 _DISTANCE = (
     f"Distance: L2 in pixels from a successful example to its projection. {PROJECTION} The angle is that between the "
     "perturbation and its part along the manifold."
 )
+_CAPTIONS = {
+    "beside": "On-manifold success beside the plot of the authors, on letters of other faces (theirs: eps 0.3 in "
+    "pixels, attacks of 40 steps in training)",
+    "classes": "Success rate by class, largest size, means over seeds",
+    "efforts": "Distances of successful examples from their images, in pixels and in codes, and steps until the first "
+    "success; largest size, means over seeds",
+    "distances": "Distance from the manifold, means over seeds",
+    "manifolds": "Learned manifolds, on held-out images",
+}
 
 
-def write_report(
-    tables: Tables, out: Path, settings: Mapping[str, Any], classes: Sequence[str] = (), left_out: str = ""
-) -> Path:
+def write_report(tables: Tables, out: Path, settings: ManifoldSettings) -> Path:
     """Write `report.html` and each figure as a PNG.
 
     Args:
-        tables: what the study found.
+        tables: the results of the study.
         out: the folder.
-        settings: names and values to show at the end.
-        classes: names of the classes.
-        left_out: a sentence on what the data cannot have.
+        settings: those of the study.
 
     Returns:
         the page.
     """
-    figures = figures_of(tables) | picture_figures(tables.pictures, settings, tuple(classes))
+    figures = figures_of(tables) | picture_figures(tables.pictures, settings)
     for name, (figure, _) in figures.items():
         save_png(figure, out / f"{name}.png")
-    found = claims(tables.models, tables.distances)
-    seeds = len({row["seed"] for row in tables.models})
-    parts: list[Html | str] = [heading("The four claims"), *claim_parts(found)]
-    parts += [
-        _INTERVALS.format(seeds),
-        heading("All models"),
-        *([left_out] if left_out else []),
-        table(table_over_seeds(tables.models), caption="Means over seeds"),
-        *_extra_tables(tables, settings),
-        *(picture(figure, caption=caption, alt=caption) for figure, caption in figures.values()),
-        table(
-            [
-                {
-                    "training": row["schemes"],
-                    "threat": row["threat"],
-                    "slope": math.nan if row["fit"] is None else row["fit"].slope,
-                    "fit": "too few models" if row["fit"] is None else row["fit"].text(),
-                }
-                for row in fits(tables.models)
-            ],
-            caption="Regression of the success rate on the test error",
+    judgements = claims(tables.models, tables.distances)
+    parts: list[Part] = [
+        Heading("The four claims"),
+        *claim_parts(judgements),
+        _INTERVALS.format(tables.models["seed"].nunique()),
+        Heading("All models"),
+        *([settings.left_out] if settings.left_out else []),
+        Table(table_over_seeds(tables.models), caption="Means over seeds"),
+        *_tables(
+            beside=table_beside_plot(tables.models) if _as_in_the_paper(settings) else pd.DataFrame(),
+            classes=table_of_classes(tables.models),
+            efforts=table_of_efforts(tables.models),
         ),
-    ]
-    if tables.distances:
-        parts += [table(table_of_distances(tables.distances), caption="Distance from the manifold, means over seeds")]
-    if tables.manifolds:
-        parts += [table(tables.manifolds, caption="Learned manifolds, on held-out images")]
-    parts += [
-        heading("What the numbers are"),
-        _SUCCESS_RATE.format(settings.get("manifold_size", "their own")),
+        *(Picture(figure, caption=caption, alt=caption) for figure, caption in figures.values()),
+        Table(_regressions(tables.models), caption="Regression of the success rate on the test error"),
+        *_tables(distances=table_of_distances(tables.distances), manifolds=tables.manifolds),
+        Heading("What the numbers are"),
+        _SUCCESS_RATE.format(settings.manifold_size),
         _DISTANCE,
-        heading("How it was made"),
-        settings_part(settings),
-        settings_part(versions(), caption="Versions"),
+        Heading("How it was made"),
+        Facts({name: value for name, value in vars(settings).items() if name not in ("out", "root")}),
+        Facts(versions(), caption="Versions"),
         "Stutz, Hein, Schiele, Disentangling Adversarial Robustness and Generalization, CVPR 2019.",
     ]
-    return Report("Robustness and generalization, on and off the manifold", summary(found), parts).write(
-        out / "report.html"
-    )
+    title = "Robustness and generalization, on and off the manifold"
+    return Page(title, summary(judgements), parts).write(out / "report.html")
 
 
-def _extra_tables(tables: Tables, settings: Mapping[str, Any]) -> list[Html]:
-    theirs = {"data": "fonts", "norm": "linf", "eta": 0.3}
-    comparable = all(settings.get(name, value) == value for name, value in theirs.items())
-    beside = table_beside_plot(tables.models) if comparable else []
-    found = {
-        _BESIDE: beside,
-        "Success rate by class, largest size, means over seeds": table_of_classes(tables.models),
-        "Distances of successful examples from their images, in pixels and in codes, and steps until the first "
-        "success; largest size, means over seeds": table_of_efforts(tables.models),
-    }
-    return [table(rows, caption=caption) for caption, rows in found.items() if rows]
+def _tables(**frames: pd.DataFrame) -> list[Part]:
+    return [Table(rows, caption=_CAPTIONS[name]) for name, rows in frames.items() if len(rows)]
+
+
+def _as_in_the_paper(settings: ManifoldSettings) -> bool:
+    return (settings.data, settings.norm, settings.eta) == ("fonts", "linf", 0.3)
+
+
+def _regressions(models: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "training": scheme,
+            "threat": threat,
+            "slope": None if fit is None else fit.slope,
+            "fit": "too few models" if fit is None else fit.text(),
+        }
+        for (scheme, threat), fit in fits(models).items()
+    ]

@@ -1,79 +1,103 @@
-"""What the manifold study runs."""
+"""What the manifold study runs: the settings of each stage, and all of them in one class for the command line.
 
-import math
+The results of a stage depend on its own settings and on those of the stages that it reads. So each class adds the
+settings of one stage to those before: data, learned manifolds, models, their evaluation, distances. `ManifoldSettings`
+adds which cells there are and how they are run. A work is given the settings that its results depend on
+(`ManifoldSettings.only`), so that another evaluation does not touch models that are trained.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from lightning_robust import L2, PGD, Linf, Threat
+from lightning_robust._checks import boolean, choice, count, counts, number
 from lightning_robust.attacks import Ball, stutz
-from lightning_robust.cells.axes import choose
-from lightning_robust.cells.errors import StudyArgumentError
-from lightning_robust_studies.stages import LAUNCHERS
+from lightning_robust_studies.stages import LAUNCHERS, choose
 from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 
+BATCH = 100
+"""Images in a batch of the classifiers, in training and evaluation."""
 BALLS: Mapping[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2}
+PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "paper")}
+"""The files of the presets: "quick" is for two cores and holds the defaults, "paper" is the full grid, for a GPU."""
 
 
-def _steepest(threat: Threat, steps: int, attempts: int) -> PGD:
-    return PGD(threat, steps, restarts=attempts, keep="best")
+def _steepest(threat: Threat, steps: int, restarts: int) -> PGD:
+    return PGD(threat, steps, restarts=restarts, keep="best")
 
 
 ATTACKS: Mapping[str, Callable[[Threat, int, int], PGD]] = {"stutz": stutz, "pgd": _steepest}
-"""What tests the models, `(threat, steps, attempts) -> attack`: the paper's, by Adam, or PGD by steepest steps."""
+"""The attacks of the evaluation, `(threat, steps, restarts) -> attack`: the paper's, by Adam, or PGD."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifoldSettings:
-    """What the study runs; every field is an option of `lightning-robust study manifold`.
+class DataSettings:
+    """The data set, and where files are.
 
     Args:
-        out: folder of the results. The same folder again continues; a larger grid computes only its new cells.
-        data: the data set; only that of letters has a known manifold. The others are downloaded by torchvision.
-        root: folder of downloaded data sets.
-        sizes: numbers of training images; each larger set contains the smaller ones.
-        schemes: how to train, see `lightning_robust_studies.stutz2019.schemes.SCHEMES`. Those that take the true
-            manifold are left out, with a word, where it is not known.
-        seeds: models per size and scheme; a seed is that of the initial weights and of the order of the images (of
-            data sets other than letters also of the choice of training images).
-        epochs: passes over the training images.
-        min_steps: optimiser steps at least, for small sets; the learning rate falls as over the passes.
-        decay: the learning rate falls by this factor with each pass. The paper's 0.95 leaves it at a third after 20
-            passes, and the test error then depends on where training happens to stop.
-        norm: of all balls.
-        eps: radius in pixels, in training and evaluation; images in [0, 1].
-        eta: radius in affine parameters and codes of the true manifold and of that learned for each class, likewise.
-        eta_data: radius in codes of the manifold learned for all classes.
-        train_steps: steps of the attacks in training.
-        attack: what tests the models: "stutz", that of the paper, or "pgd".
-        test_steps: steps of the attacks in evaluation.
-        attempts: random starts of the attacks in evaluation.
-        test_size: test images for the test error, or all there are.
-        attacked: the first so many of them are attacked.
-        learned_seeds: so many seeds are also attacked along the codes of the manifold learned for each class, which
-            costs a pass through its decoder for every step; 0: none. Data without a known manifold: always all.
-        manifold_size: training images of the learned manifolds. It may be more than `sizes`, as in the paper.
-        manifold_epochs: passes over them.
-        manifold_width: of their networks; 1 is the paper's.
-        manifold_gamma: weight of their discriminator; 1 is the paper's, 0 makes them plain VAEs.
-        manifold_precision: of their training.
-        neighbour_images: training images among which neighbours are sought, for the distance to the tangent space.
-        workers: cells at once.
-        threads: CPU threads for each; 0 shares the cores out.
-        launcher: processes on this machine, or a Ray cluster.
-        gpus: GPUs for each cell on a Ray cluster; processes see those of the machine.
-        progress: whether to show progress.
+        out: Folder of the results. The same folder again continues; a larger grid computes only its new cells.
+        data: Data set. Only that of letters, "fonts", has a known manifold. The others are downloaded by torchvision.
+        root: Folder of downloaded data sets.
     """
 
     out: str = field(default="runs/manifold", repr=False)
     data: Literal["fonts", "emnist", "fashion", "mnist", "celeba"] = "fonts"
     root: str = field(default="data", repr=False)
-    sizes: Sequence[int] = field(default=(500, 2500), repr=False)
-    schemes: Sequence[str] = field(
-        default=("normal", "adversarial", "on-true", "on-learned-class", "augmentation", "transformations"), repr=False
-    )
-    seeds: int = field(default=3, repr=False)
+
+    def __post_init__(self) -> None:
+        choice("data", self.data, tuple(DATA))
+
+    @property
+    def source(self) -> ManifoldData:
+        """The data set."""
+        return DATA[self.data]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedSettings(DataSettings):
+    """How manifolds are learned: VAE-GANs, one for each class and one for all.
+
+    Args:
+        manifold_size: Training images of the learned manifolds. It may be more than `sizes`, as in the paper.
+        manifold_epochs: Passes over them.
+        manifold_width: Width of their networks; 1 is the paper's.
+        manifold_gamma: Weight of their discriminator; 1 is the paper's, 0 makes them plain VAEs.
+        manifold_precision: Precision of their training.
+    """
+
+    manifold_size: int = 40_000
+    manifold_epochs: int = 10
+    manifold_width: float = 0.25
+    manifold_gamma: float = 1.0
+    manifold_precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_counts(self, "manifold_size", "manifold_epochs")
+        number("manifold_width", self.manifold_width, 0, above=True)
+        number("manifold_gamma", self.manifold_gamma, 0)
+        choice("manifold_precision", self.manifold_precision, ("32-true", "bf16-mixed"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(LearnedSettings):
+    """How models are trained, and the perturbation sets of training and evaluation.
+
+    Args:
+        epochs: Passes over the training images.
+        min_steps: Least number of optimizer steps, for small sets; the learning rate falls as over the passes.
+        decay: Factor of the learning rate after each pass. The paper's 0.95 leaves it at a third after 20 passes, and
+            the test error then depends on where training happens to stop.
+        norm: Norm of all balls.
+        eps: Radius in pixels, in training and evaluation; images in [0, 1].
+        eta: Radius in affine parameters and in codes of the true manifold and of that learned for each class.
+        eta_data: Radius in codes of the manifold learned for all classes.
+        train_steps: Steps of the attacks in training.
+    """
+
     epochs: int = 20
     min_steps: int = 0
     decay: float = 0.8
@@ -82,65 +106,123 @@ class ManifoldSettings:
     eta: float = 0.3
     eta_data: float = 0.1
     train_steps: int = 5
-    attack: Literal["stutz", "pgd"] = "stutz"
-    test_steps: int = 40
-    attempts: int = 2
-    test_size: int = 10_000
-    attacked: int = 400
-    learned_seeds: int = 1
-    manifold_size: int = 40_000
-    manifold_epochs: int = 10
-    manifold_width: float = 0.25
-    manifold_gamma: float = 1.0
-    manifold_precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
-    neighbour_images: int = 20_000
-    workers: int = field(default=2, repr=False)
-    threads: int = field(default=1, repr=False)
-    launcher: Literal["processes", "ray", "inline"] = field(default="processes", repr=False)
-    gpus: float = field(default=0.0, repr=False)
-    progress: bool = field(default=True, repr=False)
 
     def __post_init__(self) -> None:
-        choose("data", [self.data], DATA)
-        object.__setattr__(self, "sizes", tuple(self.sizes))
+        super().__post_init__()
+        _check_counts(self, "epochs", "train_steps")
+        count("min_steps", self.min_steps, 0)
+        number("decay", self.decay, 0, 1, above=True)
+        choice("norm", self.norm, tuple(BALLS))
+        for name in ("eps", "eta", "eta_data"):
+            number(name, getattr(self, name), 0, above=True)
+
+    def steps(self, n: int) -> int:
+        """The optimizer steps of a model of `n` training images."""
+        return max(self.min_steps, self.epochs * -(-n // BATCH))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(ModelSettings):
+    """How models are tested and attacked.
+
+    Args:
+        attack: Attack of the evaluation: "stutz", that of the paper, or "pgd".
+        test_steps: Steps of the attacks in evaluation.
+        restarts: Random starts of the attacks in evaluation.
+        test_size: Number of test images for the test error, at most all there are.
+        attacked: Number of test images to attack, the first ones.
+    """
+
+    attack: Literal["stutz", "pgd"] = "stutz"
+    test_steps: int = 40
+    restarts: int = 2
+    test_size: int = 10_000
+    attacked: int = 400
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choice("attack", self.attack, tuple(ATTACKS))
+        _check_counts(self, "test_steps", "restarts", "test_size", "attacked")
+        if self.attacked > self.test_size:
+            raise ValueError(
+                f"Expected argument `attacked` to be at most `test_size`, {self.test_size}, but got {self.attacked}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceSettings(EvaluationSettings):
+    """How the distance of examples from the manifold is measured.
+
+    Args:
+        neighbor_images: Training images among which neighbors are sought, for the distance to the tangent space.
+    """
+
+    neighbor_images: int = 20_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_counts(self, "neighbor_images")
+
+
+S = TypeVar("S", bound=DataSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifoldSettings(DistanceSettings):
+    """All settings of the study; every field is an option of `lightning-robust study manifold`.
+
+    Args:
+        sizes: Numbers of training images; each larger set contains the smaller ones.
+        schemes: Ways to train, see `lightning_robust_studies.stutz2019.schemes.SCHEMES`. Those that need the true
+            manifold are left out, with a word, where it is not known.
+        seeds: Models per size and scheme; a seed is that of the initial weights and of the order of the images (of
+            data sets other than letters also of the choice of training images).
+        learned_seeds: Number of seeds whose models are also attacked along the learned class manifolds (slow); 0:
+            none. Without a known manifold it is ignored, and all are.
+        workers: Cells at once.
+        threads: CPU threads for each; 0 shares the cores out.
+        launcher: Where cells run: processes of this machine, a Ray cluster, or this process.
+        gpus: GPUs for each cell on a Ray cluster; processes see those of the machine.
+        progress: Whether to show progress.
+    """
+
+    sizes: Sequence[int] = (500, 2500)
+    schemes: Sequence[str] = (
+        "normal",
+        "adversarial",
+        "on-true",
+        "on-learned-class",
+        "augmentation",
+        "transformations",
+    )
+    seeds: int = 3
+    learned_seeds: int = 1
+    workers: int = 2
+    threads: int = 1
+    launcher: Literal["processes", "ray", "inline"] = "processes"
+    gpus: float = 0.0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "sizes", counts("sizes", self.sizes))
         object.__setattr__(self, "schemes", tuple(choose("schemes", self.schemes, SCHEMES)))
         if not self.possible:
-            raise StudyArgumentError(
-                f"Expected argument `schemes` to hold one that does without the true manifold, which is not known for "
+            raise ValueError(
+                "Expected argument `schemes` to hold one that does without the true manifold, which is not known for "
                 f"{self.data}, but got {', '.join(self.schemes)}. On-manifold training along a learned one is "
                 "on-learned-class."
             )
-        counts = [*((name, vars(self)[name], 1) for name in _COUNTS), *(("sizes", size, 1) for size in self.sizes)]
-        counts += [(name, vars(self)[name], 0) for name in ("min_steps", "learned_seeds", "threads")]
-        for name, count, least in counts:
-            if not isinstance(count, int) or count < least:
-                raise StudyArgumentError(
-                    f"Expected argument `{name}` to be an integer of at least {least}, but got {count}."
-                )
-        for name in ("eps", "eta", "eta_data", "manifold_width"):
-            if not 0 < vars(self)[name] < math.inf:
-                raise StudyArgumentError(f"Expected argument `{name}` to be positive, but got {vars(self)[name]}.")
-        if not self.sizes:
-            raise StudyArgumentError("Expected argument `sizes` to hold a number of training images, but got none.")
-        if not self.manifold_gamma >= 0:
-            raise StudyArgumentError(
-                f"Expected argument `manifold_gamma` to be at least 0, but got {self.manifold_gamma}."
-            )
-        if self.attacked > self.test_size:
-            raise StudyArgumentError(
-                f"Expected argument `attacked` to be at most `test_size`, {self.test_size}, but got {self.attacked}."
-            )
-        if not 0 < self.decay <= 1:
-            raise StudyArgumentError(f"Expected argument `decay` to be in (0, 1], but got {self.decay}.")
-        choose("norm", [self.norm], BALLS)
-        choose("attack", [self.attack], ATTACKS)
-        choose("launcher", [self.launcher], LAUNCHERS)
-        choose("manifold_precision", [self.manifold_precision], ("32-true", "bf16-mixed"))
+        _check_counts(self, "seeds", "workers")
+        for name in ("learned_seeds", "threads"):
+            count(name, getattr(self, name), 0)
+        choice("launcher", self.launcher, LAUNCHERS)
+        number("gpus", self.gpus, 0)
+        boolean("progress", self.progress)
 
-    @property
-    def source(self) -> ManifoldData:
-        """The data set."""
-        return DATA[self.data]
+    def only(self, kind: type[S]) -> S:
+        """The settings of one stage, which hold those of the stages before it."""
+        return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
 
     @property
     def possible(self) -> tuple[str, ...]:
@@ -149,7 +231,7 @@ class ManifoldSettings:
 
     @property
     def left_out(self) -> str:
-        """A sentence on the schemes that it cannot have; nothing where it can have all."""
+        """A sentence on the schemes that the data cannot have; empty where it can have all."""
         names = [name for name in self.schemes if name not in self.possible]
         if not names:
             return ""
@@ -158,55 +240,12 @@ class ManifoldSettings:
     @property
     def manifolds(self) -> list[str]:
         """Which manifolds are learned: "class", "data", both or none."""
-        kinds = {SCHEMES[name].manifold for name in self.possible} - {None}
+        kinds = {kind for name in self.possible if (kind := SCHEMES[name].manifold) is not None}
         if self.source.true is None or (kinds and self.learned_seeds):
-            kinds |= {"class"}
-        return sorted(str(kind) for kind in kinds)
-
-    def along_learned(self, seed: int) -> bool:
-        """Is the model of this seed attacked along learned codes too?"""
-        return "class" in self.manifolds and (self.source.true is None or seed < self.learned_seeds)
-
-    def steps(self, n: int, batch_size: int) -> int:
-        """Optimiser steps of a model of `n` training images."""
-        return max(self.min_steps, self.epochs * -(-n // batch_size))
+            kinds.add("class")
+        return sorted(kinds)
 
 
-_COUNTS = (
-    "seeds",
-    "epochs",
-    "train_steps",
-    "test_steps",
-    "attempts",
-    "test_size",
-    "attacked",
-    "manifold_size",
-    "manifold_epochs",
-    "neighbour_images",
-    "workers",
-)
-
-_PAPER_SCHEMES = tuple(name for name in SCHEMES if not name.endswith("-100"))
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "quick": {},
-    "paper": {
-        "sizes": (500, 2500, 10_000, 20_000),
-        "schemes": _PAPER_SCHEMES,
-        "seeds": 5,
-        "decay": 0.95,
-        "eps": 0.3,
-        "train_steps": 40,
-        "attempts": 5,
-        "test_size": 160_000,
-        "attacked": 2500,
-        "learned_seeds": 5,
-        "manifold_size": 950_000,
-        "manifold_epochs": 10,
-        "manifold_width": 1.0,
-        "manifold_precision": "32-true",
-        "neighbour_images": 240_000,
-        "workers": 1,
-    },
-}
-"""What each preset changes of the defaults: "quick" is for two cores, "paper" is the full grid, for a GPU."""
+def _check_counts(settings: DataSettings, *names: str) -> None:
+    for name in names:
+        count(name, getattr(settings, name))

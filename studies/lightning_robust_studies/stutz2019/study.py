@@ -1,111 +1,142 @@
 """The study of Stutz et al. (CVPR 2019): `lightning-robust study manifold`.
 
-Five stages, each a grid whose finished cells survive being killed: the learned manifolds, the models, and, for models
-of the largest size, what their adversarial examples do to other models (`transfer`), how far these are from the
-manifold (`distances`), and what the figures show of single images (`pictures`). All stages read what earlier ones left
-in the folder `out`, which all workers must see.
+Seven stages, each a folder of cells that survive being killed: the learned manifolds, the models, their evaluation, off
+and on the manifold (`evaluation`) and along learned codes (`learned`), and, for models of the largest size, what their
+adversarial examples do to other models (`transfer`), how far these are from the manifold (`distances`), and what the
+figures show of single images (`pictures`). All stages read what earlier ones left in the folder `out`, which all
+workers must see.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_robust._command import run_command
-from lightning_robust.cells.axes import expand
-from lightning_robust.cells.cells import Cell, Row
-from lightning_robust.cells.files import load_artifact
-from lightning_robust.cells.records import cell_folder
-from lightning_robust.cells.tables import write_table
+import pandas as pd
+
+from lightning_robust._command import ready_folder, run_command
+from lightning_robust.cells import Cell, cell_folder, expand, load_artifact
 from lightning_robust_studies.claims import tell
-from lightning_robust_studies.stages import note, ready_data, ready_folder, run_stage
-from lightning_robust_studies.stutz2019.cells import (
+from lightning_robust_studies.stages import note, ready_data, run_stage
+from lightning_robust_studies.stutz2019.claims import claims
+from lightning_robust_studies.stutz2019.pictures import Illustrate
+from lightning_robust_studies.stutz2019.report import write_report
+from lightning_robust_studies.stutz2019.schemes import SCHEMES
+from lightning_robust_studies.stutz2019.settings import (
     BATCH,
+    PRESETS,
+    DistanceSettings,
+    EvaluationSettings,
+    LearnedSettings,
+    ManifoldSettings,
+    ModelSettings,
+)
+from lightning_robust_studies.stutz2019.tables import DISTANCE_COLUMNS, MODEL_COLUMNS, Tables, frame
+from lightning_robust_studies.stutz2019.trained import (
     DISTANCES,
+    EVALUATION,
+    LEARNED,
     MANIFOLDS,
     MODELS,
+    PICTURES,
     TRANSFER,
+)
+from lightning_robust_studies.stutz2019.works import (
+    Evaluate,
+    EvaluateAlongLearned,
     MeasureDistance,
     TrainManifold,
     TrainModel,
     Transfer,
-    load_examples,
 )
-from lightning_robust_studies.stutz2019.claims import claims
-from lightning_robust_studies.stutz2019.pictures import PICTURES, Illustrate
-from lightning_robust_studies.stutz2019.report import write_report
-from lightning_robust_studies.stutz2019.schemes import SCHEMES
-from lightning_robust_studies.stutz2019.settings import PRESETS, ManifoldSettings
-from lightning_robust_studies.stutz2019.tables import Tables
 
 
-def run_manifold_study(options: ManifoldSettings) -> Tables:
-    """Train, attack and compare the models, and write tables, figures and `report.html` to `options.out`.
+def run_manifold_study(settings: ManifoldSettings) -> Tables:
+    """Train, attack and compare the models, and write tables, figures and `report.html` to `settings.out`.
 
     Returns:
-        The rows of all stages. Those of `models` have the columns n, scheme, seed, metric, value, low, high, count.
+        The rows of all stages.
 
     Raises:
-        StudyArgumentError: an argument is wrong, or the folder cannot be written or holds results of other settings.
-        StudyError: the data can be neither read nor downloaded.
+        SettingsError: an argument does not fit the data, or the folder cannot be written to.
+        OSError: the data can be neither read nor downloaded.
+        CellsError: the folder holds results of other settings.
         CellsFailedError: cells failed; all others are finished, and the same command goes on with these.
     """
-    out = ready_folder(options.out)
-    options = replace(options, out=str(out), root=str(Path(options.root).resolve()))
-    _prepare(options)
-    schemes, seeds, largest = options.possible, range(options.seeds), max(options.sizes)
+    out = ready_folder(settings.out)
+    settings = replace(settings, out=str(out), root=str(Path(settings.root).resolve()))
+    _prepare(settings)
+    schemes, seeds, largest = settings.possible, range(settings.seeds), max(settings.sizes)
     shown = "normal" if "normal" in schemes else schemes[0]
-    kinds = options.manifolds
-    manifolds = run_stage(expand(manifold=kinds), TrainManifold(options), options, MANIFOLDS) if kinds else []
-    cells = expand(n=options.sizes, scheme=schemes, seed=seeds)
-    models = run_stage(cells, TrainModel(options), options, MODELS, cost=lambda cell: _cost(cell, options))
-    pairs = expand(
-        n=[largest],
-        source=schemes,
-        seed=[0],
-        targets=[" ".join(schemes)],
-        target_seed=[options.seeds - 1],
-    )
-    transfer = run_stage(pairs, Transfer(options), options, TRANSFER)
-    distances = run_stage(expand(n=[largest], scheme=[shown], seed=seeds), MeasureDistance(options), options, DISTANCES)
-    pictured: Row = {"n": largest, "scheme": shown, "seed": 0}
-    run_stage([pictured], Illustrate(options), options, PICTURES)
+    kinds, evaluation = settings.manifolds, settings.only(EvaluationSettings)
+    has_learned = "class" in kinds
+
+    learning = TrainManifold(settings.only(LearnedSettings))
+    manifolds = run_stage(expand(manifold=kinds), learning, settings, MANIFOLDS) if kinds else []
+    cells = expand(n=settings.sizes, scheme=schemes, seed=seeds)
+    training = TrainModel(settings.only(ModelSettings))
+    run_stage(cells, training, settings, MODELS, cost=lambda cell: _cost(cell, settings))
+    models = run_stage(cells, Evaluate(evaluation), settings, EVALUATION)
+    if has_learned and settings.learned_seeds and settings.source.true is not None:
+        some = expand(n=settings.sizes, scheme=schemes, seed=seeds[: settings.learned_seeds])
+        models += run_stage(some, EvaluateAlongLearned(evaluation), settings, LEARNED)
+    pairs = expand(n=[largest], source=schemes, seed=[0], targets=[" ".join(schemes)], target_seed=[settings.seeds - 1])
+    transfer = run_stage(pairs, Transfer(evaluation), settings, TRANSFER)
+    measured = expand(n=[largest], scheme=[shown], seed=seeds)
+    distance = MeasureDistance(settings.only(DistanceSettings), has_learned)
+    distances = run_stage(measured, distance, settings, DISTANCES)
+    run_stage(measured[:1], Illustrate(evaluation, has_learned), settings, PICTURES)
+
     tables = Tables(
-        models,
-        manifolds,
-        transfer,
-        distances,
-        load_examples(options, pictured),
-        load_artifact(cell_folder(out, PICTURES, pictured) / "pictures.pt"),
+        frame(models, MODEL_COLUMNS).sort_values(["n", "scheme", "seed"], kind="stable", key=_as_asked(settings)),
+        pd.DataFrame(manifolds),
+        pd.DataFrame(transfer),
+        frame(distances, DISTANCE_COLUMNS),
+        load_artifact(cell_folder(out / DISTANCES, measured[0]) / "examples.pt"),
+        load_artifact(cell_folder(out / PICTURES, measured[0]) / "pictures.pt"),
     )
-    write_table(models, out)
-    for name, rows in ((MANIFOLDS, manifolds), (TRANSFER, transfer), (DISTANCES, distances)):
-        if rows:
-            write_table(rows, out, name)
-    settings = {name: value for name, value in vars(options).items() if name not in ("out", "root")}
-    write_report(tables, out, settings=settings, classes=options.source.classes, left_out=options.left_out)
+    _write_tables(tables, out)
+    write_report(tables, out, settings)
     return tables
 
 
-def _prepare(options: ManifoldSettings) -> None:
+def _prepare(settings: ManifoldSettings) -> None:
     """See that the data is there and large enough, before anything is computed, and say what it cannot have."""
-    wanted = {"sizes": options.sizes, "neighbour_images": (options.neighbour_images,)}
-    if options.manifolds:
-        wanted["manifold_size"] = (options.manifold_size,)
-    for name, sizes in wanted.items():
-        for n in sizes:
-            ready_data(lambda n: options.source.make(options.root, train_size=n, batch_size=BATCH), name, n)
-    if options.left_out:
-        note(options.left_out)
+    sizes = [("sizes", n) for n in settings.sizes] + [("neighbor_images", settings.neighbor_images)]
+    sizes += [("manifold_size", settings.manifold_size)] if settings.manifolds else []
+    for name, n in sizes:
+        ready_data(lambda n: settings.source.make(settings.root, train_size=n, batch_size=BATCH), name, n)
+    if settings.left_out:
+        note(settings.left_out)
 
 
-def _cost(cell: Cell, options: ManifoldSettings) -> float:
+def _cost(cell: Cell, settings: ManifoldSettings) -> float:
     """In passes of an image through the classifier; a pass through a learned decoder is about four."""
     scheme = SCHEMES[str(cell["scheme"])]
     step = 2.0 if scheme.manifold is None else 10.0
-    images = BATCH * options.steps(int(str(cell["n"])), BATCH)
-    train = images * (3 + (scheme.attack is not None) * scheme.fraction * options.train_steps * step)
-    passes = 4.0 + 10 * options.along_learned(int(str(cell["seed"])))
-    return train + passes * options.attacked * options.test_steps * options.attempts + options.test_size
+    images = BATCH * settings.steps(int(str(cell["n"])))
+    return images * (3 + (scheme.attack is not None) * scheme.fraction * settings.train_steps * step)
+
+
+def _as_asked(settings: ManifoldSettings) -> Callable[[pd.Series], pd.Series]:
+    """Sizes and schemes in the order of the settings."""
+    places = {value: place for axis in (settings.sizes, settings.possible) for place, value in enumerate(axis)}
+    return lambda column: column if column.name == "seed" else column.map(places)
+
+
+def _write_tables(tables: Tables, out: Path) -> None:
+    """Write `results.csv` and a table for each further stage, and the same as Parquet where pyarrow is installed."""
+    stages = {
+        "results": tables.models,
+        MANIFOLDS: tables.manifolds,
+        TRANSFER: tables.transfer,
+        DISTANCES: tables.distances,
+    }
+    for name, rows in stages.items():
+        if len(rows):
+            rows.to_csv(out / f"{name}.csv", index=False)
+            if find_spec("pyarrow") is not None:
+                rows.to_parquet(out / f"{name}.parquet", index=False)
 
 
 def main(args: Sequence[str]) -> None:
@@ -117,10 +148,9 @@ def main(args: Sequence[str]) -> None:
         prog="lightning-robust study manifold",
         description="Off- and on-manifold robustness and generalization over sizes, training schemes and seeds.",
         presets=PRESETS,
-        lists={"sizes": (int, "training images"), "schemes": (str, "among " + ", ".join(SCHEMES))},
     )
 
 
-def _run_and_tell(options: ManifoldSettings) -> None:
-    tables = run_manifold_study(options)
-    tell(claims(tables.models, tables.distances), Path(options.out) / "report.html")
+def _run_and_tell(settings: ManifoldSettings) -> None:
+    tables = run_manifold_study(settings)
+    tell(claims(tables.models, tables.distances), Path(settings.out) / "report.html")

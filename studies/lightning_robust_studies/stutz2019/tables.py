@@ -1,15 +1,15 @@
 """The tables of the manifold study."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
-from lightning_robust.cells.cells import Row
-from lightning_robust.learning_curves.seeds import over_seeds, share
-from lightning_robust.plots import PERCENT, POINTS, Unit
-from lightning_robust_studies.stages import filled
+from lightning_robust.cells import Row
+from lightning_robust.learning_curves import mean_over_seeds
+from lightning_robust.plots import PERCENT, POINTS, Estimate, Unit
 
 PIXELS = Unit(digits=2)
 DEGREES = Unit(digits=1, symbol="degrees")
@@ -18,9 +18,9 @@ THREATS = {"off": "off the manifold", "on": "on the manifold"}
 MAIN = (
     "test error",
     "off-manifold success",
-    "off-manifold success, worst attempt",
+    "off-manifold success, worst restart",
     "on-manifold success",
-    "on-manifold success, worst attempt",
+    "on-manifold success, worst restart",
     "learned-manifold success",
 )
 """The metrics of the first table."""
@@ -35,6 +35,10 @@ PLOT: Mapping[str, Mapping[int, float]] = {
 }
 """On-manifold success on letters, read off a plot of the authors (about half a point of reading error)."""
 
+_MEASURED = ["metric", "value", "low", "high", "count"]
+MODEL_COLUMNS = ["n", "scheme", "seed", *_MEASURED]
+DISTANCE_COLUMNS = ["n", "scheme", "seed", "threat", "manifold", *_MEASURED]
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -46,35 +50,54 @@ class Tables:
         transfer: n, source, threat, target, value, low, high, count.
         distances: n, scheme, seed, threat, manifold, metric, value, low, high, count.
         examples: for "<off or on> <true or tangent> <distance or angle>" and "<off or on> size" the values (N,).
-        pictures: what `pictures.Illustrate` kept.
+        pictures: the tensors that `pictures.Illustrate` kept.
     """
 
-    models: Sequence[Row]
-    manifolds: Sequence[Row] = ()
-    transfer: Sequence[Row] = ()
-    distances: Sequence[Row] = ()
+    models: pd.DataFrame
+    manifolds: pd.DataFrame = field(default_factory=pd.DataFrame)
+    transfer: pd.DataFrame = field(default_factory=pd.DataFrame)
+    distances: pd.DataFrame = field(default_factory=lambda: frame([], DISTANCE_COLUMNS))
     examples: Mapping[str, Tensor] = field(default_factory=dict)
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def sizes_of(models: Sequence[Row]) -> list[int]:
-    """The numbers of training images, in order."""
-    return sorted({int(str(row["n"])) for row in models})
+def frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows as a data frame with these columns, also where there is no row."""
+    return pd.DataFrame(rows, columns=list(columns))
 
 
-def table_over_seeds(models: Sequence[Row], metrics: Sequence[str] = MAIN) -> list[dict[str, Any]]:
-    """A line for each size and scheme, with an `Estimate` for each metric, of those that were measured."""
-    lines: dict[tuple[Any, Any], dict[str, Any]] = {}
-    chosen = [row for row in models if row["metric"] in metrics]
-    for (n, scheme, metric), estimate in over_seeds(chosen, ("n", "scheme", "metric")).items():
-        lines.setdefault((n, scheme), {"N": n, "training": scheme})[metric] = share(estimate)
-    return filled(lines.values())
+def mean_of(rows: pd.DataFrame) -> Estimate:
+    """The mean of models that differ in their seed, with its interval by Student's t."""
+    within = list(zip(rows["low"], rows["high"], strict=True))
+    return mean_over_seeds(rows["value"].tolist(), within, max(1, int(rows["count"].sum())))
 
 
-def table_beside_plot(models: Sequence[Row]) -> list[dict[str, Any]]:
+def means(rows: pd.DataFrame, *names: str) -> dict[tuple[Any, ...], Estimate]:
+    """For each combination of `names` the mean over seeds, in the order of their first appearance."""
+    return {key: mean_of(group) for key, group in rows.groupby(list(names), sort=False)}
+
+
+def share(estimate: Estimate) -> Estimate:
+    """The same with its interval cut to [0, 1], which Student's t knows nothing of."""
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
+
+
+def largest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the largest size."""
+    return rows[rows["n"] == rows["n"].max()]
+
+
+def table_over_seeds(models: pd.DataFrame) -> pd.DataFrame:
+    """A line for each size and scheme, with an `Estimate` for each metric of `MAIN` that was measured."""
+    rows = models[models["metric"].isin(MAIN)]
+    shares = {key: share(estimate) for key, estimate in means(rows, "n", "scheme", "metric").items()}
+    return _wide(shares, "N", "training")
+
+
+def table_beside_plot(models: pd.DataFrame) -> pd.DataFrame:
     """On-manifold success beside that of the authors' plot, where both are there."""
-    chosen = [row for row in models if row["metric"] == "on-manifold success"]
-    return [
+    success = means(models[models["metric"] == "on-manifold success"], "n", "scheme")
+    lines = [
         {
             "N": n,
             "training": scheme,
@@ -82,50 +105,44 @@ def table_beside_plot(models: Sequence[Row]) -> list[dict[str, Any]]:
             "the paper's plot": PERCENT.text(PLOT[scheme][n]),
             "difference": POINTS.text(estimate.value - PLOT[scheme][n]),
         }
-        for (n, scheme), estimate in over_seeds(chosen, ("n", "scheme")).items()
+        for (n, scheme), estimate in success.items()
         if n in PLOT.get(scheme, {})
     ]
+    return pd.DataFrame(lines)
 
 
-def table_of_classes(models: Sequence[Row]) -> list[dict[str, Any]]:
+def table_of_classes(models: pd.DataFrame) -> pd.DataFrame:
     """Success rates class by class at the largest size: a line for each scheme and threat."""
-    largest, mark = max(sizes_of(models)), " success in class "
-    chosen = [row for row in models if row["n"] == largest and mark in str(row["metric"])]
-    lines: dict[tuple[Any, str], dict[str, Any]] = {}
-    for (scheme, metric), estimate in over_seeds(chosen, ("scheme", "metric")).items():
-        threat, _, label = str(metric).partition(mark)
-        line = lines.setdefault((scheme, threat), {"training": scheme, "threat": threat})
-        line[label] = PERCENT.text(estimate.value)
-    return filled(lines.values())
+    return _by_threat(models, r"^(?P<threat>.*) success in class (?P<what>.*)$", PERCENT)
 
 
-def table_of_efforts(models: Sequence[Row]) -> list[dict[str, Any]]:
+def table_of_efforts(models: pd.DataFrame) -> pd.DataFrame:
     """Distances of successful examples and steps to success at the largest size: a line for each scheme and threat."""
-    largest = max(sizes_of(models))
-    chosen = [
-        row
-        for row in models
-        if row["n"] == largest and str(row["metric"]).endswith((" distance", " of codes", " after steps"))
-    ]
-    lines: dict[tuple[Any, str], dict[str, Any]] = {}
-    for (scheme, metric), estimate in over_seeds(chosen, ("scheme", "metric")).items():
-        threat, _, what = str(metric).partition(" success, ")
-        line = lines.setdefault((scheme, threat), {"training": scheme, "threat": threat})
-        line[what] = PIXELS.text(estimate.value)
-    return filled(lines.values())
+    return _by_threat(models, r"^(?P<threat>.*) success, (?P<what>.*(?: distance| of codes| after steps))$", PIXELS)
 
 
-def unit_of(metric: str) -> Unit:
-    """How a metric of the distances is written."""
-    return DEGREES if metric == "angle" else PIXELS if metric in ("distance", "size") else PERCENT
-
-
-def table_of_distances(distances: Sequence[Row]) -> list[dict[str, Any]]:
+def table_of_distances(distances: pd.DataFrame) -> pd.DataFrame:
     """Distance from each manifold and angle to it: a line for each size, manifold and kind of example."""
-    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for (n, threat, manifold, metric), estimate in over_seeds(distances, ("n", "threat", "manifold", "metric")).items():
-        if manifold == "none":
-            continue
-        line = lines.setdefault((n, threat, manifold), {"N": n, "examples": THREATS[threat], "manifold": manifold})
-        line[metric] = estimate.text(unit_of(metric))
-    return list(lines.values())
+    units = {"distance": PIXELS, "angle": DEGREES}
+    rows = distances[distances["metric"].isin(units)]
+    texts = {
+        (n, THREATS[threat], manifold, metric): estimate.text(units[metric])
+        for (n, threat, manifold, metric), estimate in means(rows, "n", "threat", "manifold", "metric").items()
+    }
+    return _wide(texts, "N", "examples", "manifold")
+
+
+def _by_threat(models: pd.DataFrame, pattern: str, unit: Unit) -> pd.DataFrame:
+    rows = largest(models)
+    parts = rows["metric"].str.extract(pattern)
+    rows = rows.join(parts)[parts["what"].notna()]
+    texts = {key: unit.text(estimate.value) for key, estimate in means(rows, "scheme", "threat", "what").items()}
+    return _wide(texts, "training", "threat")
+
+
+def _wide(values: Mapping[tuple[Any, ...], object], *names: str) -> pd.DataFrame:
+    """A line for each combination of `names`, the first entries of the keys, and a column for each last entry."""
+    if not values:
+        return pd.DataFrame()
+    series = pd.Series(list(values.values()), index=pd.MultiIndex.from_tuples(values), dtype=object)
+    return series.unstack(sort=False).rename_axis(names).reset_index()

@@ -1,9 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from lightning_robust_studies.claims import Verdict
 from lightning_robust_studies.stutz2019.claims import claims, difference, fits
+from lightning_robust_studies.stutz2019.tables import Tables
 
 SCHEMES = ("normal", "adversarial", "on-true", "on-learned-class")
 
@@ -25,9 +27,9 @@ def _models(error, on, off, worst=0.5):
                     _row(e, **cell, metric="test error"),
                     _row(on(e), **cell, metric="on-manifold success"),
                     _row(off(e, scheme), **cell, metric="off-manifold success"),
-                    _row(worst, **cell, metric="on-manifold success, worst attempt"),
+                    _row(worst, **cell, metric="on-manifold success, worst restart"),
                 ]
-    return rows
+    return pd.DataFrame(rows)
 
 
 def _error(i, scheme):
@@ -40,12 +42,16 @@ def _as_in_the_paper(**changes):
 
 
 def _distances(off=(2.0, 85.0), on=(0.05, 2.0)):
-    return [
-        _row(value + 0.001 * seed, n=2500, scheme="normal", seed=seed, threat=threat, manifold="true", metric=metric)
-        for threat, values in (("off", off), ("on", on))
-        for metric, value in zip(("distance", "angle"), values, strict=True)
-        for seed in range(3)
-    ]
+    return pd.DataFrame(
+        [
+            _row(
+                value + 0.001 * seed, n=2500, scheme="normal", seed=seed, threat=threat, manifold="true", metric=metric
+            )
+            for threat, values in (("off", off), ("on", on))
+            for metric, value in zip(("distance", "angle"), values, strict=True)
+            for seed in range(3)
+        ]
+    )
 
 
 def test_differences_are_taken_in_pairs():
@@ -54,7 +60,7 @@ def test_differences_are_taken_in_pairs():
         for seed, base in enumerate((0.2, 0.4, 0.6))
         for scheme, shift in (("normal", 0.0), ("on-true", -0.05))
     ]
-    found = difference(rows, 500, "on-true", "normal")
+    found = difference(pd.DataFrame(rows), 500, "on-true", "normal")
     # The seeds differ by much, the pairs do not: only pairs give an interval of no width.
     assert (found.value, found.low, found.high) == pytest.approx((-0.05, -0.05, -0.05))
 
@@ -64,7 +70,7 @@ def test_the_difference_of_one_pair_has_the_interval_of_two_draws():
         _row(0.3, 0.27, 0.34, n=500, scheme="normal", seed=0, metric="test error"),
         _row(0.2, 0.18, 0.24, n=500, scheme="on-true", seed=0, metric="test error"),
     ]
-    found = difference(rows, 500, "on-true", "normal")
+    found = difference(pd.DataFrame(rows), 500, "on-true", "normal")
     assert (found.value, found.low, found.high) == pytest.approx(
         (-0.1, -0.1 - np.hypot(0.02, 0.04), -0.1 + np.hypot(0.04, 0.03))
     )
@@ -72,11 +78,12 @@ def test_the_difference_of_one_pair_has_the_interval_of_two_draws():
 
 def test_regressions_are_those_of_scipy():
     rows = _as_in_the_paper(on=lambda e: e**2)
-    errors = [row["value"] for row in rows if row["metric"] == "test error"]
+    errors = rows[rows["metric"] == "test error"]["value"]
     expected = stats.linregress(errors, np.square(errors))
-    found = next(row["fit"] for row in fits(rows) if (row["schemes"], row["threat"]) == ("all", "on-manifold"))
+    lines = fits(rows)
+    found = lines["all", "on-manifold"]
     assert (found.slope, found.r, found.p) == pytest.approx((expected.slope, expected.rvalue, expected.pvalue))
-    assert [row["schemes"] for row in fits(rows)] == [name for name in ("all", *SCHEMES) for _ in range(2)]
+    assert [scheme for scheme, _ in lines] == [name for name in ("all", *SCHEMES) for _ in range(2)]
 
 
 def test_all_claims_hold_where_the_numbers_are_those_of_the_paper():
@@ -128,16 +135,21 @@ def test_each_claim_has_its_verdict(claim, verdict, models, distances):
 )
 def test_differences_that_seeds_disagree_on_decide_nothing(scheme, shift, claim, verdict):
     rows = _as_in_the_paper()
-    for row in rows:
-        if (row["n"], row["scheme"], row["metric"]) == (2500, scheme, "test error"):
-            row["value"] += shift + (0.1 if shift in (0.0, 0.15) else 0.001) * (row["seed"] - 1)
+    changed = (rows["n"] == 2500) & (rows["scheme"] == scheme) & (rows["metric"] == "test error")
+    spread = 0.1 if shift in (0.0, 0.15) else 0.001
+    rows.loc[changed, "value"] += shift + spread * (rows.loc[changed, "seed"] - 1)
     assert claims(rows, _distances())[claim - 1].verdict is verdict
 
 
 def test_what_was_not_measured_is_not_claimed():
-    rows = [row for row in _as_in_the_paper() if row["scheme"] == "on-true"]
+    rows = _as_in_the_paper()
     unknown = Verdict.UNKNOWN
-    assert [claim.verdict for claim in claims(rows, [])] == [unknown, Verdict.HOLDS, unknown, unknown]
+    assert [claim.verdict for claim in claims(rows[rows["scheme"] == "on-true"], Tables(rows).distances)] == [
+        unknown,
+        Verdict.HOLDS,
+        unknown,
+        unknown,
+    ]
 
 
 def test_the_least_correlation_of_a_scheme_by_itself_is_told():

@@ -3,7 +3,7 @@ import torch
 from lightning_robust import Linf, Threat
 from lightning_robust.attacks import log_odds
 from lightning_robust.models import RobustClassifier
-from lightning_robust_studies.stutz2019.attacks import Attacked
+from lightning_robust_studies.stutz2019.attacks import AttackedImages
 from lightning_robust_studies.stutz2019.pictures import plane_of_leaving, surface_of
 from tests.helpers import SHAPE, K, Plane, Z
 
@@ -39,7 +39,7 @@ def test_the_surface_is_the_gain_at_the_code_and_at_the_attack():
         x = manifold.decode(z, torch.zeros(2))
         y = module(x).argmax(1)
     delta = 0.2 * torch.ones(2, Z)
-    found = Attacked(
+    attacked = AttackedImages(
         x=x,
         y=y,
         x_adv=x,
@@ -48,18 +48,18 @@ def test_the_surface_is_the_gain_at_the_code_and_at_the_attack():
         fooled=torch.ones(1, 2, dtype=torch.bool),
         first=torch.zeros(1, 2),
     )
-    kept = surface_of(module, Threat(Linf(0.2)), manifold, found, (z,))
+    kept = surface_of(module, Threat(Linf(0.2)), manifold, attacked, (z,))
     assert int(kept["shown"]) == 1
     torch.testing.assert_close(kept["attack"], torch.tensor([0.2, 0.0]))
     with torch.no_grad():
         torch.testing.assert_close(kept["surface"][16, 16], log_odds(module(x[1:]), y[1:])[0])
-        at = manifold.decode(z[1:] + kept["across"][-1] / 0.2 * delta[1:], y[1:])
+        at = manifold.decode(z[1:] + kept["axis"][-1] / 0.2 * delta[1:], y[1:])
         torch.testing.assert_close(kept["surface"][-1, 16], log_odds(module(at), y[1:])[0])
 
 
 def test_without_a_success_there_is_no_surface():
     z = torch.zeros(1, Z)
-    found = Attacked(
+    attacked = AttackedImages(
         x=torch.zeros(1, *SHAPE),
         y=torch.zeros(1, dtype=torch.long),
         x_adv=torch.zeros(1, *SHAPE),
@@ -68,4 +68,4 @@ def test_without_a_success_there_is_no_surface():
         fooled=torch.zeros(1, 1, dtype=torch.bool),
         first=-torch.ones(1, 1),
     )
-    assert surface_of(_module(), Threat(Linf(0.2)), Plane((-1.0, 1.0)), found, (z,)) == {}
+    assert surface_of(_module(), Threat(Linf(0.2)), Plane((-1.0, 1.0)), attacked, (z,)) == {}

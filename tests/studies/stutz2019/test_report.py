@@ -1,28 +1,31 @@
-import re
+from dataclasses import replace
+from html import unescape
 
+import pandas as pd
 import pytest
 
-from lightning_robust.plots.parts import prose
 from lightning_robust_studies.claims import summary
 from lightning_robust_studies.stutz2019.claims import claims
 from lightning_robust_studies.stutz2019.report import write_report
+from lightning_robust_studies.stutz2019.settings import ManifoldSettings
 from lightning_robust_studies.stutz2019.tables import Tables
-from tests.studies.stutz2019.found import DISTANCES, EXAMPLES, TRANSFER, models_of
+from tests.studies.stutz2019.results import DISTANCES, EXAMPLES, TRANSFER, models_of
+
+SETTINGS = ManifoldSettings(schemes=("normal", "on-true"))
+MANIFOLDS = pd.DataFrame([{"manifold": "class", "metric": "rec_mse", "value": 0.0123}])
 
 
 def test_the_page_states_the_claims_and_all_figures(tmp_path):
-    tables = Tables(
-        models_of(), [{"manifold": "class", "metric": "rec_mse", "value": 0.0123}], TRANSFER, DISTANCES, EXAMPLES
-    )
-    page = write_report(tables, tmp_path, settings={"eps": 0.1}).read_text()
+    tables = Tables(models_of(), MANIFOLDS, TRANSFER, DISTANCES, EXAMPLES)
+    page = write_report(tables, tmp_path, SETTINGS).read_text()
     figures = sorted(path.stem for path in tmp_path.glob("*.png"))
     assert figures == ["angles", "distances", "error", "regression", "success", "transfer_off", "transfer_on"]
     assert page.count("<img") == 7
-    plain = re.sub(r"&nbsp;", " ", page)
+    plain = unescape(page).replace("\N{NO-BREAK SPACE}", " ")
     for claim in claims(tables.models, tables.distances):
         assert f'<th scope="row">{claim.title}</th><td>{claim.verdict.value}</td>' in plain
-        assert f"<p>{prose(f'Claim {claim.number}: {claim.text}')}</p>" in page
-    assert summary(claims(tables.models, tables.distances)) in page
+        assert f"<p>Claim {claim.number}: {claim.text}</p>" in plain
+    assert summary(claims(tables.models, tables.distances)) in plain
     assert "0.0123" in page
     assert "2.50 [2.49, 2.51]" in plain
     assert "http" not in page.replace("http-equiv", "")
@@ -30,13 +33,13 @@ def test_the_page_states_the_claims_and_all_figures(tmp_path):
 
 @pytest.mark.parametrize("models", [models_of(sizes=(500,), schemes=("normal",), seeds=(0,)), models_of(sizes=(500,))])
 def test_a_study_of_little_is_reported_too(models, tmp_path):
-    page = write_report(Tables(models), tmp_path, settings={}).read_text()
+    page = write_report(Tables(models), tmp_path, SETTINGS).read_text()
     assert "were not measured." in page
     assert "<td>not measured</td>" in page
     assert sorted(path.stem for path in tmp_path.glob("*.png")) == ["error", "regression", "success"]
 
 
 def test_what_the_data_cannot_have_is_said(tmp_path):
-    page = write_report(Tables(models_of()), tmp_path, settings={}, left_out="Left out: on-true.").read_text()
-    assert "<p>Left out: on-true.</p>" in page
-    assert "Left out" not in write_report(Tables(models_of()), tmp_path, settings={}).read_text()
+    page = write_report(Tables(models_of()), tmp_path, replace(SETTINGS, data="mnist")).read_text()
+    assert "<p>Left out: on-true, since the true manifold of mnist is not known.</p>" in page
+    assert "Left out" not in write_report(Tables(models_of()), tmp_path, SETTINGS).read_text()

@@ -6,7 +6,6 @@ import torch
 from lightning_robust import AdversarialTraining, AffineSpace, LatentSpace, Linf, PixelSpace, Threat
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import RandomPerturbation
-from lightning_robust.cells.errors import StudyArgumentError
 from lightning_robust.datamodules import Fonts
 from lightning_robust.manifolds import VAEGAN, FontsManifold
 from lightning_robust.models import RobustClassifier
@@ -68,13 +67,13 @@ def test_names_say_the_share():
 
 @pytest.mark.parametrize("name", ["on-learned-class", "random-on-learned-class", "off-and-on-learned-class"])
 def test_a_scheme_without_its_learned_manifold_says_so(name):
-    with pytest.raises(StudyArgumentError, match="on_class"):
+    with pytest.raises(ValueError, match="on_class"):
         SCHEMES[name].callbacks(known(), steps=2)
 
 
 @pytest.mark.parametrize("name", ["on-true", "random-on-true", "off-and-on-true-100"])
 def test_a_scheme_without_a_true_manifold_says_so(name):
-    with pytest.raises(StudyArgumentError, match="on_true"):
+    with pytest.raises(ValueError, match="on_true"):
         SCHEMES[name].callbacks(replace(known(), on_true=None), steps=2)
 
 

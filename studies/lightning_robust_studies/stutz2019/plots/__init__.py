@@ -1,10 +1,7 @@
-"""The figures of this study that no library needs: matrices, distributions, surfaces, planes and regressions."""
+"""The figures of this study that no library needs: regressions, matrices, distributions, surfaces and planes."""
 
-from lightning_robust_studies.stutz2019.plots.embedding import embedding, principal_plane
-from lightning_robust_studies.stutz2019.plots.heat_map import heat_map
-from lightning_robust_studies.stutz2019.plots.histograms import histogram_panel
-from lightning_robust_studies.stutz2019.plots.scatter import LinearFit, linear_fit, regression_scatter
-from lightning_robust_studies.stutz2019.plots.surface import loss_surface
+from lightning_robust_studies.stutz2019.plots.panels import embedding, heat_map, histogram_panel, loss_surface
+from lightning_robust_studies.stutz2019.plots.regression import LinearFit, linear_fit, regression_scatter
 
 __all__ = [
     "LinearFit",
@@ -13,6 +10,5 @@ __all__ = [
     "histogram_panel",
     "linear_fit",
     "loss_surface",
-    "principal_plane",
     "regression_scatter",
 ]

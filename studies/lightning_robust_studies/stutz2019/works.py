@@ -1,0 +1,195 @@
+"""The works of the manifold study: each turns a cell of one stage into rows, and leaves tensors in its folder."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from lightning_robust._fitting import correct, quiet_trainer
+from lightning_robust._lightning import pl
+from lightning_robust.cells import Row, save_artifact
+from lightning_robust.metrics.manifold_distance import manifold_angle
+from lightning_robust.models import ExponentialDecay, RobustClassifier
+from lightning_robust_studies.stages import share_of
+from lightning_robust_studies.stutz2019.attacks import attack_rows, mean_row
+from lightning_robust_studies.stutz2019.schemes import SCHEMES
+from lightning_robust_studies.stutz2019.settings import (
+    BATCH,
+    DistanceSettings,
+    EvaluationSettings,
+    LearnedSettings,
+    ModelSettings,
+)
+from lightning_robust_studies.stutz2019.tangent import NeighborTangent
+from lightning_robust_studies.stutz2019.trained import (
+    CODE_BOUND,
+    examples,
+    examples_along_learned,
+    load_manifold,
+    load_model,
+    nearest,
+    nearest_on_true,
+    network,
+    new_manifold,
+    test_images,
+    threats,
+)
+
+
+@dataclass(frozen=True)
+class TrainManifold:
+    """Learn a manifold: the cell's `manifold` is "class", a VAE-GAN for each class, or "data", one for all."""
+
+    settings: LearnedSettings
+
+    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+        """Train it, keep its weights in `manifold.pt`, and measure how well it reconstructs held-out images."""
+        settings, module = self.settings, new_manifold(str(cell["manifold"]), self.settings)
+        data = settings.source.make(
+            settings.root,
+            train_size=settings.manifold_size,
+            val_size=2000,
+            # A step costs as much for K classes as for one; more of them of half the paper's batch do better.
+            batch_size=BATCH * module.num_classes // 2 if module.num_classes > 1 else BATCH,
+            seed=0,
+        )
+        trainer = quiet_trainer(
+            max_epochs=settings.manifold_epochs, num_sanity_val_steps=0, precision=settings.manifold_precision
+        )
+        trainer.fit(module, data)
+        save_artifact(folder / "manifold.pt", module.cpu().state_dict())
+        names = ("rec_mse", "code_mean", "code_var", "code_within_2")
+        return [{"metric": name, "value": float(trainer.callback_metrics[f"val/{name}"])} for name in names]
+
+
+@dataclass(frozen=True)
+class TrainModel:
+    """Train a classifier on `n` images by a `scheme` from a `seed`."""
+
+    settings: ModelSettings
+
+    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+        """Keep its weights in `model.pt`, and give the number of steps."""
+        module = self.train(int(str(cell["n"])), str(cell["scheme"]), int(str(cell["seed"])))
+        save_artifact(folder / "model.pt", module.cpu().state_dict())
+        return [{"metric": "steps", "value": module.trainer.global_step}]
+
+    def train(self, n: int, name: str, seed: int) -> RobustClassifier:
+        """The trained model."""
+        settings, scheme = self.settings, SCHEMES[name]
+        data = settings.source.make(settings.root, train_size=n, batch_size=BATCH, seed=seed)
+        steps = settings.steps(n)
+        pl.seed_everything(seed, verbose=False)
+        module = RobustClassifier(
+            network(settings),
+            scheduler=lambda optimizer: ExponentialDecay(optimizer, -(-steps // settings.epochs), settings.decay),
+        )
+        callbacks = scheme.callbacks(threats(settings, learned=scheme.manifold), settings.train_steps)
+        quiet_trainer(callbacks, max_epochs=-1, max_steps=steps, limit_val_batches=0).fit(module, data)
+        return module
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Test a model, and attack it off and on the manifold."""
+
+    settings: EvaluationSettings
+
+    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+        """Rows with the test error, success rates, distances of successful examples and steps."""
+        source, model = self.settings.source, load_model(self.settings, cell)
+        x, y, *_ = source.make(self.settings.root).tensors("test", limit=self.settings.test_size)
+        rows: list[Row] = [{"metric": "test error", **share_of(~correct(model, x, y))}]
+        for threat, images in examples(model, self.settings).items():
+            rows += attack_rows(f"{threat}-manifold success", images, source.classes)
+        return rows
+
+
+@dataclass(frozen=True)
+class EvaluateAlongLearned:
+    """Attack a model along the manifolds learned for each class."""
+
+    settings: EvaluationSettings
+
+    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+        """Rows with the error on reconstructions, success rates, distances of successful examples and steps."""
+        images = examples_along_learned(load_model(self.settings, cell), self.settings)
+        return attack_rows("learned-manifold success", images, self.settings.source.classes)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Show the adversarial examples of one model, a `source`, to one model of each scheme.
+
+    The rate is that of the paper: of the images that both models read correctly, the share whose adversarial example
+    fools both. Targets come from the last seed, sources from the first, so that with two seeds or more they differ.
+    """
+
+    settings: EvaluationSettings
+
+    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+        """A row for each threat and target."""
+        source = load_model(self.settings, {**cell, "scheme": cell["source"]})
+        targets = {
+            name: load_model(self.settings, {**cell, "scheme": name, "seed": cell["target_seed"]})
+            for name in str(cell["targets"]).split()
+        }
+        rows: list[Row] = []
+        for threat, attacked in examples(source, self.settings).items():
+            images = attacked.counted()
+            missed = ~correct(source, images.x_adv, images.y)
+            for name, model in targets.items():
+                both = images.right & correct(model, images.x, images.y)
+                fooled = (missed & ~correct(model, images.x_adv, images.y))[both]
+                rows.append({"threat": threat, "target": name, "metric": "transfer", **share_of(fooled)})
+        return rows
+
+
+@dataclass(frozen=True)
+class MeasureDistance:
+    """How far successful adversarial examples of a model are from the manifold, and at which angle they leave it.
+
+    By the true manifold, where it is known, by that learned for each class, where there is one, and by the tangent
+    spaces of nearest training images (`NeighborTangent`). The values of all examples are kept in `examples.pt`.
+
+    Args:
+        settings: of this stage and those before it.
+        learned: whether there is a manifold learned for each class. Cells that are finished stay as they are.
+    """
+
+    settings: DistanceSettings
+    learned: bool = field(default=False, repr=False)
+
+    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+        """A row for each threat, manifold and metric."""
+        settings, model = self.settings, load_model(self.settings, cell)
+        train, *_ = settings.source.make(settings.root, train_size=settings.neighbor_images).tensors("train")
+        tangent = NeighborTangent(train, components=40, neighbors=min(51, len(train)))
+        learned = load_manifold(settings, "class") if self.learned else None
+        _, _, code = test_images(settings)
+        rows: list[Row] = []
+        kept: dict[str, torch.Tensor] = {}
+        for threat, attacked in examples(model, settings).items():
+            images = attacked.counted()
+            if not bool(images.hit.any()):
+                continue
+            hits = images.take(images.hit)
+            points = {"tangent": tangent.project(hits.x_adv, hits.x)}
+            if code is not None:
+                known = tuple(part[images.hit] for part in code)
+                points["true"] = nearest_on_true(hits.x_adv, hits.y, known, settings)
+            if learned is not None:
+                bounds = (-CODE_BOUND, CODE_BOUND)
+                points["learned"] = nearest(learned, hits.x_adv, hits.y, lr=0.1, bounds=bounds)
+            for manifold, point in points.items():
+                values = {
+                    "distance": torch.linalg.vector_norm((hits.x_adv - point).flatten(1), dim=1),
+                    "angle": manifold_angle(hits.x, hits.x_adv, point),
+                }
+                for metric, value in values.items():
+                    kept[f"{threat} {manifold} {metric}"] = value
+                    rows.append({"threat": threat, "manifold": manifold, **mean_row(metric, value)})
+            kept[f"{threat} size"] = torch.linalg.vector_norm((hits.x_adv - hits.x).flatten(1), dim=1)
+            rows.append({"threat": threat, "manifold": "none", **mean_row("size", kept[f"{threat} size"])})
+        save_artifact(folder / "examples.pt", kept)
+        return rows
