@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -80,7 +80,10 @@ def evaluate(
     home = next((p.device for p in module.parameters()), torch.device("cpu"))
     place = home if device is None else torch.device(device)
     batches = _batches(data, _checks.count("batch_size", batch_size), place, progress)
-    tally, right, labels, doubts, began = Tally(len(by_name), place), [], [], [], time.monotonic()
+    right: list[Tensor] = []
+    labels: list[Tensor | None] = []
+    doubts: list[str] = []
+    tally, began = Tally(len(by_name), place), time.monotonic()
     module.to(place)
     try:
         for sample in _samples(batches, reader, limit):
@@ -97,14 +100,14 @@ def evaluate(
     if not right:
         raise ValueError("Expected argument `data` to have samples, but got none.")
     rows = torch.cat(right, dim=1)
-    known = all(label is not None for label in labels)
+    known = [label for label in labels if label is not None]
     summary = Summary(tally.counts.tolist(), {name: attack.restarts for name, attack in by_name.items()})
     cautions = tuple(dict.fromkeys([*doubts, *summary.warnings]))
     for text in cautions:
         warnings.warn(text, stacklevel=2)
     return Report(
         right=dict(zip(["clean", *(name or "attack" for name in by_name)], rows, strict=True)),
-        labels=torch.cat(labels) if known else None,
+        labels=torch.cat(known) if len(known) == len(labels) else None,
         warnings=cautions,
         attacks={name or "attack": repr(attack) for name, attack in by_name.items()},
         seconds=time.monotonic() - began,
@@ -164,7 +167,7 @@ def _shown(loader: Iterable[Any], progress: bool) -> Iterator[Any]:
 
     console = Console(stderr=True)
     shown = progress and console.is_terminal
-    total = len(loader) if hasattr(loader, "__len__") else None
+    total = len(loader) if isinstance(loader, Sized) else None
     yield from track(loader, "attacking", total=total, console=console, transient=True, disable=not shown)
 
 
