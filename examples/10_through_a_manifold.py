@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 
 from lightning_robust import PGD, Linf, RobustEvaluation
 from lightning_robust.callbacks import ManifoldSheets
-from lightning_robust.datamodules import Fonts, Reconstructed, Sampled
+from lightning_robust.datamodules import Fonts, GeneratedDataModule, ReconstructedDataModule
 from lightning_robust.manifolds import VAEGAN
 from lightning_robust.models import RobustClassifier, standard_net
 
@@ -24,8 +24,8 @@ if __name__ == "__main__":
     images = Fonts("easy", test_size=2000)
     sets = {
         "images": images,
-        "reconstructions": Reconstructed(images, manifold),
-        "samples": Sampled(manifold, manifold.num_classes, manifold.latent, test_size=2000),
+        "reconstructions": ReconstructedDataModule(images, manifold),
+        "samples": GeneratedDataModule(manifold, manifold.num_classes, manifold.latent, test_size=2000),
     }
     for name, data in sets.items():
         evaluation = RobustEvaluation(PGD(Linf(0.02), steps=1))  # logs test/clean_acc and test/robust_acc

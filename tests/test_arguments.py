@@ -163,12 +163,16 @@ TABLE = {
     "datamodules.CIFAR10": case(datamodules.CIFAR10, **VISION),
     "datamodules.CelebA": case(datamodules.CelebA, **VISION),
     "datamodules.Fonts": case(datamodules.Fonts, train_size=10, test_size=10, **LOADER),
-    "datamodules.Mixed": case(datamodules.Mixed, base=data(), images=X, labels=Y, augment=flat, seed=1),
+    "datamodules.ExtraDataModule": case(
+        datamodules.ExtraDataModule, base=data(), images=X, labels=Y, augment=flat, seed=1
+    ),
     "datamodules.RandomCropFlip": case(datamodules.RandomCropFlip),
-    "datamodules.Reconstructed": case(datamodules.Reconstructed, data=data(), manifold=Plane(), code=2, device="cpu"),
-    "datamodules.Sampled": case(
-        datamodules.Sampled, manifold=Plane(), num_classes=2, latent=4, train_size=4, device="cpu", **LOADER,
-        skip="methods",
+    "datamodules.ReconstructedDataModule": case(
+        datamodules.ReconstructedDataModule, data=data(), manifold=Plane(), code=2, device="cpu"
+    ),
+    "datamodules.GeneratedDataModule": case(
+        datamodules.GeneratedDataModule, manifold=Plane(), num_classes=2, latent=4, train_size=4, device="cpu",
+        **LOADER, skip="methods",
     ),
     "datamodules.TensorDataModule": case(
         datamodules.TensorDataModule, train=(X, Y), test=(X, Y), num_classes=2, augment=flat, **SIZES, **LOADER

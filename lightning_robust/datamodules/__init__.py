@@ -3,12 +3,13 @@
 from lightning_robust.datamodules.augment import RandomCropFlip
 from lightning_robust.datamodules.base import ImageDataModule
 from lightning_robust.datamodules.celeba import CelebA
-from lightning_robust.datamodules.extra import Mixed, SVHNExtra, pseudo_labels, read_npz
+from lightning_robust.datamodules.extra import ExtraDataModule, pseudo_labels, read_npz
 from lightning_robust.datamodules.fonts import Fonts, FontsCode
+from lightning_robust.datamodules.generated import GeneratedDataModule
 from lightning_robust.datamodules.in_memory import InMemoryDataModule
+from lightning_robust.datamodules.reconstructed import ReconstructedDataModule
 from lightning_robust.datamodules.subsets import balanced_subset, stratified_split
 from lightning_robust.datamodules.tensors import TensorDataModule
-from lightning_robust.datamodules.through_manifold import Reconstructed, Sampled
 from lightning_robust.datamodules.vision import (
     CIFAR10,
     CIFAR100,
@@ -16,6 +17,7 @@ from lightning_robust.datamodules.vision import (
     SVHN,
     EMNISTDigits,
     FashionMNIST,
+    SVHNExtra,
     VisionDataModule,
 )
 
@@ -26,16 +28,16 @@ __all__ = [
     "SVHN",
     "CelebA",
     "EMNISTDigits",
+    "ExtraDataModule",
     "FashionMNIST",
     "Fonts",
     "FontsCode",
+    "GeneratedDataModule",
     "ImageDataModule",
     "InMemoryDataModule",
-    "Mixed",
     "RandomCropFlip",
-    "Reconstructed",
+    "ReconstructedDataModule",
     "SVHNExtra",
-    "Sampled",
     "TensorDataModule",
     "VisionDataModule",
     "balanced_subset",

@@ -48,8 +48,12 @@ class Batches(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         if not -len(self) <= index < len(self):
             raise IndexError(f"Expected argument `index` to be in [{-len(self)}, {len(self)}), but got {index}.")
-        batch = self.__getitems__([index])
-        return tuple(part[0] for part in batch) if isinstance(batch, tuple) else batch[0]
+        return _first(self.__getitems__([index]))
+
+
+def _first(batch: Any) -> Any:
+    """The first sample of a batch; tuples may be nested."""
+    return tuple(_first(part) for part in batch) if isinstance(batch, tuple) else batch[0]
 
 
 class ImageBatches(Batches):

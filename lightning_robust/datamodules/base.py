@@ -1,7 +1,8 @@
 """What all image data modules share: the loaders."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, final
+from functools import partial
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch.utils.data import DataLoader
@@ -41,6 +42,9 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     num_classes: int
     image_shape: tuple[int, ...]
     value_range: tuple[float, float] = (0.0, 1.0)
+
+    makes_batches_late: ClassVar[bool] = False
+    """Whether `on_after_batch_transfer` makes a batch of what loaders give. It must leave a made batch as it is."""
 
     def __init__(
         self,
@@ -121,11 +125,19 @@ class ImageDataModule(pl.LightningDataModule, ABC):
         return DataLoader(dataset, batch_size=size, **self._loader_options())
 
     def _loader_options(self) -> dict[str, Any]:
+        """Without a running Trainer nobody calls `on_after_batch_transfer`: then loaders do."""
+        late = self.makes_batches_late and (self.trainer is None or self.trainer.state.status != "running")
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": self.pin_memory,
-            "collate_fn": identity,
+            "collate_fn": partial(self.on_after_batch_transfer, dataloader_idx=0) if late else identity,
             # Without one of its own, a loader draws the seed of its workers from the global generator.
             "generator": torch.Generator().manual_seed(self.seed),
         }
+
+
+def options_of(data: ImageDataModule) -> dict[str, Any]:
+    """The arguments of `ImageDataModule` with which a data module was made."""
+    names = ("batch_size", "eval_batch_size", "num_workers", "pin_memory", "drop_last", "seed")
+    return {name: getattr(data, name) for name in names}

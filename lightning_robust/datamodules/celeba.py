@@ -16,7 +16,6 @@ from lightning_robust.datamodules.vision import VisionDataModule
 
 _FOLDER = "celeba"
 _CACHE = "img_align_celeba_56x48.npy"
-_TEST_SHARE = 10  # one in ten
 
 
 def shrink(image: Image.Image) -> np.ndarray:
@@ -30,7 +29,7 @@ def shrink(image: Image.Image) -> np.ndarray:
 
 @final
 class CelebA(VisionDataModule):
-    """Faces of celebrities: 202,599 images of 56 x 48 in colour, 2 classes by an attribute, 1 for having it.
+    """Faces of celebrities: 202,599 images of 56 x 48 in color, 2 classes by an attribute, 1 for having it.
 
     The aligned and cropped images are shrunk to 54 x 66 and cut to 48 x 56 (width by height). That is done once, which
     takes minutes, and kept in a file of 1.6 GB beside the images. Downloading is that of torchvision, which needs the
@@ -81,8 +80,7 @@ class CelebA(VisionDataModule):
     def _rows(self, names: list[str], source: Source) -> Tensor:
         """Which images belong to a part, in the order of the files."""
         if self.split == "stutz":
-            number = len(names) - len(names) * (_TEST_SHARE - 1) // _TEST_SHARE
-            held_out = torch.arange(len(names)) >= len(names) - number
+            held_out = torch.arange(len(names)) >= len(names) * 9 // 10
         else:
             test = set(datasets.CelebA(self.root, split="test").filename)
             held_out = torch.tensor([name in test for name in names])

@@ -56,21 +56,20 @@ class Fonts(ImageDataModule):
     batch. So the true manifold is known, and with it what an on-manifold adversarial example is.
 
     Batches are `(x, y, code)`: x of shape (N, 1, 28, 28) in [0, 1], in the precision of the Trainer; y int64 of shape
-    (N,); code a `FontsCode`. The loaders themselves yield row numbers, and batches are made in
-    `on_after_batch_transfer`: give the data module, not its loaders, to the Trainer. Without a Trainer use `tensors`
-    and `batch`.
+    (N,); code a `FontsCode`. In a Trainer that has this data module, its loaders yield row numbers, and
+    `on_after_batch_transfer` makes the batches on the device; elsewhere they yield batches, made on the CPU.
 
     Args:
         difficulty: of the map: "easy", "moderate" or "hard", see `FontsManifold.ranges`.
-        train_size: how many samples to train on; None: all that are not held out.
+        train_size: number of training samples; None: all that are not held out.
         subset: how `train_size` are chosen: "first", the first ones, as in the paper (class-balanced for multiples of
             10); or "balanced", the same number of random rows from each class. Both are nested.
         split: what is new in the test set. "transformation", as in the paper: the parameters; all fonts are in both.
             "family": also the faces. Whole families of type faces are held out, since the weights of one design are
             much alike.
-        held_out: the share of families that is held out for test where `split` is "family".
-        val_size: how many of the last training rows to hold out for validation.
-        test_size: how many samples to test on, the first of the test rows; None: all, 160,000 for "transformation".
+        held_out: the fraction of families that is held out for test where `split` is "family".
+        val_size: number of training rows, the last ones, that are held out for validation.
+        test_size: number of test samples, the first of the test rows; None: all, 160,000 for "transformation".
         theta_seed: which virtual data set: the seed of the parameters. Keep it fixed where models share a test set.
         seed: of the training order, of a "balanced" subset and of the held-out families.
         kwargs: as for `ImageDataModule`; batches have 100 samples by default, as in the paper.
@@ -94,6 +93,7 @@ class Fonts(ImageDataModule):
 
     num_classes = NUM_CLASSES
     image_shape = IMAGE_SHAPE
+    makes_batches_late = True
 
     def __init__(
         self,
@@ -142,12 +142,10 @@ class Fonts(ImageDataModule):
         theta = low + (high - low) * uniform(self.theta_seed, rows[:, None], coordinate)
         return render(theta, y, font), y, FontsCode(theta, font)
 
-    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> tuple[Tensor, Tensor, FontsCode]:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor, FontsCode]:
         """Turn row numbers into a batch on the device, x in the precision of the Trainer, the code in float32."""
-        x, y, code = self.batch(batch)
-        if self.trainer is not None:
-            x = self.trainer.precision_plugin.convert_input(x)
-        return x, y, code
+        x, y, code = self.batch(batch) if isinstance(batch, Tensor) else batch
+        return (x if self.trainer is None else self.trainer.precision_plugin.convert_input(x)), y, code
 
     def _rows(self) -> dict[Part, Tensor]:
         """The rows of each part, in order."""
@@ -177,9 +175,9 @@ def _font(rows: Tensor) -> Tensor:
     return rows.div(NUM_CLASSES, rounding_mode="floor") % NUM_FONTS
 
 
-def _unseen_fonts(share: float, seed: int) -> Tensor:
+def _unseen_fonts(fraction: float, seed: int) -> Tensor:
     """Which fonts are of the families held out, bool of shape (1000,)."""
     family = load_glyphs().family
     number = int(family.max()) + 1
-    chosen = permutation(number, seed)[: max(1, round(share * number))]
+    chosen = permutation(number, seed)[: max(1, round(fraction * number))]
     return torch.isin(family, chosen)

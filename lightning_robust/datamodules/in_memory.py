@@ -24,8 +24,8 @@ class InMemoryDataModule(ImageDataModule):
     contained in a larger one.
 
     Args:
-        train_size: how many samples to train on, a multiple of the number of classes; None: all that are not held out.
-        val_size: how many training samples to hold out for validation.
+        train_size: number of training samples, a multiple of the number of classes; None: all that are not held out.
+        val_size: number of training samples that are held out for validation.
         augment: a random map of a batch of training images (N, C, H, W), such as `RandomCropFlip()`, that draws from
             torch's default generator; None: none. It is seeded for each batch, so what it does depends on (seed,
             epoch, samples of the batch) alone.
@@ -74,25 +74,7 @@ class InMemoryDataModule(ImageDataModule):
 
     def _checked(self, source: Source) -> tuple[Tensor, Tensor]:
         """The data, if it is what `num_classes`, `image_shape` and `value_range` say."""
-        where = self._called(source)
-        images, labels = (as_tensor(where, part) for part in self.load(source))
-        if labels.ndim != 1 or len(labels) == 0 or images.shape != (len(labels), *self.image_shape):
-            raise ValueError(
-                f"Expected {where} to be N >= 1 images of shape {self.image_shape} and labels of shape (N,), "
-                f"but got {tuple(images.shape)} and {tuple(labels.shape)}."
-            )
-        labels = whole(where, labels, self.num_classes)
-        if images.dtype == torch.uint8:
-            return images, labels
-        if not images.is_floating_point():
-            raise ValueError(f"Expected {where} to be uint8 or floating images, but got {images.dtype}.")
-        low, high = float(images.min()), float(images.max())
-        if not self.value_range[0] <= low <= high <= self.value_range[1]:  # false for NaN too
-            raise ValueError(
-                f"Expected {where} to be images in {list(self.value_range)}, but got values in [{low:g}, {high:g}]. "
-                "Divide images in [0, 255] by 255, or pass them as uint8; normalise in the model's first layer."
-            )
-        return images, labels
+        return checked(self._called(source), *self.load(source), self)
 
     def _called(self, source: Source) -> str:
         """What errors call the data."""
@@ -110,10 +92,26 @@ def as_tensor(where: str, value: Any) -> Tensor:
     return value
 
 
-def whole(where: str, labels: Tensor, num_classes: int) -> Tensor:
-    """Labels of any integer type as int64."""
+def checked(where: str, images: Any, labels: Any, data: ImageDataModule) -> tuple[Tensor, Tensor]:
+    """Images and labels as tensors, labels int64, if they are such as `data` has; errors call them `where`."""
+    images, labels = as_tensor(where, images), as_tensor(where, labels)
+    if labels.ndim != 1 or len(labels) == 0 or images.shape != (len(labels), *data.image_shape):
+        raise ValueError(
+            f"Expected {where} to be N >= 1 images of shape {tuple(data.image_shape)} and labels of shape (N,), "
+            f"but got {tuple(images.shape)} and {tuple(labels.shape)}."
+        )
     integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if not integer or int(labels.min()) < 0 or int(labels.max()) >= num_classes:
+    if not integer or int(labels.min()) < 0 or int(labels.max()) >= data.num_classes:
         got = f"labels in [{labels.min()}, {labels.max()}]" if integer else f"{labels.dtype} labels"
-        raise ValueError(f"Expected {where} to have integer labels in [0, {num_classes - 1}], but got {got}.")
-    return labels.long()
+        raise ValueError(f"Expected {where} to have integer labels in [0, {data.num_classes - 1}], but got {got}.")
+    if images.dtype == torch.uint8:
+        return images, labels.long()
+    if not images.is_floating_point():
+        raise ValueError(f"Expected {where} to be uint8 or floating images, but got {images.dtype}.")
+    low, high = float(images.min()), float(images.max())
+    if not data.value_range[0] <= low <= high <= data.value_range[1]:  # false for NaN too
+        raise ValueError(
+            f"Expected {where} to be images in {list(data.value_range)}, but got values in [{low:g}, {high:g}]. "
+            "Divide images in [0, 255] by 255, or pass them as uint8; normalize in the model's first layer."
+        )
+    return images, labels.long()

@@ -130,13 +130,13 @@ class _MNISTLike(VisionDataModule):
         """Images and labels."""
         name = self.names[source == "test"]
         files = [f"{name}-images-idx3-ubyte", f"{name}-labels-idx1-ubyte"]
-        theirs = self.root / self.published.__name__
-        if not all((theirs / "raw" / file).exists() for file in files):
-            own = [self.root] if self.root.name in (self.folder, theirs.name) else []
-            folders = (theirs / "raw", theirs, self.root / self.folder, *own, _DEBIAN / self.folder)
-            found = _gzipped(folders, files)
-            if found is not None:
-                return found[0][:, None], found[1].long()
+        torchvisions = self.root / self.published.__name__
+        if not all((torchvisions / "raw" / file).exists() for file in files):
+            own = [self.root] if self.root.name in (self.folder, torchvisions.name) else []
+            folders = (torchvisions / "raw", torchvisions, self.root / self.folder, *own, _DEBIAN / self.folder)
+            arrays = _gzipped(folders, files)
+            if arrays is not None:
+                return arrays[0][:, None], arrays[1].long()
         unpacked = self.published(self.root, train=source == "train", download=download, **self.options)
         return unpacked.data[:, None], unpacked.targets
 
@@ -179,40 +179,67 @@ class EMNISTDigits(_MNISTLike):
         return images.mT.contiguous(), labels
 
 
-@final
-class CIFAR10(VisionDataModule):
-    """Small photographs: 50,000 training and 10,000 test images of 32 x 32 in colour, 10 classes."""
+class _CIFAR(VisionDataModule):
+    """Images of 32 x 32 that torchvision reads into one array."""
 
-    num_classes = 10
     image_shape = (3, 32, 32)
+    published: ClassVar[type[datasets.CIFAR10]]
 
     def read(self, source: Source, *, download: bool) -> tuple[Tensor, Tensor]:
         """Images and labels."""
-        files = datasets.CIFAR10(self.root, train=source == "train", download=download)
+        files = self.published(self.root, train=source == "train", download=download)
         return torch.from_numpy(files.data).movedim(3, 1).contiguous(), torch.tensor(files.targets)
 
 
 @final
-class CIFAR100(VisionDataModule):
-    """Small photographs: 50,000 training and 10,000 test images of 32 x 32 in colour, 100 (fine) classes."""
+class CIFAR10(_CIFAR):
+    """Small photographs: 50,000 training and 10,000 test images of 32 x 32 in color, 10 classes."""
+
+    num_classes = 10
+    published = datasets.CIFAR10
+
+
+@final
+class CIFAR100(_CIFAR):
+    """Small photographs: 50,000 training and 10,000 test images of 32 x 32 in color, 100 (fine) classes."""
 
     num_classes = 100
-    image_shape = (3, 32, 32)
-
-    def read(self, source: Source, *, download: bool) -> tuple[Tensor, Tensor]:
-        """Images and labels."""
-        files = datasets.CIFAR100(self.root, train=source == "train", download=download)
-        return torch.from_numpy(files.data).movedim(3, 1).contiguous(), torch.tensor(files.targets)
+    published = datasets.CIFAR100
 
 
-@final
-class SVHN(VisionDataModule):
-    """House numbers: 73,257 training and 26,032 test images of 32 x 32 in colour, 10 classes; reading needs scipy."""
+class _SVHN(VisionDataModule):
+    """Images of 32 x 32 in files of Matlab."""
 
     num_classes = 10
     image_shape = (3, 32, 32)
+    training: ClassVar[tuple[str, ...]]
+    """The files that are for training."""
 
     def read(self, source: Source, *, download: bool) -> tuple[Tensor, Tensor]:
         """Images and labels."""
-        files = datasets.SVHN(self.root, split=source, download=download)
-        return torch.from_numpy(files.data).contiguous(), torch.from_numpy(files.labels)
+        parts = self.training if source == "train" else ("test",)
+        files = [datasets.SVHN(self.root, split=part, download=download) for part in parts]
+        images = torch.cat([torch.from_numpy(file.data) for file in files])
+        return images.contiguous(), torch.cat([torch.from_numpy(file.labels) for file in files])
+
+
+@final
+class SVHN(_SVHN):
+    """House numbers: 73,257 training and 26,032 test images of 32 x 32 in color, 10 classes; reading needs scipy."""
+
+    training = ("train",)
+
+
+@final
+class SVHNExtra(_SVHN):
+    """House numbers with the extra training images: 604,388 training and 26,032 test images, 10 classes.
+
+    The 73,257 training images come first, then the 531,131 extra ones, which are easier. In memory they take 1.9 GB;
+    reading needs scipy, and twice that memory.
+
+    References:
+        Netzer et al., "Reading digits in natural images with unsupervised feature learning", 2011. Schmidt et al.
+        (NeurIPS 2018) train on both parts, to reach the plateau of standard accuracy.
+    """
+
+    training = ("train", "extra")

@@ -182,3 +182,16 @@ def test_cuda_makes_the_same_samples():
     assert torch.equal(cuda[2].theta.cpu(), cpu[2].theta)
     assert torch.equal(cuda[1].cpu(), cpu[1])
     torch.testing.assert_close(cuda[0].cpu(), cpu[0], atol=1e-4, rtol=0)
+
+
+def test_loaders_make_batches_without_a_trainer_and_after_one():
+    module = Fonts(train_size=30, val_size=10, test_size=20, batch_size=20)
+    x, y, code = next(iter(module.test_dataloader()))
+    assert torch.equal(x, module.tensors("test")[0])
+    assert torch.equal(x, render(code.theta, y, code.font))
+    expected = [x for x, *_ in module.train_dataloader()]
+    model = Recorder()
+    trainer(max_epochs=1).fit(model, module.train_dataloader())
+    assert all(torch.equal(x, batch[0]) for x, batch in zip(expected, model.seen["train"], strict=True))
+    trainer(max_epochs=1).fit(model, datamodule=module)
+    assert isinstance(module.on_after_batch_transfer(next(iter(module.test_dataloader())), 0), tuple)

@@ -4,7 +4,13 @@ from torch import nn
 
 from lightning_robust import PGD, AdversarialTraining, LatentSpace, Linf, RobustEvaluation, Threat
 from lightning_robust.attacks import Context
-from lightning_robust.datamodules import Fonts, Mixed, Reconstructed, Sampled, TensorDataModule
+from lightning_robust.datamodules import (
+    ExtraDataModule,
+    Fonts,
+    GeneratedDataModule,
+    ReconstructedDataModule,
+    TensorDataModule,
+)
 from lightning_robust.manifolds import VAEGAN, FontsManifold
 from lightning_robust.models import RobustClassifier, standard_net
 
@@ -60,7 +66,7 @@ class Sum(nn.Module):
 @pytest.mark.parametrize("difficulty", ["easy", "hard"])
 def test_the_true_manifold_gives_the_data_itself(difficulty):
     data = Fonts(difficulty, train_size=40, val_size=20, test_size=50)
-    seen = Reconstructed(data, FontsManifold(difficulty), code=2, chunk=17)
+    seen = ReconstructedDataModule(data, FontsManifold(difficulty), code=2, chunk=17)
     for part in PARTS:
         x, y, code = data.tensors(part)
         x_rec, y_rec, (theta, font) = seen.tensors(part)
@@ -72,7 +78,7 @@ def test_the_true_manifold_gives_the_data_itself(difficulty):
 
 def test_a_linear_manifold_in_closed_form():
     data, plane = base(), Plane()
-    seen = Reconstructed(data, plane, chunk=7)
+    seen = ReconstructedDataModule(data, plane, chunk=7)
     for part in PARTS:
         x, y = data.tensors(part)
         x_rec, y_rec, z = seen.tensors(part)
@@ -96,7 +102,7 @@ def test_parts_and_subsets_are_those_of_the_data():
 
     def module(train_size):
         data = TensorDataModule(numbered(130), numbered(30), val_size=30, train_size=train_size, batch_size=16)
-        return data, Reconstructed(data, First())
+        return data, ReconstructedDataModule(data, First())
 
     found = {}
     for size in (20, 50, None):
@@ -116,7 +122,7 @@ def test_parts_and_subsets_are_those_of_the_data():
 
 def test_what_stays_fixed_in_a_code():
     data = base()
-    seen = Reconstructed(data, Sum(), chunk=7)
+    seen = ReconstructedDataModule(data, Sum(), chunk=7)
     x, y = data.tensors("test")
     x_rec, _, (z, shift, number) = seen.tensors("test")
     assert torch.equal(x_rec, x[:, :, :1, :1].expand(-1, *SHAPE))
@@ -129,14 +135,14 @@ def test_what_stays_fixed_in_a_code():
     assert torch.equal(one_shift, shift[28])
     with pytest.raises(IndexError, match=r"`index` to be in \[-30, 30\), but got 30"):
         seen.dataset("test")[30]
-    assert Reconstructed(data, Plane()).dataset("test")[3][2].shape == (3,)
+    assert ReconstructedDataModule(data, Plane()).dataset("test")[3][2].shape == (3,)
 
 
 def test_made_once_in_chunks_and_inert():
     plane = Plane()
     plane.dropout.train()
     plane.norm.eval()
-    seen = Reconstructed(base(), plane, chunk=40)
+    seen = ReconstructedDataModule(base(), plane, chunk=40)
     assert not plane.calls, "nothing is made before it is asked for"
     stream = torch.get_rng_state()
     seen.setup("fit")
@@ -153,7 +159,7 @@ def test_made_once_in_chunks_and_inert():
     assert not z[0].is_inference()
     # What the manifold draws itself is the same again, wherever the global stream is.
     torch.rand(5)
-    Reconstructed(base(), again := Plane(), chunk=40).setup("fit")
+    ReconstructedDataModule(base(), again := Plane(), chunk=40).setup("fit")
     assert [call[-1] for call in again.calls] == [call[-1] for call in plane.calls[:8]]
 
 
@@ -164,19 +170,19 @@ def test_modes_are_put_back_after_an_exception():
 
     plane = Breaks()
     with pytest.raises(KeyError):
-        Reconstructed(base(), plane).tensors("test")
+        ReconstructedDataModule(base(), plane).tensors("test")
     assert plane.dropout.training
 
 
 def test_half_and_double_precision_of_the_manifold():
     for dtype, wide in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
-        seen = Reconstructed(base(), Plane().to(dtype))
+        seen = ReconstructedDataModule(base(), Plane().to(dtype))
         x, _, z = seen.tensors("test")
         assert (x.dtype, z.dtype) == (torch.float32, wide)
 
 
 def test_no_validation_part():
-    seen = Reconstructed(base(val_size=0), Plane())
+    seen = ReconstructedDataModule(base(val_size=0), Plane())
     assert seen.val_dataloader() == []
     assert [len(part) for part in seen.tensors("val")] == [0, 0, 0]
     trainer(max_epochs=1).fit(Recorder(16), seen)
@@ -184,17 +190,17 @@ def test_no_validation_part():
 
 def test_data_of_other_kinds():
     """Augmentation is left out; extra images are for training on `data` itself."""
-    augmented = Reconstructed(base(augment=lambda x: x + 2), Plane())
-    assert torch.equal(augmented.tensors("train")[0], Reconstructed(base(), Plane()).tensors("train")[0])
+    augmented = ReconstructedDataModule(base(augment=lambda x: x + 2), Plane())
+    assert torch.equal(augmented.tensors("train")[0], ReconstructedDataModule(base(), Plane()).tensors("train")[0])
     augmented.setup("fit")
     assert all(x.max() < 1 for x, *_ in augmented.train_dataloader())
-    mixed = Reconstructed(Mixed(base(), *images(9)), Plane())
+    mixed = ReconstructedDataModule(ExtraDataModule(base(), *images(9)), Plane())
     assert torch.equal(mixed.tensors("train")[0], augmented.tensors("train")[0])
 
 
 def test_settings_are_those_of_the_data():
     data = base(batch_size=8, eval_batch_size=5, num_workers=1, drop_last=True, seed=3)
-    seen = Reconstructed(data, Plane())
+    seen = ReconstructedDataModule(data, Plane())
     for name in ("batch_size", "eval_batch_size", "num_workers", "drop_last", "pin_memory", "seed", "num_classes"):
         assert getattr(seen, name) == getattr(data, name), name
     assert (seen.image_shape, seen.value_range) == (SHAPE, (0.0, 1.0))
@@ -208,12 +214,12 @@ def test_prepare_data_is_that_of_the_data():
     called = []
     data = base()
     data.prepare_data = lambda: called.append(1)
-    Reconstructed(data, Plane()).prepare_data()
+    ReconstructedDataModule(data, Plane()).prepare_data()
     assert called
 
 
 def test_resumes_inside_an_epoch():
-    seen = Reconstructed(base(), Plane())
+    seen = ReconstructedDataModule(base(), Plane())
     loader = seen.train_dataloader()
     whole = [batch[2] for batch in loader]
     loader.sampler.epoch = 0
@@ -232,7 +238,7 @@ def vaegan(classes=3):
 
 def test_samples_are_the_decoded_codes_with_balanced_labels():
     manifold = vaegan()
-    seen = Sampled(manifold, 3, 4, train_size=30, val_size=7, test_size=10, chunk=4, batch_size=8)
+    seen = GeneratedDataModule(manifold, 3, 4, train_size=30, val_size=7, test_size=10, chunk=4, batch_size=8)
     for part, size in (("train", 30), ("val", 7), ("test", 10)):
         x, y, z = seen.tensors(part)
         assert torch.equal(y, torch.arange(size) % 3)
@@ -245,7 +251,7 @@ def test_samples_are_the_decoded_codes_with_balanced_labels():
 
 def test_codes_are_truncated_normal():
     """By the distribution function at 17 places, within five deviations, and no two coordinates go together."""
-    z = Sampled(Plane(), 2, 3, test_size=20_000, value_range=(-10, 10)).tensors("test")[2]
+    z = GeneratedDataModule(Plane(), 2, 3, test_size=20_000, value_range=(-10, 10)).tensors("test")[2]
     normal = torch.distributions.Normal(0.0, 1.0)
     at = torch.linspace(-1.9, 1.9, 17)
     expected = (normal.cdf(at) - normal.cdf(torch.tensor(-2.0))) / (2 * normal.cdf(torch.tensor(2.0)) - 1)
@@ -260,7 +266,7 @@ def test_codes_depend_on_seed_part_row_and_coordinate_alone():
     def codes(part, size=12, **kwargs):
         sizes = {f"{part}_size": size}
         torch.rand(1)
-        return Sampled(Plane(), 2, 3, value_range=(-10, 10), **sizes, **kwargs).tensors(part)[2]
+        return GeneratedDataModule(Plane(), 2, 3, value_range=(-10, 10), **sizes, **kwargs).tensors(part)[2]
 
     z = codes("test")
     assert torch.equal(z, codes("test", chunk=5))
@@ -286,12 +292,12 @@ def test_needs_a_decoder_only_and_leaves_everything_as_it_was():
             return self.dropout(torch.sigmoid(z))
 
     stream, decoder = torch.get_rng_state(), Decoder()
-    x, _, z = Sampled(decoder, 2, 3, test_size=5).tensors("test")
+    x, _, z = GeneratedDataModule(decoder, 2, 3, test_size=5).tensors("test")
     assert torch.equal(x, torch.sigmoid(z)), "images of any shape"
     assert decoder.dropout.training
     assert torch.equal(torch.get_rng_state(), stream)
     with pytest.raises(TypeError, match=r"`manifold` to have a method `decode`, but got int"):
-        Sampled(3, 2, 3)
+        GeneratedDataModule(3, 2, 3)
 
 
 # ------------------------------------------------------------------------------------------------- with the attacks
@@ -303,9 +309,9 @@ def test_codes_of_the_batch_are_attacked(kind):
     torch.manual_seed(0)
     manifold = VAEGAN(latent=4, width=1 / 16, num_classes=10, init_std=None, bound=3.0)
     if kind == "reconstructed":
-        data = Reconstructed(Fonts(train_size=20, val_size=20, test_size=20, batch_size=20), manifold)
+        data = ReconstructedDataModule(Fonts(train_size=20, val_size=20, test_size=20, batch_size=20), manifold)
     else:
-        data = Sampled(manifold, 10, 4, train_size=20, val_size=20, test_size=20, batch_size=20)
+        data = GeneratedDataModule(manifold, 10, 4, train_size=20, val_size=20, test_size=20, batch_size=20)
     threat = Threat(Linf(0.3), LatentSpace(manifold))
     attack = PGD(threat, steps=2)
     model = RobustClassifier(standard_net())
@@ -325,7 +331,7 @@ def test_codes_of_the_batch_are_attacked(kind):
 
 def test_half_precision_of_the_trainer():
     model = Recorder(16)
-    trainer(precision="bf16-true").test(model, Reconstructed(base(), Plane()), verbose=False)
+    trainer(precision="bf16-true").test(model, ReconstructedDataModule(base(), Plane()), verbose=False)
     assert {x.dtype for x, *_ in model.seen["test"]} == {torch.bfloat16}
 
 
@@ -373,14 +379,14 @@ class Gives:
 )
 def test_what_a_manifold_may_not_give(manifold, message):
     with pytest.raises(ValueError, match=message):
-        Reconstructed(base(), manifold).tensors("test")
+        ReconstructedDataModule(base(), manifold).tensors("test")
 
 
 def test_what_a_decoder_may_not_give():
     with pytest.raises(ValueError, match=r"images in \[0.0, 1.0\], but got values in \[2, 2\]"):
-        Sampled(Gives(x=lambda n: torch.full((n, *SHAPE), 2.0)), 2, 3)
+        GeneratedDataModule(Gives(x=lambda n: torch.full((n, *SHAPE), 2.0)), 2, 3)
     with pytest.raises(ValueError, match=r"float images of shape \(1, ...\), but got torch.float32 \(3, 1, 4, 4\)"):
-        Sampled(Gives(x=lambda n: torch.zeros(3, *SHAPE)), 2, 3)
+        GeneratedDataModule(Gives(x=lambda n: torch.zeros(3, *SHAPE)), 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -395,9 +401,9 @@ def test_what_a_decoder_may_not_give():
 )
 def test_wrong_arguments_of_reconstructed(arguments, error, message):
     with pytest.raises(error, match=message):
-        Reconstructed(**{"data": base(), "manifold": Plane(), **arguments})
+        ReconstructedDataModule(**{"data": base(), "manifold": Plane(), **arguments})
 
 
 def test_data_that_brings_no_codes():
     with pytest.raises(ValueError, match=r"`code` to be where the batches of `data` bring codes, .* 2 entries, .* 2"):
-        Reconstructed(base(), Plane(), code=2).setup("test")
+        ReconstructedDataModule(base(), Plane(), code=2).setup("test")

@@ -260,12 +260,13 @@ def test_cifar(cls, source, key, classes, tmp_path, rng, monkeypatch):
     assert train.labels[train.rows].bincount().unique().tolist() == [len(train) // classes]
 
 
-def test_svhn(tmp_path, rng, monkeypatch):
+@pytest.mark.parametrize(("cls", "training"), [(SVHN, ("train",)), (SVHNExtra, ("train", "extra"))])
+def test_svhn(cls, training, tmp_path, rng, monkeypatch):
     scipy_io = pytest.importorskip("scipy.io")
     content, listed = {}, {}
-    for part in ("train", "test"):
-        images = rng.integers(0, 256, (32, 32, 3, 30), dtype=np.uint8)
-        labels = (np.arange(30) % 10 + 1).astype(np.uint8)[:, None]  # the files call the digit 0 "10"
+    for part, size in (("train", 30), ("test", 20), ("extra", 50)):
+        images = rng.integers(0, 256, (32, 32, 3, size), dtype=np.uint8)
+        labels = (np.arange(size) % 10 + 1).astype(np.uint8)[:, None]  # the files call the digit 0 "10"
         path = tmp_path / f"{part}_32x32.mat"
         scipy_io.savemat(path, {"X": images, "y": labels})
         content[part] = images.transpose(3, 2, 0, 1), labels[:, 0] % 10
@@ -273,15 +274,21 @@ def test_svhn(tmp_path, rng, monkeypatch):
         assert name == path.name
         listed[part] = [url, name, md5(path)]
     with pytest.raises(FileNotFoundError, match="missing or damaged"):
-        SVHN(root=tmp_path).setup("test")
+        cls(root=tmp_path).setup("test")
     monkeypatch.setattr(datasets.SVHN, "split_list", listed)
 
-    module = SVHN(root=tmp_path, val_size=10)
+    module = cls(root=tmp_path, val_size=10)
     module.prepare_data()
     x, y = module.tensors("test")
     assert np.array_equal((x * 255).round().numpy(), content["test"][0])
     assert y.tolist() == content["test"][1].tolist()
-    assert np.array_equal(module.dataset("train").images.numpy(), content["train"][0])
+    train = module.dataset("train")
+    images, labels = (np.concatenate([content[part][i] for part in training]) for i in (0, 1))
+    assert np.array_equal(train.images.numpy(), images)
+    assert np.array_equal(train.labels.numpy(), labels)
+    monkeypatch.setattr(datasets.SVHN, "split_list", {**listed, training[-1]: [*listed[training[-1]][:2], "0" * 32]})
+    with pytest.raises(FileNotFoundError, match="missing or damaged"):
+        cls(root=tmp_path).setup("fit")
 
 
 @pytest.mark.parametrize("cls", [MNIST, FashionMNIST, EMNISTDigits, CIFAR10, CIFAR100, SVHN])

@@ -11,7 +11,7 @@ from torchvision import datasets
 
 from lightning_robust import PGD, AdversarialTraining, AffineSpace, LatentSpace, Linf, Threat
 from lightning_robust._affine import IDENTITY, warp
-from lightning_robust.datamodules import MNIST, EMNISTDigits, FashionMNIST, ImageDataModule, Reconstructed
+from lightning_robust.datamodules import MNIST, EMNISTDigits, FashionMNIST, ImageDataModule, ReconstructedDataModule
 from lightning_robust.manifolds import VAEGAN
 from lightning_robust.models import RobustClassifier, standard_net
 from tests.datamodules import test_celeba
@@ -151,7 +151,7 @@ def test_learned_manifolds(name, kind, data, tmp_path):
 
     on_learned = Threat(Linf(0.3), LatentSpace(vaegan))
     # The paper attacks around the codes of the images; on reconstructed images the codes come with the batch.
-    for module, code in ((data, None), (Reconstructed(data, vaegan), 2)):
+    for module, code in ((data, None), (ReconstructedDataModule(data, vaegan), 2)):
         x, y, z, delta, x_adv = one_step(case, module, on_learned, tmp_path, code)
         z = vaegan.encode(x, y).detach() if z is None else z
         assert z.shape == (len(y), case.latent)
