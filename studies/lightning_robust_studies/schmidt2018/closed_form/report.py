@@ -12,7 +12,7 @@ from lightning_robust_studies.schmidt2018.closed_form.claims import claims
 from lightning_robust_studies.schmidt2018.closed_form.figures import FIGURES
 from lightning_robust_studies.schmidt2018.closed_form.rows import estimates
 from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
-from lightning_robust_studies.schmidt2018.closed_form.statements import points_of, statement_table
+from lightning_robust_studies.schmidt2018.closed_form.statements import notes, points_of, statement_table
 
 _GAUSSIAN = (
     "Gaussian model: y is +1 or -1, x is y theta plus normal noise of standard deviation sigma = c d^(1/4) in every "
@@ -84,10 +84,9 @@ def write_report(rows: pd.DataFrame, out: Path, o: TheorySettings, seconds: floa
         shown["self_training"],
         Heading("6. The statements at work"),
         *(f"{name.capitalize()}: {point}." for name, point in points_of(o).items()),
-        Table(
-            statement_table(o),
-            caption="What each statement says, or why it refuses; pages and numbers are those of arXiv 1804.11285v2",
-        ),
+        Table(statement_table(o), caption="What each statement says, or why it refuses"),
+        "Names and pages are those of arXiv 1804.11285v2. A proof assistant has checked proofs of some elsewhere. Notes:",
+        *notes(),
         Heading("What the numbers are"),
         _GAUSSIAN,
         _BERNOULLI,

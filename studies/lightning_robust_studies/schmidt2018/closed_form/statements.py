@@ -105,8 +105,12 @@ def statement_table(o: TheorySettings) -> pd.DataFrame:
             "where": ", ".join(map(str, statement.conditions)) or "always",
             **{name: applies(statement, point)[1] for name, point in points_of(o).items()},
             "checked by machine": statement.machine_checked or "–",
-            "note": statement.note or "–",
         }
         for name, statement in STATEMENTS.items()
         if not name.startswith(("Fact", "Lemma"))
     )
+
+
+def notes() -> list[str]:
+    """Where the wording of a statement is not what holds, and what its constants leave open."""
+    return [f"{name}: {statement.note}" for name, statement in STATEMENTS.items() if statement.note]

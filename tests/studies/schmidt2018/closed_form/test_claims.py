@@ -68,9 +68,7 @@ def test_a_claim_is_judged_by_its_own_numbers_alone(rows, number, verdict, value
 
 def test_a_bound_that_says_nothing_is_not_measured(rows):
     without = rows[rows["curve"] != "theorem_21"]
-    assert verdicts(without) == [
-        Verdict.UNKNOWN if i == 3 else Verdict.HOLDS for i in range(1, 6)
-    ]
+    assert verdicts(without) == [Verdict.UNKNOWN if i == 3 else Verdict.HOLDS for i in range(1, 6)]
 
 
 def test_a_claim_says_its_numbers(rows):

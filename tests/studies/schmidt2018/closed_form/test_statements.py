@@ -1,7 +1,7 @@
 import pytest
 
 from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
-from lightning_robust_studies.schmidt2018.closed_form.statements import applies, points_of, statement_table
+from lightning_robust_studies.schmidt2018.closed_form.statements import applies, notes, points_of, statement_table
 from lightning_robust_studies.schmidt2018.theory import STATEMENTS
 
 POINTS = points_of(TheorySettings())
@@ -45,7 +45,12 @@ def test_the_table_has_a_line_for_each_theorem_and_corollary():
     assert set(table.index[table["checked by machine"] == "Lean"]) == {
         *("Theorem 10", "Theorem 21", "Corollary 22", "Corollary 23")
     }
-    assert "sum" in table.loc["Theorem 11", "note"]
+
+
+def test_the_slips_of_the_paper_are_noted():
+    slips = {"Fact 12": "t < 0", "Lemma 15": "mu = 0", "Theorem 11": "sum", "Theorem 31": "eps < 0"}
+    for name, word in slips.items():
+        assert any(note.startswith(f"{name}: ") and word in note for note in notes())
 
 
 def test_other_errors_than_refusals_are_not_swallowed():
