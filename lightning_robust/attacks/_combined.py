@@ -1,6 +1,6 @@
 """What attacks made of attacks share: they ask their parts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -10,18 +10,18 @@ from lightning_robust.attacks.attack import Attack
 
 @dataclass(frozen=True)
 class Combined(Attack):
-    """An attack made of one attack or several: a frozen dataclass with a field `attack` or `attacks`."""
+    """An attack made of one attack or several: a frozen dataclass whose first field is `attack` or `attacks`."""
 
     @property
     def parts(self) -> tuple[Attack, ...]:
         """The attacks it is made of."""
-        return (self.attack,) if hasattr(self, "attack") else self.attacks  # type: ignore[attr-defined]
+        held = getattr(self, fields(self)[0].name)
+        return held if isinstance(held, tuple) else (held,)
 
     def of(self, parts: tuple[Attack, ...]) -> Attack:
         """The same combination of other attacks."""
-        if hasattr(self, "attack"):
-            return replace(self, attack=parts[0])  # type: ignore[call-arg]
-        return replace(self, attacks=parts)  # type: ignore[call-arg]
+        name = fields(self)[0].name
+        return replace(self, **{name: parts if name == "attacks" else parts[0]})
 
     def check(self, x: Tensor, y: Any) -> None:
         """Refuse what any of the attacks refuses."""
@@ -43,8 +43,8 @@ class Combined(Attack):
 
     def brief(self) -> Attack | None:
         """The same combination of attacks with the least work."""
-        parts = [part.brief() for part in self.parts]
-        return None if any(part is None for part in parts) else self.of(tuple(parts))  # type: ignore[arg-type]
+        parts = tuple(brief for part in self.parts if (brief := part.brief()) is not None)
+        return self.of(parts) if len(parts) == len(self.parts) else None
 
     def scaled(self, factor: float) -> Attack:
         """The same combination of attacks in scaled balls."""

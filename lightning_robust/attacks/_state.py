@@ -99,7 +99,7 @@ class State:
             small = [kept for kept in self._tensors if kept.small]
             if small:
                 # Through `.data`: a graph that has saved the buffer stays valid, since nothing has changed for it.
-                torch._foreach_copy_([kept.tensor.data for kept in small], [kept.copy for kept in small])
+                torch._foreach_copy_([kept.tensor.data for kept in small], [kept.copy for kept in small])  # type: ignore[misc]
             self._put_large_back()
 
     def rewind(self) -> None:

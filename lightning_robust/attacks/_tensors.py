@@ -16,6 +16,11 @@ def column(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
+def dims(x: Tensor) -> tuple[int, ...]:
+    """All dimensions of (N, ...) but the first."""
+    return tuple(range(1, x.ndim))
+
+
 def set_fields(instance: Any, **values: Any) -> None:
     """Give fields of a frozen dataclass their checked values, from `__post_init__`."""
     for name, value in values.items():

@@ -38,7 +38,7 @@ NO_CONTEXT = Context()
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an attack found, per sample.
+    """The result of an attack, per sample.
 
     Args:
         x_adv: (N, C, H, W) adversarial inputs, of the type of the clean ones.
@@ -74,12 +74,12 @@ class Attack(ABC):
 
     @abstractmethod
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
-        """Attack and tell everything; no checks of the inputs.
+        """Attack and tell everything; the inputs are not checked.
 
         Args:
             model: (N, C, H, W) -> logits (N, K); an `nn.Module`, or a function.
             x: (N, C, H, W) clean inputs.
-            y: Labels: class labels (see `attacks/labels.py`), or whatever the gain takes.
+            y: Class labels (see `labels.py`), or whatever the gain takes.
             context: What else is known of the batch.
         """
 
@@ -121,17 +121,14 @@ class Attack(ABC):
 
 
 def check_inputs(x: Any) -> None:
-    """Refuse what is no batch of dense float inputs. Does not wait for the device."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-        hint = ""
-        if isinstance(x, Tensor) and x.dtype == torch.uint8:
-            hint = " Convert with x.float() / 255."
-        elif not isinstance(x, Tensor):
-            hint = " Convert with torch.as_tensor(x)." if hasattr(x, "__array__") else ""
-        elif isinstance(x, Tensor) and not x.is_complex():
-            hint = " Integers, such as token ids, cannot be moved: attack their embeddings."
-        raise TypeError(f"Expected inputs to be a float tensor, but got {got}.{hint}")
+    """Refuse what is no batch of dense float inputs."""
+    if not isinstance(x, Tensor):
+        hint = " Convert with torch.as_tensor(x)." if hasattr(x, "__array__") else ""
+        raise TypeError(f"Expected inputs to be a float tensor, but got {type(x).__name__}.{hint}")
+    if not x.is_floating_point():
+        hint = "" if x.is_complex() else " Integers, such as token ids, cannot be moved: attack their embeddings."
+        hint = " Convert with x.float() / 255." if x.dtype == torch.uint8 else hint
+        raise TypeError(f"Expected inputs to be a float tensor, but got {x.dtype}.{hint}")
     if x.layout != torch.strided:
         raise TypeError(f"Expected inputs to be a dense tensor, but got {x.layout}. Convert with x.to_dense().")
     if x.ndim < 2 or x.numel() == 0:
@@ -185,24 +182,19 @@ def as_attack(attack: Any, name: str = "attack") -> Attack:
         return attack
     if not callable(attack) or isinstance(attack, type):
         kind = getattr(attack, "__name__", type(attack).__name__)
-        hint = ""
-        if isinstance(attack, list | tuple):
-            hint = " Did you mean worst_of(*attacks)?"
-        elif isinstance(attack, type):
+        hint = " Did you mean worst_of(*attacks)?" if isinstance(attack, list | tuple) else ""
+        if isinstance(attack, type):
             hint = f" {kind} is a class: did you mean {kind}(...)?"
         elif hasattr(attack, "project") and hasattr(attack, "radius"):
             hint = f" {kind} is a ball: did you mean PGD({kind}(...))?"
+        shown = repr(attack)
+        shown = shown if len(shown) <= 120 else f"{type(attack).__name__} {shown[:80]}..."
         raise TypeError(
             f"Expected argument `{name}` to be an attack, a callable (model, x, y) -> x_adv such as "
-            f"PGD(Linf(8 / 255)), but got {_short(attack)}.{hint}"
+            f"PGD(Linf(8 / 255)), but got {shown}.{hint}"
         )
     try:
         names = inspect.signature(attack).parameters
     except ValueError:  # a callable written in C tells no signature
         names = {}  # type: ignore[assignment]
     return Foreign(attack, frozenset({"code", "key", "correct"} & set(names)))
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 120 else f"{type(value).__name__} {shown[:80]}..."

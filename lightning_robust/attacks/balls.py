@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._tensors import column, set_fields
+from lightning_robust.attacks._tensors import column, dims, set_fields
 
 Radius = float | Tensor
 _B = TypeVar("_B", bound="Ball")
@@ -36,19 +36,13 @@ def per_sample(value: Radius, like: Tensor) -> Tensor | float:
     return column(value.to(like), like)
 
 
-def _dims(delta: Tensor) -> tuple[int, ...]:
-    return tuple(range(1, delta.ndim))
-
-
 def _radius(value: Any) -> Radius:
     """A radius: a number, or a float tensor (N,)."""
     if not isinstance(value, Tensor):
         return _checks.number("eps", value, 0)
     if value.ndim > 1 or not value.dtype.is_floating_point:
-        raise ValueError(
-            "Expected argument `eps` to be a number or a float tensor of shape (N,), "
-            f"but got a tensor of shape {tuple(value.shape)} and type {value.dtype}."
-        )
+        got = f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
+        raise ValueError(f"Expected argument `eps` to be a number or a float tensor of shape (N,), but got {got}.")
     if not bool(((value >= 0) & value.isfinite()).all()):
         raise ValueError(f"Expected argument `eps` to be finite and not negative, but got {value}.")
     return value
@@ -108,15 +102,14 @@ class Ball(ABC):
         return None
 
     def _values(self) -> tuple[Any, ...]:
-        return tuple(torch.as_tensor(getattr(self, f.name), dtype=torch.float64) for f in fields(self))  # type: ignore[arg-type]
+        values = [torch.as_tensor(getattr(self, f.name), dtype=torch.float64) for f in fields(self)]  # type: ignore[arg-type]
+        return type(self), *((tuple(value.shape), tuple(value.flatten().tolist())) for value in values)
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(torch.equal(a, b) for a, b in zip(self._values(), other._values(), strict=True))  # type: ignore[attr-defined]
+        return self._values() == other._values() if type(other) is type(self) else NotImplemented  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        return hash((type(self), *(tuple(v.flatten().tolist()) for v in self._values())))
+        return hash(self._values())
 
     def contains(self, delta: Tensor, rtol: float = 1e-6) -> Tensor:
         """(N, ...) -> (N,) bool: is the perturbation in the ball, up to the relative rounding error `rtol`?"""
@@ -245,10 +238,8 @@ class Box(_Coordinates):
 
 @dataclass(frozen=True, eq=False)
 class L2(_Sized):
-    r"""The Euclidean ball.
-
-    :math:`\mathrm{project} = \delta\,\epsilon / \max(\|\delta\|_2, \epsilon)`, :math:`\mathrm{support} = \epsilon\,g /
-    \|g\|_2`.
+    r"""The Euclidean ball: :math:`\mathrm{project} = \delta\,\epsilon / \max(\|\delta\|_2, \epsilon)`,
+    :math:`\mathrm{support} = \epsilon\,g / \|g\|_2`.
 
     Args:
         eps: The radius, one number or (N,), in the units of the space.
@@ -268,9 +259,8 @@ class L2(_Sized):
     def project(self, delta: Tensor) -> Tensor:
         """Rescale what is outside."""
         eps = per_sample(self.eps, delta)
-        norm = torch.linalg.vector_norm(delta, dim=_dims(delta), keepdim=True)
-        # No epsilon in a denominator: where the norm is 0 the factor is 1. An excess of rounding size is left alone, so
-        # that projecting twice is projecting once.
+        norm = torch.linalg.vector_norm(delta, dim=dims(delta), keepdim=True)
+        # Where the norm is 0 the factor is 1. An excess of rounding size is left alone: projecting twice is once.
         return delta * torch.where(norm > eps * (1 + 1e-7), eps / norm, torch.ones_like(norm))
 
     def support(self, g: Tensor, size: float = 1.0, room: Tensor | None = None) -> Tensor:
@@ -278,9 +268,9 @@ class L2(_Sized):
         if room is not None:
             g = torch.where(room > 0, g, torch.zeros_like(g))
         # Dividing by the largest entry first keeps the square from under- and overflowing.
-        top = g.abs().amax(_dims(g), keepdim=True)
+        top = g.abs().amax(dims(g), keepdim=True)
         g = g / torch.where(top > 0, top, torch.ones_like(top))
-        norm = torch.linalg.vector_norm(g, dim=_dims(g), keepdim=True)
+        norm = torch.linalg.vector_norm(g, dim=dims(g), keepdim=True)
         return g * (_times(per_sample(self.eps, g), size) / torch.where(norm > 0, norm, torch.ones_like(norm)))
 
     def sample(self, noise: Noise, zero: Tensor) -> Tensor:
@@ -354,6 +344,6 @@ class L1(_Sized):
         """Uniform in the ball: exponential sizes divided by their sum plus one more exponential, with random signs."""
         shape = tuple(zero.shape[1:])
         size = noise.exponential(shape, 0)
-        total = size.sum(_dims(size), keepdim=True) + column(noise.exponential((1,), 1), size)
+        total = size.sum(dims(size), keepdim=True) + column(noise.exponential((1,), 1), size)
         sign = torch.where(noise.uniform(shape, 2) < 0.5, -1.0, 1.0)
         return (sign * size / total).to(zero.dtype) * per_sample(self.eps, zero)

@@ -1,5 +1,6 @@
 """Attacks made of attacks."""
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,10 +34,11 @@ def _worst(model: Model, x: Tensor, y: Any, outcomes: list[Outcome], context: Co
         choice = value.masked_fill(~fooled & fooled.any(0), -math.inf).argmax(0)
         rows = torch.arange(len(x), device=x.device)
         x_adv = torch.stack([o.x_adv for o in outcomes])[choice, rows]
+    known = [outcome.stuck for outcome in outcomes if outcome.stuck is not None]
     return Outcome(
         x_adv,
         fooled=torch.cat([fooled[i : i + 1] if o.fooled is None else o.fooled for i, o in enumerate(outcomes)]),
-        stuck=_all_stuck([outcome.stuck for outcome in outcomes]),
+        stuck=torch.stack(known).all(0) if known else None,
     )
 
 
@@ -49,18 +51,11 @@ def _height(output: Tensor, y: Any) -> Tensor:
     return value.nan_to_num(nan=3e38, posinf=3e38)
 
 
-def _all_stuck(stuck: list[Tensor | None]) -> Tensor | None:
-    """(N,) bool: did no attack that asked for gradients get any?"""
-    known = [s for s in stuck if s is not None]
-    return torch.stack(known).all(0) if known else None
-
-
-def _in_order(stuck: list[Tensor | None], sizes: list[int], like: Tensor) -> Tensor | None:
-    """(N,) bool of consecutive parts of a batch, of which some do not know."""
-    if all(s is None for s in stuck):
-        return None
-    nobody = [torch.zeros(n, dtype=torch.bool, device=like.device) for n in sizes]
-    return torch.cat([none if s is None else s for s, none in zip(stuck, nobody, strict=True)])
+def _in_order(outcomes: list[Outcome]) -> Outcome:
+    """The outcome of a batch from those of its consecutive parts; of some it is not known whether they are stuck."""
+    stuck = [torch.zeros(len(o.x_adv), dtype=torch.bool) if o.stuck is None else o.stuck for o in outcomes]
+    x_adv, known = torch.cat([o.x_adv for o in outcomes]), any(o.stuck is not None for o in outcomes)
+    return Outcome(x_adv, stuck=torch.cat([s.to(x_adv.device) for s in stuck]) if known else None)
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,12 @@ class WorstOf(Combined):
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run all attacks and choose per sample."""
         return _worst(model, x, y, [attack.run(model, x, y, context) for attack in self.attacks], context)
+
+
+def _several(attacks: tuple[Any, ...], least: int, wanted: str) -> tuple[Attack, ...]:
+    if len(attacks) < least:
+        raise ValueError(f"Expected at least {wanted}, but got {len(attacks) or 'none'}.")
+    return tuple(as_attack(attack, f"attacks[{i}]") for i, attack in enumerate(attacks))
 
 
 def worst_of(*attacks: Any) -> WorstOf:
@@ -87,9 +88,7 @@ def worst_of(*attacks: Any) -> WorstOf:
         >>> len(union.attacks)
         2
     """
-    if not attacks:
-        raise ValueError("Expected at least one attack, but got none.")
-    return WorstOf(tuple(as_attack(attack, f"attacks[{i}]") for i, attack in enumerate(attacks)))
+    return WorstOf(_several(attacks, 1, "one attack"))
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def check_fraction(fraction: float) -> float:
 
 
 def _part(model: Model, x: Tensor, y: Any, context: Context, rows: slice) -> tuple[Model, Tensor, Any, Context]:
-    """Some samples of a batch."""
+    """What `run` takes, for some samples of a batch."""
     labels, code = (_nested.take(value, len(x), rows, known=((),)) for value in (y, context.code))
     return rows_of(model, rows), x[rows], labels, replace(context, code=code)
 
@@ -158,10 +157,7 @@ class OnFraction(Combined):
         first = len(x) - attacked_rows(len(x), self.fraction)
         if first == len(x):
             return Outcome(x)
-        outcome = self.attack.run(*_part(model, x, y, context, slice(first, None)))
-        return Outcome(
-            torch.cat([x[:first], outcome.x_adv]), stuck=_in_order([None, outcome.stuck], [first, len(x) - first], x)
-        )
+        return _in_order([Outcome(x[:first]), self.attack.run(*_part(model, x, y, context, slice(first, None)))])
 
 
 def on_fraction(attack: Any, fraction: float) -> OnFraction:
@@ -189,16 +185,9 @@ class InTurn(Combined):
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run all attacks, each on its samples."""
         ends = [len(x) * part // len(self.attacks) for part in range(len(self.attacks) + 1)]
-        outcomes = [
-            attack.run(*_part(model, x, y, context, rows))
-            for attack, rows in zip(self.attacks, map(slice, ends, ends[1:]), strict=True)
-            if rows.start < rows.stop
-        ]
-        sizes = [len(outcome.x_adv) for outcome in outcomes]
-        return Outcome(
-            torch.cat([outcome.x_adv for outcome in outcomes]),
-            stuck=_in_order([outcome.stuck for outcome in outcomes], sizes, x),
-        )
+        rows = [slice(start, end) for start, end in itertools.pairwise(ends)]
+        pairs = [pair for pair in zip(self.attacks, rows, strict=True) if pair[1].start < pair[1].stop]
+        return _in_order([attack.run(*_part(model, x, y, context, part)) for attack, part in pairs])
 
 
 def in_turn(*attacks: Any) -> InTurn:
@@ -221,6 +210,4 @@ def in_turn(*attacks: Any) -> InTurn:
         >>> [round(float(d.norm()), 3) for d in x_adv - x]
         [0.2, 0.2, 0.1, 0.1]
     """
-    if len(attacks) < 2:
-        raise ValueError(f"Expected at least two attacks to take turns, but got {len(attacks)}.")
-    return InTurn(tuple(as_attack(attack, f"attacks[{i}]") for i, attack in enumerate(attacks)))
+    return InTurn(_several(attacks, 2, "two attacks to take turns"))

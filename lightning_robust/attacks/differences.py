@@ -30,8 +30,8 @@ Probe = Callable[[int], tuple[Tensor, Tensor]]
 """Number k of a direction to the inputs (N, ...) behind and ahead, x - h u_k and x + h u_k."""
 
 
-class _Moves(torch.autograd.Function):
-    """How far x lies along each of S directions from where it lies: (N, S) zeros, whose gradient is not zero.
+class _Along(torch.autograd.Function):
+    """How far x has moved along each of S directions: (N, S) zeros, whose gradient is not zero.
 
     The directions are made again in the backward pass, so that memory does not grow with their number.
     """
@@ -50,40 +50,34 @@ class _Moves(torch.autograd.Function):
             gap = (ahead.to(weights.dtype) - behind.to(weights.dtype)).reshape(len(behind), -1)
             # Per coordinate, by the way that was really made: in half precision it is not exactly 2 h.
             direction = torch.where(gap == 0, gap, 1 / gap)
-            share = weights[:, k, None] * direction
-            total = share if total is None else total + share
+            term = weights[:, k, None] * direction
+            total = term if total is None else total + term
         assert total is not None
         return total.reshape(behind.shape).to(behind.dtype), None, None
 
 
+@dataclass
 class _Count:
-    """The number of the ascent and of the step, which is to survive what `scope` puts back."""
+    """The number of the ascent and of the step, in an object of its own, which `scope` does not put back."""
 
-    def __init__(self) -> None:
-        self.ascent, self.step, self.ended = 0, 0, False
+    ascent: int = 0
+    step: int = 0
+    ended: bool = False
 
     def forward(self) -> None:
-        if self.ended:
-            self.ascent, self.step, self.ended = self.ascent + 1, 0, False
-        else:
-            self.step += 1
+        self.ascent, self.step = (self.ascent + 1, 0) if self.ended else (self.ascent, self.step + 1)
+        self.ended = False
 
 
 class _Estimated(nn.Module):
     """A model with its logits as they are, and estimated gradients. It owns the model, so that `scope` reaches it.
 
-    Args:
-        model: Inputs to logits.
-        settings: Width, samples and seed.
-        noise: Of the batch that is attacked.
-        key: Of the call.
+    `noise` is that of the batch that is attacked, `key` that of the call.
     """
 
-    def __init__(self, model: Model, settings: "FiniteDifferences", noise: Noise, key: int) -> None:
+    def __init__(self, model: Model, estimate: "FiniteDifferences", noise: Noise, key: int) -> None:
         super().__init__()
-        self.model = model
-        self._settings, self._noise, self._key = settings, noise, key
-        self._count = _Count()
+        self.model, self._estimate, self._noise, self._key, self._count = model, estimate, noise, key, _Count()
 
     def _directions(self, x: Tensor) -> tuple[Noise, int]:
         """The random numbers of this forward, and one seed for all samples.
@@ -92,22 +86,21 @@ class _Estimated(nn.Module):
         a sample how many steps the others make. Where an attack hands over other samples than it was given, such as
         a part of the batch, the numbers belong to the content of the input.
         """
-        count = self._count
+        count, noise = self._count, self._noise
         count.forward()
-        noise = self._noise
         if len(noise.words) != len(x):
-            noise = Noise.of(x, self._settings.seed, self._key)
+            noise = Noise.of(x, self._estimate.seed, self._key)
         return noise.fold(count.ascent, count.step), (count.ascent << 20) + count.step
 
     def rows(self, rows: slice) -> "_Estimated":
         """For some samples of the batch."""
-        return _Estimated(rows_of(self.model, rows), self._settings, Noise(self._noise.words[rows]), self._key)
+        return _Estimated(rows_of(self.model, rows), self._estimate, Noise(self._noise.words[rows]), self._key)
 
     def forward(self, x: Tensor) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
             self._count.ended = True
             return self.model(x)
-        centre, count = x.detach(), self._settings.samples
+        center, count = x.detach(), self._estimate.samples
         if count is None:
             count = math.prod(x.shape[1:])
             if count > _MOST:
@@ -115,11 +108,11 @@ class _Estimated(nn.Module):
                     f"Expected argument `samples` to be a number for inputs of {count} coordinates: "
                     "None asks the model twice for each of them."
                 )
-        noise, seed = self._directions(centre)
-        probe = self._probe(centre, noise)
+        noise, seed = self._directions(center)
+        probe = self._probe(center, noise)
         differences = []
         with torch.no_grad():
-            value = self.model(centre.clone())
+            value = self.model(center.clone())
             if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != len(x):
                 return value  # the attack says what is wrong with it
             for k in range(count):
@@ -131,13 +124,13 @@ class _Estimated(nn.Module):
                 differences.append((sides[1] - sides[0]).reshape(len(x), -1))
         # Where the model breaks down nearby, nothing is known of its slope.
         slopes = torch.stack(differences, 1).nan_to_num_(0.0, 0.0, 0.0)
-        if self._settings.samples is not None:
+        if self._estimate.samples is not None:
             slopes /= count
-        moved = (_Moves.apply(x, probe, count)[:, :, None] * slopes).sum(1)
+        moved = (_Along.apply(x, probe, count)[:, :, None] * slopes).sum(1)
         return value + moved.reshape(value.shape).to(value.dtype)
 
     def _probe(self, x: Tensor, noise: Noise) -> Probe:
-        width, random, shape = self._settings.width, self._settings.samples is not None, tuple(x.shape[1:])
+        width, random, shape = self._estimate.width, self._estimate.samples is not None, tuple(x.shape[1:])
 
         def probe(k: int) -> tuple[Tensor, Tensor]:
             if random:
@@ -193,17 +186,16 @@ def finite_differences(attack: Any, width: float, *, samples: int | None = 32, s
     before it (a decoder, an affine map) is differentiated as ever.
 
     Use it where parts of a network have no gradient or a misleading one: thresholds, rounding, saturation. A width
-    that is larger than the flat zone sees across it, e.g. more than eps for `ThresholdFilters(eps)`. Where it finds
-    more than the attack by itself, the robust accuracy under that was too optimistic. (On scikit-learn's digits, a
-    network with filters of 0.1 kept 14.5 % under 20 steps of PGD of radius 0.2, and with a width of 0.15 11.5 % with 32
-    signs, 3.5 % with 128, 0.5 % with all 64 coordinates, as through `Bpda`.)
+    that is larger than the flat zone sees across it. Where it finds more than the attack by itself, the robust accuracy
+    under that was too optimistic. (On scikit-learn's digits, a network with thresholds 0.1 above black and below white
+    kept 14.5 % under 20 steps of PGD of radius 0.2, and with a width of 0.15 11.5 % with 32 signs, 3.5 % with 128,
+    0.5 % with all 64 coordinates, as through `Bpda`.)
 
     In an input of d numbers the mean over S signs has a cosine of about :math:`\sqrt{S / (S + d)}` with the gradient:
     take many samples or many steps. Each step costs 1 + 2 S forwards, the probes leave the range of images by up to the
     width, and with logits in half precision the width must be large enough to change them.
 
-    Deviations from Uesato et al.: they take Adam, which is `PGD(rule=Adam(...))` here; any attack is possible, and
-    directions are drawn for each sample from its content.
+    Uesato et al. take Adam, which is `PGD(rule=Adam(...))` here.
 
     Args:
         attack: What uses the gradients, such as `PGD(threat)`, or a function `(model, x, y) -> x_adv`.

@@ -22,12 +22,10 @@ from torch import Tensor
 Correct = Callable[[Tensor, Any], Any]
 """`(output, y) -> (N,) bool`: for each sample, is the model's output right? Why `Any`, see `GainFn`."""
 
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
 
 def are_integers(y: Tensor) -> bool:
     """Is it a tensor of integers, booleans not counted?"""
-    return y.dtype in _INTEGERS
+    return y.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def are_class_labels(logits: Tensor, y: Any) -> bool:
@@ -44,11 +42,8 @@ def class_labels(logits: Tensor, y: Any, who: str = "this") -> Tensor:
 
     Args:
         logits: (N, K), K >= 2.
-        y: Class labels as described above.
+        y: Class labels; labels of another kind are refused with the gain and the `correct` that belong to them.
         who: What needs them, for the error.
-
-    Raises:
-        ValueError: if the labels are of another kind; the text says which gain and which `correct` belong to it.
     """
     if not are_class_labels(logits, y):
         raise ValueError(_refusal(logits, y, who))
@@ -58,11 +53,7 @@ def class_labels(logits: Tensor, y: Any, who: str = "this") -> Tensor:
 
 
 def check_class_labels(logits: Tensor, y: Any, who: str = "this") -> None:
-    """Refuse labels that are no classes or no probabilities. Waits for the device once.
-
-    Raises:
-        ValueError: as `class_labels`, or if a label is not in [0, K), or a row is negative or does not sum to 1.
-    """
+    """Refuse labels that are not in [0, K), and rows that are no probabilities. Waits for the device once."""
     labels, classes = class_labels(logits, y, who), logits.shape[1]
     if labels.ndim == 1:
         low, high = (int(v) for v in torch.stack(labels.aminmax()).tolist())
@@ -143,14 +134,7 @@ def check_output(output: Any, n: int) -> None:
 
 
 def classified(logits: Tensor, y: Tensor) -> Tensor:
-    """K-way classification: is the largest logit that of the label? The default where labels are class labels.
-
-    Args:
-        logits: (N, K), K >= 2.
-        y: Class labels, see above.
-
-    Returns:
-        (N,) bool.
+    """Is the largest logit (N, K) that of the label, (N,) bool? The default where labels are class labels.
 
     Example:
         >>> classified(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 1]))
@@ -167,15 +151,10 @@ def finite(output: Tensor) -> Tensor:
 
 
 def judged(correct: Correct | None, output: Any, y: Any) -> Tensor:
-    """(N,) bool: which samples are right. A model that answers NaN or infinity has lost, whatever the labels are.
+    """(N,) bool: which samples are right, by `correct` or `classified`.
 
-    Args:
-        correct: What "right" means; None: `classified`.
-        output: Of the model, N first.
-        y: Labels.
-
-    Raises:
-        TypeError, ValueError: if the output, the labels or what `correct` returns cannot be meant.
+    A model that answers NaN or infinity has lost, whatever the labels are. Errors name an output, labels or a result of
+    `correct` that is of the wrong kind.
     """
     if isinstance(y, Tensor) and y.ndim:
         check_output(output, len(y))
@@ -208,12 +187,8 @@ def judge_of(correct: Correct | None, output: Tensor, y: Any) -> Judge | None:
     """How an attack knows that it has succeeded on a batch; None: it cannot know, and raises the gain as far as it can.
 
     Without `correct`, samples with class labels are fooled when another class is predicted. A sample whose label is no
-    class (out of range, or a row that is no distribution) is not: there a gain of one's own decides alone.
-
-    Args:
-        correct: Of the context of the attack.
-        output: The first output of the model for this batch: its shape tells the kind of labels.
-        y: Labels.
+    class (out of range, or a row that is no distribution) is not: there a gain of one's own decides alone. `output` is
+    the first of the batch: its shape tells the kind of labels.
     """
     if correct is not None:
         return lambda output: ~judged(correct, output, y)

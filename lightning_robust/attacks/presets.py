@@ -63,11 +63,10 @@ def carlini_wagner(
     pixels in range by a tanh, so that their perturbations have no bound. Adam moves all coordinates alike: in a ball of
     the Euclidean norm `pgd_cw`, with the steepest steps, goes further.
 
-    The attack of minimum norm, which minimizes the norm plus c times the hinge, is another thing, and other packages
-    have it: `from_foolbox(foolbox.attacks.L2CarliniWagnerAttack(), eps=0.5)`, which searches for c, and for which a
-    sample counts as robust if its nearest adversarial example is further than eps away; or
-    `from_torchattacks(torchattacks.CW, dict(c=1.0, steps=300, lr=0.003))`, which takes the true class for a logit of
-    zero, so that it stands still where the logits of all wrong classes are negative.
+    The attack of minimum norm is another thing, and other packages have it:
+    `from_foolbox(foolbox.attacks.L2CarliniWagnerAttack(), eps=0.5)`, for which a sample counts as robust if its nearest
+    adversarial example is further than eps away; or `from_torchattacks(torchattacks.CW, ...)`, which takes the true
+    class for a logit of zero, so that it stands still where the logits of all wrong classes are negative.
 
     Args:
         threat: The perturbation set.

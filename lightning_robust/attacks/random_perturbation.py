@@ -21,17 +21,15 @@ class RandomPerturbation(ThreatAttack):
 
     .. math:: x' = \mathrm{decode}_x(\delta), \qquad \delta \sim U(B), \text{ clipped to the bounds of the space}
 
-    In pixels, in the codes of a true or a learned manifold, or in affine parameters, as the threat says: what random
-    augmentation is to adversarial training in each of them. In evaluation `restarted(RandomPerturbation(threat), 10)`
-    is the worst of ten random points, the cheapest attack there is (Engstrom et al., ICML 2019, for affine maps).
+    In pixels, in the codes of a manifold, or in affine parameters, as the threat says. In evaluation
+    `restarted(RandomPerturbation(threat), 10)` is the worst of ten random points, the cheapest attack there is
+    (Engstrom et al., ICML 2019, for affine maps).
 
-    The augmentation of Stutz et al. (CVPR 2019), with two differences. Theirs adds no identity to the affine
-    parameters, so that it always shrinks the image; ours does not. Of their "strong" variants, which draw from all
-    parameters rather than around those of the image, the uniform one is this attack around the middle of the
-    parameters, with a `Box` of their half widths: in an `AffineSpace` of symmetric ranges as it is, in a `LatentSpace`
-    with the middle passed as `code`. (A large ball around another point is not the same: clipping would pile up its
-    points on the bounds.) The other one, codes from a normal distribution cut at two deviations, is no perturbation of
-    the image and not made here.
+    The augmentation of Stutz et al. (CVPR 2019), except that theirs adds no identity to the affine parameters, so that
+    it always shrinks the image. Their uniform "strong" variant, which draws from all parameters, is this attack around
+    the middle of the parameters, with a `Box` of their half widths: in an `AffineSpace` of symmetric ranges as it is,
+    in a `LatentSpace` with the middle passed as `code`. (A large ball around another point is not the same: clipping
+    would pile up its points on the bounds.)
 
     Args:
         threat: The perturbation set: `Threat(ball, space)`, or a ball, which means pixels in [0, 1].

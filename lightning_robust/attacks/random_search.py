@@ -19,7 +19,7 @@ from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 _HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-_FIRST_SHARE = 0.8
+_LARGEST = 0.8
 
 
 def boldness(query: int) -> float:
@@ -59,20 +59,14 @@ def stripes(noise: Noise, chart: Chart, ball: Ball) -> Tensor:
 
 
 def square(noise: Noise, delta: Tensor, chart: Chart, ball: Ball, size: float) -> Tensor:
-    """Write a random sign for each channel into a random window.
+    """Write a random sign for each channel into a random window of `delta`.
 
     In a ball of independent coordinates the window becomes +-eps, as in the Square Attack. In other balls the window,
-    scaled to the boundary, is added with a weight that falls with its size.
-
-    Args:
-        noise: Of this proposal.
-        delta: (N, ...) where to start from.
-        chart: Of the batch.
-        ball: The ball.
-        size: The size of the window relative to the largest one, which covers 80 % of an image.
+    scaled to the boundary, is added with a weight that falls with its size. `size` is relative to the largest window,
+    which covers 80 % of an image.
     """
     channels, height, width = _layout(tuple(delta.shape[1:]))
-    area = _FIRST_SHARE * size * height * width
+    area = _LARGEST * size * height * width
     side = max(round(math.sqrt(area)), 1)
     h = min(side, height)
     w = min(side if h == side else round(area / h), width)
@@ -96,14 +90,12 @@ class RandomSearch(ThreatAttack):
     """Random search on the scores of a model: no gradient is asked for, so none can be masked.
 
     Each query proposes a random change of the best perturbation so far, which is kept if the gain rises or the sample
-    is misclassified. In pixels the changes are windows of random signs, square where there is room, that shrink with
-    the number of queries; in the maximum norm this is the Square Attack of Andriushchenko et al. (ECCV 2020,
-    algorithms 1 and 2). In latent codes and affine maps, and other spaces of few dimensions, they are points around the
-    best one.
+    is misclassified. In pixels the changes are windows of random signs that shrink with the number of queries; in the
+    maximum norm this is the Square Attack of Andriushchenko et al. (ECCV 2020, algorithms 1 and 2). In other spaces
+    they are points around the best one.
 
-    Use it besides `PGD`, above all for networks with thresholds, quantisation or other parts without a useful gradient:
-    `worst_of(PGD(...), RandomSearch(...))`. Where it finds more than `PGD`, the robust accuracy under `PGD` was too
-    optimistic.
+    Use it besides `PGD`, above all for networks with parts without a useful gradient: `worst_of(PGD(...),
+    RandomSearch(...))`. Where it finds more than `PGD`, the robust accuracy under `PGD` was too optimistic.
 
     Deviations from the paper: windows shrink by the number of queries made, not by the share of a budget, so more
     queries never find less; a proposal is not drawn again when it changes nothing; for other norms than the maximum

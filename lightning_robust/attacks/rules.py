@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._tensors import column, set_fields
+from lightning_robust.attacks._tensors import column, dims, set_fields
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.spaces import Chart
 
@@ -138,7 +138,7 @@ class Steepest(Rule):
         assert at.grad is not None
         if state is None:
             return at.delta + at.steepest(at.grad), None
-        size = at.grad.abs().mean(tuple(range(1, at.grad.ndim)), keepdim=True)
+        size = at.grad.abs().mean(dims(at.grad), keepdim=True)
         state = self.momentum * state + at.grad / torch.where(size > 0, size, torch.ones_like(size))
         return at.delta + at.steepest(state), state
 
