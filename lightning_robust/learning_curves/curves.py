@@ -113,7 +113,7 @@ def best_over(table: "DataFrame", *, split: str = "test") -> "DataFrame":
     both = val[[*keys, "value"]].rename(columns={"value": "val"}).merge(other, how="left", on=keys, indicator="there")
     missing = both[both["there"] != "both"]
     if len(missing) or len(val) != len(other):
-        part = f" at {missing.iloc[0][keys].to_dict()}" if len(missing) else ""
+        part = f" at {missing[keys].to_dict('records')[0]}" if len(missing) else ""
         raise ValueError(f"Expected rows of the splits val and {split} for each candidate, but one is missing{part}.")
     best = both.groupby(list(CELL), sort=False)["val"].idxmax()
     return both.loc[best].drop(columns="there").reset_index(drop=True)
@@ -122,4 +122,4 @@ def best_over(table: "DataFrame", *, split: str = "test") -> "DataFrame":
 def _check_once(table: "DataFrame", keys: list[str]) -> None:
     twice = table[table.duplicated(keys)]
     if len(twice):
-        raise ValueError(f"Expected one row for each of {keys}, but got two at {twice.iloc[0][keys].to_dict()}.")
+        raise ValueError(f"Expected one row for each of {keys}, but got two at {twice[keys].to_dict('records')[0]}.")

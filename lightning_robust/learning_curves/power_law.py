@@ -12,7 +12,8 @@ from lightning_robust.learning_curves.curves import Curves
 from lightning_robust.learning_curves.seeds import half_width
 from lightning_robust.plots import Estimate
 
-_STARTS, _LEAST, _MOST = (0.1, 0.5, 2.0), (0.0, 1e-3, 0.0), (np.inf, 10.0, np.inf)
+_LOG_B = math.log(1e-3), math.log(10.0), 81
+"""The exponents that are tried: the ends and the number of points of a grid."""
 _NORMAL = 1.959964
 
 
@@ -84,7 +85,8 @@ def fit_power_law(
 
     .. math:: \min_{a \ge 0,\; 0 < b \le 10,\; c \ge 0} \; \sum_i w_i \left(a\, n_i^{-b} + c - \text{error}_i\right)^2
 
-    by `scipy.optimize.curve_fit`, started at three exponents. Where the errors do not fall, b means nothing.
+    For a given b this is linear (`scipy.optimize.nnls`); a grid finds the valley of b and `minimize_scalar` its bottom.
+    Where the errors do not fall, a = 0 and b means nothing.
 
     Args:
         n: The sizes, positive and different, (M,).
@@ -129,7 +131,7 @@ def binomial_weights(error: Any, count: Any) -> Any:
 
 def _fit(n: Any, error: Any, weights: Any, floor: bool) -> tuple[PowerLaw, Any, float]:
     """The law, the covariance of (a middle^-b, b, c), and the geometric mean `middle` of the sizes."""
-    from scipy.optimize import curve_fit
+    from scipy.optimize import minimize_scalar, nnls
 
     sizes, errors = np.array(_checks.values("n", n, 0, above=True)), np.array(_checks.values("error", error, 0))
     by = np.array(_checks.values("weights", weights, 0, above=True))
@@ -139,17 +141,17 @@ def _fit(n: Any, error: Any, weights: Any, floor: bool) -> tuple[PowerLaw, Any, 
             f"Expected arguments `n`, `error` and `weights` to be of one length, and `n` to have at least {3 + floor} "
             f"different sizes for a power law {kind}, but got n={sizes.tolist()} and error={errors.tolist()}."
         )
-    middle, size = float(np.exp(np.log(sizes).mean())), 2 + floor
+    middle, root = float(np.exp(np.log(sizes).mean())), by**0.5
+    x = sizes / middle
 
-    def law(x: Any, a: float, b: float, c: float = 0.0) -> Any:
-        return a * x**-b + c
+    def nearest(log_b: float) -> tuple[Any, float]:
+        columns = np.stack([x ** -np.exp(log_b), np.ones(len(x))][: 1 + floor], axis=1)
+        return nnls(columns * root[:, None], errors * root)  # type: ignore[no-any-return]
 
-    fits = []
-    for b in _STARTS:
-        options = {"bounds": (_LEAST[:size], _MOST[:size]), "max_nfev": 10_000, "full_output": True}
-        start = (max(float(errors.mean()), 1e-6), b, 1e-3)[:size]
-        options |= {"sigma": by**-0.5, "absolute_sigma": True, "xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-12}
-        point, covariance, info, *_ = curve_fit(law, sizes / middle, errors, start, **options)
-        fits.append((float(info["fvec"] @ info["fvec"]), point, covariance))
-    _, (a, b, *c), covariance = min(fits, key=lambda fit: fit[0])
-    return PowerLaw(float(a * middle**b), float(b), *map(float, c)), covariance, middle
+    grid = np.linspace(*_LOG_B)
+    at = int(np.argmin([nearest(log_b)[1] for log_b in grid]))
+    valley = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
+    log_b = minimize_scalar(lambda log_b: nearest(log_b)[1] ** 2, bounds=valley, options={"xatol": 1e-10}).x
+    b, (a, *c) = float(np.exp(log_b)), nearest(log_b)[0].tolist()
+    jacobian = np.stack([x**-b, -a * x**-b * np.log(x), np.ones(len(x))][: 2 + floor], axis=1) * root[:, None]
+    return PowerLaw(a * middle**b, b, *c), np.linalg.pinv(jacobian.T @ jacobian), middle

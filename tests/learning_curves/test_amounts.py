@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from lightning_robust.learning_curves.amounts import Amount, AmountEstimate
+from lightning_robust.learning_curves import Amount, AmountEstimate
 
 
 def test_amounts_in_words():
@@ -11,14 +11,13 @@ def test_amounts_in_words():
     assert [a.known for a in (known, below, above, unknown)] == [True, False, False, False]
     assert [a.value for a in (known, below, above)] == [1840.2, 500, 20_000]
     assert math.isnan(unknown.value)
-    assert str(Amount(2.345, 2.345)) == "2.35"
-    assert str(Amount(2, 3)) == "2 to 3"
+    assert [str(Amount(2.345, 2.345)), str(Amount(2, 3))] == ["2.35", "2 to 3"]
     assert str(AmountEstimate(known, 1200, 2300)) == "1,840 [1,200, 2,300]"
-    assert str(AmountEstimate(below, 0, 700)) == "< 500 [0, 700]"
+    assert str(AmountEstimate(below, 0, 700, censored=(1,))) == "< 500 [0, 700], censored: seed 1"
 
 
 def test_amounts_are_checked():
     with pytest.raises(ValueError, match="low=3 and high=2"):
         Amount(3, 2)
-    with pytest.raises(ValueError, match=r"to hold 5, but got \[6, 7\]"):
+    with pytest.raises(ValueError, match=r"to contain 5, but got \[6, 7\]"):
         AmountEstimate(Amount(5, 5), 6, 7)
