@@ -17,6 +17,41 @@ x, y, code = Fonts().tensors("test", limit=20)
 print(tuple(x.shape), float(x.mean()) > 0)
 """
 
+BARE = """
+import sys
+
+class Missing:
+    names = {"matplotlib", "pandas", "scipy", "jinja2", "joblib", "sklearn", "foolbox", "torchattacks"}
+    names |= {"lightning_robust_studies", "tensorboard", "pyarrow"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+import lightning_robust
+import pytorch_lightning as pl
+from lightning_robust import PGD, Fonts, Linf, RobustClassifier, RobustEvaluation, cli, evaluate, recipes
+from lightning_robust.models import standard_net
+
+for part in lightning_robust._SUBPACKAGES:
+    getattr(lightning_robust, part)
+module, data, attack = RobustClassifier(standard_net()), Fonts(train_size=20, val_size=20, test_size=20), PGD(Linf(0.1), 1)
+callbacks = [*recipes.trades(Linf(0.1), steps=1), RobustEvaluation(attack)]
+trainer = pl.Trainer(max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False, callbacks=callbacks)
+trainer.fit(module, data)
+report = evaluate(module, data, attack)
+print(report.n, sorted(trainer.callback_metrics))
+try:
+    report.write("out")
+except ModuleNotFoundError as error:
+    print(error)
+try:
+    cli.main(["study"])
+except SystemExit as error:
+    print(error.code)
+"""
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
@@ -33,12 +68,16 @@ def test_contents(wheel):
     data = "lightning_robust/datamodules/data/"
     for name in (
         "lightning_robust/py.typed",
+        "lightning_robust/plots/page.html.jinja",
+        "lightning_robust/plots/report.mplstyle",
         f"{data}fonts.npz",
         f"{data}fonts_notice.tsv",
         f"{data}LICENSES/OFL-1.1.txt",
     ):
         assert name in names
-    assert not [name for name in names if name.startswith(("tests/", "examples/", "docs/"))]
+    assert not [name for name in names if name.startswith(("tests/", "examples/", "docs/", "studies/"))]
+    assert {name.partition("/")[0] for name in names} == {"lightning_robust", names[-1].partition("/")[0]}
+    assert any(name.endswith("plots/page.html.jinja") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert wheel.stat().st_size < 5_000_000
 
@@ -53,3 +92,19 @@ def test_imports_from_outside_the_checkout(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(20, 1, 28, 28) True"
+
+
+def test_it_trains_and_evaluates_without_what_the_extras_install(wheel, tmp_path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", BARE]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "20 ['train/loss', 'val/clean_acc', 'val/robust_acc'" in said[-3]
+    assert 'pip install "lightning-robust[report]"' in said[-2]
+    assert said[-1] == "2"
+    assert not (tmp_path / "out").exists()

@@ -3,12 +3,11 @@
 from lightning_robust.plots._style import png, save_png, style
 from lightning_robust.plots.bars import bar_chart
 from lightning_robust.plots.curves import curve_panel, radius_curve
-from lightning_robust.plots.estimate import Estimate
+from lightning_robust.plots.estimate import PERCENT, PLAIN, POINTS, Estimate, Unit
 from lightning_robust.plots.examples import AttackedSamples, example_sheet
 from lightning_robust.plots.grid import image_grid
 from lightning_robust.plots.images import difference_rgb
 from lightning_robust.plots.page import Facts, Heading, Page, Part, Picture, Table
-from lightning_robust.plots.units import PERCENT, PLAIN, POINTS, Unit
 
 __all__ = [
     "PERCENT",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lightning_robust._checks import instance
 from lightning_robust.plots._style import INK, MUTED, add_legend, looks, new_figure, style
-from lightning_robust.plots.rows import Row, Rows, check_texts, checked_rows
-from lightning_robust.plots.units import PERCENT, Unit
+from lightning_robust.plots.estimate import PERCENT, Unit
+from lightning_robust.plots.rows import Rows, check_texts, checked_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _GAP = 0.8  # between two groups, in bars
 _INCHES_PER_BAR = 0.46
 _LEAST_WIDTH, _MOST_WIDTH = 4.8, 15.0
-_CHARACTERS_PER_INCH = 10.5
+_LETTERS_PER_INCH = 10.5
 
 
 def bar_chart(
@@ -64,10 +64,16 @@ def bar_chart(
     rows = checked_rows(rows, {"group": group, "bar": bar, "value": value, "low": low, "high": high})
     check_texts(title=title, ylabel=ylabel, note=note)
     instance("unit", unit, Unit, "a Unit")
-    for row in rows:
-        _check_interval(row, value, low, high)
+    numbers = np.array([[float(row[column]) for column in (low, value, high)] for row in rows])  # (R, 3)
+    _check_intervals(numbers, value, low, high)
+    cells = {(row[group], row[bar]): ends for row, ends in zip(rows, numbers, strict=True)}
+    if len(cells) < len(rows):
+        keys = [(row[group], row[bar]) for row in rows]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(
+            f"Expected argument `rows` to have one row for each {group} and {bar}, but got two for {twice}."
+        )
     groups, bars = (list(dict.fromkeys(row[column] for row in rows)) for column in (group, bar))
-    cells = _by_cell(rows, group, bar)
 
     with style():
         from matplotlib.patheffects import withStroke
@@ -78,16 +84,12 @@ def bar_chart(
         axes = figure.add_subplot()
         for j, (name, look) in enumerate(looks(bars).items()):
             shown = {i * pitch + j: cells[g, name] for i, g in enumerate(groups) if (g, name) in cells}
-            heights = [float(row[value]) for row in shown.values()]
-            ends = [(float(row[low]), float(row[high])) for row in shown.values()]
+            below, heights, above = np.stack(list(shown.values()), axis=1)
             container = axes.bar(
                 list(shown),
                 heights,
                 width=0.86,
-                yerr=[
-                    [max(0.0, height - below) for height, (below, _) in zip(heights, ends, strict=True)],
-                    [max(0.0, above - height) for height, (_, above) in zip(heights, ends, strict=True)],
-                ],
+                yerr=np.stack((heights - below, above - heights)).clip(min=0.0),
                 error_kw={"ecolor": INK, "elinewidth": 1.1, "capsize": 2.5, "capthick": 1.1},
                 color=look.color,
                 hatch=look.hatch,
@@ -95,15 +97,15 @@ def bar_chart(
                 linewidth=0.0,
                 label=str(name),
             )
-            labels = [unit.number(height) for height in heights]
             halo = withStroke(linewidth=2.5, foreground="white")  # a grid line must not cross the digits
-            axes.bar_label(container, labels, padding=3, fontsize=8.5, path_effects=[halo])
+            texts = [unit.number(height) for height in heights]
+            axes.bar_label(container, texts, padding=3, fontsize=8.5, path_effects=[halo])
+        letters = max(8, int((width - 1.0) / len(groups) * _LETTERS_PER_INCH))
         middles = [i * pitch + (len(bars) - 1) / 2 for i in range(len(groups))]
-        characters = max(8, int((width - 1.0) / len(groups) * _CHARACTERS_PER_INCH))
-        axes.set_xticks(middles, [textwrap.fill(str(g), characters) for g in groups])
+        axes.set_xticks(middles, [textwrap.fill(str(g), letters) for g in groups])
         axes.tick_params(axis="x", length=0)
         axes.margins(x=1.2 / len(rows))  # a lone bar does not fill the figure
-        axes.set_ylim(0.0, 1.09 * (max(float(row[high]) for row in rows) or 1.0))
+        axes.set_ylim(0.0, 1.09 * (numbers.max() or 1.0))
         axes.yaxis.set_major_formatter(lambda height, _: unit.tick(height))
         axes.set_title(title)
         axes.set_ylabel(ylabel)
@@ -112,22 +114,13 @@ def bar_chart(
     return figure
 
 
-def _by_cell(rows: Sequence[Row], group: str, bar: str) -> dict[tuple[Any, Any], Row]:
-    cells: dict[tuple[Any, Any], Row] = {}
-    for row in rows:
-        if cells.setdefault((row[group], row[bar]), row) is not row:
-            raise ValueError(
-                f"Expected argument `rows` to have one row for each {group} and {bar}, "
-                f"but got two for {(row[group], row[bar])}."
-            )
-    return cells
-
-
-def _check_interval(row: Row, value: str, low: str, high: str) -> None:
-    height, below, above = (float(row[column]) for column in (value, low, high))
-    slack = 1e-6 * max(1.0, abs(height))  # float32
-    if not (0 <= height < math.inf and -math.inf < below <= height + slack and height - slack <= above < math.inf):
+def _check_intervals(numbers: np.ndarray, value: str, low: str, high: str) -> None:
+    slack = 1e-6 * np.maximum(1.0, np.abs(numbers[:, 1:2]))  # float32
+    fine = np.isfinite(numbers).all(1) & (numbers[:, 1] >= 0) & (np.diff(numbers) >= -slack).all(1)
+    if not fine.all():
+        row = int(np.argmin(fine))
+        below, height, above = numbers[row].tolist()
         raise ValueError(
             f"Expected argument `rows` to have finite numbers with 0 <= {value} and {low} <= {value} <= {high}, "
-            f"but got {value} = {height}, {low} = {below}, {high} = {above}."
+            f"but row {row} has {value} = {height}, {low} = {below}, {high} = {above}."
         )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_robust._checks import choice, instance, interval, number, values
 from lightning_robust.plots._style import MUTED, Look, add_legend, looks, new_figure, style
+from lightning_robust.plots.estimate import PERCENT, Unit
 from lightning_robust.plots.rows import Row, Rows, check_texts, checked_rows
-from lightning_robust.plots.units import PERCENT, Unit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,9 +17,8 @@ from lightning_robust import _checks
 from lightning_robust._files import write_text
 from lightning_robust._optional import optional
 from lightning_robust.plots._style import png
-from lightning_robust.plots.estimate import Estimate
+from lightning_robust.plots.estimate import PERCENT, Estimate, Unit
 from lightning_robust.plots.rows import Rows, check_texts, checked_rows
-from lightning_robust.plots.units import PERCENT, Unit
 
 if TYPE_CHECKING:
     import pandas as pd

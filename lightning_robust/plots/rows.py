@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ def checked_rows(
     """The rows of a table, after checking that it has some, and each has all columns that are named.
 
     Args:
-        rows: a list of dicts or a data frame, whose index is left out and whose missing values become None.
+        rows: a list of dicts or a data frame, whose index is left out and whose missing values become NaN.
         columns: the columns by the arguments of the caller that name them.
         optional: the same for arguments that may be None.
 
@@ -34,7 +35,7 @@ def checked_rows(
     named = {**columns, **{name: column for name, column in optional.items() if column is not None}}
     wanted = [_checks.text(name, column) for name, column in named.items()]
     if not isinstance(rows, Sequence) and hasattr(rows, "to_dict"):  # a data frame: pandas need not be imported
-        rows = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        rows = rows.astype(object).where(rows.notna(), math.nan).to_dict("records")
     if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
         raise TypeError(
             f"Expected argument `rows` to be a list of dicts or a DataFrame, but got {type(rows).__name__}."

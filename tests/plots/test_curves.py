@@ -79,8 +79,9 @@ def test_epochs_have_whole_ticks_and_the_unit_is_used():
 
 def test_nan_interrupts_the_line():
     table = [{"epoch": e, "acc": float("nan") if e == 2 else 0.5} for e in range(5)]
-    y = curve_panel(table, "epoch", "acc").axes[0].lines[0].get_ydata()
-    assert np.isnan(y).tolist() == [False, False, True, False, False]
+    for rows_of_line in (table, pd.DataFrame(table)):
+        y = curve_panel(rows_of_line, "epoch", "acc").axes[0].lines[0].get_ydata()
+        assert np.isnan(y).tolist() == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize(
