@@ -17,5 +17,8 @@ def test_missing_columns_and_empty_tables_are_refused():
 
 
 def test_a_data_frame_is_its_rows():
-    frame = pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, math.nan]}, index=[7, 8])
-    assert checked_rows(frame, x="c") == [{"a": 1, "b": "x", "c": 0.5}, {"a": 2, "b": None, "c": None}]
+    frame = pd.DataFrame({"a": [1, None], "b": ["x", None], "c": [0.5, math.nan]}, index=[7, 8]).astype({"a": "Int64"})
+    first, second = checked_rows(frame, low="c")
+    assert first == {"a": 1, "b": "x", "c": 0.5}
+    assert list(second) == ["a", "b", "c"]
+    assert all(math.isnan(value) for value in second.values())
