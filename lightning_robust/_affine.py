@@ -63,7 +63,7 @@ def warp(images: Tensor, theta: Tensor) -> Tensor:
     r"""Resample each image under its own affine map: bilinear, zeros beyond the border, corners aligned.
 
     `out[n, :, p] = images[n, :, A(theta_n) p]` with positions `p` in :math:`[-1, 1]^2`, where -1 and 1 are the
-    centres of the corner pixels. Differentiable (twice) in both arguments.
+    centers of the corner pixels. Differentiable (twice) in both arguments.
 
     This is `grid_sample(images, affine_grid(A(theta), align_corners=True), align_corners=True)` up to rounding,
     written out for four reasons: the identity returns the image bit for bit; an image comes out the same alone as in a

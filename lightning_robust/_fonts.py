@@ -107,10 +107,10 @@ def _load(device: str) -> Glyphs:
         return Glyphs(*(tensor.to(device) for tensor in _load("cpu")))
     with files("lightning_robust").joinpath(_FILE).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         images, family = arrays["images"], arrays["family_id"].astype(np.int64)
-    found = hashlib.sha256(images.tobytes()).hexdigest()
-    if found != _SHA256 or images.shape != (NUM_FONTS, NUM_CLASSES, *IMAGE_SHAPE[1:]):
+    checksum = hashlib.sha256(images.tobytes()).hexdigest()
+    if checksum != _SHA256 or images.shape != (NUM_FONTS, NUM_CLASSES, *IMAGE_SHAPE[1:]):
         raise RuntimeError(
-            f"Expected {_FILE} to hold glyphs with SHA-256 {_SHA256}, but got {found}. Reinstall lightning-robust."
+            f"Expected {_FILE} to hold glyphs with SHA-256 {_SHA256}, but got {checksum}. Reinstall lightning-robust."
         )
     return Glyphs(torch.from_numpy(images), torch.from_numpy(family))
 

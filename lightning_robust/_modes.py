@@ -1,16 +1,36 @@
-"""Evaluation mode for a while, one submodule at a time."""
+"""Evaluation mode for a while, one submodule at a time: `model.eval()` and `.train()` would thaw what a user froze."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from torch import nn
 
 
 @contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """Every submodule in evaluation mode inside; afterwards, also after an exception, each in the mode it was in.
+def own_modes(modules: Sequence[nn.Module], *, evaluate: bool) -> Iterator[None]:
+    """Modules may change their modes inside; afterwards, also after an exception, each is in the mode it was in.
 
-    `network.eval()` and `network.train()` would thaw what a user froze.
+    Args:
+        modules: each module alone, without its submodules.
+        evaluate: whether they are in evaluation mode inside. Recurrent layers without dropout are in training mode:
+            both modes compute the same there, and cuDNN has gradients in training mode only.
+    """
+    before = [(module, module.training) for module in modules if hasattr(module, "training")]  # frozen TorchScript: no
+    try:
+        if evaluate:
+            for module, _ in before:
+                wanted = isinstance(module, nn.RNNBase) and module.dropout == 0
+                if module.training != wanted:
+                    module.training = wanted
+        yield
+    finally:
+        for module, training in before:
+            if module.training != training:
+                module.training = training
+
+
+def evaluating(*networks: nn.Module) -> AbstractContextManager[None]:
+    """Networks in evaluation mode, with all their submodules.
 
     Example:
         >>> network = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout())
@@ -20,15 +40,4 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
         >>> [module.training for module in network]
         [False, True]
     """
-    training = [module for module in _submodules(networks) if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _submodules(networks: Iterable[nn.Module]) -> list[nn.Module]:
-    return [module for network in networks for module in network.modules()]
+    return own_modes([module for network in networks for module in network.modules()], evaluate=True)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_robust._modes import own_modes
 from lightning_robust._nested import ordinary
 from lightning_robust.attacks._state import INTERNAL, State
 
@@ -79,30 +80,6 @@ def _held(value: Any) -> list[Any]:
     return list(vars(value).values()) if hasattr(value, "__dict__") else []
 
 
-def _keeps_training_mode(module: nn.Module) -> bool:
-    # cuDNN gives gradients of recurrent layers only in training mode; without dropout the two modes compute the same.
-    return isinstance(module, nn.RNNBase) and module.dropout == 0
-
-
-@contextmanager
-def _flags(modules: list[nn.Module], mode: Mode) -> Iterator[None]:
-    """Set the mode one submodule at a time: `model.eval()` and `.train()` would thaw what the user froze."""
-    # A frozen TorchScript module has no flag.
-    before = [(module, module.training) for module in modules if hasattr(module, "training")]
-
-    def switch(flags: list[tuple[nn.Module, bool]]) -> None:
-        for module, training in flags:
-            if module.training != training:
-                module.training = training
-
-    try:
-        if mode == "eval":
-            switch([(module, _keeps_training_mode(module)) for module, _ in before])
-        yield
-    finally:
-        switch(before)
-
-
 def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
     return [p for module in modules for p in module.parameters(recurse=False)]
 
@@ -155,7 +132,7 @@ def _other_streams(seed: int) -> Iterator[None]:
 def _first_forward(model: Any, modules: list[nn.Module], x: Tensor) -> None:
     """Give lazy layers their parameters, drawn from the user's random stream and not from the attack's."""
     if any(is_lazy(p) for p in _parameters(modules)):
-        with torch.inference_mode(False), torch.no_grad(), _flags(modules, "eval"):
+        with torch.inference_mode(False), torch.no_grad(), own_modes(modules, evaluate=True):
             model(x.clone())
 
 
@@ -198,8 +175,8 @@ def scope(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(own_random_stream(seed, torch.device("cpu") if x is None else x.device))
         stack.enter_context(_other_streams(seed))
-        stack.enter_context(_flags(modules, mode))
-        stack.enter_context(_flags(others, "eval"))
+        stack.enter_context(own_modes(modules, evaluate=mode == "eval"))
+        stack.enter_context(own_modes(others, evaluate=True))
         stack.enter_context(_frozen([*modules, *others]))
         state = stack.enter_context(State(modules, swap=mode == "train"))
         stack.enter_context(State(others, swap=False))

@@ -1,4 +1,4 @@
-"""Data modules: labelled images in [0, 1], a seeded, held-out validation part, nested class-balanced training sets."""
+"""Data modules: labeled images in [0, 1], a seeded, held-out validation part, nested class-balanced training sets."""
 
 from lightning_robust.datamodules.augment import RandomCropFlip
 from lightning_robust.datamodules.base import ImageDataModule

@@ -57,7 +57,7 @@ def _first(batch: Any) -> Any:
 
 
 class ImageBatches(Batches):
-    """Labelled images that are in memory: batches (x, y).
+    """Labeled images that are in memory: batches (x, y).
 
     Args:
         images: (M, C, H, W), uint8, which become float32 in [0, 1], or float, which stay as they are.

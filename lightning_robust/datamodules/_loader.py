@@ -32,7 +32,7 @@ class ResumableLoader(DataLoader):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The current epoch, and how many of its batches have been served."""
+        """The current epoch, and the number of its batches that have been served."""
         return {"epoch": self._progress[0], "served": self._progress[1]}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -18,7 +18,7 @@ Part = Literal["train", "val", "test"]
 
 
 class ImageDataModule(pl.LightningDataModule, ABC):
-    """Labelled images in [0, 1], in three parts: train, val (held out from the training data) and test.
+    """Labeled images in [0, 1], in three parts: train, val (held out from the training data) and test.
 
     A subclass supplies `dataset`; the loaders are made here and are final. They draw nothing from the global
     generators. The training order depends on (seed, epoch) alone; under several processes Lightning puts its own

@@ -17,7 +17,7 @@ Source: TypeAlias = Literal["train", "test"]
 
 
 class InMemoryDataModule(ImageDataModule):
-    """Labelled images that are tensors in memory; batches are (x, y), x float in [0, 1].
+    """Labeled images that are tensors in memory; batches are (x, y), x float in [0, 1].
 
     A subclass supplies `load`. Validation is a held-out part of the training data, in proportion to the classes, and
     never the test set. A training set of `train_size` is class-balanced, and for one `seed` a smaller one is

@@ -1,4 +1,4 @@
-"""Choosing rows of labelled data: nested class-balanced subsets, and a held-out part.
+"""Choosing rows of labeled data: nested class-balanced subsets, and a held-out part.
 
 Pure functions of the labels and a seed. A sample's place in line is a hash of (seed, its index), so nothing depends
 on the global generators, and neither does the choice among the samples of one class depend on the other classes.
@@ -21,7 +21,7 @@ def balanced_subset(labels: Tensor, size: int, seed: int = 0, *, name: str = "si
 
     Args:
         labels: integers of shape (N,). The K classes are the values that occur.
-        size: how many rows, a multiple of K.
+        size: number of rows, a multiple of K.
         seed: of the choice.
         name: what errors call `size`.
 
@@ -62,7 +62,7 @@ def stratified_split(labels: Tensor, size: int, seed: int = 0, *, name: str = "s
 
     Args:
         labels: integers of shape (N,).
-        size: how many rows to hold out, less than N.
+        size: number of rows that are held out, less than N.
         seed: of the choice.
         name: what errors call `size`.
 

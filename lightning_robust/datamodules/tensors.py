@@ -11,7 +11,7 @@ from lightning_robust.datamodules.in_memory import InMemoryDataModule, Source, a
 
 @final
 class TensorDataModule(InMemoryDataModule):
-    """Labelled images that the caller has in memory.
+    """Labeled images that the caller has in memory.
 
     Args:
         train: images (N, C, H, W), uint8 or float in `value_range`, and integer labels of shape (N,). Images may have

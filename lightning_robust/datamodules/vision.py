@@ -1,6 +1,6 @@
 """Public image sets through torchvision, downloaded to the user's machine by `prepare_data`.
 
-Images stay as they are published: uint8 in memory, float32 in [0, 1] in a batch, not normalised.
+Images stay as they are published: uint8 in memory, float32 in [0, 1] in a batch, not normalized.
 """
 
 import gzip

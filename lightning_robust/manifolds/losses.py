@@ -67,7 +67,7 @@ def reconstruction_loss(x: Tensor, x_rec: Tensor, p: int = 1) -> Tensor:
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    r"""How well reconstructions are told from data: :math:`-\log \sigma(D(\hat x))`.
+    r"""How well the discriminator tells reconstructions from data: :math:`-\log \sigma(D(\hat x))`.
 
     The paper's code takes :math:`-\log(\sigma(D(\hat x)) + 10^{-12})`, whose gradient vanishes where the discriminator
     is sure. From logits the logarithm is exact.

@@ -69,7 +69,7 @@ class VAEGAN(LearnedManifold):
     Args:
         image_shape: (C, H, W): 28 x 28 and 56 x 48 as in the paper, or any other of at least 4 x 4 pixels.
         latent: Z, the dimension of a code. The paper: 10; CelebA 25.
-        num_classes: K, how many classes have networks of their own; 1: one model for all that it is given.
+        num_classes: K, the number of classes that have networks of their own; 1: one model for all that it is given.
         width: of the networks: 1 is the paper's (64, 128, 256 channels), 0.25 a quarter of it.
         beta: weight of the reconstruction, or K of them. The paper: 3; EMNIST 2.25 (5 for class 1, 3 for class 7);
             Fashion-MNIST 2.75.
@@ -80,10 +80,10 @@ class VAEGAN(LearnedManifold):
         lr_decay: what the step size is multiplied by over an epoch, in small parts after each batch.
         weight_decay: of Adam, added to the gradient.
         gradient_clip_val: the largest Euclidean norm of the gradient of one network of one class; None: no clipping.
-            (The Trainer's argument of this name does not reach manual optimisation.)
+            (The Trainer's argument of this name does not reach manual optimization.)
         init_std: the deviation of the first weights of encoder and decoder, 0.001 in the paper's code; None: by fan-in.
         bound: codes are valid in [-bound, bound]; None: between the least and the greatest entry of the training codes,
-            in each dimension, as in the paper's attacks, found after each epoch (one more pass of the encoder) or by
+            in each dimension, as in the paper's attacks, set after each epoch (one more pass of the encoder) or by
             `fit_bounds`.
         seed: of the noise in the codes.
 

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from torch.distributions import Normal
-from torch.distributions import kl_divergence as reference
+from torch.distributions import Normal, kl_divergence as reference
 
 from lightning_robust.manifolds.losses import (
     below,
