@@ -1,4 +1,4 @@
-"""How far the training of a module is, over all its fits: what random starts and schedules go by."""
+"""How far the training of a module is, over all its fits: random starts and schedules depend on it."""
 
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,15 +15,15 @@ _trained: "WeakKeyDictionary[nn.Module, tuple[int, int]]" = WeakKeyDictionary()
 class Clock:
     """Epochs and batches of the training of one module.
 
-    They go on where a module is trained by several Trainers one after the other, and where a fit is resumed. Where the
-    training loader has a length, random starts change with the epoch; where it has none, with the batch.
+    They go on if several Trainers train a module one after the other, and if a fit is resumed. Random starts change
+    with the epoch if the training loader has a length, else with the batch.
     """
 
     def __init__(self) -> None:
         self._epochs_before, self._batches = 0, 0
 
     def start(self, trainer: pl.Trainer, module: nn.Module) -> None:
-        """A fit begins. Where it is resumed, the state of the checkpoint comes afterwards."""
+        """A fit begins. If it is resumed, the state of the checkpoint comes afterwards."""
         epochs, self._batches = _trained.get(module, (0, 0))
         self._epochs_before = max(epochs - trainer.current_epoch, 0)
 
@@ -44,7 +44,7 @@ class Clock:
         return Progress(self._epochs_before + trainer.current_epoch + batch_idx / batches, step)
 
     def key(self, trainer: pl.Trainer) -> int:
-        """What changes the random starts."""
+        """The key of the random starts."""
         progress = self.progress(trainer, 0)
         return progress.step if progress.epoch is None else int(progress.epoch)
 

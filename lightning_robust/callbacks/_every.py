@@ -18,7 +18,7 @@ class Every:
       by `max_epochs` or `max_steps`, or because the Trainer was told to stop.
 
     Args:
-        n: How many epochs, at least 1; an error names the argument `every_n_epochs`.
+        n: Number of epochs, at least 1; errors call the argument `every_n_epochs`.
 
     Example:
         >>> Every(5).state_dict()

@@ -1,4 +1,4 @@
-"""Pictures that callbacks make: when, laid out how, where they go, and what happens where there can be none."""
+"""Pictures that callbacks make: when, how they are laid out, where they go, and what errors become."""
 
 import warnings
 from collections.abc import Iterator
@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from lightning_robust import _checks
 from lightning_robust._lightning import pl
@@ -19,8 +17,8 @@ class Pictures:
     """The pictures of one callback, in validation.
 
     In the sanity check they are tried and go nowhere: what cannot be shown is refused before training. Later in a fit
-    an error is told as a warning, once, and the picture is left out: no training ends because of a picture. Outside fit
-    an error is an error.
+    an error becomes one warning, and the picture is left out: no training ends because of a picture. Outside fit an
+    error is an error.
 
     Args:
         owner: The name of the callback, for the warning.
@@ -33,11 +31,11 @@ class Pictures:
         self.to_disk = _checks.boolean("to_disk", to_disk)
         self._owner = owner
         self._log_dir: str | None = None
-        self._told = False
+        self._warned = False
 
     def start(self, stage: str) -> None:
         """Something begins; call it in `setup`."""
-        self._told = False
+        self._warned = False
         if stage == "fit":
             self.every.reset()
 
@@ -57,8 +55,8 @@ class Pictures:
         except Exception as error:
             if trainer.state.fn != "fit" or trainer.sanity_checking:
                 raise
-            if not self._told:
-                self._told = True
+            if not self._warned:
+                self._warned = True
                 warnings.warn(
                     f"{self._owner} makes no picture, and training goes on: {type(error).__name__}: {error}",
                     stacklevel=4,
@@ -110,27 +108,3 @@ def check_range(low: Any, high: Any) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"Expected argument `low` to be less than `high`, but got low={low}, high={high}.")
     return low, high
-
-
-def tile(images: Tensor, columns: int, *, gap: int = 2, zoom: int = 2) -> Tensor:
-    """Images in rows, parted and framed by white lines.
-
-    Args:
-        images: (N, 3, H, W) in [0, 1] on the CPU.
-        columns: how many stand side by side; the last row is filled up with white.
-        gap: the width of the lines, in pixels of the images.
-        zoom: how many pixels a pixel becomes in either direction.
-
-    Returns:
-        uint8 of shape (3, zoom (R (H + gap) + gap), zoom (columns (W + gap) + gap)) for R = ceil(N / columns).
-
-    Example:
-        >>> tile(torch.rand(5, 3, 8, 6), columns=3, zoom=1).shape
-        torch.Size([3, 22, 26])
-    """
-    white = images.new_ones(-len(images) % columns, *images.shape[1:])
-    images = pad(torch.cat((images, white)), (gap, 0, gap, 0), value=1.0)  # room above and to the left of each
-    rows = images.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4)  # (3, R, H, columns, W)
-    picture = pad(rows.flatten(3, 4).flatten(1, 2), (0, gap, 0, gap), value=1.0)
-    picture = picture.repeat_interleave(zoom, dim=1).repeat_interleave(zoom, dim=2)
-    return picture.mul(255.0).round().to(torch.uint8)

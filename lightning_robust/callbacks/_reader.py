@@ -1,11 +1,10 @@
-"""A batch is read once: where input, labels and codes are, how logits come out, and which fields belong to samples.
+"""The reader of batches that all callbacks share: where things are, how logits come out, which fields are per sample.
 
-The callbacks share this. The user's batch is never written to.
+The user's batch is never written to.
 """
 
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,43 +50,34 @@ class View(nn.Module):
         """The same module for some samples of the batch."""
         return View(self.module, self._sample.rows(rows))
 
-    def quietly(self) -> AbstractContextManager[None]:
-        """Forwards inside are not the user's: what the module logs in them is dropped."""
-        return muted(self.module)
-
     def attacked(self, attack: Attack, key: int) -> Outcome:
-        """What an attack finds on the batch."""
+        """The outcome of an attack on the batch. Nothing that the module logs in it is logged."""
         sample = self._sample
-        with self.quietly():
-            return attack.run(self, sample.x, sample.y, sample.context(key))
+        with muted(self.module):
+            return attack.run(self, sample.x, sample.y, Context(sample.code, key, sample.reader.correct))
 
-    def right(self, x: Tensor, y: Any) -> Tensor:
-        """(N,) bool: which samples are right, the module in evaluation mode."""
-        return self.answers(x, y)[0]
+    def judged(self, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Which samples are right (N,), the module in evaluation mode, and the outputs that say so.
 
-    def answers(self, x: Tensor, y: Any) -> tuple[Tensor, Tensor]:
-        """Which samples are right (N,), and the outputs they were judged by."""
-        with self.quietly(), scope(self, x) as ready, torch.no_grad():
+        Args:
+            x: The inputs; None: those of the batch.
+        """
+        x, y = self._sample.x if x is None else x, self._sample.y
+        with muted(self.module), scope(self, x) as ready, torch.no_grad():
             x, y = ordinary(x), ordinary(y)
             output = ready(x.clone())  # a forward may write to its input
             with unwritten(y):
                 return judged(self._sample.reader.correct, output, y), output
 
+    def right_under(self, attack: Attack, key: int) -> tuple[Tensor, Outcome]:
+        """Which samples are right under an attack (N,), and the outcome of the attack."""
+        outcome = self.attacked(attack, key)
+        return self.judged(outcome.x_adv)[0], outcome
+
 
 @dataclass(frozen=True)
 class Reader:
-    """Where things are in a batch.
-
-    Args:
-        input: Where the input is: an index for tuples and lists, a key or attribute for dicts and objects, a path of
-            these for nested batches, () where the batch is the input.
-        target: Where the labels are; None: there are none, and the gain takes None.
-        code: Where the latent codes are; None: the data brings none.
-        forward: `(module, batch) -> logits`; None: `module(x)`.
-        correct: `(output, y) -> (N,) bool`; None: class labels.
-        per_sample: The fields that hold one entry per sample besides input, target and code; None: guessed where that
-            is safe.
-    """
+    """Where things are in a batch: the arguments of this name of every callback, see `AdversarialTraining`."""
 
     input: Field = 0
     target: Field | None = 1
@@ -97,10 +87,8 @@ class Reader:
     per_sample: Sequence[Field] | None = None
 
     def __post_init__(self) -> None:
-        for name, optional in (("input", False), ("target", True), ("code", True)):
-            value = getattr(self, name)
-            if value is not None or not optional:
-                object.__setattr__(self, name, _nested.as_field(name, value))
+        for name in ("input", "target", "code"):
+            object.__setattr__(self, name, _nested.as_field(name, getattr(self, name)))
         for name, signature in (("forward", "(module, batch) -> logits"), ("correct", "(output, y) -> (N,) bool")):
             if getattr(self, name) is not None:
                 _checks.function(name, getattr(self, name), signature)
@@ -109,7 +97,7 @@ class Reader:
             object.__setattr__(self, "per_sample", tuple(_nested.as_field("per_sample", field) for field in fields))
 
     def read(self, batch: Any) -> "Sample | None":
-        """What an attack needs of a batch; None where the part that holds the input is None or has no samples."""
+        """What an attack needs of a batch; None if the input, or a part on the way to it, is None or has no samples."""
         x = _nested.find(batch, self.input, "input")
         if x is None or (isinstance(x, Tensor) and x.ndim and not len(x)):
             return None
@@ -123,8 +111,8 @@ class Sample:
     """What was read of a batch.
 
     Args:
-        reader: That has read it.
-        batch: The user's.
+        reader: The reader.
+        batch: The user's batch.
         x: (N, ...) inputs.
         y: Labels.
         code: Latent codes, or None.
@@ -158,11 +146,11 @@ class Sample:
         return part
 
     def doubts(self) -> list[str]:
-        """What a user should be told of the batch."""
+        """Texts to warn the user with."""
         if all(leaf is not self.x for leaf in _nested.leaves(self.with_input(self.x.detach()))):
             return []
         where = f"The batch holds the input {self.reader.input!r} a second time."
-        return [f"{where} A step that reads it there is not attacked: only the field that `input` names is replaced."]
+        return [f"{where} A step that reads it there sees clean inputs: only the field that `input` names is replaced."]
 
     def copied(self) -> "Sample":
         """A copy that nobody else writes to."""
@@ -176,7 +164,3 @@ class Sample:
     def view(self, module: nn.Module) -> View:
         """The module as an attack sees it."""
         return View(module, self)
-
-    def context(self, key: int) -> Context:
-        """What an attack may know."""
-        return Context(self.code, key, self.reader.correct)

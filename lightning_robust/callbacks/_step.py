@@ -235,24 +235,3 @@ def _logging(module: nn.Module, make: Callable[..., _Instead], *methods: str) ->
     finally:
         for instead in found:
             instead.remove()
-
-
-def check_module(module: Any, steps: tuple[str, ...], forward: Callable[..., Any] | None) -> None:
-    """Refuse a module that cannot be attacked: no forward, or a step that fetches its own batches."""
-    if forward is None and type(module).forward in (pl.LightningModule.forward, nn.Module.forward):
-        raise TypeError(
-            f"{type(module).__name__} defines no `forward`, so there is nothing to differentiate. "
-            "Define forward(self, x) -> logits, or say how: forward=lambda module, batch: module.net(batch[0])."
-        )
-    for name in steps:
-        if "dataloader_iter" in inspect.signature(getattr(module, name)).parameters:
-            raise TypeError(
-                f"`{name}(dataloader_iter)` fetches its own batches: there is no batch to attack. Take `batch` instead."
-            )
-
-
-def check_alone(trainer: pl.Trainer, kind: type, advice: str) -> None:
-    """Refuse a second callback of one kind."""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-    if sum(isinstance(callback, kind) for callback in callbacks) > 1:
-        raise ValueError(f"Expected one {kind.__name__} callback in a Trainer, but got several. {advice}")

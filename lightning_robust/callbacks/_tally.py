@@ -1,36 +1,36 @@
-"""What an evaluation counts: on one process as integers, over all of them in one reduction."""
+"""The counts of an evaluation, as integers, and what they say."""
 
-import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
-from torch.utils.data import DistributedSampler
 
 from lightning_robust import _nested
-from lightning_robust._lightning import pl
+from lightning_robust.attacks import binary_correct
+from lightning_robust.attacks.attack import Attack
+from lightning_robust.attacks.labels import Correct, finite
+from lightning_robust.callbacks._reader import View
+from lightning_robust.callbacks._results import Interval
 from lightning_robust.metrics.attack_success import success_counts
 from lightning_robust.metrics.intervals import clustered_interval, wilson_interval
 
-Interval = tuple[float, float]
+_Attacked = tuple[Tensor, Tensor, Tensor]
 
 _OF_ALL = ("n", "clean", "robust", "broken", "probabilities")
-_OF_ONE = ("withstood", "hits", "squares", "fooled", "stuck")
+_OF_ONE = ("right", "hits", "squares", "fooled", "stuck")
 
 
 class Tally:
     """The counts of one dataloader on one process.
 
     Args:
-        attempts: How many attempts each attack makes, by its name.
+        attacks: Number of attacks.
         device: Where to count.
     """
 
-    def __init__(self, attempts: Mapping[str, int], device: torch.device) -> None:
-        self._attempts = dict(attempts)
-        self.counts = torch.zeros(len(_OF_ALL) + len(_OF_ONE) * len(attempts), dtype=torch.int64, device=device)
+    def __init__(self, attacks: int, device: torch.device) -> None:
+        self.counts = torch.zeros(len(_OF_ALL) + len(_OF_ONE) * attacks, dtype=torch.int64, device=device)
         self.seen = 0
 
     def add(
@@ -39,7 +39,7 @@ class Tally:
         clean: Tensor,
         broken: Tensor,
         probabilities: Tensor,
-        attacked: list[tuple[Tensor, Tensor, Tensor]],
+        attacked: list[_Attacked],
     ) -> None:
         """Count a batch.
 
@@ -48,16 +48,39 @@ class Tally:
             clean: (N,) bool, right when clean.
             broken: (N,) bool, output not finite when clean.
             probabilities: (N,) bool, output a distribution when clean.
-            attacked: For each attack: right when clean and under it (N,), fooled (A, N), without a gradient (N,).
+            attacked: For each attack: right when clean and under it (N,), fooled (R, N), without a gradient (N,).
         """
-        robust = clean.clone()
-        found = []
-        for withstood, fooled, stuck in attacked:
-            robust &= withstood
+        robust, of_one = clean.clone(), []
+        for right, fooled, stuck in attacked:
+            robust &= right
             hits, squares, any_fooled, _ = success_counts(clean, fooled, mask)
-            found += [(withstood & mask).sum(), hits, squares, any_fooled, (stuck & withstood & mask).sum()]
-        sums = [mask.sum(), *((part & mask).sum() for part in (clean, robust, broken, probabilities)), *found]
+            of_one += [(right & mask).sum(), hits, squares, any_fooled, (stuck & right & mask).sum()]
+        sums = [mask.sum(), *((part & mask).sum() for part in (clean, robust, broken, probabilities)), *of_one]
         self.counts += torch.stack([_nested.plain(value).long() for value in sums])
+
+
+def measured(
+    view: View, attacks: Iterable[Attack], key: int, correct: Correct | None
+) -> tuple[Tensor, Tensor, Tensor, list[_Attacked]]:
+    """What `Tally.add` counts of a batch, but for the mask.
+
+    Args:
+        view: The module on the batch.
+        attacks: All attacks.
+        key: Of their random starts.
+        correct: What "right" means.
+    """
+    clean, output = view.judged()
+    none = torch.zeros_like(clean)
+    attacked = []
+    for attack in attacks:
+        right, outcome = view.right_under(attack, key)
+        right = clean & right
+        fooled = ~right[None] if outcome.fooled is None else outcome.fooled
+        attacked.append((right, fooled, none if outcome.stuck is None else outcome.stuck))
+    yes_no = correct is binary_correct
+    probabilities = are_probabilities(output, yes_no) if correct is None or yes_no else none
+    return clean, ~finite(output), probabilities, attacked
 
 
 class Summary:
@@ -65,40 +88,35 @@ class Summary:
 
     Args:
         counts: As `Tally.counts`.
-        attempts: As for `Tally`; the name "" is that of a single attack, which adds no suffix.
+        restarts: R of each attack, by its name; the name "" is that of a single attack, which adds no suffix.
+        each: Is the robust accuracy under each attack logged?
 
     Attributes:
-        n: Samples counted.
-        logged: `clean_acc`, `robust_acc` and `robust_acc_<name>`.
-        more: `success_<name>`, `success_worst_<name>` and `n`.
-        intervals: The 95 % interval of each value, by the same name.
-        warnings: What should be believed with care.
+        n: Number of samples.
+        logged: `clean_acc`, `robust_acc` and, if `each`, `robust_acc_<name>`.
+        more: `success_<name>`, `success_worst_<name>`, `n`, and `robust_acc_<name>` if it is not logged.
+        intervals: The 95 % interval of each value but `n`, by the same name.
+        warnings: Texts to warn the user with.
     """
 
-    def __init__(self, counts: list[int], attempts: Mapping[str, int]) -> None:
+    def __init__(self, counts: list[int], restarts: Mapping[str, int], *, each: bool = True) -> None:
         of_all = dict(zip(_OF_ALL, counts, strict=False))
-        n, clean = of_all["n"], of_all["clean"]
-        self.n = n
+        self.n = n = of_all["n"]
         self.logged: dict[str, float] = {}
         self.more: dict[str, float] = {"n": float(n)}
         self.intervals: dict[str, Interval] = {}
         self.warnings: list[str] = []
-        self._share(self.logged, "clean_acc", clean, n)
-        self._share(self.logged, "robust_acc", of_all["robust"], n)
-        for place, (name, attempts_of) in enumerate(attempts.items()):
+        self._rate(self.logged, "clean_acc", of_all["clean"], n)
+        self._rate(self.logged, "robust_acc", of_all["robust"], n)
+        for place, (name, number) in enumerate(restarts.items()):
             start = len(_OF_ALL) + place * len(_OF_ONE)
-            one = dict(zip(_OF_ONE, counts[start : start + len(_OF_ONE)], strict=True))
-            suffix = f"_{name}" if name else ""
+            of_one = dict(zip(_OF_ONE, counts[start : start + len(_OF_ONE)], strict=True))
             if name:
-                self._share(self.logged, f"robust_acc{suffix}", one["withstood"], n)
-            self._share(self.more, f"success_worst{suffix}", one["fooled"], clean)
-            self.more[f"success{suffix}"] = one["hits"] / (attempts_of * clean) if clean else math.nan
-            sums = (torch.tensor(one["hits"]), torch.tensor(one["squares"]), torch.tensor(clean))
-            low, high = clustered_interval(*sums, attempts_of, 0.95)
-            self.intervals[f"success{suffix}"] = float(low), float(high)
-            if one["stuck"] > 0.01 * n:
+                self._rate(self.logged if each else self.more, f"robust_acc_{name}", of_one["right"], n)
+            self._success(f"_{name}" if name else "", of_one, of_all["clean"], number)
+            if of_one["stuck"] > 0.01 * n:
                 self.warnings.append(
-                    f"Robust accuracy{f' under `{name}`' if name else ''} may be too high: {one['stuck']} of {n} "
+                    f"Robust accuracy{f' under `{name}`' if name else ''} may be too high: {of_one['stuck']} of {n} "
                     "samples withstood only because their gradient is zero. Try another gain (`margin`, `dlr`), "
                     "another precision, or an attack without gradients (`RandomSearch`)."
                 )
@@ -114,84 +132,25 @@ class Summary:
                 "count as wrong. A class that is masked out should have a large negative logit, not minus infinity."
             )
 
-    def _share(self, into: dict[str, float], name: str, count: int, of: int) -> None:
+    def _rate(self, into: dict[str, float], name: str, count: int, of: int) -> None:
         into[name] = count / of if of else math.nan
         low, high = wilson_interval(torch.tensor(count), torch.tensor(of), 0.95)
         self.intervals[name] = float(low), float(high)
 
+    def _success(self, suffix: str, of_one: Mapping[str, int], clean: int, restarts: int) -> None:
+        self._rate(self.more, f"success_worst{suffix}", of_one["fooled"], clean)
+        self.more[f"success{suffix}"] = of_one["hits"] / (restarts * clean) if clean else math.nan
+        sums = (torch.tensor(of_one["hits"]), torch.tensor(of_one["squares"]), torch.tensor(clean))
+        low, high = clustered_interval(*sums, restarts, 0.95)
+        self.intervals[f"success{suffix}"] = float(low), float(high)
+
 
 def are_probabilities(output: Tensor, yes_no: bool = False) -> Tensor:
-    """(N,) bool: is the output of a sample a distribution over classes, or all in [0, 1] where it answers yes or no?"""
+    """(N,) bool: is the output of a sample a distribution over classes? With `yes_no`: is it all in [0, 1]?"""
     if yes_no:
-        wide = output.reshape(len(output), -1)
-        return ((wide >= 0) & (wide <= 1)).all(1)
+        flat = output.reshape(len(output), -1)
+        return ((flat >= 0) & (flat <= 1)).all(1)
     if output.ndim != 2 or output.shape[1] < 2:
         return torch.zeros(len(output), dtype=torch.bool, device=output.device)
-    wide = output.float()
-    return (wide >= 0).all(1) & ((wide.sum(1) - 1).abs() < 1e-3)
-
-
-class Shard:
-    """Which samples of a dataloader this process sees, in order, and which of them count.
-
-    Args:
-        loader: The dataloader.
-        replicas: How many processes see different data: the data-parallel group, not the world.
-        max_samples: Count the first so many samples over all processes; None: all.
-    """
-
-    def __init__(self, loader: Any, replicas: int, max_samples: int | None) -> None:
-        sampler = getattr(loader, "sampler", None)
-        if not isinstance(sampler, DistributedSampler):
-            sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
-        limit = math.inf if max_samples is None else max_samples
-        if isinstance(sampler, DistributedSampler):
-            # Rank r sees the samples r, r + replicas, ... of a list filled up with repetitions to a multiple of them.
-            self.replicas, self.rank = sampler.num_replicas, sampler.rank
-            self.limit = min(limit, len(sampler.dataset))  # type: ignore[arg-type]
-        else:
-            # Every process sees samples of its own.
-            self.replicas, self.rank = replicas, 0
-            self.limit = limit if limit == math.inf else math.ceil(limit / replicas) * replicas
-
-    def exhausted(self, seen: int) -> bool:
-        """The same on all processes."""
-        return seen * self.replicas >= self.limit
-
-    def counted(self, seen: int, n: int, device: torch.device) -> Tensor:
-        """(n,) bool for the next n samples."""
-        return self.rank + (seen + torch.arange(n, device=device)) * self.replicas < self.limit
-
-
-def replicas(trainer: pl.Trainer) -> int:
-    """How many processes see different data. Under tensor parallelism fewer than there are processes."""
-    kwargs = trainer.distributed_sampler_kwargs
-    return trainer.world_size if kwargs is None else int(kwargs["num_replicas"])
-
-
-def summed(trainer: pl.Trainer, counts: Tensor) -> Tensor:
-    """Counts over all data, in one reduction: processes that see the same data count once."""
-    total = trainer.strategy.reduce(counts, reduce_op="sum")
-    return total // (trainer.world_size // replicas(trainer))
-
-
-class Mailbox:
-    """Shared memory by which the processes of `ddp_spawn` hand results to the program that has started them."""
-
-    _BYTES = 1 << 16
-
-    def __init__(self) -> None:
-        self._memory = torch.zeros(self._BYTES, dtype=torch.uint8).share_memory_()
-
-    def write(self, content: Any) -> None:
-        """Leave something that JSON can say; where it is too long, nothing is left."""
-        text = json.dumps(content).encode()
-        if len(text) > self._BYTES - 8:
-            text = b""
-        self._memory[8 : 8 + len(text)] = torch.frombuffer(bytearray(text or b"-"), dtype=torch.uint8)[: len(text)]
-        self._memory[:8] = torch.tensor([len(text)]).view(torch.uint8)
-
-    def read(self) -> Any:
-        """What was left, or None."""
-        length = int(self._memory[:8].view(torch.int64))
-        return json.loads(bytes(self._memory[8 : 8 + length].tolist())) if length else None
+    output = output.float()
+    return (output >= 0).all(1) & ((output.sum(1) - 1).abs() < 1e-3)

@@ -12,13 +12,14 @@ from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.labels import Correct
+from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
 from lightning_robust.callbacks._pictures import Pictures, check_images, check_range
 from lightning_robust.callbacks._reader import Forward, Reader, Sample
-from lightning_robust.callbacks._step import Handle, Step, check_module, put_around
+from lightning_robust.callbacks._step import Step
 from lightning_robust.plots.grid import image_grid
 
 
-class AdversarialExamples(pl.Callback):
+class AdversarialExamples(StepCallback):
     """Show the first validation samples as clean | adversarial | signed difference.
 
     The picture goes to every logger of the Trainer that takes images (TensorBoard, Weights & Biases and others with
@@ -26,25 +27,23 @@ class AdversarialExamples(pl.Callback):
 
     When: in validation within fit and alone, before the step of the first batch of the first dataloader. In the sanity
     check the picture is tried and goes nowhere, so that inputs that cannot be shown are refused before training. Later
-    an error is told as a warning, once: no training ends because of a picture. All processes attack, the first one
-    writes.
+    an error becomes one warning: no training ends because of a picture. All processes attack, the first one writes.
 
     Args:
         attack: An `Attack`, or a function `(model, x, y) -> x_adv`.
         name: The key in the loggers, and the folder. Several of this callback need different ones.
-        num_samples: How many samples.
+        num_samples: Number of samples in the picture.
         every_n_epochs: Within fit, every n-th epoch only, from the first on and in the last.
         scale: The difference that has full color, in units of the input; None: the largest of the picture.
         low: The value that is shown black.
         high: The value that is shown white.
         to_disk: Write PNG files?
-        input: Where the input is in the batch, see `AdversarialTraining`.
+        input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
         target: Where the labels are.
-        code: Where the latent codes are, for data that brings them.
-        forward: `(module, batch) -> logits`, if `module(x)` is not what gives them.
-        correct: `(output, y) -> (N,) bool`, what "right" means where labels are no class labels.
-        per_sample: The fields of a batch with one entry per sample besides input, target and code; None: guessed where
-            that is safe.
+        code: Where the latent codes are.
+        forward: `(module, batch) -> logits`.
+        correct: `(output, y) -> (N,) bool`.
+        per_sample: The fields of a batch with one entry per sample.
 
     Example:
         >>> from lightning_robust import PGD, AdversarialExamples, Linf
@@ -79,7 +78,8 @@ class AdversarialExamples(pl.Callback):
         self.low, self.high = check_range(low, high)
         self.reader = Reader(input, target, code, forward, correct, per_sample)
         self._pictures = Pictures(type(self).__name__, every_n_epochs, to_disk)
-        self._handle: Handle | None = None
+        self.every_n_epochs, self.to_disk = self._pictures.every.n, self._pictures.to_disk
+        self._resumed = self._pictures.every
         self._due = False
 
     @property
@@ -92,12 +92,7 @@ class AdversarialExamples(pl.Callback):
         check_backend(trainer)
         if stage not in ("fit", "validate"):
             return
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        if sum(isinstance(other, AdversarialExamples) and other.name == self.name for other in callbacks) > 1:
-            raise ValueError(
-                "Expected AdversarialExamples callbacks with different names, since each would overwrite the pictures "
-                f"of the other, but got {self.name!r} several times. Say name=...."
-            )
+        check_alone(trainer, self, "Each would overwrite the pictures of the other. Say name=....", by="name")
         check_module(pl_module, ("validation_step",), self.reader.forward)
         self._pictures.start(stage)
 
@@ -122,7 +117,7 @@ class AdversarialExamples(pl.Callback):
                     self._show(trainer, pl_module, sample)
             return step(batch, *args, **kwargs)
 
-        self._handle = put_around(pl_module, "validation_step", around)
+        self._put(pl_module, "validation_step", around)
 
     def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, sample: Sample) -> None:
         check_images(sample.x)
@@ -138,38 +133,12 @@ class AdversarialExamples(pl.Callback):
             picture = image_grid(x, x_adv, scale=self.scale, low=self.low, high=self.high, zoom=2)
             self._pictures.publish(trainer, self.name, picture)
 
-    def _remove(self) -> None:
-        # The handle is kept: somebody who had patched on top may put our step back, which is undone again at the end.
-        if self._handle is not None:
-            self._handle.undo()
-
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Take the attack away, and say if it was not there."""
-        self._remove()
-        if self._due and self._handle is not None and not self._handle.reached:
+        """Take the attack away, and warn if it was not there."""
+        if not self._remove() and self._due:
             self._due = False
             warnings.warn(
                 "AdversarialExamples shows nothing: the Trainer called another `validation_step` than that of "
                 f"{type(pl_module).__name__}. Has it been replaced, cached or compiled away?",
                 stacklevel=2,
             )
-
-    def on_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Take the attack away: Lightning calls no teardown after an exception."""
-        self._remove()
-
-    def teardown(self, *args: Any, **kwargs: Any) -> None:
-        """Take the attack away."""
-        self._remove()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the step of the batch at hand, which belongs to a module."""
-        return vars(self) | {"_handle": None}
-
-    def state_dict(self) -> dict[str, Any]:
-        """When the last picture was made."""
-        return self._pictures.every.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
-        self._pictures.every.load_state_dict(state_dict)

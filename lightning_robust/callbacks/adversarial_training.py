@@ -15,48 +15,49 @@ from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.combinators import attacked_rows, check_fraction
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.attacks.schedules import Progress, Schedule
+from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
 from lightning_robust.callbacks._clock import Clock
 from lightning_robust.callbacks._reader import Forward, Reader, Sample
-from lightning_robust.callbacks._step import Handle, Step, check_alone, check_module, put_around
+from lightning_robust.callbacks._step import Around, Step, put_around
 from lightning_robust.objectives.objective import Objective
 
 
-class AdversarialTraining(pl.Callback):
+class AdversarialTraining(StepCallback):
     r"""Train on adversarial examples: :math:`\min_w E \max_{x' \in P(x)} L(f_w(x'), y)` (Madry et al., ICLR 2018).
 
-    Every training batch is attacked inside the module's own `training_step`, that is in the Trainer's precision and
-    inside the forward of DDP or FSDP, and the step then runs on a copy of the batch that holds the adversarial inputs.
-    Nothing else changes: logging, automatic or manual optimisation, gradient accumulation, clipping, the user's batch,
-    the random streams, BatchNorm statistics and frozen layers are as without the attack.
+    Every training batch is attacked inside the module's own `training_step`: in the Trainer's precision and inside the
+    forward of DDP or FSDP. The step then runs on a copy of the batch that holds the adversarial inputs. Nothing else
+    changes: logging, automatic or manual optimization, gradient accumulation, clipping, the user's batch, the random
+    streams, BatchNorm statistics and frozen layers are as without the attack.
 
-    When: in `trainer.fit` only, every batch, and once for each: an optimiser whose closure calls the step several times
-    (LBFGS, SAM) meets the same adversarial inputs in all calls. Random starts change from epoch to epoch, or from batch
-    to batch where the loader has no length; they go on where a fit is resumed, and where one module is trained by
-    several Trainers one after the other. A batch whose input is None, as `CombinedLoader("max_size")` gives for a
-    loader that is over, or without samples, goes to the step as it is.
+    When: in `trainer.fit` only, once for each batch. An optimizer whose closure calls the step several times (LBFGS,
+    SAM) sees the same adversarial inputs in all calls. Random starts change with the epoch, or with the batch if the
+    loader has no length. They go on if a fit is resumed, and if several Trainers train one module one after the other.
+    A batch without samples, or whose input is None, as `CombinedLoader("max_size")` gives for a loader that is over,
+    goes to the step as it is.
 
     Not supported: a `training_step` that takes `dataloader_iter`; more than one of this callback in a Trainer (combine
-    attacks with `worst_of`); an `objective` together with manual optimisation. `Tuner` takes all callbacks away while
+    attacks with `worst_of`); an `objective` together with manual optimization. `Tuner` takes all callbacks away while
     it works: see `attached`.
 
     Args:
         attack: An `Attack` such as `PGD(Linf(8 / 255))`, or a function `(model, x, y) -> x_adv`.
-        objective: What is minimised instead of the module's own step: `(model, x, x_adv, y) -> loss`, e.g.
-            `trades(beta=6)`. It is logged as `train/loss`; the module's `training_step` is then not called.
-        fraction: The share of adversarial samples in a batch; the others stay clean, all go through the module in one
-            forward. 0.5 is the scheme of Stutz et al. (CVPR 2019). It is always the last samples of the batch that are
-            attacked: fraction * N of them, rounded.
+        objective: The training loss `(model, x, x_adv, y) -> loss`, e.g. `trades(beta=6)`, in place of the module's own
+            step, which is then not called. It is logged as `train/loss`.
+        fraction: Share of adversarial samples in a batch: the last fraction * N, rounded. The others stay clean, and
+            all go through the module in one forward. 0.5 is the scheme of Stutz et al. (CVPR 2019).
         input: Where the input is in the batch: an index for tuples and lists, a key or attribute for dicts, named
-            tuples, dataclasses and other objects, a path of these for nested batches, () where the batch is the input.
+            tuples, dataclasses and other objects, a path of these for nested batches, () if the batch is the input.
         target: Where the labels are; None: there are none, for gains that need none, such as `divergence`.
         code: Where the latent codes are, for data that brings them; None: it does not.
-        forward: `(module, batch) -> logits` (N, K), if `module(x)` is not what gives them.
+        forward: `(module, batch) -> logits` (N, K), if `module(x)` does not give them.
         schedule: `(attack, progress) -> attack`, e.g. `WarmUp(epochs=5)`, or `WarmUp(steps=1000)` for a loader without
             length.
-        correct: `(output, y) -> (N,) bool`, what "right" means where labels are no class labels; only attacks that ask
-            for success need it (`early_stop`, `worst_of`).
-        per_sample: The fields of a batch with one entry per sample besides input, target and code, where `fraction`
-            cuts a batch; None: guessed where that is safe, else refused.
+        correct: `(output, y) -> (N,) bool`, the meaning of "right" if labels are no class labels: `binary_correct` for
+            one logit or several yes/no labels, `dense_correct(...)` for dense labels, or a function of your own. In
+            training only attacks that ask for success need it (`early_stop`, `worst_of`).
+        per_sample: The fields of a batch with one entry per sample, besides input, target and code, for when a batch is
+            cut to some of its samples. None: guessed where that is safe, else refused.
 
     Example:
         >>> from lightning_robust import PGD, AdversarialTraining, Linf
@@ -91,9 +92,8 @@ class AdversarialTraining(pl.Callback):
             )
         self.objective = objective
         self.schedule = schedule
-        self._clock = Clock()
-        self._handle: Handle | None = None
-        self._begun = self._doubted = self._warned = False
+        self._clock = self._resumed = Clock()
+        self._missed = self._checked = self._warned = False
         self._told: set[str] = set()
         self._stuck: Tensor | None = None
         self._seen = 0
@@ -103,34 +103,34 @@ class AdversarialTraining(pl.Callback):
         check_backend(trainer)
         if stage != "fit":
             return
-        advice = "The second would attack what the first made. For a union of threats use worst_of(a, b)."
-        check_alone(trainer, AdversarialTraining, advice)
+        check_alone(trainer, self, "The second would attack what the first made. For a union of threats use worst_of.")
         if self.objective is not None and not pl_module.automatic_optimization:
             raise ValueError(
-                "Expected automatic optimisation with an objective, but this module optimises by hand: "
-                "compute the loss in its training_step and leave `objective` out."
+                "Expected automatic optimization with an objective, but this module optimizes by hand: compute the "
+                "loss in its training_step and leave `objective` out."
             )
         check_module(pl_module, ("training_step",), self.reader.forward)
         _check_pairing(self.objective, self.attack)
-        self._begun = self._doubted = self._warned = False
+        self._missed = self._checked = self._warned = False
         self._clock.start(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Put the attack around this batch's step."""
-        self._remove()
         self._clock.batch()
-        progress, key = self._clock.progress(trainer, batch_idx), self._clock.key(trainer)
-        attack = self.attack if self.schedule is None else as_attack(self.schedule(self.attack, progress))
-        self._handle = put_around(pl_module, "training_step", self._around(pl_module, attack, key))
+        attack = self._scheduled(self._clock.progress(trainer, batch_idx))
+        self._put(pl_module, "training_step", self._around(pl_module, attack, self._clock.key(trainer)))
 
-    def _around(self, pl_module: pl.LightningModule, attack: Attack, key: int) -> Callable[..., Any]:
+    def _scheduled(self, progress: Progress) -> Attack:
+        return self.attack if self.schedule is None else as_attack(self.schedule(self.attack, progress))
+
+    def _around(self, pl_module: pl.LightningModule, attack: Attack, key: int) -> Around:
         """What is put around the step: the attack, once for each batch."""
         memo: list[tuple[Any, Sample | None, Tensor]] = []
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
-            # An optimiser with a closure (LBFGS, SAM) calls the step several times for one batch.
+            # An optimizer with a closure (LBFGS, SAM) calls the step several times for one batch.
             if not memo or memo[0][0] is not batch:
                 sample = self.reader.read(batch)
                 x_adv = torch.empty(0) if sample is None else self._attack(pl_module, attack, sample, key)
@@ -147,16 +147,16 @@ class AdversarialTraining(pl.Callback):
     def _attack(self, pl_module: pl.LightningModule, attack: Attack, sample: Sample, key: int) -> Tensor:
         """The inputs to train on."""
         attack.check(sample.x, sample.y)
-        if not self._doubted:
-            self._doubted = True
+        if not self._checked:
+            self._checked = True
             for doubt in self.attack.doubts(sample.x) + sample.doubts():
                 self._tell_once(doubt)
         n = len(sample)
         first = n - attacked_rows(n, self.fraction)
         if first == n:
             self._tell_once(
-                f"fraction={self.fraction:g} of a batch of {n} samples is none: it is trained on as it comes. Take a "
-                "larger fraction or larger batches."
+                f"fraction={self.fraction:g} of a batch of {n} samples is none: the batch stays clean. Use a larger "
+                "fraction or larger batches."
             )
             return sample.x
         part = sample.rows(slice(first, None))
@@ -192,33 +192,26 @@ class AdversarialTraining(pl.Callback):
             ...     pass  # Tuner(trainer).lr_find(module)
         """
         check_module(pl_module, ("training_step",), self.reader.forward)
-        attack = self.attack if self.schedule is None else as_attack(self.schedule(self.attack, Progress(0.0, 0)))
-        handle = put_around(pl_module, "training_step", self._around(pl_module, attack, 0))
+        around = self._around(pl_module, self._scheduled(Progress(0.0, 0)), 0)
+        handle = put_around(pl_module, "training_step", around)
         try:
             yield
         finally:
             handle.undo()
 
-    def _remove(self) -> None:
-        # The handle is kept: somebody who had patched on top may put our step back, which is undone again at the end.
-        if self._handle is not None:
-            self._handle.undo()
-
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Take the attack away, and make sure that it was there."""
-        reached = self._handle is None or self._handle.reached
-        self._remove()
-        if not reached and not self._begun:
-            self._begun = True
+        if not self._remove() and not self._missed:
+            self._missed = True
             _not_reached(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the attack away (a skipped batch has no end), and say if it met vanished gradients."""
+        """Take the attack away (a skipped batch has no end), and warn if gradients were zero."""
         self._remove()
         self._clock.epoch_end(trainer, pl_module)
         if self._stuck is not None and not self._warned and (stuck := int(self._stuck)) > 0.01 * self._seen:
             self._warned = True
-            # Of this process alone: no process waits for another to be told.
+            # Of this process alone: no process waits for another one.
             warnings.warn(
                 f"{type(self.attack).__name__}: the gradient was zero for {stuck} of {self._seen} samples, which were "
                 "trained on as they started. Is the gain saturated (use `log_odds` or `margin`), the precision float16 "
@@ -226,26 +219,6 @@ class AdversarialTraining(pl.Callback):
                 stacklevel=2,
             )
         self._stuck, self._seen = None, 0
-
-    def on_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Take the attack away: Lightning calls no teardown after an exception."""
-        self._remove()
-
-    def teardown(self, *args: Any, **kwargs: Any) -> None:
-        """Take the attack away."""
-        self._remove()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the step of the batch at hand, which belongs to a module."""
-        return vars(self) | {"_handle": None}
-
-    def state_dict(self) -> dict[str, Any]:
-        """How far the training is, for random starts and schedules."""
-        return self._clock.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the fit was."""
-        self._clock.load_state_dict(state_dict)
 
 
 def _check_pairing(objective: Any, attack: Attack) -> None:
@@ -256,7 +229,7 @@ def _check_pairing(objective: Any, attack: Attack) -> None:
     if wanted is not None and gains and all(gain != wanted for gain in gains):
         warnings.warn(
             f"The objective {objective} belongs to an attack that raises another gain than this one: "
-            "PGD(..., gain=divergence) for TRADES. Training goes on as told.",
+            "PGD(..., gain=divergence) for TRADES. Training goes on with the attack as it is.",
             stacklevel=3,
         )
 

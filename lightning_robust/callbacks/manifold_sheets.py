@@ -1,4 +1,4 @@
-"""Pictures of a manifold while it is learnt."""
+"""Pictures of a manifold while it is learned."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,20 +11,21 @@ from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
 from lightning_robust.attacks.scope import ordinary, scope
-from lightning_robust.callbacks._pictures import Pictures, check_images, check_range, tile
+from lightning_robust.callbacks._base import BatchCallback, check_alone
+from lightning_robust.callbacks._pictures import Pictures, check_images, check_range
 from lightning_robust.callbacks._reader import Reader
-from lightning_robust.callbacks._step import check_alone, muted
-from lightning_robust.plots.images import to_rgb
+from lightning_robust.callbacks._step import muted
+from lightning_robust.plots.images import tile, to_rgb
 
 Encode = Callable[[slice | Tensor, Tensor], list[Any]]
 """`(rows, y) -> [z, *fixed]`: the codes of some of the kept samples."""
 
 _COLUMNS = 10
-_PER_ROW = 32  # how many samples are looked at for one interpolation: two of one class must be among them
+_PER_ROW = 32  # samples that are kept for one interpolation: two of one class must be among them
 
 
-class ManifoldSheets(pl.Callback):
-    r"""Show what a manifold has learnt, in three pictures.
+class ManifoldSheets(BatchCallback):
+    r"""Show what a manifold has learned, in three pictures.
 
     - `reconstructions`: the first validation samples as pairs x | decode(encode(x)).
     - `samples`: images decode(z) of random codes, standard normal within :math:`|z_d| \le 2`; a row for each class,
@@ -41,32 +42,28 @@ class ManifoldSheets(pl.Callback):
 
     When: at the end of validation within fit and alone, from the samples of the first dataloader as they are before the
     module's step. In the sanity check the pictures are tried and go nowhere, so that what cannot be shown is refused
-    before training. Later an error is told as a warning, once: no training ends because of a picture. The first process
-    alone draws and writes, from its own samples. Both methods are called in evaluation mode, without gradients, in the
+    before training. Later an error becomes one warning: no training ends because of a picture. The first process alone
+    draws and writes, from its own samples. Both methods are called in evaluation mode, without gradients, in the
     precision of validation, and nothing is changed: not the module, not the random generators, not what is logged. Not
     supported: parameters sharded over processes; more than one of this callback in a Trainer.
 
     Args:
-        num_reconstructions: how many pairs.
-        num_samples: how many random codes.
-        num_interpolations: how many rows; fewer where no two samples of one class are among the first 32 per row.
-        steps: how many images in a row of `interpolations`, both ends among them.
-        num_classes: K, how many classes the manifold tells apart. 1: it ignores labels. None: the attribute
+        num_reconstructions: Number of pairs.
+        num_samples: Number of random codes.
+        num_interpolations: Number of rows; fewer if no two samples of one class are among the first 32 per row.
+        steps: Number of images in a row of `interpolations`, both ends among them.
+        num_classes: K, the number of classes that the manifold tells apart. 1: it ignores labels. None: the attribute
             `num_classes` of the module if it has one, as `VAEGAN` has, else 1.
         every_n_epochs: Within fit, every n-th epoch only, from the first on and in the last.
-        bound: of the random codes.
-        seed: of the random codes.
+        bound: Largest size of the random codes, in each dimension.
+        seed: Seed of the random codes.
         low: The value that is shown black.
         high: The value that is shown white.
         to_disk: Write PNG files?
         input: Where the input is in the batch, see `AdversarialTraining`.
         target: Where the labels are.
         code: Where the codes are, for data that brings them; then nothing is encoded.
-        manifold: `module -> manifold`, if it is not the module itself that encodes and decodes.
-
-    Raises:
-        ValueError: if an argument has another value than said here, or images have not 1 or 3 channels.
-        TypeError: if the module is no manifold.
+        manifold: `module -> manifold`, if the module itself does not encode and decode.
 
     Example:
         >>> from lightning_robust.datamodules import Fonts
@@ -108,6 +105,8 @@ class ManifoldSheets(pl.Callback):
             _checks.function("manifold", manifold, "module -> manifold")
         self.manifold = manifold
         self._pictures = Pictures(type(self).__name__, every_n_epochs, to_disk)
+        self.every_n_epochs, self.to_disk = self._pictures.every.n, self._pictures.to_disk
+        self._resumed = self._pictures.every
         self._due = False
         self._kept: list[list[Any]] = []
 
@@ -116,7 +115,7 @@ class ManifoldSheets(pl.Callback):
         check_backend(trainer)
         if stage not in ("fit", "validate"):
             return
-        check_alone(trainer, ManifoldSheets, "Each would overwrite the pictures of the other.")
+        check_alone(trainer, self, "Each would overwrite the pictures of the other.")
         manifold = self._manifold(pl_module)
         for name in ("encode", "decode") if self.reader.code is None else ("decode",):
             if not callable(getattr(manifold, name, None)):
@@ -178,14 +177,6 @@ class ManifoldSheets(pl.Callback):
                 if picture is not None:
                     self._pictures.publish(trainer, name, picture)
 
-    def state_dict(self) -> dict[str, Any]:
-        """When the last pictures were made."""
-        return self._pictures.every.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
-        self._pictures.every.load_state_dict(state_dict)
-
     def _reconstructions(self, manifold: Any, encode: Encode, x: Tensor, y: Tensor) -> Tensor:
         rows = slice(0, self.num_reconstructions)
         z, *fixed = encode(rows, y[rows])
@@ -237,7 +228,7 @@ def _joined(entries: tuple[Any, ...]) -> Any:
 
 
 def _repeat(fixed: list[Any], times: int) -> list[Any]:
-    """What stays fixed in a code, each entry so many times."""
+    """What stays fixed in a code, each entry repeated for consecutive samples."""
     return [entry.repeat_interleave(times, 0) if isinstance(entry, Tensor) else entry for entry in fixed]
 
 
@@ -246,6 +237,6 @@ def _pairs(y: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     rows: dict[int, list[int]] = {}
     for row, label in enumerate(y.tolist()):
         rows.setdefault(label, []).append(row)
-    found = [(i, label, *of[i : i + 2]) for label, of in rows.items() for i in range(0, len(of) - 1, 2)]
-    start, end = torch.tensor(sorted(found)[:limit], dtype=torch.int64, device=y.device).reshape(-1, 4).T[2:]
+    pairs = [(i, label, *of[i : i + 2]) for label, of in rows.items() for i in range(0, len(of) - 1, 2)]
+    start, end = torch.tensor(sorted(pairs)[:limit], dtype=torch.int64, device=y.device).reshape(-1, 4).T[2:]
     return start, end

@@ -1,7 +1,5 @@
 """Robust accuracy in validation and test, for any LightningModule, unchanged."""
 
-import math
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,30 +9,27 @@ import torch
 from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
-from lightning_robust.attacks.attack import Attack, as_attack
-from lightning_robust.attacks.labels import Correct, binary_correct, finite
+from lightning_robust.attacks.attack import Attack
+from lightning_robust.attacks.labels import Correct
+from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
 from lightning_robust.callbacks._every import Every
+from lightning_robust.callbacks._keys import Keys
+from lightning_robust.callbacks._plan import Plan, attacks_by_name, is_plan
 from lightning_robust.callbacks._reader import Forward, Reader, Sample
-from lightning_robust.callbacks._step import Handle, Step, check_module, put_around, recorded
-from lightning_robust.callbacks._tally import (
-    Interval,
-    Mailbox,
-    Shard,
-    Summary,
-    Tally,
-    are_probabilities,
-    replicas,
-    summed,
-)
+from lightning_robust.callbacks._results import Interval, Results
+from lightning_robust.callbacks._shard import Shard, loaders_of, replicas, summed
+from lightning_robust.callbacks._step import Step, recorded
+from lightning_robust.callbacks._tally import Summary, Tally, measured
 
 _KEYS = {"val": -1, "test": -2}
+_STEPS = dict.fromkeys(("fit", "validate", "val"), "validation_step") | {"test": "test_step"}
 
 
-class RobustEvaluation(pl.Callback):
+class RobustEvaluation(StepCallback):
     """Report robust accuracy in validation and test.
 
-    Before the module's own step, and in the same precision context, every batch is attacked and the worst case over the
-    clean input and all attacks is counted per sample. Works under `inference_mode=True`, the default of
+    Before the module's own step, and in the same precision context, every batch is attacked. For each sample the worst
+    case over the clean input and all attacks counts. It works under `inference_mode=True`, the default of
     `trainer.validate` and `trainer.test`.
 
     Logged, with `val/` in validation (also within fit) and `test/` in test, `prefix` before them:
@@ -52,26 +47,19 @@ class RobustEvaluation(pl.Callback):
     would be refused is refused before training. Not supported: `fraction`al attacks.
 
     Args:
-        attacks: An attack, such as `PGD(Linf(8 / 255), steps=50)`, or a dictionary of attacks by name.
-        every_n_epochs: Within fit, attack every n-th epoch only, from the first on and in the last; in between, the
+        attacks: An attack, such as `PGD(Linf(8 / 255), steps=50)`; a dictionary of attacks by name; or a plan, an
+            object whose attribute `attacks` is such a dictionary. Of a plan the worst case alone is logged; the values
+            of its attacks are in `results`.
+        every_n_epochs: Within fit, attack every n-th epoch only, from the first on and in the last. In between, the
             last values are logged again, so that monitors find them.
-        max_samples: Attack the first so many samples of each dataloader, over all processes; None: all.
-        input: Where the input is in the batch, see `AdversarialTraining`.
+        max_samples: Number of samples to attack, the first of each dataloader, over all processes; None: all.
+        input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
         target: Where the labels are.
-        code: Where the latent codes are, for data that brings them.
-        forward: `(module, batch) -> logits`, if `module(x)` is not what gives them.
-        correct: `(output, y) -> (N,) bool`, what "right" means where labels are no class labels: `binary_correct` for
-            one logit or several yes/no labels, `dense_correct(...)` for dense labels, or a function of your own.
-        per_sample: The fields of a batch with one entry per sample besides input, target and code, where `max_samples`
-            cuts a batch; None: guessed where that is safe, else refused.
+        code: Where the latent codes are.
+        forward: `(module, batch) -> logits`.
+        correct: `(output, y) -> (N,) bool`.
+        per_sample: The fields of a batch with one entry per sample; `max_samples` cuts a batch.
         prefix: Before every key, e.g. "strong/". Several of this callback need different ones.
-
-    Attributes:
-        results: What the last evaluation found: all that was logged, and besides `success_<name>`, the share of
-            attempts that succeed on samples that are right when clean (Stutz et al., CVPR 2019),
-            `success_worst_<name>`, the share of these on which at least one attempt succeeds, and `n`, the number of
-            samples; `success` and `success_worst` for a single attack. Also there after `strategy="ddp_spawn"`.
-        intervals: The 95 % interval of each of them but `n`, by the same key.
 
     Example:
         >>> from lightning_robust import PGD, Linf, RobustEvaluation
@@ -81,7 +69,7 @@ class RobustEvaluation(pl.Callback):
 
     def __init__(
         self,
-        attacks: Attack | Mapping[str, Attack | Callable[..., Any]] | Callable[..., Any],
+        attacks: Attack | Mapping[str, Attack | Callable[..., Any]] | Callable[..., Any] | Plan,
         *,
         every_n_epochs: int = 1,
         max_samples: int | None = None,
@@ -93,34 +81,19 @@ class RobustEvaluation(pl.Callback):
         per_sample: Sequence[Field] | None = None,
         prefix: str = "",
     ) -> None:
-        if isinstance(attacks, Mapping):
-            if not attacks:
-                raise ValueError("Expected argument `attacks` to hold at least one attack, but got none.")
-            for name in attacks:
-                _checks.text("attacks` with names as keys, `name", name)
-            found: dict[str, Any] = dict(attacks)
-        else:
-            found = {"": attacks}
-        self.attacks = {
-            name: as_attack(attack, f"attacks[{name!r}]" if name else "attacks").thorough()
-            for name, attack in found.items()
-        }
+        self.attacks = attacks_by_name(attacks)
+        self._plan = attacks if is_plan(attacks) else None
         self.max_samples = None if max_samples is None else _checks.count("max_samples", max_samples)
         self.reader = Reader(input, target, code, forward, correct, per_sample)
-        if not isinstance(prefix, str):
-            raise TypeError(f"Expected argument `prefix` to be a string, but got {prefix!r}.")
-        self.prefix = prefix
-        self._every = Every(_checks.count("every_n_epochs", every_n_epochs))
-        self._mailbox = Mailbox()
-        self._number = 0
-        self._results: dict[str, float] = {}
-        self._intervals: dict[str, Interval] = {}
-        self._handle: Handle | None = None
+        self.prefix = _checks.text("prefix", prefix, empty=True)
+        self._every = self._resumed = Every(every_n_epochs)
+        self.every_n_epochs = self._every.n
+        self._keys = Keys(self.prefix, () if self._plan else filter(None, self.attacks))
+        self._results = Results()
+        self._logged: dict[str, float] = {}
         self._tallies: dict[int, Tally] = {}
         self._loaders: list[Any] = []
-        self._last: dict[str, float] = {}
-        self._names: set[str] = set()
-        self._active = self._doubted = self._measured = self._reached = False
+        self._active = self._checked = self._measured = self._reached = False
 
     @property
     def state_key(self) -> str:
@@ -129,62 +102,64 @@ class RobustEvaluation(pl.Callback):
 
     @property
     def results(self) -> dict[str, float]:
-        """What the last evaluation found."""
-        return self._found()[1]
+        """The values of the last evaluation, also after `strategy="ddp_spawn"`.
+
+        All that was logged, and besides `success_<name>`, the share of attempts that succeed on samples that are right
+        when clean (Stutz et al., CVPR 2019), `success_worst_<name>`, the share of these samples on which at least one
+        attempt succeeds, and `n`, the number of samples; `success` and `success_worst` for a single attack.
+        """
+        return self._results.values
 
     @property
     def intervals(self) -> dict[str, Interval]:
-        """The 95 % interval of each value."""
-        return self._found()[2]
+        """The 95 % interval of each value of `results` but `n`, by the same key."""
+        return self._results.intervals
 
-    def _found(self) -> tuple[int, dict[str, float], dict[str, Interval]]:
-        """The number of the last evaluation and what it found, in this process or in one that it has started."""
-        number, results, intervals = self._mailbox.read() or (0, {}, {})
-        if number <= self._number:
-            return self._number, self._results, self._intervals
-        return number, results, {name: (low, high) for name, (low, high) in intervals.items()}
+    def _argument(self, name: str) -> Any:
+        if name == "attacks":
+            return self._plan or self.attacks.get("", self.attacks)
+        return super()._argument(name)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not supported, before anything runs."""
         check_backend(trainer)
-        if stage not in ("fit", "validate", "test"):
+        if stage not in _STEPS:
             return
-        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        if sum(isinstance(other, RobustEvaluation) and other.prefix == self.prefix for other in callbacks) > 1:
-            raise ValueError(
-                "Expected RobustEvaluation callbacks with different prefixes, since they would log under the same "
-                "names. Give all attacks to one, RobustEvaluation({'pgd': ..., 'square': ...}), or say prefix=...."
-            )
-        steps = {"fit": "validation_step", "validate": "validation_step", "test": "test_step"}
-        check_module(pl_module, (steps[stage],), self.reader.forward)
+        advice = "They would log under the same keys. Give all attacks to one, RobustEvaluation({'pgd': ..., ...})."
+        check_alone(trainer, self, advice, by="prefix")
+        check_module(pl_module, (_STEPS[stage],), self.reader.forward)
         if trainer.world_size > 1:
-            # The values are the same on all processes. Lightning cannot know, and would advise another reduction.
-            warnings.filterwarnings("ignore", rf".*self\.log\('{re.escape(self.prefix)}(val|test)/.*sync_dist=True.*")
+            self._keys.silence()
         if stage == "fit":
             self._every.reset()
         self._measured = self._reached = False
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take away what is around the step and what was changed for the run."""
+        super().teardown(trainer, pl_module, stage)
+        self._keys.restore()
 
     # Validation and test are the same but for their names.
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        self._start(trainer, due=self._every.due(trainer))
+        self._start(active=trainer.sanity_checking or self._every.due(trainer))
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        self._start(trainer, due=True)
+        self._start(active=True)
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the attacks before this batch's step."""
-        self._install(trainer, pl_module, "validation_step", "val", dataloader_idx)
+        self._install(trainer, pl_module, "val", dataloader_idx)
 
     def on_test_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the attacks before this batch's step."""
-        self._install(trainer, pl_module, "test_step", "test", dataloader_idx)
+        self._install(trainer, pl_module, "test", dataloader_idx)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         """Take the attacks away."""
@@ -204,14 +179,15 @@ class RobustEvaluation(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make sure that what was logged is ours."""
-        self._check_logged(trainer)
+        if not trainer.sanity_checking:
+            self._keys.check(self._logged, trainer.callback_metrics)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Make sure that what was logged is ours."""
-        self._check_logged(trainer)
+        self._keys.check(self._logged, trainer.callback_metrics)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say if nothing was measured."""
+        """Warn if nothing was measured."""
         if not self._measured:
             warnings.warn(
                 "RobustEvaluation has measured nothing: no validation was run. Is there validation data, a "
@@ -219,42 +195,28 @@ class RobustEvaluation(pl.Callback):
                 stacklevel=2,
             )
 
-    def on_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Take the attacks away: Lightning calls no teardown after an exception."""
-        self._remove()
-
-    def teardown(self, *args: Any, **kwargs: Any) -> None:
-        """Take the attacks away."""
-        self._remove()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the step of the batch at hand, which belongs to a module."""
-        return vars(self) | {"_handle": None}
-
     def state_dict(self) -> dict[str, Any]:
-        """When was measured last, and what."""
-        return {"every": self._every.state_dict(), "last": dict(self._last)}
+        """The epoch of the last evaluation, and its values."""
+        return {"every": self._every.state_dict(), "last": dict(self._logged)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the fit was."""
         self._every.load_state_dict(state_dict["every"])
-        self._last = dict(state_dict["last"])
+        self._logged = dict(state_dict["last"])
 
-    def _start(self, trainer: pl.Trainer, due: bool) -> None:
-        self._active = due or trainer.sanity_checking
+    def _start(self, active: bool) -> None:
+        self._active = active
         self._tallies, self._loaders = {}, []
 
-    def _install(self, trainer: Any, pl_module: Any, name: str, stage: str, dataloader_idx: int) -> None:
+    def _install(self, trainer: Any, pl_module: Any, stage: str, dataloader_idx: int) -> None:
         self._remove()
         if not self._active:
             return
-        if not self._loaders:
-            self._loaders = _loaders(trainer, stage)
-        tally = self._tallies.get(dataloader_idx)
-        first = tally is None
-        if tally is None:
-            attempts = {attack: self.attacks[attack].attempts for attack in self.attacks}
-            tally = self._tallies[dataloader_idx] = Tally(attempts, pl_module.device)
+        self._loaders = self._loaders or loaders_of(trainer, stage)
+        first = dataloader_idx not in self._tallies
+        if first:
+            self._tallies[dataloader_idx] = Tally(len(self.attacks), pl_module.device)
+        tally = self._tallies[dataloader_idx]
         shard = Shard(self._loaders[dataloader_idx], replicas(trainer), self.max_samples)
         if shard.exhausted(tally.seen) or (trainer.sanity_checking and not first):
             return
@@ -269,17 +231,17 @@ class RobustEvaluation(pl.Callback):
                 self._attack(pl_module, sample, stage, tally, shard)
             with recorded(pl_module) as names:
                 output = step(batch, *args, **kwargs)
-            self._refuse_keys(names, stage)
+            self._keys.refuse(names, stage)
             return output
 
-        self._handle = put_around(pl_module, name, around)
+        self._put(pl_module, _STEPS[stage], around)
 
     def _check(self, sample: Sample) -> None:
-        """Refuse inputs that cannot be meant, and tell of those that may not be."""
+        """Refuse inputs that cannot be meant, and warn of those that may not be."""
         for attack in self.attacks.values():
             attack.check(sample.x, sample.y)
-        if not self._doubted:
-            self._doubted = True
+        if not self._checked:
+            self._checked = True
             for doubt in dict.fromkeys(d for attack in self.attacks.values() for d in attack.doubts(sample.x)):
                 warnings.warn(doubt, stacklevel=2)
 
@@ -287,7 +249,7 @@ class RobustEvaluation(pl.Callback):
         """Find out before training what would be refused after it."""
         self._check(sample)
         view = sample.view(pl_module)
-        view.right(sample.x, sample.y)
+        view.judged()
         for attack in self.attacks.values():
             brief = attack.brief()
             if brief is not None:
@@ -301,28 +263,7 @@ class RobustEvaluation(pl.Callback):
             # Alone, what is not counted need not be computed. Together, all processes make the same number of forwards.
             rows = slice(0, int(mask.sum()))
             sample, mask = sample.rows(rows), mask[rows]
-        view = sample.view(pl_module)
-        clean, output = view.answers(sample.x, sample.y)
-        nobody = torch.zeros_like(clean)
-        attacked = []
-        for attack in self.attacks.values():
-            outcome = view.attacked(attack, _KEYS[stage])
-            withstood = clean & view.right(outcome.x_adv, sample.y)
-            fooled = ~withstood[None] if outcome.fooled is None else outcome.fooled
-            attacked.append((withstood, fooled, nobody if outcome.stuck is None else outcome.stuck))
-        known = self.reader.correct in (None, binary_correct)
-        odd = are_probabilities(output, self.reader.correct is binary_correct) if known else nobody
-        tally.add(mask, clean, ~finite(output), odd, attacked)
-
-    def _refuse_keys(self, names: set[str], stage: str) -> None:
-        """Never overwrite what the module logs."""
-        if names <= self._names:
-            return
-        self._names |= names
-        ours = {f"{self.prefix}{stage}/{name}" for name in ("clean_acc", "robust_acc")}
-        ours |= {f"{self.prefix}{stage}/robust_acc_{name}" for name in self.attacks if name}
-        if ours & names:
-            raise ValueError(_conflict(min(ours & names)))
+        tally.add(mask, *measured(sample.view(pl_module), self.attacks.values(), _KEYS[stage], self.reader.correct))
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._remove()
@@ -330,81 +271,42 @@ class RobustEvaluation(pl.Callback):
             return
         if self._active:
             self._count(trainer, pl_module, stage)
-        shown = f"{self.prefix}{stage}/robust_acc"
-        for name, value in self._last.items():
-            if name.startswith(f"{self.prefix}{stage}/"):
+        for key, value in self._logged.items():
+            if key.startswith(self._keys.of(stage)):
                 # Reduced already, and with the suffix of several dataloaders.
-                pl_module.log(name, value, prog_bar=name == shown, sync_dist=False, add_dataloader_idx=False)
+                shown = key == self._keys.of(stage, "robust_acc")
+                pl_module.log(key, value, prog_bar=shown, sync_dist=False, add_dataloader_idx=False)
 
     def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """All counts of all processes, in one reduction."""
-        attempts = {name: attack.attempts for name, attack in self.attacks.items()}
-        loaders, self._loaders = len(_loaders(trainer, stage)), []
-        empty = Tally(attempts, pl_module.device)
+        restarts = {name: attack.restarts for name, attack in self.attacks.items()}
+        loaders, self._loaders = len(loaders_of(trainer, stage)), []
+        empty = Tally(len(restarts), pl_module.device)
         counts = summed(trainer, torch.stack([self._tallies.get(i, empty).counts for i in range(loaders)]))
-        summaries = {i: Summary(row, attempts) for i, row in enumerate(counts.tolist())}
-        summaries = {i: summary for i, summary in summaries.items() if summary.n}
-        if not summaries:
+        summaries = {i: Summary(row, restarts, each=self._plan is None) for i, row in enumerate(counts.tolist())}
+        if not any(summary.n for summary in summaries.values()):
             return
-        self._number = self._found()[0] + 1
-        self._last, self._results, self._intervals = {}, {}, {}
+        results: dict[str, float] = {}
+        intervals: dict[str, Interval] = {}
+        self._logged = {}
         for i, summary in summaries.items():
-            suffix = f"/dataloader_idx_{i}" if loaders > 1 else ""
-
-            def key(name: str, suffix: str = suffix) -> str:
-                return f"{self.prefix}{stage}/{name}{suffix}"
-
-            self._last |= {key(name): value for name, value in summary.logged.items()}
-            self._results |= {key(name): value for name, value in (summary.logged | summary.more).items()}
-            self._intervals |= {key(name): ends for name, ends in summary.intervals.items()}
-            for text in summary.warnings:
-                pl.utilities.rank_zero_warn(text)
+            if summary.n:
+                suffix = f"/dataloader_idx_{i}" if loaders > 1 else ""
+                keys = {name: self._keys.of(stage, name, suffix) for name in summary.logged | summary.more}
+                self._logged |= {keys[name]: value for name, value in summary.logged.items()}
+                results |= {keys[name]: value for name, value in (summary.logged | summary.more).items()}
+                intervals |= {keys[name]: ends for name, ends in summary.intervals.items()}
+                for text in summary.warnings:
+                    pl.utilities.rank_zero_warn(text)
+        self._results.write(results, intervals, publish=trainer.is_global_zero)
         self._measured = True
-        if trainer.state.fn == "fit":
-            self._every.done(trainer)
-        if trainer.is_global_zero:
-            self._mailbox.write([self._number, self._results, self._intervals])
-
-    def _check_logged(self, trainer: pl.Trainer) -> None:
-        """A hook of the module at the end of the epoch may log under one of our keys, too."""
-        if trainer.sanity_checking:
-            return
-        for name, value in self._last.items():
-            found = trainer.callback_metrics.get(name)
-            if found is not None and not math.isclose(float(found), value, rel_tol=1e-3, abs_tol=1e-6):
-                raise ValueError(_conflict(name))
+        self._every.done(trainer)
 
     def _check_reached(self, pl_module: pl.LightningModule, name: str) -> None:
-        """Say so if the step that Lightning called was not ours."""
-        reached = self._handle is None or self._handle.reached
-        self._remove()
-        if not reached and not self._reached:
+        """Refuse to go on if the step that Lightning called was not ours."""
+        if not self._remove() and not self._reached:
             raise RuntimeError(
                 f"Expected the Trainer to call the `{name}` of {type(pl_module).__name__} that the attacks were put "
                 "around, but it did not: nothing was attacked. Has the step been replaced, cached or compiled away?"
             )
         self._reached = True
-
-    def _remove(self) -> None:
-        # The handle is kept: somebody who had patched on top may put our step back, which is undone again at the end.
-        if self._handle is not None:
-            self._handle.undo()
-
-
-def _conflict(key: str) -> str:
-    return (
-        f"Expected the module not to log `{key}`, which RobustEvaluation logs. Log it under another name, or say where "
-        "this callback shall log: RobustEvaluation(..., prefix='adversarial/')."
-    )
-
-
-def _loaders(trainer: Any, stage: str) -> list[Any]:
-    """The dataloaders that Lightning visits one after the other; several that it visits together are one."""
-    loop = trainer.test_loop if stage == "test" else trainer.validate_loop
-    if trainer.state.fn == "fit":
-        loop = trainer.fit_loop.epoch_loop.val_loop
-    combined = getattr(loop, "_combined_loader", None)
-    mode = getattr(combined, "_mode", "sequential")
-    loaders = trainer.test_dataloaders if stage == "test" else trainer.val_dataloaders
-    flat = pl.utilities.CombinedLoader(loaders, mode="sequential").flattened
-    return flat if mode == "sequential" else flat[:1]

@@ -11,15 +11,15 @@ from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.labels import Correct
+from lightning_robust.callbacks._base import BatchCallback, check_alone, check_module
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._reader import Forward, Reader, Sample
-from lightning_robust.callbacks._step import check_alone, check_module
-from lightning_robust.callbacks._tally import replicas, summed
+from lightning_robust.callbacks._shard import replicas, summed
 
 _KEY = -3
 
 
-class RobustGeneralizationGap(pl.Callback):
+class RobustGeneralizationGap(BatchCallback):
     """Report the robust generalization gap: robust accuracy on training data minus robust accuracy on validation data.
 
     The gap of standard training is small; that of adversarial training on CIFAR-10 grows to 50 percentage points
@@ -40,18 +40,18 @@ class RobustGeneralizationGap(pl.Callback):
 
     Args:
         attack: The attack; it keeps its best iterate here.
-        max_samples: How many samples of each part, over all processes.
+        max_samples: Number of samples of each part, over all processes.
         every_n_epochs: Within fit, measure at every n-th epoch only, from the first on and in the last.
-        input: Where the input is in the batch, see `AdversarialTraining`.
+        input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
         target: Where the labels are.
-        code: Where the latent codes are, for data that brings them.
-        forward: `(module, batch) -> logits`, if `module(x)` is not what gives them.
-        correct: What "right" means where labels are no class labels, see `RobustEvaluation`.
-        per_sample: The fields with one entry per sample, see `RobustEvaluation`.
+        code: Where the latent codes are.
+        forward: `(module, batch) -> logits`.
+        correct: `(output, y) -> (N,) bool`.
+        per_sample: The fields of a batch with one entry per sample.
 
     Attributes:
-        results: What the last measurement found: all that was logged, and besides `train/clean_acc`, `val/clean_acc`
-            and `val/robust_acc` on the samples of this callback, and their numbers `train/n`, `val/n`.
+        results: The values of the last measurement: all that was logged, and besides `train/clean_acc`,
+            `val/clean_acc` and `val/robust_acc` on the samples of this callback, and their numbers `train/n`, `val/n`.
 
     Example:
         >>> from lightning_robust import PGD, Linf
@@ -76,7 +76,8 @@ class RobustGeneralizationGap(pl.Callback):
         self.max_samples = _checks.count("max_samples", max_samples)
         self.reader = Reader(input, target, code, forward, correct, per_sample)
         self.results: dict[str, float] = {}
-        self._every = Every(every_n_epochs)
+        self._every = self._resumed = Every(every_n_epochs)
+        self.every_n_epochs = self._every.n
         self._kept: list[Sample] = []
         self._room = 0
         self._counts: dict[str, Tensor] = {}
@@ -86,10 +87,10 @@ class RobustGeneralizationGap(pl.Callback):
         check_backend(trainer)
         if stage != "fit":
             return
-        check_alone(trainer, RobustGeneralizationGap, "They would log under the same names.")
+        check_alone(trainer, self, "They would log under the same names.")
         check_module(pl_module, ("training_step", "validation_step"), self.reader.forward)
         self._every.reset()
-        self._kept, self._room = [], self._share(trainer)
+        self._kept, self._room = [], self._room_of(trainer)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *args: Any) -> None:
         """Keep a copy of the first training samples."""
@@ -105,17 +106,15 @@ class RobustGeneralizationGap(pl.Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        due = trainer.state.fn == "fit" and self._every.due(trainer)
-        self._counts = {part: torch.zeros(3, dtype=torch.int64, device=pl_module.device) for part in ("train", "val")}
-        if not due:
-            self._counts = {}
+        parts = ("train", "val") if trainer.state.fn == "fit" and self._every.due(trainer) else ()
+        self._counts = {part: torch.zeros(3, dtype=torch.int64, device=pl_module.device) for part in parts}
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Attack the first validation samples, before the step can change them."""
         if self._counts and dataloader_idx == 0 and (sample := self.reader.read(batch)) is not None:
-            room = self._share(trainer) - int(self._counts["val"][2])
+            room = self._room_of(trainer) - int(self._counts["val"][2])
             if room > 0:
                 part = sample.rows(slice(0, min(room, len(sample))))
                 self._counts["val"] += self._count(trainer, pl_module, part)
@@ -145,16 +144,8 @@ class RobustGeneralizationGap(pl.Callback):
         """Let go of the samples."""
         self._kept, self._counts, self._room = [], {}, 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """When was measured last."""
-        return self._every.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the fit was."""
-        self._every.load_state_dict(state_dict)
-
-    def _share(self, trainer: pl.Trainer) -> int:
-        """How many samples of each part this process takes."""
+    def _room_of(self, trainer: pl.Trainer) -> int:
+        """Number of samples of each part that this process takes."""
         return -(-self.max_samples // replicas(trainer))
 
     def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, sample: Sample) -> Tensor:
@@ -162,7 +153,6 @@ class RobustGeneralizationGap(pl.Callback):
         self.attack.check(sample.x, sample.y)
         view = sample.view(pl_module)
         with trainer.precision_plugin.val_step_context():
-            clean = view.right(sample.x, sample.y)
-            x_adv = view.attacked(self.attack, _KEY).x_adv
-            robust = clean & view.right(x_adv, sample.y)
-        return torch.stack([clean.sum(), robust.sum(), torch.full_like(clean.sum(), len(sample))])
+            clean, _ = view.judged()
+            robust, _ = view.right_under(self.attack, _KEY)
+        return torch.stack([clean.sum(), (clean & robust).sum(), torch.full_like(clean.sum(), len(sample))])

@@ -8,7 +8,8 @@ from torchvision.io import read_image
 from torchvision.utils import make_grid
 
 from lightning_robust._lightning import pl
-from lightning_robust.callbacks._pictures import Pictures, check_images, check_range, tile
+from lightning_robust.callbacks._pictures import Pictures, check_images, check_range
+from lightning_robust.plots.images import tile
 
 
 @pytest.mark.parametrize("count", [2, 5, 6, 7])

@@ -14,7 +14,7 @@ from callbacks_fakes import Module, data, fit, loader, network, same, state, tra
 from torch import nn
 
 from lightning_robust._lightning import pl
-from lightning_robust.callbacks._step import _Instead, check_module, muted, put_around, recorded
+from lightning_robust.callbacks._step import _Instead, muted, put_around, recorded
 
 
 class Plain(nn.Module):
@@ -32,9 +32,10 @@ def naming(name):
 
 
 def test_nothing_around_is_the_step_itself():
-    module = Plain()
+    module, other = Plain(), Plain()
     handle = put_around(module, "step", lambda step, *args, **kwargs: step(*args, **kwargs))
     assert module.step("b", 3, 4, name=5) == [("step", "b", 3, (4,), {"name": 5})]
+    assert "step" not in vars(other)
     handle.undo()
     assert "step" not in vars(module)
 
@@ -56,17 +57,11 @@ def test_what_was_put_around_is_let_go_of():
     handle.undo()
 
 
-def test_first_come_innermost():
-    module = Plain()
-    put_around(module, "step", naming("A"))
-    put_around(module, "step", naming("B"))
-    assert module.step("b", 0) == ["B", "A", ("step", "bBA", 0, (), {})]
-
-
 @pytest.mark.parametrize("order", list(itertools.permutations("ABC")))
 def test_undone_in_any_order_any_number_of_times(order):
     module = Plain()
     handles = {name: put_around(module, "step", naming(name)) for name in "ABC"}
+    assert module.step("b", 0) == ["C", "B", "A", ("step", "bCBA", 0, (), {})]  # first come, innermost
     left = ["C", "B", "A"]
     for name in order:
         handles[name].undo()
@@ -77,15 +72,6 @@ def test_undone_in_any_order_any_number_of_times(order):
     assert module.step("b", 0) == Plain().step("b", 0)
 
 
-def test_put_around_again_after_the_end():
-    module = Plain()
-    put_around(module, "step", naming("A")).undo()
-    handle = put_around(module, "step", naming("B"))
-    assert module.step("b", 0)[:-1] == ["B"]
-    handle.undo()
-    assert "step" not in vars(module)
-
-
 def test_one_function_put_around_twice_is_there_twice():
     module, around = Plain(), naming("A")
     first, second = put_around(module, "step", around), put_around(module, "step", around)
@@ -94,6 +80,10 @@ def test_one_function_put_around_twice_is_there_twice():
     first.undo()
     assert module.step("b", 0)[:-1] == ["A"]
     second.undo()
+    assert "step" not in vars(module)
+    handle = put_around(module, "step", naming("B"))  # again after the end
+    assert module.step("b", 0)[:-1] == ["B"]
+    handle.undo()
     assert "step" not in vars(module)
 
 
@@ -126,10 +116,10 @@ class Keeps:
         self.module, self.deletes, self.careful = module, deletes, careful
         self.before = before = module.step
 
-        def theirs(*args, **kwargs):
-            return ["theirs", *before(*args, **kwargs)]
+        def other(*args, **kwargs):
+            return ["other", *before(*args, **kwargs)]
 
-        module.step = self.patch = functools.wraps(before)(theirs) if wraps else theirs
+        module.step = self.patch = functools.wraps(before)(other) if wraps else other
 
     def undo(self):
         if self.careful and vars(self.module).get("step") is not self.patch:
@@ -149,26 +139,18 @@ def called(module):
 
 @pytest.mark.parametrize("wraps", [True, False])
 @pytest.mark.parametrize("deletes", [True, False])
-def test_somebody_came_before_and_goes_after(wraps, deletes):
+def test_somebody_came_before(wraps, deletes):
+    """And goes after us, and before us."""
     module = Plain()
-    theirs = Keeps(module, wraps=wraps, deletes=deletes)
+    other = Keeps(module, wraps=wraps, deletes=deletes)
     for _ in range(2):
         ours = put_around(module, "step", naming("A"))
-        assert called(module) == ["A", "theirs"]
+        assert called(module) == ["A", "other"]
         ours.undo()
-        assert called(module) == ["theirs"]
-    assert vars(module)["step"] is theirs.patch
-    theirs.undo()
-    assert called(module) == []
-
-
-@pytest.mark.parametrize("wraps", [True, False])
-@pytest.mark.parametrize("deletes", [True, False])
-def test_somebody_came_before_and_goes_before(wraps, deletes):
-    module = Plain()
-    theirs = Keeps(module, wraps=wraps, deletes=deletes)
+        assert called(module) == ["other"]
+    assert vars(module)["step"] is other.patch
     ours = put_around(module, "step", naming("A"))
-    theirs.undo()
+    other.undo()
     assert called(module) == []
     ours.undo()
     assert called(module) == []
@@ -180,9 +162,9 @@ def test_somebody_came_before_and_goes_before(wraps, deletes):
 def test_somebody_came_after_and_goes_before(wraps, careful):
     module = Plain()
     ours = put_around(module, "step", naming("A"))
-    theirs = Keeps(module, wraps=wraps, careful=careful)
-    assert called(module) == ["theirs", "A"]
-    theirs.undo()
+    other = Keeps(module, wraps=wraps, careful=careful)
+    assert called(module) == ["other", "A"]
+    other.undo()
     assert called(module) == ["A"]
     ours.undo()
     assert "step" not in vars(module)
@@ -194,11 +176,11 @@ def test_somebody_came_after_and_goes_after(wraps):
     module = Plain()
     for _ in range(2):
         ours = put_around(module, "step", naming("A"))
-        theirs = Keeps(module, wraps=wraps)
+        other = Keeps(module, wraps=wraps)
         ours.undo()
-        assert module.step is theirs.patch
-        assert called(module) == ["theirs"]
-        theirs.undo()
+        assert module.step is other.patch
+        assert called(module) == ["other"]
+        other.undo()
         assert called(module) == []
     ours.undo()
     assert "step" not in vars(module)
@@ -207,21 +189,14 @@ def test_somebody_came_after_and_goes_after(wraps):
 def test_somebody_stays_on_top():
     module = Plain()
     ours = put_around(module, "step", naming("A"))
-    theirs = Keeps(module)
+    other = Keeps(module)
     ours.undo()
     for name in "BC":
         again = put_around(module, "step", naming(name))
-        assert called(module) == [name, "theirs"]
+        assert called(module) == [name, "other"]
         again.undo()
-        assert called(module) == ["theirs"]
-    assert module.step is theirs.patch
-
-
-def test_only_this_module_and_this_method():
-    module, other = Plain(), Plain()
-    handle = put_around(module, "step", naming("A"))
-    assert other.step("b", 0) == [("step", "b", 0, (), {})]
-    handle.undo()
+        assert called(module) == ["other"]
+    assert module.step is other.patch
 
 
 def test_after_the_end_of_the_module_too():
@@ -298,6 +273,7 @@ def test_a_copy_has_its_own_step(make):
     copied.name = "copy"
     assert copied.step("b") == "copy"
     assert not calls
+    assert b"lightning_robust" not in pickle.dumps(module)  # it is read without this package
     assert module.step("b") == "original"
     assert calls == ["b"]
     handle.undo()
@@ -318,21 +294,11 @@ def test_a_copy_has_what_the_instance_had(make):
     copied = make(module)
     copied.name = "copy"
     assert copied.step("b") == "copy"
+    assert b"lightning_robust" not in pickle.dumps(module)  # it is read without this package
     handle.undo()
     module.step = len
     handle = put_around(module, "step", lambda step, batch: "around")
     assert make(module).step is len
-    handle.undo()
-
-
-def test_a_pickle_needs_nothing_of_this_package():
-    module = Owner()
-    handle = put_around(module, "step", lambda step, batch: "around")
-    assert b"lightning_robust" not in pickle.dumps(module)
-    handle.undo()
-    module.step = module.step
-    handle = put_around(module, "step", lambda step, batch: "around")
-    assert b"lightning_robust" not in pickle.dumps(module)
     handle.undo()
 
 
@@ -382,103 +348,63 @@ def decorated(function):
     return wrapper
 
 
-class Both(Module):
-    def training_step(self, batch, batch_idx):
-        assert isinstance(batch_idx, int)
-        return super().training_step(batch, batch_idx)
-
-
-class OnlyBatch(Module):
-    def training_step(self, batch):
-        return super().training_step(batch, 0)
-
-
-class Other(Module):
-    def training_step(self, some, number):
-        assert isinstance(number, int)
-        return super().training_step(some, number)
-
-
-class Starred(Module):
-    def training_step(self, *args):
-        return super().training_step(*args)
-
-
-class Decorated(Module):
-    @decorated
-    def training_step(self, batch, batch_idx):
-        return super().training_step(batch, batch_idx)
-
-
-class TwiceDecorated(Module):
-    @decorated
-    @decorated
-    def training_step(self, batch, batch_idx):
-        return super().training_step(batch, batch_idx)
-
-
-class DecoratedOnlyBatch(Module):
-    @decorated
-    def training_step(self, batch):
-        return super().training_step(batch, 0)
-
-
-class OnInstance(Module):
-    def __init__(self):
-        super().__init__()
-        original = self.training_step
-        self.training_step = lambda batch, batch_idx: original(batch, batch_idx)
-
-
-class PartialOnInstance(Module):
-    """A function of three arguments with one filled in."""
-
-    def __init__(self):
-        super().__init__()
-        self.training_step = functools.partial(_step, self)
-
-
-def _step(module, batch, batch_idx):
+def _step(module, batch, batch_idx=0):
+    assert isinstance(batch_idx, int)
     return Module.training_step(module, batch, batch_idx)
 
 
-class Around(pl.Callback):
-    """Puts two things around each step and counts them."""
+def defined(step):
+    return type("Defined", (Module,), {"training_step": step})
 
-    def __init__(self):
-        self.calls = 0
 
-    def _count(self, step, *args, **kwargs):
+def assigned(make):
+    """A module with a step of the instance."""
+    module = Module()
+    module.training_step = make(module)
+    return module
+
+
+SIGNATURES = {
+    "batch and number": defined(lambda self, batch, batch_idx: _step(self, batch, batch_idx)),
+    "batch": defined(lambda self, batch: _step(self, batch)),
+    "other names": defined(lambda self, some, number: _step(self, some, number)),
+    "starred": defined(lambda self, *args: _step(self, *args)),
+    "decorated": defined(decorated(lambda self, batch, batch_idx: _step(self, batch, batch_idx))),
+    "twice decorated": defined(decorated(decorated(lambda self, batch, batch_idx: _step(self, batch, batch_idx)))),
+    "decorated, batch": defined(decorated(lambda self, batch: _step(self, batch))),
+    "of the instance": lambda: assigned(lambda module: lambda batch, batch_idx: _step(module, batch, batch_idx)),
+    "partial": lambda: assigned(lambda module: functools.partial(_step, module)),
+}
+
+
+class Counts(pl.Callback):
+    """Puts something around each training step, and notes whether it was reached.
+
+    Args:
+        around: `(step, *args) -> output`, in place of the step itself.
+    """
+
+    def __init__(self, around=lambda step, *args: step(*args)):
+        self.around, self.calls, self.reached = around, 0, []
+
+    def _around(self, step, *args):
         self.calls += 1
-        return step(*args, **kwargs)
+        return self.around(step, *args)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.handles = [put_around(pl_module, "training_step", self._count) for _ in range(2)]
+        self.handle = put_around(pl_module, "training_step", self._around)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        for handle in self.handles:
-            handle.undo()
+        self.reached.append(self.handle.reached)
+        self.handle.undo()
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        Both,
-        OnlyBatch,
-        Other,
-        Starred,
-        Decorated,
-        TwiceDecorated,
-        DecoratedOnlyBatch,
-        OnInstance,
-        PartialOnInstance,
-    ],
-)
+@pytest.mark.parametrize("make", SIGNATURES.values(), ids=SIGNATURES)
 def test_lightning_sees_the_signature_of_the_step(make):
-    around, module = Around(), make()
+    one, other, module = Counts(), Counts(), make()
     before = vars(module).get("training_step")
-    fit(module, around, max_epochs=1)
-    assert around.calls == 12
+    fit(module, one, other, max_epochs=1)
+    assert one.calls == other.calls == 6
     assert vars(module).get("training_step") is before
 
 
@@ -514,24 +440,6 @@ def test_validation_steps_with_and_without_the_loader(kwargs):
 
 
 # In fits of all kinds.
-
-
-class Counts(pl.Callback):
-    """Puts something around each training step, and notes whether it was reached."""
-
-    def __init__(self):
-        self.calls, self.reached = 0, []
-
-    def _around(self, step, batch, *args):
-        self.calls += 1
-        return step(batch, *args)
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.handle = put_around(pl_module, "training_step", self._around)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.reached.append(self.handle.reached)
-        self.handle.undo()
 
 
 class Closure(Module):
@@ -587,10 +495,14 @@ if hasattr(pl.callbacks, "WeightAveraging"):  # it came with Lightning 2.6
     FITS["average of weights"] = (Module, 12, [pl.callbacks.WeightAveraging])
 
 
+ORDERS = [(name, order) for name, (*_, others) in FITS.items() for order in ([1, -1] if others else [1])]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("order", [1, -1], ids=["ours first", "ours last"])
-@pytest.mark.parametrize(("make", "calls", "others"), FITS.values(), ids=FITS)
-def test_a_fit_is_as_without(make, calls, others, order):
+@pytest.mark.parametrize(("name", "order"), ORDERS)
+def test_a_fit_is_as_without(name, order):
+    """Before and after others that copy the module."""
+    make, calls, others = FITS[name]
     states = []
     for ours in ([], [Counts()]):
         module = make()
@@ -687,36 +599,30 @@ class Logs(Module):
 NAMES = {"one", "two", "three", "four", "five", "inner"}
 
 
-class Forwards(pl.Callback):
-    """Calls the module's forward with other values to log, before the step does."""
+def forwards(context, names):
+    """Around a step: the module's forward with other values to log, in a context, before the step logs its own."""
 
-    def __init__(self, around):
-        self.around, self.names = around, []
+    def around(step, batch, *args):
+        module = step.func.__self__ if isinstance(step, functools.partial) else step.__self__
+        module.size = 5.0
+        module.eval()
+        with torch.no_grad(), context(module):
+            module(batch[0])
+        module.train()
+        module.size = 1.0
+        with recorded(module) as logged:
+            output = step(batch, *args)
+        names.append(logged)
+        return output
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        def around(step, batch, *args):
-            pl_module.size = 5.0
-            pl_module.eval()
-            with torch.no_grad(), self.around(pl_module):
-                pl_module(batch[0])
-            pl_module.train()
-            pl_module.size = 1.0
-            with recorded(pl_module) as names:
-                output = step(batch, *args)
-            self.names.append(names)
-            return output
-
-        self.handle = put_around(pl_module, "training_step", around)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.handle.undo()
+    return Counts(around)
 
 
-def logged(callback):
+def logged(*callbacks):
     """Whatever the Trainer has at the end of a fit."""
     module = Logs()
     module.mean.update(1.0)
-    t = trainer(*callback, max_epochs=1)
+    t = trainer(*callbacks, max_epochs=1)
     t.fit(module, loader())
     assert not [value for part in module.modules() for value in vars(part).values() if isinstance(value, _Instead)]
     return {name: float(value) for name, value in t.callback_metrics.items()}
@@ -724,12 +630,11 @@ def logged(callback):
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_muted_is_not_counted():
-    muting, loud = Forwards(muted), Forwards(recorded)
-    without = logged([])
-    assert logged([muting]) == pytest.approx(without)
+    names, without = [], logged()
+    assert logged(forwards(muted, names)) == pytest.approx(without)
     assert without["two"] == without["one"] == 1.0
-    assert logged([loud])["two"] == 3.0  # half the forwards: the test would see it
-    assert muting.names == [NAMES | {"train/own"}] * 6
+    assert names == [NAMES | {"train/own"}] * 6
+    assert logged(forwards(recorded, names))["two"] == 3.0  # half the forwards: the test would see it
 
 
 def test_muted_and_recorded_nest_and_are_gone_after_an_exception():
@@ -829,30 +734,3 @@ def test_muted_compiles_once():
         with muted(module):
             compiled(x)
     assert len(graphs) == 1
-
-
-# check_module
-
-
-class NoForward(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.net = network()
-
-
-class Iterates(Module):
-    def test_step(self, dataloader_iter):
-        return None
-
-
-def test_modules_that_can_be_attacked():
-    check_module(Module(), ("training_step", "validation_step"), None)
-    check_module(NoForward(), ("validation_step",), lambda module, batch: module.net(batch[0]))
-    check_module(Iterates(), ("training_step",), None)
-
-
-def test_modules_that_cannot():
-    with pytest.raises(TypeError, match=r"NoForward defines no `forward`.*forward\(self, x\).*forward=lambda"):
-        check_module(NoForward(), (), None)
-    with pytest.raises(TypeError, match=r"`test_step\(dataloader_iter\)`.*Take `batch`"):
-        check_module(Iterates(), ("training_step", "test_step"), None)

@@ -11,7 +11,6 @@ from callbacks_fakes import (
     BATCH,
     CLASSES,
     EPS,
-    MAKERS,
     TEXTBOOK,
     Module,
     Sample,
@@ -21,7 +20,6 @@ from callbacks_fakes import (
     fingerprint,
     fit,
     loader,
-    network,
     preloaded,
     same,
     state,
@@ -31,12 +29,12 @@ from callbacks_fakes import (
 )
 from torch import nn
 
-from lightning_robust import L1, L2, PGD, AdversarialTraining, LatentSpace, Linf, Threat, WarmUp, worst_of
+from lightning_robust import L1, PGD, AdversarialTraining, LatentSpace, Linf, Threat, WarmUp
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Attack
 from lightning_robust.attacks.attack import Outcome
-from lightning_robust.attacks.gains import cross_entropy
-from lightning_robust.objectives import alp, awp, mart, mixed, standard, trades
+from lightning_robust.attacks.gains import cross_entropy, log_odds
+from lightning_robust.objectives import adversarial_loss, alp, awp, mart, mixed, trades
 
 RANDOM = PGD(Linf(0.1), 2)
 
@@ -74,10 +72,13 @@ class Recorder(Module):
         return super().training_step(batch, batch_idx)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", ["list", "dict", "nested"])
 def test_the_step_sees_a_copy_and_the_others_the_clean_batch(kind):
+    """And outside of the step the module is as it was."""
     module, watcher = Recorder(), Watcher()
+    before = fingerprint(module)
     fit(module, AdversarialTraining(TEXTBOOK, **fields(kind)), watcher, loader=preloaded(batches(kind)), max_epochs=1)
+    assert [*watcher.prints, fingerprint(module)] == [before] * 7
     x, y = data()
     pairs = zip(x.split(BATCH), y.split(BATCH), strict=True)
     for given, started, ended, (x, y) in zip(module.given, watcher.started, watcher.ended, pairs, strict=True):
@@ -89,14 +90,6 @@ def test_the_step_sees_a_copy_and_the_others_the_clean_batch(kind):
         assert torch.equal(y_adv, y)
         assert 0.5 * EPS < (x_adv - x).abs().max() <= EPS
         assert not x_adv.requires_grad
-
-
-def test_the_module_is_as_it_was():
-    module, watcher = Module(), Watcher()
-    before = fingerprint(module)
-    fit(module, AdversarialTraining(RANDOM), watcher)
-    assert watcher.prints == [before] * 12
-    assert fingerprint(module) == before
 
 
 def test_everything_pickles_and_copies_within_a_fit(tmp_path):
@@ -128,23 +121,22 @@ def test_no_tensor_of_a_batch_lives_on_after_it(objective):
         def __init__(self):
             self.last, self.alive = [], 0
 
-        def look(self):
+        def look(self, *args):
             gc.collect()
             self.alive += sum(tensor() is not None for tensor in self.last)
 
+        on_validation_start = on_fit_end = look
+
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            self.look()
+            if batch_idx == 1:
+                self.look()
             self.last = [weakref.ref(tensor) for tensor in batch]
 
-        def on_validation_start(self, trainer, pl_module):
-            self.look()
-
-        def on_fit_end(self, trainer, pl_module):
-            self.look()
-
     watch, callback = Watch(), AdversarialTraining(RANDOM, objective)
-    trainer(watch, callback).fit(Module(), torch.utils.data.DataLoader(Fresh(), None), loader(4))
+    gc.freeze()  # what was there before need not be looked at
+    trainer(watch, callback, max_epochs=1).fit(Module(), torch.utils.data.DataLoader(Fresh(), None), loader(4))
     watch.look()
+    gc.unfreeze()
     assert watch.last
     assert watch.alive == 0
 
@@ -169,16 +161,12 @@ def test_the_step_of_the_instance_is_called_and_kept():
         return original(batch, batch_idx)
 
     module.training_step = step
-    found = fit(module, AdversarialTraining(RANDOM))
+    callback = AdversarialTraining(RANDOM)
+    found = fit(module, callback)
     assert len(seen) == 12
     assert vars(module)["training_step"] is step
     assert same(found, fit(Module(by_random)))
-
-
-def test_two_fits_with_one_callback():
-    callback = AdversarialTraining(RANDOM)
-    first = fit(Module(), callback)
-    assert same(first, fit(Module(), callback))
+    assert same(found, fit(Module(), callback))  # two fits with one callback
 
 
 def test_a_skipped_batch():
@@ -197,67 +185,6 @@ def test_a_skipped_batch():
     found = fit(module, AdversarialTraining(RANDOM), Ends())
     assert [*seen, fingerprint(module)] == [before] * 3
     assert same(found, fit(Skips(by_random)))
-
-
-# Ways out
-
-
-class Broken(Exception):
-    """What goes wrong in the tests below."""
-
-
-class BreakingStep(Module):
-    def training_step(self, batch, batch_idx):
-        raise Broken
-
-
-class BreakingForward(Module):
-    """In the second batch, within the attack."""
-
-    def forward(self, x):
-        if self.trainer.global_step and not self.training:
-            raise Broken
-        return super().forward(x)
-
-
-class BreakingHook(pl.Callback):
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        raise Broken
-
-
-class Interrupts(Module):
-    def training_step(self, batch, batch_idx):
-        raise KeyboardInterrupt
-
-
-def _break(model, x, y):
-    raise Broken
-
-
-@pytest.mark.parametrize(
-    ("make", "attack", "others", "error"),
-    [
-        (BreakingStep, RANDOM, (), Broken),
-        (BreakingForward, RANDOM, (), Broken),
-        (Module, _break, (), Broken),
-        (Module, RANDOM, (BreakingHook(),), Broken),
-        (Interrupts, RANDOM, (), SystemExit),
-    ],
-    ids=["step", "forward", "attack", "hook", "interrupt"],
-)
-def test_every_way_out(make, attack, others, error):
-    module = make()
-    module.net[1].eval()
-    module.net[0].bias.requires_grad_(False)
-    before = fingerprint(module)
-    callback = AdversarialTraining(attack)
-    with pytest.raises(error):
-        fit(module, callback, *others, max_epochs=1)
-    # Lightning itself sets the module to training mode at the start of an epoch, frozen layers excepted.
-    assert fingerprint(module)[:1] + fingerprint(module)[2:] == before[:1] + before[2:]
-    assert [m.training for m in module.modules()] == before[1]
-    assert "training_step" not in vars(module)
-    assert same(fit(Module(), AdversarialTraining(RANDOM)), fit(Module(by_random)))  # nothing global is left
 
 
 # Batches, forward, codes
@@ -406,7 +333,7 @@ def test_the_schedule_sees_the_fraction_of_the_epoch():
     assert [key for key, _ in attack.calls] == [0] * 6 + [1] * 6
 
 
-@pytest.mark.parametrize("ball", [Linf(0.1), L2(1.0), L1(3.0)])
+@pytest.mark.parametrize("ball", [Linf(0.1), L1(3.0)])
 def test_warm_up_from_radius_zero(ball):
     """The first batch is clean, whatever the ball."""
     attack = PGD(ball, 2)
@@ -485,16 +412,17 @@ def test_an_objective_is_the_loss(objective, formula):
         torch.testing.assert_close(value, expected[name], rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("objective", [standard, trades(6), mart(5), alp(0.5), awp(trades(6), 0.01)])
-def test_an_objective_equals_the_same_in_the_step(objective, precision):
+@pytest.mark.parametrize("objective", [adversarial_loss, trades(6), mart(5), alp(0.5), awp(trades(6), 0.01)])
+def test_an_objective_equals_the_same_in_the_step(objective):
+    """In mixed precision, which an objective must run in, too."""
+
     class ByHand(Module):
         def training_step(self, batch, batch_idx):
             x, y = batch
             return objective(self, x, by_random(self, x, y), y)
 
-    found = fit(Module(), AdversarialTraining(RANDOM, objective), precision=precision)
-    assert same(found, fit(ByHand(), precision=precision))
+    found = fit(Module(), AdversarialTraining(RANDOM, objective), precision="bf16-mixed", max_epochs=1)
+    assert same(found, fit(ByHand(), precision="bf16-mixed", max_epochs=1))
 
 
 def test_an_objective_with_accumulation_and_another_forward():
@@ -523,32 +451,21 @@ class Confident(Module):
     def forward(self, x):
         return 1e4 * x.flatten(1)[:, :CLASSES]
 
+    def training_step(self, batch, batch_idx):
+        return sum(p.sum() for p in self.parameters())
 
-@pytest.mark.parametrize(("gain", "warns"), [("cross_entropy", True), ("log_odds", False)])
+
+@pytest.mark.parametrize(("gain", "warns"), [(cross_entropy, True), (log_odds, False)])
 def test_vanished_gradients_are_reported_once(gain, warns):
-    from lightning_robust.attacks.gains import log_odds
-
-    attack = PGD(Linf(0.01), 2, gain={"cross_entropy": cross_entropy, "log_odds": log_odds}[gain], random_start=False)
-    x = torch.zeros(24, 1, 6, 6)
-    y = torch.arange(24) % CLASSES
+    attack = PGD(Linf(0.01), 2, gain=gain, random_start=False)
+    x, y = torch.zeros(24, 1, 6, 6), torch.arange(24) % CLASSES
     x.flatten(1)[torch.arange(24), y] = 1.0
-    given = list(zip(x.split(4), y.split(4), strict=True))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit(_NoGrad(Confident), AdversarialTraining(attack), loader=preloaded(given))
-    found = [str(w.message) for w in caught if "gradient was zero" in str(w.message)]
-    assert len(found) == warns
-    assert all("24 of 24 samples" in text and "log_odds" in text for text in found)
-
-
-def _NoGrad(make):
-    """A module whose loss needs no weights of the forward."""
-
-    class Trained(make):
-        def training_step(self, batch, batch_idx):
-            return sum(p.sum() for p in self.parameters())
-
-    return Trained()
+        fit(Confident(), AdversarialTraining(attack), loader=preloaded(list(zip(x.split(4), y.split(4), strict=True))))
+    said = [str(w.message) for w in caught if "gradient was zero" in str(w.message)]
+    assert len(said) == warns
+    assert all("24 of 24 samples" in text and "log_odds" in text for text in said)
 
 
 # Errors
@@ -557,81 +474,27 @@ def _NoGrad(make):
 @pytest.mark.parametrize(
     ("kwargs", "error", "parts"),
     [
-        ({"attack": 3}, TypeError, ("attack", "callable (model, x, y) -> x_adv", "3")),
         ({"attack": "pgd"}, TypeError, ("PGD(Linf(8 / 255))", "'pgd'")),
         ({"attack": PGD}, TypeError, ("attack", "PGD")),  # the class, not an attack
         ({"objective": trades}, TypeError, ("`objective`", "trades")),
         ({"fraction": 0}, ValueError, ("`fraction`", "(0, 1]", "but got 0")),
-        ({"fraction": 1.5}, ValueError, ("`fraction`", "1.5")),
-        ({"fraction": float("nan")}, ValueError, ("`fraction`", "nan")),
-        ({"input": 1.5}, TypeError, ("`input`", "an index, a key", "1.5")),
-        ({"input": None}, TypeError, ("`input`", "None")),
-        ({"correct": 3}, TypeError, ("`correct`", "a function", "3")),
-        ({"per_sample": 3}, TypeError, ("`per_sample`", "3")),
-        ({"code": True}, TypeError, ("`code`", "True")),
-        ({"objective": "trades"}, TypeError, ("`objective`", "a function", "'trades'")),
-        ({"forward": 3}, TypeError, ("`forward`", "a function", "3")),
-        ({"schedule": 0.5}, TypeError, ("`schedule`", "a function", "0.5")),
         ({"objective": trades(6), "fraction": 0.5}, ValueError, ("`fraction`", "objective", "0.5")),
     ],
 )
-def test_wrong_arguments_fail_at_construction(kwargs, error, parts):
+def test_what_is_refused_at_construction(kwargs, error, parts):
+    """All other arguments: `tests/test_arguments.py`."""
     with pytest.raises(error) as caught:
         AdversarialTraining(**({"attack": RANDOM} | kwargs))
     assert all(part in str(caught.value) for part in parts), str(caught.value)
 
 
-class NoForward(pl.LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.net = network()
-
-    def training_step(self, batch, batch_idx):
-        return F.cross_entropy(self.net(batch[0]), batch[1])
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-class Fetches(Module):
-    def training_step(self, dataloader_iter):
-        raise AssertionError
-
-
-def test_a_module_without_forward_and_a_way_out():
-    with pytest.raises(TypeError, match=r"NoForward defines no `forward`.*forward=lambda"):
-        fit(NoForward(), AdversarialTraining(RANDOM))
-    callback = AdversarialTraining(RANDOM, forward=lambda module, batch: module.net(batch[0]))
-    assert len(fit(NoForward(), callback))
-
-
-@pytest.mark.parametrize(
-    ("module", "callbacks", "parts"),
-    [
-        (Module, lambda: [AdversarialTraining(RANDOM), AdversarialTraining(TEXTBOOK)], ("more than one", "type")),
-        (
-            lambda: Module(manual=True),
-            lambda: [AdversarialTraining(RANDOM, trades(6))],
-            ("automatic optimisation", "objective"),
-        ),
-        (Fetches, lambda: [AdversarialTraining(RANDOM)], ("dataloader_iter", "Take `batch`")),
-    ],
-    ids=["two", "manual", "iterator"],
-)
-def test_what_is_not_supported_is_refused_before_anything_runs(module, callbacks, parts):
-    module = module()
+def test_an_objective_with_manual_optimization_is_refused_before_anything_runs():
+    module = Module(manual=True)
     before = state(module)
-    with pytest.raises((TypeError, ValueError, RuntimeError)) as caught:
-        fit(module, *callbacks())
-    assert all(part in str(caught.value) for part in parts), str(caught.value)
+    with pytest.raises(ValueError, match="automatic optimization with an objective"):
+        fit(module, AdversarialTraining(RANDOM, trades(6)))
     assert same(before, state(module))
     assert "training_step" not in vars(module)
-
-
-def test_several_attacks_are_combined_by_worst_of():
-    attack = worst_of(RANDOM, TEXTBOOK)
-    found = fit(Module(), AdversarialTraining(attack))
-    assert same(found, fit(Module(lambda m, x, y: attack(m, x, y, key=m.current_epoch))))
 
 
 class Blocked(Module):
@@ -657,15 +520,11 @@ X, Y = data(4)
     ("batch", "make", "error", "parts"),
     [
         (((255 * X).byte(), Y), Module, TypeError, ("float", "uint8", "/ 255")),
-        ((255 * X, Y), Module, ValueError, ("[0, 1]", "divide by 255")),
         ((X - 0.5, Y), Module, ValueError, ("[0, 1]", "mean=")),
-        ((X.where(X > 0.5, float("nan")), Y), Module, ValueError, ("finite", "NaN")),
         ((X, Y.float()), Module, ValueError, ("labels", "integers", "float32")),
-        ((X, Y + 1), Module, ValueError, ("labels", "classes, 3", "got 3")),
         ((X, Y - 1), Module, ValueError, ("labels", "at least 0", "-1")),
         ((X, Y[:3]), Module, ValueError, ("one label per input", "N=4", "(3,)")),
         ((X,), Module, KeyError, ("field 1", "`target`", "tuple of 1 entries", "target=")),
-        ({"x": X, "y": Y}, Module, KeyError, ("field 0", "`input`", "['x', 'y']")),
         (Sample(X, Y), Module, KeyError, ("field 0", "`input`", "Sample", "['image', 'label']")),
         (X, Module, KeyError, ("field 0", "`input`", "single tensor")),
         ((X, Y), Blocked, RuntimeError, ("no gradient", "torch.no_grad")),
@@ -692,14 +551,8 @@ def test_radii_of_the_wrong_length_fail_at_the_first_batch():
     assert fingerprint(module) == before
 
 
-def test_a_missing_code_is_named():
-    callback = AdversarialTraining(RANDOM, code="theta")
-    with pytest.raises(KeyError, match=r"field 'theta' \(argument `code`\).*code=<index"):
-        fit(Module(), callback)
-
-
-def test_a_missing_field_reads_as_a_sentence():
+def test_a_missing_field_reads_as_a_sentence_that_names_the_argument():
     """A KeyError shows its text quoted and escaped, unless told otherwise."""
-    with pytest.raises(KeyError) as caught:
-        fit(Module(), AdversarialTraining(RANDOM, input="pixel_values"))
-    assert str(caught.value).startswith("Expected the batch to have the field 'pixel_values'")
+    with pytest.raises(KeyError, match=r"field 'theta' \(argument `code`\).*code=<index") as caught:
+        fit(Module(), AdversarialTraining(RANDOM, code="theta"))
+    assert str(caught.value).startswith("Expected the batch to have the field 'theta'")

@@ -1,0 +1,65 @@
+"""Which samples of a dataloader a process sees, and counts over all processes."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+
+from lightning_robust._lightning import pl
+
+
+class Shard:
+    """Which samples of a dataloader this process sees, in order, and which of them count.
+
+    Args:
+        loader: The dataloader.
+        replicas: How many processes see different data: the data-parallel group, not the world.
+        max_samples: Count the first so many samples over all processes; None: all.
+    """
+
+    def __init__(self, loader: Any, replicas: int, max_samples: int | None) -> None:
+        sampler = getattr(loader, "sampler", None)
+        if not isinstance(sampler, DistributedSampler):
+            sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+        limit = math.inf if max_samples is None else max_samples
+        if isinstance(sampler, DistributedSampler):
+            # Rank r sees the samples r, r + replicas, ... of a list filled up with repetitions to a multiple of them.
+            self.replicas, self.rank = sampler.num_replicas, sampler.rank
+            self.limit = min(limit, len(sampler.dataset))  # type: ignore[arg-type]
+        else:
+            # Every process sees samples of its own.
+            self.replicas, self.rank = replicas, 0
+            self.limit = limit if limit == math.inf else math.ceil(limit / replicas) * replicas
+
+    def exhausted(self, seen: int) -> bool:
+        """The same on all processes."""
+        return seen * self.replicas >= self.limit
+
+    def counted(self, seen: int, n: int, device: torch.device) -> Tensor:
+        """(n,) bool for the next n samples."""
+        return self.rank + (seen + torch.arange(n, device=device)) * self.replicas < self.limit
+
+
+def replicas(trainer: pl.Trainer) -> int:
+    """How many processes see different data. Under tensor parallelism fewer than there are processes."""
+    kwargs = trainer.distributed_sampler_kwargs
+    return trainer.world_size if kwargs is None else int(kwargs["num_replicas"])
+
+
+def summed(trainer: pl.Trainer, counts: Tensor) -> Tensor:
+    """Counts over all data, in one reduction: processes that see the same data count once."""
+    total = trainer.strategy.reduce(counts, reduce_op="sum")
+    return total // (trainer.world_size // replicas(trainer))
+
+
+def loaders_of(trainer: Any, stage: str) -> list[Any]:
+    """The dataloaders that Lightning visits one after the other; several that it visits together are one."""
+    loop = trainer.test_loop if stage == "test" else trainer.validate_loop
+    if trainer.state.fn == "fit":
+        loop = trainer.fit_loop.epoch_loop.val_loop
+    mode = getattr(getattr(loop, "_combined_loader", None), "_mode", "sequential")
+    loaders = trainer.test_dataloaders if stage == "test" else trainer.val_dataloaders
+    flat = pl.utilities.CombinedLoader(loaders, mode="sequential").flattened
+    return flat if mode == "sequential" else flat[:1]

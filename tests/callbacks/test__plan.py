@@ -1,0 +1,54 @@
+from types import MappingProxyType, SimpleNamespace
+
+import pytest
+
+from lightning_robust import PGD, Linf
+from lightning_robust.attacks import worst_of
+from lightning_robust.callbacks._plan import attacks_by_name, is_plan
+
+ATTACK = PGD(Linf(0.1), keep="last")
+
+
+class OwnPlan:
+    """A class that knows nothing of this package."""
+
+    @property
+    def attacks(self):
+        return MappingProxyType({"strong": ATTACK, "weak": lambda model, x, y: x})
+
+
+@pytest.mark.parametrize("plan", [OwnPlan(), SimpleNamespace(attacks={"strong": ATTACK, "weak": ATTACK})])
+def test_whatever_has_a_mapping_of_attacks_is_a_plan(plan):
+    assert is_plan(plan)
+    attacks = attacks_by_name(plan)
+    assert list(attacks) == ["strong", "weak"]
+    assert attacks["strong"].keep == "best"
+
+
+@pytest.mark.parametrize("other", [ATTACK, worst_of(ATTACK), {"a": ATTACK}, OwnPlan, SimpleNamespace(attacks=[ATTACK])])
+def test_other_things_are_none(other):
+    assert not is_plan(other)
+
+
+def test_one_attack_has_no_name_and_all_are_thorough():
+    last = worst_of(ATTACK, ATTACK)
+    assert [attack.keep for attack in attacks_by_name(last)[""].attacks] == ["best", "best"]
+    assert ATTACK.keep == "last"
+    assert attacks_by_name({"b": ATTACK, "a": ATTACK}).keys() == {"a": 1, "b": 2}.keys()
+
+
+@pytest.mark.parametrize(
+    ("attacks", "error", "message"),
+    [
+        ({}, ValueError, "`attacks` to hold at least one attack"),
+        (SimpleNamespace(attacks={}), ValueError, "`attacks` to hold at least one attack"),
+        (3, TypeError, r"`attacks` to be an attack, a callable \(model, x, y\) -> x_adv .*3"),
+        (OwnPlan, TypeError, "OwnPlan is a class"),
+        ({3: ATTACK}, TypeError, "`attacks` to have names .* got 3"),
+        ({"": ATTACK}, TypeError, "`attacks` to have names .* got ''"),
+        ({"a": 3}, TypeError, r"`attacks\['a'\]` to be an attack"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(attacks, error, message):
+    with pytest.raises(error, match=message):
+        attacks_by_name(attacks)

@@ -1,0 +1,34 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import DistributedSampler
+
+from lightning_robust.callbacks._shard import Shard, summed
+
+
+def trainer(world, replicas, sums):
+    kwargs = None if replicas is None else {"num_replicas": replicas, "rank": 0}
+    strategy = SimpleNamespace(reduce=lambda counts, reduce_op: counts * sums)
+    return SimpleNamespace(world_size=world, distributed_sampler_kwargs=kwargs, strategy=strategy)
+
+
+@pytest.mark.parametrize(("world", "replicas", "expected"), [(1, None, 1), (4, 4, 4), (4, 2, 2), (4, 1, 1)])
+def test_processes_that_see_the_same_data_count_once(world, replicas, expected):
+    """Tensor parallelism: four processes in groups that share their samples."""
+    counts = torch.tensor([5, 3])
+    assert summed(trainer(world, replicas, world), counts).tolist() == [5 * expected, 3 * expected]
+
+
+@pytest.mark.parametrize("max_samples", [None, 1, 5, 7, 100])
+@pytest.mark.parametrize("n", [5, 6, 7])
+def test_the_shards_of_a_sampler_count_every_sample_once(n, max_samples):
+    counted = []
+    for rank in range(3):
+        sampler = DistributedSampler(range(n), num_replicas=3, rank=rank, shuffle=False)
+        shard = Shard(SimpleNamespace(sampler=sampler), 3, max_samples)
+        samples = list(sampler)
+        for seen, sample in enumerate(samples):
+            if not shard.exhausted(seen) and bool(shard.counted(seen, 1, torch.device("cpu"))[0]):
+                counted.append(sample)
+    assert sorted(counted) == list(range(min(n, max_samples or n)))
