@@ -266,8 +266,22 @@ ATTACKS: dict[str, AttackCase] = {
     "in_turn": AttackCase(in_turn(PGD(_LINF, steps=2), PGD(L2(1.0), steps=2)), alone=False),
     "train_mode": AttackCase(PGD(_LINF, steps=3, mode="train"), alone=False),
     "grid_search": AttackCase(GridSearch(threat_of("Linf", "affine"), points=2, random_points=3), "affine"),
+    "grid_search_latent": AttackCase(
+        GridSearch(threat_of("L2", "latent_code"), points=(3, 3, 1, 1, 1, 1, 2)), "latent_code"
+    ),
+    "grid_search_random": AttackCase(GridSearch(L1(0.2), points=1, random_points=3)),
     "random_search": AttackCase(RandomSearch(_LINF, queries=8)),
-    "random_search_latent": AttackCase(RandomSearch(threat_of("L2", "latent_tuple"), queries=8), "latent_tuple"),
+    "random_search_log_odds": AttackCase(RandomSearch(_LINF, queries=8, gain=log_odds, seed=3)),
+    **{
+        f"random_search_{space}": AttackCase(RandomSearch(threat_of(ball, space), queries=8), space)
+        for ball, space in (
+            ("L2", "latent_tuple"),
+            ("L1", "bytes"),
+            ("L2", "normalised"),
+            ("Box", "affine"),
+            ("Halves", "directions"),
+        )
+    },
     **{
         f"random_perturbation_{space}": AttackCase(RandomPerturbation(threat_of(ball, space)), space)
         for ball, space in (("Linf", "pixels"), ("L1", "normalised"), ("L2", "latent"), ("Box", "latent_tuple"))

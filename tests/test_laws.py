@@ -415,39 +415,20 @@ def test_optimal_where_the_pixel_range_binds(ball):
     assert (reached / best).min() > 0.99
 
 
-class Own(Ball):
-    """A ball of one's own that says nothing of boxes: it is told how far each coordinate can go."""
-
-    def __init__(self, ball):
-        self.ball = ball
-
-    radius = property(lambda self: self.ball.radius)
-
-    def norm(self, delta):
-        return self.ball.norm(delta)
-
-    def project(self, delta):
-        return self.ball.project(delta)
-
-    def support(self, g, scale=1.0, room=None):
-        return self.ball.support(g, scale, room)
-
-    def sample(self, noise, zero):
-        return self.ball.sample(noise, zero)
-
-    def scaled(self, factor):
-        return Own(self.ball.scaled(factor))
+def own(ball):
+    """A ball that hands everything on and says nothing of limits: it is told how far each coordinate can go."""
+    members = {name: staticmethod(getattr(ball, name)) for name in ("norm", "project", "support", "sample")}
+    return type("Own", (Ball,), {**members, "radius": ball.radius, "scaled": None})()
 
 
 @every_ball
 def test_a_ball_of_ones_own_is_as_strong_as_ours(ball):
     """Also where the pixel range binds, which it meets through `room` alone."""
     x, y = images(20), torch.arange(20) % K
-    theirs = BALLS[ball].make(SHAPE, 1.0)
+    listed = BALLS[ball].make(SHAPE, 1.0)
     for start in (True, False):
-        attack = PGD(theirs, steps=10, rel_step_size=0.25, random_start=start)
-        found = PGD(Own(theirs), steps=10, rel_step_size=0.25, random_start=start)(class_scores, x, y)
-        torch.testing.assert_close(found, attack(class_scores, x, y))
+        one, other = (PGD(b, steps=10, rel_step_size=0.25, random_start=start) for b in (listed, own(listed)))
+        torch.testing.assert_close(other(class_scores, x, y), one(class_scores, x, y))
 
 
 @pytest.mark.parametrize("ball", ["Linf", "Box"])
@@ -459,10 +440,10 @@ def test_a_projection_of_ones_own_is_obeyed(ball):
         def project(self, delta):
             return super().project(delta) * (torch.arange(delta.shape[-1]) < delta.shape[-1] // 2)
 
-    parts = (Linf(0.1) if ball == "Linf" else BALLS[ball].make(SHAPE, 0.1), LeftHalf)
-    theirs = LeftHalf(**{f.name: getattr(parts[0], f.name) for f in fields(parts[0])})
+    whole = BALLS[ball].make(SHAPE, 0.1)
+    half = LeftHalf(**{f.name: getattr(whole, f.name) for f in fields(whole)})
     x, y = images(6), torch.arange(6) % K
-    moved = PGD(theirs, steps=3, random_start=False)(class_scores, x, y) - x
+    moved = PGD(half, steps=3, random_start=False)(class_scores, x, y) - x
     assert not moved[..., W // 2 :].any()
     assert moved[..., : W // 2].any()
 
@@ -668,15 +649,15 @@ def test_models_that_cannot_be_attacked_are_refused(name, how, error, message):
 
 def _fitted(scale: float) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """A classifier of four blobs in [0, 1]^16 whose logits have been scaled: it is as sure as `scale` says."""
-    centres = torch.rand(4, 16)
+    centers = torch.rand(4, 16)
     y = torch.arange(64) % 4
-    x = (centres[y] + 0.05 * torch.randn(64, 16)).clamp(0, 1)
+    x = (centers[y] + 0.05 * torch.randn(64, 16)).clamp(0, 1)
     model = nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 4))
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         cross_entropy(model(x), y).mean().backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         sure = (-GAINS["margin"](model(x), y)).quantile(0.5)
         model[2].weight *= scale / sure

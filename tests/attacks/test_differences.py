@@ -362,21 +362,9 @@ def test_in_a_configuration_file_it_goes_by_the_name_of_its_class():
     assert found == finite_differences(PGD(Linf(0.1)), 0.2)
 
 
-@pytest.mark.parametrize("width", [0, -0.1, math.inf, math.nan, True, "0.1", None])
-def test_a_width_that_is_none_is_refused(width):
-    with pytest.raises((TypeError, ValueError), match=r"Expected argument `width` to be .*, but got"):
-        finite_differences(PGD(Linf(0.1)), width)
-
-
-@pytest.mark.parametrize(("name", "value"), [("samples", 0), ("samples", 1.5), ("samples", True), ("seed", 0.5)])
-def test_wrong_numbers_are_refused(name, value):
-    with pytest.raises((TypeError, ValueError), match=f"Expected argument `{name}` to be .*, but got"):
-        finite_differences(PGD(Linf(0.1)), 0.1, **{name: value})
-
-
-def test_what_is_no_attack_is_refused():
-    with pytest.raises(TypeError, match="Expected argument `attack` to be an attack"):
-        finite_differences(Linf(0.1), 0.1)
+def test_a_width_of_zero_is_refused():
+    with pytest.raises(ValueError, match=r"Expected argument `width` to be .*, but got 0"):
+        finite_differences(PGD(Linf(0.1)), 0)
 
 
 def test_too_many_coordinates_are_refused_one_by_one():

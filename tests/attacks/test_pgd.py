@@ -1,5 +1,4 @@
 import copy
-import math
 import pickle
 import warnings
 
@@ -15,7 +14,6 @@ from lightning_robust.attacks import (
     Context,
     LatentSpace,
     Linf,
-    Outcome,
     PixelSpace,
     Steepest,
     Threat,
@@ -152,9 +150,6 @@ class TestOutcome:
 
         for attack in (PGD(Linf(0.1)), PGD(Linf(0.1), restarts=2, keep="best")):
             assert attack.run(model, x, y).stuck.tolist() == [True, False, True, False, False, True]
-
-    def test_an_outcome_needs_no_more_than_inputs(self):
-        assert Outcome(images(1)).delta is None
 
 
 def test_infinite_and_missing_gradients_do_not_spoil_the_neighbours():
@@ -294,38 +289,19 @@ def test_thorough_and_scaled():
         assert torch.equal(PGD(threat_of(name, "pixels")).scaled(0.0)(class_scores, x, y), x)
 
 
-WRONG = [
-    ({"threat": "linf"}, TypeError, r"`threat` to be a Ball such as .*, but got 'linf'"),
-    ({"threat": 0.3}, TypeError, r"`threat` to be a Ball such as .*, but got 0.3"),
-    ({"threat": Linf}, TypeError, r"`threat` to be a Ball such as .*, but got <class"),
-    ({"steps": 0}, ValueError, r"`steps` to be an integer of at least 1, but got 0"),
-    ({"steps": 1.5}, TypeError, r"`steps` to be an integer of at least 1, but got 1.5"),
-    ({"steps": True}, TypeError, r"`steps` to be an integer of at least 1, but got True"),
-    ({"restarts": 0}, ValueError, r"`restarts` to be an integer of at least 1, but got 0"),
-    ({"rel_step_size": 0}, ValueError, r"`rel_step_size` to be a number greater than 0.*, but got 0"),
-    ({"rel_step_size": -0.1}, ValueError, r"`rel_step_size` to be a number greater than 0.*, but got -0.1"),
-    ({"rel_step_size": math.nan}, ValueError, r"`rel_step_size` to be a number greater than 0.*, but got nan"),
-    ({"rel_step_size": math.inf}, ValueError, r"`rel_step_size` to be a number greater than 0.*, but got inf"),
-    ({"rel_step_size": "0.1"}, TypeError, r"`rel_step_size` to be .*, but got '0.1'"),
-    ({"keep": "first"}, ValueError, r"`keep` to be one of \"last\", \"best\", but got 'first'"),
-    ({"mode": "test"}, ValueError, r"`mode` to be one of \"eval\", \"train\", but got 'test'"),
-    ({"gain": "ce"}, TypeError, r"`gain` to be a function .*, but got 'ce'"),
-    ({"rule": "adam"}, TypeError, r"`rule` to be .*, but got 'adam'"),
-    ({"random_start": "uniform"}, TypeError, r"`random_start` to be .*, but got 'uniform'"),
-    ({"random_start": None}, TypeError, r"`random_start` to be .*, but got None"),
-    ({"seed": 1.5}, (TypeError, ValueError), r"`seed` to be an integer.*, but got 1.5"),
-    ({"random_start": False, "restarts": 2}, ValueError, r"`random_start` with 2 restarts"),
-    ({"random_start": False, "gain": divergence}, ValueError, r"`random_start` with a gain such as `divergence`"),
-]
-
-
 @pytest.mark.parametrize(
-    ("wrong", "error", "message"),
-    WRONG,
+    ("wrong", "message"),
+    [
+        ({"rel_step_size": 0}, r"`rel_step_size` to be a number greater than 0.*, but got 0"),
+        ({"random_start": False, "restarts": 2}, r"`random_start` with 2 restarts"),
+        ({"random_start": False, "gain": divergence}, r"`random_start` with a gain such as `divergence`"),
+        ({"gain": ()}, "`gain` to be a gain or several"),
+        ({"gain": (log_odds, "margin")}, "`gain`"),
+    ],
 )
-def test_wrong_arguments_fail_at_construction(wrong, error, message):
-    with pytest.raises(error, match=message):
-        PGD(**{"threat": Linf(0.1), **wrong})
+def test_wrong_arguments_fail_at_construction(wrong, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        PGD(Linf(0.1), **wrong)
 
 
 def test_a_manifold_and_a_space_are_no_threats():
@@ -369,9 +345,3 @@ def test_restarts_of_several_gains_are_compared_by_the_first():
     assert withstood.any()
     assert (value >= log_odds(class_scores(first), y) - 1e-5)[withstood].all()
     assert (found != first).flatten(1).any(1)[withstood].any(), "the second restart wins where it is higher"
-
-
-@pytest.mark.parametrize("gain", [(), (log_odds, "margin"), [3]])
-def test_several_gains_are_functions(gain):
-    with pytest.raises((TypeError, ValueError), match="`gain`"):
-        PGD(Linf(0.1), restarts=2, gain=gain)

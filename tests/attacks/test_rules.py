@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 
@@ -89,24 +87,10 @@ def test_l1_steps_do_not_press_against_the_pixel_range():
     torch.testing.assert_close(step, torch.tensor([[0.0, 0.1, 0.2, 0.0]]))
 
 
-@pytest.mark.parametrize(
-    ("make", "name"),
-    [
-        (lambda: Steepest(-0.1), "momentum"),
-        (lambda: Steepest(math.nan), "momentum"),
-        (lambda: Steepest(math.inf), "momentum"),
-        (lambda: Adam(0.0), "lr"),
-        (lambda: Adam(math.nan), "lr"),
-        (lambda: Adam(math.inf), "lr"),
-        (lambda: Adam(betas=(1.0, 0.9)), "betas"),
-        (lambda: Adam(betas=(0.9, -0.1)), "betas"),
-        (lambda: Adam(eps=-1.0), "eps"),
-    ],
-    ids=["negative", "nan", "inf", "lr 0", "lr nan", "lr inf", "beta 1", "beta negative", "eps negative"],
-)
-def test_wrong_arguments_fail_at_construction(make, name):
-    with pytest.raises(ValueError, match=rf"Expected argument `{name}` to be .*, but got"):
-        make()
+@pytest.mark.parametrize("betas", [(1.0, 0.9), (0.9, -0.1)])
+def test_betas_are_less_than_one(betas):
+    with pytest.raises(ValueError, match=r"Expected argument `betas` to be .*, but got"):
+        Adam(betas=betas)
 
 
 def test_what_a_rule_is_told():

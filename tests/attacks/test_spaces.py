@@ -147,13 +147,10 @@ def test_check_finds_double_and_missing_normalisation(space):
     ("wrong", "message"),
     [
         ({"low": 1.0}, r"`low` to be less than `high`, but got low=1.0, high=1.0"),
-        ({"high": math.nan}, r"`high` to be a number"),
         ({"mean": 0.5}, r"`mean` and `std` to come together, but got mean=0.5, std=None"),
         ({"std": 0.5}, r"`mean` and `std` to come together"),
         ({"mean": 0.5, "std": 0.0}, r"`std` to be a number greater than 0, but got 0.0"),
         ({"mean": 0.5, "std": (0.1, -0.1, 0.1)}, r"`std\[1\]` to be a number greater than 0"),
-        ({"mean": 0.5, "std": math.nan}, r"`std` to be a number greater than 0"),
-        ({"mean": math.nan, "std": 1.0}, r"`mean` to be a number, but got nan"),
     ],
     ids=str,
 )
