@@ -75,8 +75,10 @@ def test_attacks_without_gradients_take_them_too(space):
 def test_the_network_of_a_space_is_left_as_it_was_and_does_not_mix_samples():
     x, y, _ = batch("directions", 6)
     space, model = outsider.Directions(4, SHAPE[0] * SHAPE[1] * SHAPE[2]), helpers.net()
+    attack = PGD(Threat(attacks.Linf(0.5), space), steps=3)
     with helpers.unchanged(model, space.net):
-        PGD(Threat(attacks.Linf(0.5), space), steps=3)(model, x, y)
+        whole = attack(model, x, y)
+    torch.testing.assert_close(attack(model, x[:2], y[:2]), whole[:2])
     assert space.net[1].num_batches_tracked == 0
     assert space.net.training
 

@@ -65,6 +65,60 @@ def test_a_function_draws_other_numbers_for_another_batch_and_the_same_again():
     assert (first - other).abs().mean() > 0.1
 
 
+def switches_the_mode(model, x, y):
+    model.train()
+    return x
+
+
+def runs_the_model_in_training_mode(model, x, y):
+    model.train()
+    model(x)
+    return x
+
+
+def clears_the_gradients(model, x, y):
+    model.zero_grad()
+    return x
+
+
+def zeroes_the_gradients_in_place(model, x, y):
+    model.zero_grad(set_to_none=False)
+    return x
+
+
+def unfreezes_the_model_and_calls_backward(model, x, y):
+    for p in model.parameters():
+        p.requires_grad_(True)
+    nn.functional.cross_entropy(model(x), y).backward()
+    return x
+
+
+def marks_its_input(model, x, y):
+    x.requires_grad = True
+    nn.functional.cross_entropy(model(x), y).backward()
+    return (x + 0.1 * x.grad.sign()).clamp(0, 1)
+
+
+def writes_to_its_input(model, x, y):
+    return x.mul_(0.5)
+
+
+def returns_another_type(model, x, y):
+    return (x + model(x).sum() * 0).double()
+
+
+GUESTS = [
+    switches_the_mode,
+    runs_the_model_in_training_mode,
+    clears_the_gradients,
+    zeroes_the_gradients_in_place,
+    unfreezes_the_model_and_calls_backward,
+    marks_its_input,
+    writes_to_its_input,
+    returns_another_type,
+]
+
+
 class TestGuest:
     """A function from elsewhere runs in `scope`: what it does to the model and the generators does not last."""
 
@@ -78,57 +132,12 @@ class TestGuest:
         assert x.grad is None
         return x_adv
 
-    def test_that_switches_the_mode(self):
-        def guest(model, x, y):
-            model.train()
-            return x
-
-        self.attack(guest)
-
-    def test_that_runs_the_model_in_training_mode(self):
-        def guest(model, x, y):
-            model.train()
-            model(x)
-            return x
-
-        self.attack(guest)
-
-    def test_that_clears_the_gradients_of_the_model(self):
-        def guest(model, x, y):
-            model.zero_grad()
-            return x
-
-        self.attack(guest)
-
-    def test_that_zeroes_the_gradients_of_the_model_in_place(self):
-        def guest(model, x, y):
-            model.zero_grad(set_to_none=False)
-            return x
-
-        self.attack(guest)
-
-    def test_that_unfreezes_the_model_and_calls_backward(self):
-        def guest(model, x, y):
-            for p in model.parameters():
-                p.requires_grad_(True)
-            nn.functional.cross_entropy(model(x), y).backward()
-            return x
-
-        self.attack(guest)
-
-    def test_that_marks_its_input(self):
-        def guest(model, x, y):
-            x.requires_grad = True
-            nn.functional.cross_entropy(model(x), y).backward()
-            return (x + 0.1 * x.grad.sign()).clamp(0, 1)
-
-        assert not self.attack(guest).requires_grad
-
-    def test_that_writes_to_its_input(self):
-        def guest(model, x, y):
-            return x.mul_(0.5)
-
-        assert self.attack(guest).max() <= 0.5
+    @pytest.mark.parametrize("guest", GUESTS)
+    def test_that(self, guest):
+        x_adv = self.attack(guest)
+        assert not x_adv.requires_grad
+        assert x_adv.dtype == torch.float32
+        assert guest is not writes_to_its_input or x_adv.max() <= 0.5
 
     @pytest.mark.parametrize(
         "draw", [torch.rand, np.random.rand, lambda n: random.random()], ids=["torch", "numpy", "python"]
@@ -156,11 +165,6 @@ class TestGuest:
         model, (x, y, _) = net(), batch()
         with unchanged(model), pytest.raises(KeyError):
             as_attack(guest)(model, x, y)
-
-    def test_that_returns_another_type(self):
-        x_adv = self.attack(lambda model, x, y: (x + model(x).sum() * 0).double())
-        assert x_adv.dtype == torch.float32
-        assert not x_adv.requires_grad
 
     @pytest.mark.parametrize(
         "wrong", [lambda x: x[:1], lambda x: None, lambda x: (x, x)], ids=["short", "None", "pair"]
