@@ -85,7 +85,7 @@ def write_report(rows: pd.DataFrame, out: Path, o: TheorySettings, seconds: floa
         Heading("6. The statements at work"),
         *(f"{name.capitalize()}: {point}." for name, point in points_of(o).items()),
         Table(statement_table(o), caption="What each statement says, or why it refuses"),
-        "Names and pages are those of arXiv 1804.11285v2. A proof assistant has checked proofs of some elsewhere. Notes:",
+        "Names and pages are those of arXiv 1804.11285v2. A proof assistant has checked some proofs elsewhere. Notes:",
         *notes(),
         Heading("What the numbers are"),
         _GAUSSIAN,

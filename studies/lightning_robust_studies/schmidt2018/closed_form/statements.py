@@ -102,7 +102,7 @@ def statement_table(o: TheorySettings) -> pd.DataFrame:
             "statement": statement.name,
             "model": statement.model,
             "says": statement.says,
-            "where": ", ".join(map(str, statement.conditions)) or "always",
+            "where": statement.where,
             **{name: applies(statement, point)[1] for name, point in points_of(o).items()},
             "checked by machine": statement.machine_checked or "–",
         }

@@ -44,7 +44,8 @@ class Guarantee:
         if missed >= 1:
             return "nothing: the probability is 0, as there are too few dimensions"
         chance = f"at most {missed:.2g}" if missed > 0 else "below 1e-15"
-        return f"error at most {self.error:.3g}, but for a probability {chance}"
+        error = f"at most {self.error:.3g}" if self.error >= 1e-15 else "below 1e-15"
+        return f"error {error}, but for a probability {chance}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,12 @@ class Statement:
     inverse: Mapping[str, Callable[..., float]] = field(default_factory=dict)
     machine_checked: str = ""
     note: str = ""
+
+    @property
+    def where(self) -> str:
+        """The conditions, and the arguments that are fixed."""
+        fixed = [f"{name} = {value:g}" for name, value in self.derived.items() if isinstance(value, float)]
+        return ", ".join([*map(str, self.conditions), *fixed]) or "always"
 
     def __call__(self, **arguments: Any) -> Any:
         """Give the value at these arguments.

@@ -42,6 +42,8 @@ def test_the_table_has_a_line_for_each_theorem_and_corollary():
     assert list(table.index) == SHOWN
     assert {"the study's setting", "little noise", "much noise"} < set(table.columns)
     assert table.loc["Corollary 22", "where"].startswith("eps <= 1/4, sigma <= d^(1/4) / 32, n >= 64 eps^2 sqrt(d)")
+    assert table.loc["Theorem 4", "where"] == "sigma <= d^(1/4) / (5 sqrt(log(1 / beta))), beta = 0.01"
+    assert table.loc["Theorem 11", "where"] == "always"
     assert set(table.index[table["checked by machine"] == "Lean"]) == {
         *("Theorem 10", "Theorem 21", "Corollary 22", "Corollary 23")
     }

@@ -75,5 +75,6 @@ def test_what_no_condition_limits_cannot_be_solved_for():
 
 def test_a_guarantee_is_read_with_its_probability():
     assert str(Guarantee(0.01, 1.0)) == "error at most 0.01, but for a probability below 1e-15"
+    assert str(Guarantee(0.0, 0.5)) == "error below 1e-15, but for a probability at most 0.5"
     assert "too few dimensions" in str(Guarantee(0.01, 0.0))
     assert math.isclose(STATEMENTS["Corollary 28"](d=2**12, tau=0.2, beta=0.01).error, 0.01)
