@@ -31,7 +31,7 @@ from lightning_robust import (
     cells,
     plots,
 )
-from lightning_robust._command import SettingsError
+from lightning_robust._command import SettingsError, ready_folder
 from lightning_robust._files import replacing, write_text
 from lightning_robust._fitting import loaded, quiet_trainer
 from lightning_robust._lightning import pl
@@ -120,8 +120,9 @@ def run_demo(options: Settings, console: Console | None = None) -> list[dict[str
         ValueError: an argument is wrong, or the folder holds files of something else; nothing has run.
         CellsError: a model could not be trained or attacked, or another run is at work in the folder.
     """
-    console, out = console or Console(), Path(options.out)
-    _check(options, out)
+    console = console or Console()
+    _check(options, Path(options.out))
+    out = ready_folder(options.out)
     varied = {name: value for name, value in asdict(options).items() if name not in ("out", "threads")}
     folder, tasks = out / UNFINISHED, {model: {"model": model, **varied} for model in SCHEMES}
     finished = [model for model, cell in tasks.items() if (cells.cell_folder(folder, cell) / "rows.json").exists()]

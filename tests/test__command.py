@@ -1,9 +1,13 @@
+import errno
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
-from lightning_robust._command import check_folder, run_command
-from lightning_robust.cells.errors import StudyArgumentError, StudyLockedError
+from lightning_robust._command import SettingsError, ready_folder, run_command
+from lightning_robust.cells import CellsLockedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,107 +16,153 @@ class Settings:
 
     Args:
         sizes: several numbers.
+        schemes: several names.
         eps: a radius.
         out: the folder of the results.
     """
 
-    sizes: tuple[int, ...] = (1, 2)
+    sizes: Sequence[int] = (1, 2)
+    schemes: tuple[Literal["a", "b"], ...] = ("a",)
     eps: float = 0.1
     out: str = "runs/study"
 
     def __post_init__(self):
         if self.eps < 0:
-            raise StudyArgumentError(f"Expected argument `eps` to be at least 0, but got {self.eps}.")
+            raise ValueError(f"Expected argument `eps` to be at least 0, but got {self.eps}.")
 
 
-def _run(*args, run=None):
-    given = []
-    run_command(
-        Settings,
-        run or given.append,
-        args,
-        prog="study",
-        description="",
-        presets={"quick": {}, "full": {"sizes": (10, 20), "eps": 0.5}},
-        lists={"sizes": (int, "images")},
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "quick.yaml").write_text("{}\n")
+    (tmp_path / "full.yaml").write_text("sizes: [10, 20]\neps: 0.5\n")
+
+    def run(*args, do=None):
+        options = []
+        presets = {name: tmp_path / f"{name}.yaml" for name in ("quick", "full")}
+        run_command(Settings, do or options.append, args, prog="study", description="It does.", presets=presets)
+        return options[0]
+
+    return run
+
+
+def test_options_and_lists_of_options(run):
+    assert run() == Settings()
+    assert run("--sizes", "3", "4", "--eps", "0.3", "--schemes", "b", "a") == Settings(
+        sizes=[3, 4], eps=0.3, schemes=("b", "a")
     )
-    return given[0]
+    assert run("--sizes", "[3, 4]") == run("--sizes=[3,4]") == Settings(sizes=[3, 4])
+
+
+def test_options_override_presets_and_files_wherever_they_stand(run, tmp_path):
+    assert run("--eps", "0.3", "--preset", "full") == Settings(sizes=[10, 20], eps=0.3)
+    assert run("--preset=full", "--sizes", "3") == Settings(sizes=[3], eps=0.5)
+    (tmp_path / "mine.yaml").write_text("eps: 0.7\n")
+    mine = str(tmp_path / "mine.yaml")
+    assert run("--config", mine) == Settings(eps=0.7)
+    assert run("--eps", "0.3", "--config", str(tmp_path / "full.yaml")) == run("--eps", "0.3", "--preset", "full")
+    assert run("--config", mine, "--preset", "full") == Settings(sizes=[10, 20], eps=0.7)
+
+
+def test_the_help_names_presets_and_documents_fields(run, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("--help")
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("It does.", "--preset {quick,full}", "several numbers", "default: runs/study", "--config"):
+        assert part in text
 
 
 @pytest.mark.parametrize(
-    "error",
+    "args",
     [
-        StudyLockedError("another run is at work"),
-        ModuleNotFoundError("pip install it"),
-        OSError(28, "No space left on device"),
+        ["--eps", "-1"],
+        ["--eps", "wide"],
+        ["--preset", "none"],
+        ["--sizes", "few"],
+        ["--sizes"],
+        ["--schemes", "c"],
+        ["--epsilon", "1"],
+        ["--config", "missing.yaml"],
+        ["--config"],
     ],
 )
-def test_a_study_that_fails_says_why_without_a_traceback(error, capsys):
+def test_a_wrong_option_is_one_line(args, run, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(*args, do=pytest.fail)
+    assert stopped.value.code == 2
+    text = capsys.readouterr().err
+    assert args[0].lstrip("-") in text
+    assert text.startswith("study: ")
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CellsLockedError("another run is at work"), 1),
+        (ModuleNotFoundError("pip install it"), 1),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
+        (SettingsError("there are not so many images"), 2),
+    ],
+)
+def test_a_run_that_fails_says_why_without_a_traceback(error, code, run, capsys):
     def fail(settings):
         raise error
 
     with pytest.raises(SystemExit) as stopped:
-        _run(run=fail)
-    assert stopped.value.code == 1
+        run(do=fail)
+    assert stopped.value.code == code
     assert capsys.readouterr().err == f"study: {error}\n"
 
 
-def test_the_first_preset_is_the_default():
-    assert _run() == Settings(sizes=[1, 2], eps=0.1)
-
-
-def test_options_go_before_the_preset_wherever_they_stand():
-    assert _run("--eps", "0.3", "--preset", "full") == Settings(sizes=[10, 20], eps=0.3)
-    assert _run("--preset=full", "--sizes", "3", "4", "5") == Settings(sizes=[3, 4, 5], eps=0.5)
-
-
-@pytest.mark.parametrize("args", [["--eps", "-1"], ["--preset", "none"], ["--sizes", "few"], ["--epsilon", "1"]])
-def test_what_is_wrong_is_said_without_a_traceback(args, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        _run(*args)
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err
-    assert args[0].lstrip("-") in said
-    assert "Traceback" not in said
+def test_a_mistake_of_ours_keeps_its_traceback(run):
+    with pytest.raises(ZeroDivisionError):
+        run(do=lambda settings: 1 / 0)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1)])
-def test_a_study_that_the_keyboard_stops_ends_as_shells_expect(stop, capsys):
-    """Lightning makes an exit of an interruption within a Trainer."""
+def test_what_the_keyboard_stops_says_what_is_kept_and_ends_as_shells_expect(stop, run, capsys):
+    """Lightning turns an interruption within a Trainer into an exit."""
 
     def interrupted(settings):
         raise stop
 
     with pytest.raises(SystemExit) as stopped:
-        _run(run=interrupted)
+        run("--out", "here", do=interrupted)
     assert stopped.value.code == 130
-    assert "Traceback" not in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("out", ["file", "file/deeper", "link"])
-def test_where_results_cannot_be_written_nothing_runs(out, tmp_path, capsys):
-    (tmp_path / "file").touch()
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(SystemExit) as stopped:
-        _run("--out", str(tmp_path / out), run=pytest.fail)
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err
-    assert "Expected argument `out` to be a folder that can be written to" in said
-    assert str(tmp_path / out.partition("/")[0]) in said
-
-
-def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write everywhere
-    with pytest.raises(ValueError, match="nothing may be written to"):
-        check_folder(str(tmp_path / "new"))
-    check_folder(str(tmp_path.parent / "new"))
-    assert not (tmp_path.parent / "new").exists()
+    assert "Finished cells are kept in here" in capsys.readouterr().err
 
 
 def test_a_command_without_presets_has_none(capsys):
-    given = []
-    run_command(Settings, given.append, ["--eps", "0.2"], prog="demo", description="")
-    assert given == [Settings(eps=0.2)]
+    options = []
+    run_command(Settings, options.append, ["--eps", "0.2"], prog="demo", description="")
+    assert options == [Settings(eps=0.2)]
     with pytest.raises(SystemExit):
-        run_command(Settings, given.append, ["--preset", "quick"], prog="demo", description="")
+        run_command(Settings, options.append, ["--preset", "quick"], prog="demo", description="")
     assert "preset" in capsys.readouterr().err
+
+
+def test_a_folder_is_made_ready_and_left_empty(tmp_path):
+    folder = ready_folder(tmp_path / "new" / "folder")
+    assert folder == tmp_path / "new" / "folder"
+    assert list(folder.iterdir()) == []
+    (tmp_path / "link").symlink_to(tmp_path / "there")  # a link to nothing yet
+    assert ready_folder(tmp_path / "link") == tmp_path / "there"
+    assert (tmp_path / "there").is_dir()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_folder_that_cannot_be_is_refused(place, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"`out` to be a folder that can be written to, but got .*file.*: \w+"):
+        ready_folder(tmp_path / place)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_folder_that_takes_no_files_is_refused(error, tmp_path, monkeypatch):
+    def refuse(**kwargs):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(SettingsError, match=f"`out` to be a folder .*: {os.strerror(error)}"):
+        ready_folder(tmp_path)

@@ -1,7 +1,7 @@
 import torch
 
 from lightning_robust._fitting import correct, device, loaded, quiet_trainer
-from lightning_robust.cells.files import save_artifact
+from lightning_robust.cells import save_artifact
 from lightning_robust.models import RobustClassifier
 
 

@@ -55,11 +55,11 @@ def run_stage(
     """Compute the cells of a stage that are not finished, and give the rows of all; see `run_cells`.
 
     Args:
-        cells: of the stage.
+        cells: those of the stage.
         work: `(cell, folder) -> rows`.
-        options: of the study.
+        options: settings of the study.
         stage: its name, that of the folder within `options.out`.
-        cost: what a cell costs, in any unit.
+        cost: the cost of a cell, in any unit.
     """
     executors: dict[str, Executor | None] = {
         "processes": None,
@@ -94,7 +94,7 @@ def ready_data(make: Callable[[int], pl.LightningDataModule], argument: str, n: 
     Args:
         make: from n to the data module.
         argument: what n is called among the settings.
-        n: of training images.
+        n: number of training images.
 
     Raises:
         SettingsError: it has not so many.
@@ -126,15 +126,3 @@ def share_of(hits: Tensor) -> dict[str, Any]:
     """
     low, high = wilson_interval(int(hits.sum()), len(hits))
     return {"value": float(hits.double().mean()), "low": float(low), "high": float(high), "count": len(hits)}
-
-
-def filled(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of a table with the columns of all of them, empty where a line has none.
-
-    Example:
-        >>> filled([{"n": 1, "a": 2}, {"n": 2, "b": 3}])
-        [{'n': 1, 'a': 2, 'b': ''}, {'n': 2, 'a': '', 'b': 3}]
-    """
-    found = list(lines)
-    columns = dict.fromkeys(name for line in found for name in line)
-    return [{name: line.get(name, "") for name in columns} for line in found]
