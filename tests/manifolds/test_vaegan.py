@@ -42,9 +42,6 @@ def model(seed: int = 0, **options) -> VAEGAN:
     return VAEGAN(**{**OPTIONS, **options})
 
 
-# ------------------------------------------------------------------------------------------------------------- training
-
-
 @pytest.mark.parametrize(
     "options",
     [{}, {"eta": 0.3, "gamma": 0.5, "beta": [2.0, 4.0]}, {"clip": 5.0}],
@@ -212,9 +209,6 @@ def test_two_processes(tmp_path):
     assert_same(vaegan, plain, rtol=1e-6, atol=1e-8)
 
 
-# ------------------------------------------------------------------------------------------------------------- logging
-
-
 def test_logs(tmp_path):
     x, y = data()
     vaegan = model(num_classes=2)
@@ -233,9 +227,6 @@ def test_logs(tmp_path):
         torch.testing.assert_close(run.callback_metrics[name], value, rtol=1e-4, atol=1e-5)
     tested = run.test(vaegan, loader(x, y), verbose=False)[0]
     assert tested["test/rec_mse"] == pytest.approx(float(expected["val/rec_mse"]), rel=1e-4)
-
-
-# --------------------------------------------------------------------------------------------------------- the manifold
 
 
 def test_bounds_are_those_of_the_training_codes_and_travel_with_checkpoints(tmp_path):

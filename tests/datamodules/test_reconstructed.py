@@ -15,38 +15,7 @@ from lightning_robust.manifolds import VAEGAN, FontsManifold
 from lightning_robust.models import RobustClassifier, standard_net
 
 from .helpers import Recorder, flat, numbered, numbers, trainer
-
-SHAPE = (1, 4, 4)
-PARTS = ("train", "val", "test")
-
-
-class Plane(nn.Module):
-    """The images 0.5 + z A for orthonormal rows of A, (3, 16): encode is the orthogonal projection."""
-
-    def __init__(self):
-        super().__init__()
-        basis = torch.linalg.qr(torch.randn(16, 3, generator=torch.Generator().manual_seed(0))).Q.T
-        self.register_buffer("basis", basis)
-        self.dropout, self.norm = nn.Dropout(0.5), nn.BatchNorm1d(3)
-        self.calls = []
-
-    def encode(self, x, y):
-        self.calls.append((len(x), self.dropout.training, torch.is_grad_enabled(), torch.rand(1).item()))
-        return self.dropout((x - 0.5).flatten(1).to(self.basis) @ self.basis.T)
-
-    def decode(self, z, y):
-        self.calls.append((len(z), self.norm.training, torch.is_grad_enabled(), torch.rand(1).item()))
-        return (0.5 + (self.dropout(z) @ self.basis)).reshape(-1, *SHAPE)
-
-
-def images(n=130, seed=0):
-    """Near mid-grey, so that projections are valid images."""
-    x = 0.5 + 0.1 * (torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(seed)) - 0.5)
-    return x, torch.arange(n) % 10
-
-
-def base(**kwargs):
-    return TensorDataModule(images(), images(30, seed=1), **{"val_size": 30, "batch_size": 16, **kwargs})
+from .planes import PARTS, SHAPE, Gives, Plane, base, images
 
 
 class Sum(nn.Module):
@@ -58,9 +27,6 @@ class Sum(nn.Module):
     def decode(self, z, y, shift, number):
         assert torch.equal(number, y)
         return (0.25 + shift + z.sum(1).reshape(-1, 1, 1, 1)).expand(-1, *SHAPE)
-
-
-# ---------------------------------------------------------------------------------------------------- reconstructed
 
 
 @pytest.mark.parametrize("difficulty", ["easy", "hard"])
@@ -104,20 +70,20 @@ def test_parts_and_subsets_are_those_of_the_data():
         data = TensorDataModule(numbered(130), numbered(30), val_size=30, train_size=train_size, batch_size=16)
         return data, ReconstructedDataModule(data, First())
 
-    found = {}
+    trained = {}
     for size in (20, 50, None):
         data, seen = module(size)
         for part in PARTS:
             assert numbers([seen.tensors(part)]) == numbers([data.tensors(part)])
-        found[size] = numbers([seen.tensors("train")])[0]
+        trained[size] = numbers([seen.tensors("train")])[0]
         # The loaders go through the same rows in the same order, epoch after epoch.
-        ours, theirs = seen.train_dataloader(), data.train_dataloader()
+        loader, other = seen.train_dataloader(), data.train_dataloader()
         for _ in range(2):
-            assert numbers(ours) == numbers(theirs)
+            assert numbers(loader) == numbers(other)
         assert numbers(seen.val_dataloader()) == numbers(data.val_dataloader())
-    assert found[20] == found[50][:20]
-    assert set(found[50]) <= set(found[None])
-    assert not set(found[None]) & set(numbers([seen.tensors("val")])[0])
+    assert trained[20] == trained[50][:20]
+    assert set(trained[50]) <= set(trained[None])
+    assert not set(trained[None]) & set(numbers([seen.tensors("val")])[0])
 
 
 def test_what_stays_fixed_in_a_code():
@@ -163,17 +129,6 @@ def test_made_once_in_chunks_and_inert():
     assert [call[-1] for call in again.calls] == [call[-1] for call in plane.calls[:8]]
 
 
-def test_modes_are_put_back_after_an_exception():
-    class Breaks(Plane):
-        def decode(self, z, y):
-            raise KeyError("on purpose")
-
-    plane = Breaks()
-    with pytest.raises(KeyError):
-        ReconstructedDataModule(base(), plane).tensors("test")
-    assert plane.dropout.training
-
-
 def test_half_and_double_precision_of_the_manifold():
     for dtype, wide in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
         seen = ReconstructedDataModule(base(), Plane().to(dtype))
@@ -198,109 +153,18 @@ def test_data_of_other_kinds():
     assert torch.equal(mixed.tensors("train")[0], augmented.tensors("train")[0])
 
 
-def test_settings_are_those_of_the_data():
-    data = base(batch_size=8, eval_batch_size=5, num_workers=1, drop_last=True, seed=3)
+def test_options_are_those_of_the_data():
+    called, data = [], base(batch_size=8, eval_batch_size=5, num_workers=1, drop_last=True, seed=3)
+    data.prepare_data = lambda: called.append(1)
     seen = ReconstructedDataModule(data, Plane())
     for name in ("batch_size", "eval_batch_size", "num_workers", "drop_last", "pin_memory", "seed", "num_classes"):
         assert getattr(seen, name) == getattr(data, name), name
     assert (seen.image_shape, seen.value_range) == (SHAPE, (0.0, 1.0))
     model = Recorder(16)
     trainer(max_epochs=1).fit(model, seen)
+    assert called
     assert [x.shape[0] for x, *_ in model.seen["train"]] == [8] * 12
     assert flat(y.tolist() for _, y, _ in model.seen["val"]) == data.tensors("val")[1].tolist()
-
-
-def test_prepare_data_is_that_of_the_data():
-    called = []
-    data = base()
-    data.prepare_data = lambda: called.append(1)
-    ReconstructedDataModule(data, Plane()).prepare_data()
-    assert called
-
-
-def test_resumes_inside_an_epoch():
-    seen = ReconstructedDataModule(base(), Plane())
-    loader = seen.train_dataloader()
-    whole = [batch[2] for batch in loader]
-    loader.sampler.epoch = 0
-    fresh = seen.train_dataloader()
-    fresh.load_state_dict({"epoch": 0, "served": 3})
-    assert all(torch.equal(a, b[2]) for a, b in zip(whole[3:], fresh, strict=True))
-
-
-# ---------------------------------------------------------------------------------------------------------- sampled
-
-
-def vaegan(classes=3):
-    torch.manual_seed(0)
-    return VAEGAN(SHAPE, latent=4, width=1 / 16, num_classes=classes, init_std=None)
-
-
-def test_samples_are_the_decoded_codes_with_balanced_labels():
-    manifold = vaegan()
-    seen = GeneratedDataModule(manifold, 3, 4, train_size=30, val_size=7, test_size=10, chunk=4, batch_size=8)
-    for part, size in (("train", 30), ("val", 7), ("test", 10)):
-        x, y, z = seen.tensors(part)
-        assert torch.equal(y, torch.arange(size) % 3)
-        with torch.no_grad():
-            torch.testing.assert_close(x, manifold.decode(z, y))
-    assert (seen.num_classes, seen.image_shape, seen.value_range) == (3, SHAPE, (0.0, 1.0))
-    assert manifold.training
-    assert sorted(len(batch[0]) for batch in seen.train_dataloader()) == [6, 8, 8, 8]
-
-
-def test_codes_are_truncated_normal():
-    """By the distribution function at 17 places, within five deviations, and no two coordinates go together."""
-    z = GeneratedDataModule(Plane(), 2, 3, test_size=20_000, value_range=(-10, 10)).tensors("test")[2]
-    normal = torch.distributions.Normal(0.0, 1.0)
-    at = torch.linspace(-1.9, 1.9, 17)
-    expected = (normal.cdf(at) - normal.cdf(torch.tensor(-2.0))) / (2 * normal.cdf(torch.tensor(2.0)) - 1)
-    found = (z.flatten()[:, None] <= at).double().mean(0)
-    assert ((found - expected).abs() < 5 * (expected * (1 - expected) / 60_000).sqrt()).all()
-    assert z.abs().max() <= 2
-    correlation = torch.corrcoef(torch.cat([z[1:].T, z[:-1].T])) - torch.eye(6)
-    assert correlation.abs().max() < 5 / 20_000**0.5
-
-
-def test_codes_depend_on_seed_part_row_and_coordinate_alone():
-    def codes(part, size=12, **kwargs):
-        sizes = {f"{part}_size": size}
-        torch.rand(1)
-        return GeneratedDataModule(Plane(), 2, 3, value_range=(-10, 10), **sizes, **kwargs).tensors(part)[2]
-
-    z = codes("test")
-    assert torch.equal(z, codes("test", chunk=5))
-    assert torch.equal(z, codes("test", size=40)[:12])
-    assert torch.equal(z, codes("test", seed=7))
-    assert not torch.equal(z, codes("test", data_seed=1))
-    everything = torch.cat([codes(part).flatten() for part in PARTS])
-    assert len(everything.unique()) == len(everything)
-    narrow = codes("test", bound=0.5)
-    assert narrow.abs().max() <= 0.5
-    assert (narrow.flatten().argsort() == z.flatten().argsort()).all()
-
-
-def test_needs_a_decoder_only_and_leaves_everything_as_it_was():
-    class Decoder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.dropout = nn.Dropout(0.5)
-
-        def decode(self, z, y):
-            assert not torch.is_grad_enabled()
-            torch.rand(1)
-            return self.dropout(torch.sigmoid(z))
-
-    stream, decoder = torch.get_rng_state(), Decoder()
-    x, _, z = GeneratedDataModule(decoder, 2, 3, test_size=5).tensors("test")
-    assert torch.equal(x, torch.sigmoid(z)), "images of any shape"
-    assert decoder.dropout.training
-    assert torch.equal(torch.get_rng_state(), stream)
-    with pytest.raises(TypeError, match=r"`manifold` to have a method `decode`, but got int"):
-        GeneratedDataModule(3, 2, 3)
-
-
-# ------------------------------------------------------------------------------------------------- with the attacks
 
 
 @pytest.mark.parametrize("kind", ["reconstructed", "sampled"])
@@ -335,22 +199,6 @@ def test_half_precision_of_the_trainer():
     assert {x.dtype for x, *_ in model.seen["test"]} == {torch.bfloat16}
 
 
-# ----------------------------------------------------------------------------------------------------------- errors
-
-
-class Gives:
-    """A manifold that gives what it is told to."""
-
-    def __init__(self, z=None, x=None):
-        self.z, self.x = z, x
-
-    def encode(self, x, y):
-        return torch.zeros(len(x), 2) if self.z is None else self.z(len(x))
-
-    def decode(self, z, y, *fixed):
-        return torch.zeros(len(z), *SHAPE) if self.x is None else self.x(len(z))
-
-
 @pytest.mark.parametrize(
     ("manifold", "message"),
     [
@@ -382,13 +230,6 @@ def test_what_a_manifold_may_not_give(manifold, message):
         ReconstructedDataModule(base(), manifold).tensors("test")
 
 
-def test_what_a_decoder_may_not_give():
-    with pytest.raises(ValueError, match=r"images in \[0.0, 1.0\], but got values in \[2, 2\]"):
-        GeneratedDataModule(Gives(x=lambda n: torch.full((n, *SHAPE), 2.0)), 2, 3)
-    with pytest.raises(ValueError, match=r"float images of shape \(1, ...\), but got torch.float32 \(3, 1, 4, 4\)"):
-        GeneratedDataModule(Gives(x=lambda n: torch.zeros(3, *SHAPE)), 2, 3)
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -399,7 +240,7 @@ def test_what_a_decoder_may_not_give():
         ({"device": "toaster"}, ValueError, r"`device` to be a device, but got 'toaster'"),
     ],
 )
-def test_wrong_arguments_of_reconstructed(arguments, error, message):
+def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         ReconstructedDataModule(**{"data": base(), "manifold": Plane(), **arguments})
 
