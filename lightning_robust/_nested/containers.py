@@ -54,8 +54,8 @@ def attributes(value: Any) -> dict[str, Any] | None:
     slots = _slots(kind)
     if not slots and not hasattr(value, "__dict__"):
         return None
-    found = {name: getattr(value, name, ABSENT) for name in slots}
-    return {**getattr(value, "__dict__", {}), **{name: v for name, v in found.items() if v is not ABSENT}}
+    filled = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return {**getattr(value, "__dict__", {}), **filled}
 
 
 @functools.cache
@@ -73,20 +73,19 @@ def _is_record(kind: Any) -> bool:
 @functools.cache
 def _slots(kind: Any) -> tuple[str, ...]:
     members = [vars(base) for base in kind.__mro__ if "__slots__" in vars(base)]
-    return tuple(n for found in members for n, v in found.items() if type(v).__name__ == "member_descriptor")
+    return tuple(n for member in members for n, v in member.items() if type(v).__name__ == "member_descriptor")
 
 
 @functools.cache
 def _cached_properties(kind: Any) -> tuple[str, ...]:
-    found = (vars(base).items() for base in kind.__mro__)
-    return tuple(n for entries in found for n, v in entries if isinstance(v, functools.cached_property))
+    entries = [entry for base in kind.__mro__ for entry in vars(base).items()]
+    return tuple(name for name, value in entries if isinstance(value, functools.cached_property))
 
 
 def caches(value: Any) -> list[str]:
     """The results that `functools.cached_property` has kept in an object: those of its old content, in a copy."""
     kind: Any = type(value)
-    names = _cached_properties(kind)
-    return [name for name in names if name in vars(value)] if names else []
+    return [name for name in _cached_properties(kind) if name in vars(value)]
 
 
 def parts(value: Any) -> list[tuple[Any, Any]] | None:
@@ -147,6 +146,15 @@ def read(value: Any, part: Any) -> Any:
     raise LookupError(part)
 
 
+def _inner(value: Any) -> list[Any]:
+    """The entries of a container."""
+    if is_graph(value):
+        entries: list[Any] = []
+        copy.copy(value).apply(entries.append)
+        return entries
+    return [entry for _, entry in parts(value) or ()]
+
+
 def contents(batch: Any, kinds: type | tuple[type, ...]) -> Iterator[Any]:
     """All objects of some kinds at any depth, each once, also where something leads back to itself."""
     seen: dict[int, Any] = {}
@@ -158,35 +166,28 @@ def contents(batch: Any, kinds: type | tuple[type, ...]) -> Iterator[Any]:
         if isinstance(value, kinds):
             seen[id(value)] = value
             yield value
-            continue
-        if is_graph(value):
-            inner: list[Any] = []
-            copy.copy(value).apply(inner.append)
-        else:
-            inner = [entry for _, entry in parts(value) or ()]
-        if inner:
+        elif entries := _inner(value):
             seen[id(value)] = value
-            stack.extend(reversed(inner))
+            stack.extend(reversed(entries))
 
 
 def loops(batch: Any) -> set[int]:
     """The ids of containers that lead back to themselves: no data but objects at work, such as a Trainer."""
-    found: set[int] = set()
+    ids: set[int] = set()
     done: dict[int, Any] = {}
     above: list[int] = []
 
     def visit(value: Any) -> None:
         if id(value) in above:
-            found.update(above[above.index(id(value)) :])
+            ids.update(above[above.index(id(value)) :])
         if id(value) in done or is_graph(value):
             return
-        inner = parts(value)
-        if inner:
+        if entries := _inner(value):
             done[id(value)] = value
             above.append(id(value))
-            for _, entry in inner:
+            for entry in entries:
                 visit(entry)
             above.pop()
 
     visit(batch)
-    return found
+    return ids

@@ -3,7 +3,7 @@
 import copy
 import functools
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
@@ -50,8 +50,9 @@ def rebuilt(batch: Any, changes: dict[Any, Any]) -> Any:
         except Exception as error:  # the classes are the user's: another way may do
             reason, new = error, batch
         if write is not None and _reached(batch, changes, before):
-            # The copy shares with the batch what was written to.
-            _undo(batch, before, write)
+            # The copy shares with the batch what was written to: put it back the same way.
+            for part, (entry, seen) in before.items():
+                write(batch, part, seen if entry is ABSENT else entry)
         elif new is not batch and _is_wanted(batch, new, changes, before, operator.is_):
             return new
         elif equal is ABSENT and new is not batch and _is_wanted(batch, new, changes, before, _same):
@@ -79,7 +80,7 @@ def remade(batch: Any, entries: list[Any]) -> Any:
     return new
 
 
-def _views(batch: Any, changes: dict[Any, Any]) -> _Views:
+def _views(batch: Any, changes: Iterable[Any]) -> _Views:
     return {part: (item(batch, part), attribute(batch, part)) for part in changes}
 
 
@@ -92,12 +93,6 @@ def _reached(batch: Any, changes: dict[Any, Any], before: _Views) -> bool:
     )
 
 
-def _undo(batch: Any, before: _Views, write: _Write) -> None:
-    """Put back what was there, the way that it went away."""
-    for part, (entry, seen) in before.items():
-        write(batch, part, seen if entry is ABSENT else entry)
-
-
 def _is_wanted(batch: Any, new: Any, changes: dict[Any, Any], before: _Views, same: Callable[[Any, Any], bool]) -> bool:
     """Is it of the same class, and are the changed parts the new ones in every view?"""
     if type(new) is not type(batch):
@@ -106,7 +101,7 @@ def _is_wanted(batch: Any, new: Any, changes: dict[Any, Any], before: _Views, sa
         entry, seen = before[part]
         both = entry is not ABSENT and seen is not ABSENT and _same(entry, seen)
         try:
-            views = _views(new, {part: value})[part] if both else (read(new, part),)
+            views = _views(new, (part,))[part] if both else (read(new, part),)
         except LookupError:
             return False
         if not all(same(view, value) for view in views):
@@ -123,9 +118,9 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         kind = [(t.shape, t.dtype, t.device, t.requires_grad) for t in (a, b)]
         return kind[0] == kind[1] and torch.equal(a, b)
-    ours, theirs = list(contents(a, Tensor)), list(contents(b, Tensor))
-    if ours or theirs:
-        return len(ours) == len(theirs) and all(x is y for x, y in zip(ours, theirs, strict=True))
+    of_a, of_b = list(contents(a, Tensor)), list(contents(b, Tensor))
+    if of_a or of_b:
+        return len(of_a) == len(of_b) and all(x is y for x, y in zip(of_a, of_b, strict=True))
     try:
         return bool(a == b)
     except Exception:  # what cannot be compared is not the same
@@ -155,10 +150,9 @@ def _ways(batch: Any, changes: dict[Any, Any]) -> Iterator[tuple[Callable[[], An
     if held and (isinstance(kind.__setattr__, FunctionType) or not changes.keys() <= held.keys()):
         # The class may keep elsewhere what it shows.
         copies = [functools.partial(_copied_with_stores, batch), *copies]
-    copies += [functools.partial(getattr(kind, name), batch) for name in ("copy", "clone") if hasattr(kind, name)]
     copies.append(functools.partial(_copied_by_hand, batch))
     for make in copies:
-        for write in _WRITES:
+        for write in (_write, _write_both, _write_behind):
             yield make, write
     if isinstance(batch, Mapping):
         yield lambda: kind({**batch, **changes}), None
@@ -191,9 +185,8 @@ def _copied_with_stores(batch: Any) -> Any:
 def _copied_by_hand(batch: Any) -> Any:
     """A copy of a class whose answers to any name confuse `copy.copy`."""
     new = object.__new__(type(batch))
-    old = caches(batch)
     for name, value in (attributes(batch) or {}).items():
-        if name not in old:
+        if name not in caches(batch):
             object.__setattr__(new, name, copy.copy(value) if isinstance(value, Mapping | list) else value)
     return new
 
@@ -235,6 +228,3 @@ def _write_behind(new: Any, part: Any, value: Any) -> None:
             object.__setattr__(new, name, value)
         else:
             store[name] = value
-
-
-_WRITES: tuple[_Write, ...] = (_write, _write_both, _write_behind)

@@ -16,18 +16,18 @@ Field = int | str | tuple[int | str, ...]
 
 
 class MissingFieldError(KeyError):
-    """A batch has not the field it was said to have; the text is shown as it is, where `KeyError` would quote it."""
+    """A batch has no such field. The text is shown as it is, where `KeyError` would quote it."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 def as_field(name: str, value: Any) -> Any:
-    """A field in Python's own integers, strings and tuples, and a refusal of what cannot name one.
+    """A field in Python's own integers, strings and tuples; a list, as YAML has it, is a path.
 
     Args:
         name: The argument, as the user writes it. `code` and `target` may be None: not every batch has them.
-        value: What was given. Integers of numpy are integers, and a list, as YAML has it, is a path.
+        value: The value of the argument.
 
     Example:
         >>> as_field("input", ["image", "data"])
@@ -35,71 +35,37 @@ def as_field(name: str, value: Any) -> Any:
     """
     if value is None and name in ("code", "target"):
         return None
-    path = isinstance(value, list | tuple)
-    found = tuple(value) if path else (value,)
-    if not all(isinstance(part, str | numbers.Integral) and not isinstance(part, bool | np.bool_) for part in found):
+    path = as_path(value)
+    if not all(isinstance(part, str | numbers.Integral) and not isinstance(part, bool | np.bool_) for part in path):
         raise TypeError(
             f"Expected argument `{name}` to be an index, a key, or a path of these such as ('image', 'data'), "
             f"but got {value!r}."
         )
-    found = tuple(part if isinstance(part, str) else int(part) for part in found)
-    return found if path else found[0]
-
-
-def as_fields(name: str, value: Any) -> tuple[Field, ...] | None:
-    """Several fields, or None; see `as_field`.
-
-    Example:
-        >>> as_fields("per_sample", ["mask", ["views", 0]])
-        ('mask', ('views', 0))
-    """
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple):
-        raise TypeError(f"Expected argument `{name}` to be fields such as ('mask', 'age'), but got {value!r}.")
-    return tuple(as_field(name, field) for field in value)
-
-
-def check_fields(**fields: Any) -> None:
-    """Refuse what cannot name a field, see `as_field`."""
-    for name, value in fields.items():
-        as_field(name, value)
+    path = tuple(part if isinstance(part, str) else int(part) for part in path)
+    return path if isinstance(value, list | tuple) else path[0]
 
 
 def as_path(field: Field) -> tuple[Any, ...]:
-    """The steps of a field, one or more or none."""
+    """The steps of a field."""
     return tuple(field) if isinstance(field, tuple | list) else (field,)
 
 
 def get(batch: Any, field: Field, argument: str) -> Any:
-    """The content of a field, which must be there and not be None.
-
-    Args:
-        batch: A batch.
-        field: Where to look.
-        argument: The name of the argument to blame where it is not there.
+    """The content of a field, which must be there and not be None; errors blame the argument.
 
     Raises:
         MissingFieldError: If a part of the path is not there or is None.
     """
-    found = _follow(batch, as_path(field), argument, none_ends=False)
-    if found is None:
-        raise missing(None, as_path(field), len(as_path(field)), argument)
-    return found
+    value, path = _follow(batch, as_path(field), argument, none_ends=False), as_path(field)
+    if value is None:
+        raise missing(None, path, len(path), argument)
+    return value
 
 
 def find(batch: Any, field: Field, argument: str | None = None) -> Any | None:
-    """The content of a field, or None where it or a part on the way to it is None.
+    """As `get`, but None if the content or a part on the way to it is None.
 
     `CombinedLoader("max_size")` gives None for a loader that is over.
-
-    Args:
-        batch: A batch.
-        field: Where to look.
-        argument: The name of the argument to blame where it is not there.
-
-    Raises:
-        MissingFieldError: If a part of the path is not there.
     """
     return _follow(batch, as_path(field), argument, none_ends=True)
 
@@ -143,12 +109,7 @@ def _follow(batch: Any, path: tuple[Any, ...], argument: str | None, *, none_end
 
 
 def place(path: tuple[Any, ...]) -> str:
-    """A path as it is written in Python.
-
-    Example:
-        >>> place(("image", 0))
-        "batch['image'][0]"
-    """
+    """A path as it is written in Python: `batch['image'][0]`."""
     return "batch" + "".join(f"[{part!r}]" for part in path) if path else "the batch"
 
 
@@ -158,9 +119,8 @@ def shown(path: tuple[Any, ...]) -> str:
 
 
 def missing(container: Any, path: tuple[Any, ...], at: int, argument: str | None) -> MissingFieldError:
-    """What was looked in, what is there, and what to write."""
-    name = argument or "field"
-    blamed = f" (argument `{argument}`)" if argument else ""
+    """The error for step `at` of a path: where it is not, what is there, and what to write."""
+    name, blamed = argument or "field", f" (argument `{argument}`)" if argument else ""
     names = _names(container)
     near = difflib.get_close_matches(str(path[at]), [n for n in names if isinstance(n, str)], 1) if names else []
     if container is None:
@@ -196,9 +156,9 @@ def _names(container: Any) -> list[Any]:
         return list(container._fields)
     if is_graph(container):
         return list(container.keys())
-    found = [part for part, _ in parts(container) or ()]
+    names = [part for part, _ in parts(container) or ()]
     if isinstance(container, (Mapping, *SEQUENCES)):
-        return found
+        return names
     kind = type(container)
-    found = [n[1:] if n[:1] == "_" and isinstance(getattr(kind, n[1:], None), property) else n for n in found]
-    return [name for name in found if not name.startswith("_")]
+    names = [n[1:] if n[:1] == "_" and isinstance(getattr(kind, n[1:], None), property) else n for n in names]
+    return [name for name in names if not name.startswith("_")]

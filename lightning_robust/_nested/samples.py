@@ -34,17 +34,14 @@ def take(
     per_sample: tuple[Field, ...] | None = None,
     known: tuple[Field, ...] = (),
 ) -> Any:
-    """The batch of some of its samples, a copy.
-
-    Fields that are said to be per sample are cut, with all that they hold, and nothing else is. Where nothing is said,
-    it is the fields that `samples` finds.
+    """The batch of some of its samples, a copy; the batch itself where these are all, in order.
 
     Args:
         batch: A batch, or a part of one that is per sample, such as a code: then `known` is ((),).
         n: N, its number of samples.
-        rows: Which of them: a slice, their numbers, or a mask (N,). Where it is all in their order, the batch itself
-            comes back.
-        per_sample: The fields that are per sample beside the known ones; None: see `samples`.
+        rows: Which of them: a slice, their numbers, or a mask (N,).
+        per_sample: The fields that are per sample beside the known ones; they are cut with all that they hold, and
+            nothing else is. None: those that `samples` finds.
         known: Fields that the caller knows to be per sample: input, target and code.
 
     Raises:
@@ -80,17 +77,8 @@ def samples(batch: Any, n: int, known: tuple[Field, ...] = ()) -> tuple[Field, .
       tensors, is refused.
     - A TensorDict says itself what it has N of.
 
-    What one batch cannot tell: a table (N, D) that is not per sample and has N rows in every batch, such as a prototype
-    of each class where there are as many classes as samples. Fields that are found in a first batch can be named for
-    all others: then nothing depends on how many samples these happen to have.
-
-    Args:
-        batch: A batch.
-        n: N, its number of samples.
-        known: Fields that the caller knows to be per sample.
-
-    Raises:
-        ValueError: If something may or may not be per sample, or can never be cut.
+    One batch cannot tell a table (N, D) that is not per sample and has N rows in every batch, such as a prototype of
+    each class where there are as many classes as samples.
     """
     guess = _Guess(batch, n, known)
     guess.walk(batch, ())
@@ -137,31 +125,31 @@ class _Guess:
 
     def _list(self, value: Any, path: _Path) -> None:
         """A list of n entries."""
+        what, why = "", ""
         if any(True for _ in contents(value, (Tensor, np.ndarray))):
-            raise self._doubt(
-                path, f"a list of {self.n} entries with tensors", "they could be samples, views or levels"
-            )
-        if all(isinstance(entry, numbers.Number) for entry in value):
-            raise self._doubt(path, f"a list of {self.n} numbers", "it could be a size")
-        if any(is_list(entry) and len(entry) == self.n for entry in value):
-            raise self._doubt(path, f"{self.n} lists of {self.n} entries", "either could be the samples")
+            what, why = f"a list of {self.n} entries with tensors", "they could be samples, views or levels"
+        elif all(isinstance(entry, numbers.Number) for entry in value):
+            what, why = f"a list of {self.n} numbers", "it could be a size"
+        elif any(is_list(entry) and len(entry) == self.n for entry in value):
+            what, why = f"{self.n} lists of {self.n} entries", "either could be the samples"
+        if what:
+            raise self._doubt(path, what, why)
         self.sure.append(path)
 
     def verdict(self) -> tuple[Field, ...]:
         """The fields, once all of the batch has been seen."""
         for path, table in self.tables:
-            shape = tuple(table.shape)
+            shape, why = tuple(table.shape), ""
             if any(_among(shape[1:], kin[1:]) for kin in self.kin):
                 continue
-            what = f"of shape {shape}"
             if self.other is not None:
-                raise self._doubt(
-                    path, what, f"{place(self.other)} has another number of rows, so not all is per sample"
-                )
-            if shape[1:2] == (self.n,):
-                raise self._doubt(path, what, "it could be of all pairs")
-            if all(size == 1 for size in shape[1:]) and _is_real(table):
-                raise self._doubt(path, what, "it could be a weight for each class")
+                why = f"{place(self.other)} has another number of rows, so not all is per sample"
+            elif shape[1:2] == (self.n,):
+                why = "it could be of all pairs"
+            elif all(size == 1 for size in shape[1:]) and _is_real(table):
+                why = "it could be a weight for each class"
+            if why:
+                raise self._doubt(path, f"of shape {shape}", why)
         return (*self.sure, *(path for path, _ in self.tables))
 
     def _doubt(self, path: _Path, what: str, why: str) -> ValueError:
@@ -252,18 +240,17 @@ def _inside(batch: Any, field: Field) -> _Path:
             path.append(step)
             continue
         try:
-            found = read(batch, step)
+            value = read(batch, step)
         except LookupError:
             raise missing(batch, as_path(field), len(path), "per_sample") from None
         names = dict(parts(batch) or ())
-        if step not in names:
-            part = next((name for name, value in names.items() if value is found), step)
-            if isinstance(batch, SEQUENCES) and isinstance(step, int):
-                part = step + len(batch)
+        if step in names:
+            path.append(step)
+        elif isinstance(batch, SEQUENCES) and isinstance(step, int):
+            path.append(step + len(batch))
         else:
-            part = step
-        path.append(part)
-        batch = found
+            path.append(next((name for name, entry in names.items() if entry is value), step))
+        batch = value
     return tuple(path)
 
 
