@@ -1,7 +1,7 @@
 """What an attack did to images, and the rows that the manifold study makes of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -50,13 +50,9 @@ class AttackedImages:
 
     def take(self, chosen: Tensor) -> "AttackedImages":
         """Some of the images: those at the indices (M,), or where a mask (N,) is true."""
-        values = {part.name: getattr(self, part.name) for part in fields(self)}
-        return AttackedImages(
-            **{
-                name: None if value is None else value[:, chosen] if name in ("fooled", "first") else value[chosen]
-                for name, value in values.items()
-            }
-        )
+        by_restart = ("fooled", "first")
+        parts = {part.name: getattr(self, part.name) for part in fields(self) if getattr(self, part.name) is not None}
+        return replace(self, **{n: v[:, chosen] if n in by_restart else v[chosen] for n, v in parts.items()})
 
     def counted(self) -> "AttackedImages":
         """The images that count."""
@@ -73,13 +69,13 @@ def attack_images(
     valid: Tensor | None = None,
     batch_size: int = BATCH,
 ) -> AttackedImages:
-    """Attack images in batches, on the device.
+    """Attack images (N, C, H, W) with labels (N,), both on the CPU, in batches on the device.
 
     Args:
         model: images to logits.
         attack: an attack that tells what its restarts did, such as `PGD` with `keep="best"`.
-        x: (N, C, H, W) images on the CPU.
-        y: (N,) labels.
+        x: the images.
+        y: their labels.
         code: the parts of known latent codes.
         valid: (N,) bool, the images that count; None: all.
         batch_size: number of images in a batch; the result does not depend on it.

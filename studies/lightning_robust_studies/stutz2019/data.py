@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from lightning_robust import AffineSpace, LatentSpace, Linf, Threat
-from lightning_robust.attacks import Ball
+from lightning_robust import AffineSpace
 from lightning_robust.datamodules import MNIST, CelebA, EMNISTDigits, FashionMNIST, Fonts
 from lightning_robust.datamodules.base import ImageDataModule
-from lightning_robust.manifolds import FontsManifold, Manifold
-from lightning_robust_studies.stutz2019.schemes import Threats
+from lightning_robust.manifolds import FontsManifold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,34 +46,6 @@ class ManifoldData:
             **options: further options of the data module.
         """
         return self.module(train_size=train_size, **options, **({"root": root} if self.on_disk else {}))
-
-    def threats(
-        self,
-        eps: float,
-        eta: float,
-        *,
-        eta_data: float = 0.1,
-        ball: Callable[[float], Ball] = Linf,
-        on_class: Manifold | None = None,
-        on_data: Manifold | None = None,
-    ) -> Threats:
-        """What the schemes train against.
-
-        Args:
-            eps: radius in pixels; images in [0, 1].
-            eta: radius in affine parameters, true codes and codes of the manifold for each class.
-            eta_data: radius in codes of the manifold for all classes.
-            ball: `Linf` or `L2`.
-            on_class: manifold learned for each class.
-            on_data: manifold learned for all classes.
-        """
-        return Threats(
-            pixels=Threat(ball(eps)),
-            on_true=None if self.true is None else Threat(ball(eta), LatentSpace(self.true)),
-            transformations=Threat(ball(eta), self.maps),
-            on_class=None if on_class is None else Threat(ball(eta), LatentSpace(on_class)),
-            on_data=None if on_data is None else Threat(ball(eta_data), LatentSpace(on_data)),
-        )
 
 
 def _letters() -> ManifoldData:

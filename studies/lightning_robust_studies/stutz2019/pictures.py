@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,16 +15,10 @@ from lightning_robust.attacks import log_odds
 from lightning_robust.cells import Row, save_artifact
 from lightning_robust.manifolds import Manifold
 from lightning_robust.plots import AttackedSamples, example_sheet
+from lightning_robust_studies.stutz2019 import trained
 from lightning_robust_studies.stutz2019.attacks import AttackedImages, Code, attack_images
 from lightning_robust_studies.stutz2019.plots import embedding, loss_surface
 from lightning_robust_studies.stutz2019.settings import EvaluationSettings, ModelSettings
-from lightning_robust_studies.stutz2019.trained import (
-    attack_of,
-    load_model,
-    nearest_on_true,
-    test_images,
-    threats,
-)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,17 +63,17 @@ class Illustrate:
     settings: EvaluationSettings
     learned: bool = field(default=False, repr=False)
 
-    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+    def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """One row for each threat: the share of the images of the sheet that is misread."""
-        settings, model = self.settings, load_model(self.settings, cell)
-        sets = threats(settings, learned="class" if self.learned else None)
-        x, y, code = test_images(settings)
-        images = {"off": attack_images(model, attack_of(sets.pixels, settings), x, y)}
+        settings, model = self.settings, trained.load_model(self.settings, cell)
+        sets = trained.threats(settings, learned="class" if self.learned else None)
+        x, y, code = trained.test_images(settings)
+        images = {"off": attack_images(model, trained.attack_of(sets.pixels, settings), x, y)}
         if sets.on_true is not None:
-            images["on"] = attack_images(model, attack_of(sets.on_true, settings), x, y, code)
+            images["on"] = attack_images(model, trained.attack_of(sets.on_true, settings), x, y, code)
         for name, threat in (("learned", sets.on_class), ("maps", sets.transformations)):
             if threat is not None:
-                images[name] = attack_images(model, attack_of(threat, settings), x[:_SHOWN], y[:_SHOWN])
+                images[name] = attack_images(model, trained.attack_of(threat, settings), x[:_SHOWN], y[:_SHOWN])
         kept: dict[str, Tensor] = {}
         for name, part in images.items():
             kept |= {f"{name} {key}": value for key, value in _sheet(model, part).items()}
@@ -153,7 +147,7 @@ def plane_of(off: AttackedImages, on: AttackedImages, code: Code, settings: Mode
     x, y, x_adv = off.x[rows], off.y[rows], off.x_adv[rows]
     images, labels, *_ = settings.source.make(settings.root).tensors("train", limit=_EMBEDDED * 10)
     data = images[labels == label][:_EMBEDDED]
-    leaving = x_adv - nearest_on_true(x_adv, y, tuple(part[rows] for part in code), settings)
+    leaving = x_adv - trained.nearest_on_true(x_adv, y, tuple(part[rows] for part in code), settings)
     parts = data, x, x_adv, on.x_adv[rows]
     points = plane_of_leaving(data, leaving, torch.cat(parts))
     group = torch.cat([torch.full((len(part),), i) for i, part in enumerate(parts)])

@@ -57,12 +57,7 @@ class Scheme:
     manifold: str | None = None
 
     def callbacks(self, threats: Threats, steps: int) -> list[pl.Callback]:
-        """The callbacks of the Trainer.
-
-        Args:
-            threats: what to train against.
-            steps: number of steps of the attack.
-        """
+        """The callbacks of the Trainer, with attacks of `steps` steps within `threats`."""
         if self.attack is None:
             return []
         return [AdversarialTraining(self.attack(threats, steps), fraction=self.fraction, code=self.code)]

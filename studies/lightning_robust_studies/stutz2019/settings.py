@@ -9,12 +9,12 @@ adds which cells there are and how they are run. A work is given the settings th
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lightning_robust import L2, PGD, Linf, Threat
 from lightning_robust._checks import boolean, choice, count, counts, number
 from lightning_robust.attacks import Ball, stutz
-from lightning_robust_studies.stages import LAUNCHERS, choose
+from lightning_robust_studies.stages import choose
 from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 
@@ -47,9 +47,6 @@ class DataSettings:
     data: Literal["fonts", "emnist", "fashion", "mnist", "celeba"] = "fonts"
     root: str = field(default="data", repr=False)
 
-    def __post_init__(self) -> None:
-        choice("data", self.data, tuple(DATA))
-
     @property
     def source(self) -> ManifoldData:
         """The data set."""
@@ -73,13 +70,6 @@ class LearnedSettings(DataSettings):
     manifold_width: float = 0.25
     manifold_gamma: float = 1.0
     manifold_precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_counts(self, "manifold_size", "manifold_epochs")
-        number("manifold_width", self.manifold_width, 0, above=True)
-        number("manifold_gamma", self.manifold_gamma, 0)
-        choice("manifold_precision", self.manifold_precision, ("32-true", "bf16-mixed"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +97,6 @@ class ModelSettings(LearnedSettings):
     eta_data: float = 0.1
     train_steps: int = 5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_counts(self, "epochs", "train_steps")
-        count("min_steps", self.min_steps, 0)
-        number("decay", self.decay, 0, 1, above=True)
-        choice("norm", self.norm, tuple(BALLS))
-        for name in ("eps", "eta", "eta_data"):
-            number(name, getattr(self, name), 0, above=True)
-
     def steps(self, n: int) -> int:
         """The optimizer steps of a model of `n` training images."""
         return max(self.min_steps, self.epochs * -(-n // BATCH))
@@ -139,15 +120,6 @@ class EvaluationSettings(ModelSettings):
     test_size: int = 10_000
     attacked: int = 400
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choice("attack", self.attack, tuple(ATTACKS))
-        _check_counts(self, "test_steps", "restarts", "test_size", "attacked")
-        if self.attacked > self.test_size:
-            raise ValueError(
-                f"Expected argument `attacked` to be at most `test_size`, {self.test_size}, but got {self.attacked}."
-            )
-
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceSettings(EvaluationSettings):
@@ -159,12 +131,13 @@ class DistanceSettings(EvaluationSettings):
 
     neighbor_images: int = 20_000
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_counts(self, "neighbor_images")
-
 
 S = TypeVar("S", bound=DataSettings)
+_FROM_ONE = (
+    *("seeds", "epochs", "train_steps", "test_steps", "restarts", "test_size", "attacked", "workers"),
+    *("manifold_size", "manifold_epochs", "neighbor_images"),
+)
+_FROM_ZERO = ("min_steps", "learned_seeds", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,21 +177,30 @@ class ManifoldSettings(DistanceSettings):
     progress: bool = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         object.__setattr__(self, "sizes", counts("sizes", self.sizes))
         object.__setattr__(self, "schemes", tuple(choose("schemes", self.schemes, SCHEMES)))
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal:
+                choice(name, getattr(self, name), get_args(hint))
+        for names, least in ((_FROM_ONE, 1), (_FROM_ZERO, 0)):
+            for name in names:
+                count(name, getattr(self, name), least)
+        for name in ("eps", "eta", "eta_data", "manifold_width"):
+            number(name, getattr(self, name), 0, above=True)
+        for name in ("manifold_gamma", "gpus"):
+            number(name, getattr(self, name), 0)
+        number("decay", self.decay, 0, 1, above=True)
+        boolean("progress", self.progress)
+        if self.attacked > self.test_size:
+            raise ValueError(
+                f"Expected argument `attacked` to be at most `test_size`, {self.test_size}, but got {self.attacked}."
+            )
         if not self.possible:
             raise ValueError(
                 "Expected argument `schemes` to hold one that does without the true manifold, which is not known for "
                 f"{self.data}, but got {', '.join(self.schemes)}. On-manifold training along a learned one is "
                 "on-learned-class."
             )
-        _check_counts(self, "seeds", "workers")
-        for name in ("learned_seeds", "threads"):
-            count(name, getattr(self, name), 0)
-        choice("launcher", self.launcher, LAUNCHERS)
-        number("gpus", self.gpus, 0)
-        boolean("progress", self.progress)
 
     def only(self, kind: type[S]) -> S:
         """The settings of one stage, which hold those of the stages before it."""
@@ -244,8 +226,3 @@ class ManifoldSettings(DistanceSettings):
         if self.source.true is None or (kinds and self.learned_seeds):
             kinds.add("class")
         return sorted(kinds)
-
-
-def _check_counts(settings: DataSettings, *names: str) -> None:
-    for name in names:
-        count(name, getattr(settings, name))

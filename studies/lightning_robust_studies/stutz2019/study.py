@@ -7,17 +7,19 @@ figures show of single images (`pictures`). All stages read what earlier ones le
 workers must see.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from lightning_robust._command import ready_folder, run_command
-from lightning_robust.cells import Cell, cell_folder, expand, load_artifact
+from lightning_robust.cells import cell_folder, expand, load_artifact
 from lightning_robust_studies.claims import tell
 from lightning_robust_studies.stages import note, ready_data, run_stage
+from lightning_robust_studies.stutz2019 import trained, works
 from lightning_robust_studies.stutz2019.claims import claims
 from lightning_robust_studies.stutz2019.pictures import Illustrate
 from lightning_robust_studies.stutz2019.report import write_report
@@ -32,23 +34,6 @@ from lightning_robust_studies.stutz2019.settings import (
     ModelSettings,
 )
 from lightning_robust_studies.stutz2019.tables import DISTANCE_COLUMNS, MODEL_COLUMNS, Tables, frame
-from lightning_robust_studies.stutz2019.trained import (
-    DISTANCES,
-    EVALUATION,
-    LEARNED,
-    MANIFOLDS,
-    MODELS,
-    PICTURES,
-    TRANSFER,
-)
-from lightning_robust_studies.stutz2019.works import (
-    Evaluate,
-    EvaluateAlongLearned,
-    MeasureDistance,
-    TrainManifold,
-    TrainModel,
-    Transfer,
-)
 
 
 def run_manifold_study(settings: ManifoldSettings) -> Tables:
@@ -71,29 +56,29 @@ def run_manifold_study(settings: ManifoldSettings) -> Tables:
     kinds, evaluation = settings.manifolds, settings.only(EvaluationSettings)
     has_learned = "class" in kinds
 
-    learning = TrainManifold(settings.only(LearnedSettings))
-    manifolds = run_stage(expand(manifold=kinds), learning, settings, MANIFOLDS) if kinds else []
+    learning = works.TrainManifold(settings.only(LearnedSettings))
+    manifolds = run_stage(expand(manifold=kinds), learning, settings, trained.MANIFOLDS) if kinds else []
     cells = expand(n=settings.sizes, scheme=schemes, seed=seeds)
-    training = TrainModel(settings.only(ModelSettings))
-    run_stage(cells, training, settings, MODELS, cost=lambda cell: _cost(cell, settings))
-    models = run_stage(cells, Evaluate(evaluation), settings, EVALUATION)
+    training = works.TrainModel(settings.only(ModelSettings))
+    run_stage(cells, training, settings, trained.MODELS, cost=lambda cell: _cost(cell, settings))
+    models = run_stage(cells, works.Evaluate(evaluation), settings, trained.EVALUATION)
     if has_learned and settings.learned_seeds and settings.source.true is not None:
         some = expand(n=settings.sizes, scheme=schemes, seed=seeds[: settings.learned_seeds])
-        models += run_stage(some, EvaluateAlongLearned(evaluation), settings, LEARNED)
+        models += run_stage(some, works.EvaluateAlongLearned(evaluation), settings, trained.LEARNED)
     pairs = expand(n=[largest], source=schemes, seed=[0], targets=[" ".join(schemes)], target_seed=[settings.seeds - 1])
-    transfer = run_stage(pairs, Transfer(evaluation), settings, TRANSFER)
+    transfer = run_stage(pairs, works.Transfer(evaluation), settings, trained.TRANSFER)
     measured = expand(n=[largest], scheme=[shown], seed=seeds)
-    distance = MeasureDistance(settings.only(DistanceSettings), has_learned)
-    distances = run_stage(measured, distance, settings, DISTANCES)
-    run_stage(measured[:1], Illustrate(evaluation, has_learned), settings, PICTURES)
+    distance = works.MeasureDistance(settings.only(DistanceSettings), has_learned)
+    distances = run_stage(measured, distance, settings, trained.DISTANCES)
+    run_stage(measured[:1], Illustrate(evaluation, has_learned), settings, trained.PICTURES)
 
     tables = Tables(
         frame(models, MODEL_COLUMNS).sort_values(["n", "scheme", "seed"], kind="stable", key=_as_asked(settings)),
         pd.DataFrame(manifolds),
         pd.DataFrame(transfer),
         frame(distances, DISTANCE_COLUMNS),
-        load_artifact(cell_folder(out / DISTANCES, measured[0]) / "examples.pt"),
-        load_artifact(cell_folder(out / PICTURES, measured[0]) / "pictures.pt"),
+        load_artifact(cell_folder(out / trained.DISTANCES, measured[0]) / "examples.pt"),
+        load_artifact(cell_folder(out / trained.PICTURES, measured[0]) / "pictures.pt"),
     )
     _write_tables(tables, out)
     write_report(tables, out, settings)
@@ -110,11 +95,11 @@ def _prepare(settings: ManifoldSettings) -> None:
         note(settings.left_out)
 
 
-def _cost(cell: Cell, settings: ManifoldSettings) -> float:
+def _cost(cell: Mapping[str, Any], settings: ManifoldSettings) -> float:
     """In passes of an image through the classifier; a pass through a learned decoder is about four."""
-    scheme = SCHEMES[str(cell["scheme"])]
+    scheme = SCHEMES[cell["scheme"]]
     step = 2.0 if scheme.manifold is None else 10.0
-    images = BATCH * settings.steps(int(str(cell["n"])))
+    images = BATCH * settings.steps(cell["n"])
     return images * (3 + (scheme.attack is not None) * scheme.fraction * settings.train_steps * step)
 
 
@@ -128,9 +113,9 @@ def _write_tables(tables: Tables, out: Path) -> None:
     """Write `results.csv` and a table for each further stage, and the same as Parquet where pyarrow is installed."""
     stages = {
         "results": tables.models,
-        MANIFOLDS: tables.manifolds,
-        TRANSFER: tables.transfer,
-        DISTANCES: tables.distances,
+        trained.MANIFOLDS: tables.manifolds,
+        trained.TRANSFER: tables.transfer,
+        trained.DISTANCES: tables.distances,
     }
     for name, rows in stages.items():
         if len(rows):

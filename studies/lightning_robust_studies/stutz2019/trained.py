@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_robust import PGD, Threat
+from lightning_robust import PGD, LatentSpace, Threat
 from lightning_robust._fitting import device, loaded
 from lightning_robust.cells import Cell, cell_folder
 from lightning_robust.manifolds import VAEGAN, Manifold, project
@@ -24,15 +24,8 @@ from lightning_robust_studies.stutz2019.settings import (
     ModelSettings,
 )
 
-MANIFOLDS, MODELS, EVALUATION, LEARNED, TRANSFER, DISTANCES, PICTURES = (
-    "manifolds",
-    "models",
-    "evaluation",
-    "learned",
-    "transfer",
-    "distances",
-    "pictures",
-)
+MANIFOLDS, MODELS, EVALUATION, LEARNED = "manifolds", "models", "evaluation", "learned"
+TRANSFER, DISTANCES, PICTURES = "transfer", "distances", "pictures"
 """The stages; each has a folder of its name."""
 CODE_BOUND = 2.0
 """Learned codes are valid up to this size, and images with larger ones are not counted."""
@@ -77,14 +70,15 @@ def load_model(settings: ModelSettings, cell: Cell) -> RobustClassifier:
 
 def threats(settings: ModelSettings, learned: str | None = None) -> Threats:
     """The perturbation sets of the study; those along a learned manifold where `learned` names it."""
-    manifold = None if learned is None else load_manifold(settings, learned)
-    return settings.source.threats(
-        settings.eps,
-        settings.eta,
-        eta_data=settings.eta_data,
-        ball=BALLS[settings.norm],
-        on_class=manifold if learned == "class" else None,
-        on_data=manifold if learned == "data" else None,
+    source, ball = settings.source, BALLS[settings.norm]
+    known = None if source.true is None else LatentSpace(source.true)
+    space = None if learned is None else LatentSpace(load_manifold(settings, learned))
+    return Threats(
+        pixels=Threat(ball(settings.eps)),
+        transformations=Threat(ball(settings.eta), source.maps),
+        on_true=None if known is None else Threat(ball(settings.eta), known),
+        on_class=Threat(ball(settings.eta), space) if space is not None and learned == "class" else None,
+        on_data=Threat(ball(settings.eta_data), space) if space is not None and learned == "data" else None,
     )
 
 

@@ -1,7 +1,9 @@
 """The works of the manifold study: each turns a cell of one stage into rows, and leaves tensors in its folder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +13,7 @@ from lightning_robust.cells import Row, save_artifact
 from lightning_robust.metrics.manifold_distance import manifold_angle
 from lightning_robust.models import ExponentialDecay, RobustClassifier
 from lightning_robust_studies.stages import share_of
+from lightning_robust_studies.stutz2019 import trained
 from lightning_robust_studies.stutz2019.attacks import attack_rows, mean_row
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 from lightning_robust_studies.stutz2019.settings import (
@@ -21,19 +24,6 @@ from lightning_robust_studies.stutz2019.settings import (
     ModelSettings,
 )
 from lightning_robust_studies.stutz2019.tangent import NeighborTangent
-from lightning_robust_studies.stutz2019.trained import (
-    CODE_BOUND,
-    examples,
-    examples_along_learned,
-    load_manifold,
-    load_model,
-    nearest,
-    nearest_on_true,
-    network,
-    new_manifold,
-    test_images,
-    threats,
-)
 
 
 @dataclass(frozen=True)
@@ -42,9 +32,9 @@ class TrainManifold:
 
     settings: LearnedSettings
 
-    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+    def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """Train it, keep its weights in `manifold.pt`, and measure how well it reconstructs held-out images."""
-        settings, module = self.settings, new_manifold(str(cell["manifold"]), self.settings)
+        settings, module = self.settings, trained.new_manifold(cell["manifold"], self.settings)
         data = settings.source.make(
             settings.root,
             train_size=settings.manifold_size,
@@ -68,9 +58,9 @@ class TrainModel:
 
     settings: ModelSettings
 
-    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+    def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """Keep its weights in `model.pt`, and give the number of steps."""
-        module = self.train(int(str(cell["n"])), str(cell["scheme"]), int(str(cell["seed"])))
+        module = self.train(cell["n"], cell["scheme"], cell["seed"])
         save_artifact(folder / "model.pt", module.cpu().state_dict())
         return [{"metric": "steps", "value": module.trainer.global_step}]
 
@@ -81,10 +71,10 @@ class TrainModel:
         steps = settings.steps(n)
         pl.seed_everything(seed, verbose=False)
         module = RobustClassifier(
-            network(settings),
+            trained.network(settings),
             scheduler=lambda optimizer: ExponentialDecay(optimizer, -(-steps // settings.epochs), settings.decay),
         )
-        callbacks = scheme.callbacks(threats(settings, learned=scheme.manifold), settings.train_steps)
+        callbacks = scheme.callbacks(trained.threats(settings, learned=scheme.manifold), settings.train_steps)
         quiet_trainer(callbacks, max_epochs=-1, max_steps=steps, limit_val_batches=0).fit(module, data)
         return module
 
@@ -95,12 +85,12 @@ class Evaluate:
 
     settings: EvaluationSettings
 
-    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+    def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """Rows with the test error, success rates, distances of successful examples and steps."""
-        source, model = self.settings.source, load_model(self.settings, cell)
+        source, model = self.settings.source, trained.load_model(self.settings, cell)
         x, y, *_ = source.make(self.settings.root).tensors("test", limit=self.settings.test_size)
         rows: list[Row] = [{"metric": "test error", **share_of(~correct(model, x, y))}]
-        for threat, images in examples(model, self.settings).items():
+        for threat, images in trained.examples(model, self.settings).items():
             rows += attack_rows(f"{threat}-manifold success", images, source.classes)
         return rows
 
@@ -111,9 +101,9 @@ class EvaluateAlongLearned:
 
     settings: EvaluationSettings
 
-    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+    def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """Rows with the error on reconstructions, success rates, distances of successful examples and steps."""
-        images = examples_along_learned(load_model(self.settings, cell), self.settings)
+        images = trained.examples_along_learned(trained.load_model(self.settings, cell), self.settings)
         return attack_rows("learned-manifold success", images, self.settings.source.classes)
 
 
@@ -127,15 +117,15 @@ class Transfer:
 
     settings: EvaluationSettings
 
-    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+    def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """A row for each threat and target."""
-        source = load_model(self.settings, {**cell, "scheme": cell["source"]})
+        source = trained.load_model(self.settings, {**cell, "scheme": cell["source"]})
         targets = {
-            name: load_model(self.settings, {**cell, "scheme": name, "seed": cell["target_seed"]})
-            for name in str(cell["targets"]).split()
+            name: trained.load_model(self.settings, {**cell, "scheme": name, "seed": cell["target_seed"]})
+            for name in cell["targets"].split()
         }
         rows: list[Row] = []
-        for threat, attacked in examples(source, self.settings).items():
+        for threat, attacked in trained.examples(source, self.settings).items():
             images = attacked.counted()
             missed = ~correct(source, images.x_adv, images.y)
             for name, model in targets.items():
@@ -160,16 +150,16 @@ class MeasureDistance:
     settings: DistanceSettings
     learned: bool = field(default=False, repr=False)
 
-    def __call__(self, cell: Row, folder: Path) -> list[Row]:
+    def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """A row for each threat, manifold and metric."""
-        settings, model = self.settings, load_model(self.settings, cell)
+        settings, model = self.settings, trained.load_model(self.settings, cell)
         train, *_ = settings.source.make(settings.root, train_size=settings.neighbor_images).tensors("train")
         tangent = NeighborTangent(train, components=40, neighbors=min(51, len(train)))
-        learned = load_manifold(settings, "class") if self.learned else None
-        _, _, code = test_images(settings)
+        learned = trained.load_manifold(settings, "class") if self.learned else None
+        _, _, code = trained.test_images(settings)
         rows: list[Row] = []
         kept: dict[str, torch.Tensor] = {}
-        for threat, attacked in examples(model, settings).items():
+        for threat, attacked in trained.examples(model, settings).items():
             images = attacked.counted()
             if not bool(images.hit.any()):
                 continue
@@ -177,10 +167,10 @@ class MeasureDistance:
             points = {"tangent": tangent.project(hits.x_adv, hits.x)}
             if code is not None:
                 known = tuple(part[images.hit] for part in code)
-                points["true"] = nearest_on_true(hits.x_adv, hits.y, known, settings)
+                points["true"] = trained.nearest_on_true(hits.x_adv, hits.y, known, settings)
             if learned is not None:
-                bounds = (-CODE_BOUND, CODE_BOUND)
-                points["learned"] = nearest(learned, hits.x_adv, hits.y, lr=0.1, bounds=bounds)
+                bounds = (-trained.CODE_BOUND, trained.CODE_BOUND)
+                points["learned"] = trained.nearest(learned, hits.x_adv, hits.y, lr=0.1, bounds=bounds)
             for manifold, point in points.items():
                 values = {
                     "distance": torch.linalg.vector_norm((hits.x_adv - point).flatten(1), dim=1),

@@ -13,7 +13,7 @@ from lightning_robust.attacks import Context
 from lightning_robust.cells import CellsError
 from lightning_robust.datamodules import Fonts, TensorDataModule
 from lightning_robust.manifolds import FontsManifold, project
-from lightning_robust_studies.stutz2019 import study, trained, works
+from lightning_robust_studies.stutz2019 import study, trained
 from lightning_robust_studies.stutz2019.attacks import NORMS
 from lightning_robust_studies.stutz2019.claims import claims
 from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
@@ -53,7 +53,6 @@ def linear_models():
     """All models of this module are linear."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trained, "network", linear)
-        patch.setattr(works, "network", linear)
         yield
 
 

@@ -44,9 +44,9 @@ def attacked(letters):
 
 
 def test_distances_are_those_of_the_images_that_were_hit(attacked, letters, tmp_path, monkeypatch):
-    monkeypatch.setattr(works, "load_model", lambda *args: None)
-    monkeypatch.setattr(works, "test_images", lambda options: letters)
-    monkeypatch.setattr(works, "examples", lambda *args: attacked)
+    monkeypatch.setattr(trained, "load_model", lambda *args: None)
+    monkeypatch.setattr(trained, "test_images", lambda options: letters)
+    monkeypatch.setattr(trained, "examples", lambda *args: attacked)
     rows = works.MeasureDistance(OPTIONS)({"n": 100, "scheme": "normal", "seed": 0}, tmp_path)
     value = {(row["threat"], row["manifold"], row["metric"]): row["value"] for row in rows}
     assert set(value) == {
@@ -63,9 +63,9 @@ def test_distances_are_those_of_the_images_that_were_hit(attacked, letters, tmp_
 
 def test_where_no_image_was_hit_there_is_no_distance(attacked, letters, tmp_path, monkeypatch):
     nothing = outcome(letters, letters[0], [False] * 4)
-    monkeypatch.setattr(works, "load_model", lambda *args: None)
-    monkeypatch.setattr(works, "test_images", lambda options: letters)
-    monkeypatch.setattr(works, "examples", lambda *args: {"off": nothing, "on": nothing})
+    monkeypatch.setattr(trained, "load_model", lambda *args: None)
+    monkeypatch.setattr(trained, "test_images", lambda options: letters)
+    monkeypatch.setattr(trained, "examples", lambda *args: {"off": nothing, "on": nothing})
     assert works.MeasureDistance(OPTIONS)({"n": 100, "scheme": "normal", "seed": 0}, tmp_path) == []
     assert load_artifact(tmp_path / "examples.pt") == {}
 

@@ -18,13 +18,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue
 
 
 def heat_map(matrix: pd.DataFrame, *, title: str = "", xlabel: str = "", ylabel: str = "") -> "Figure":
-    """A cell for each entry, a fraction: the darker, the larger; its percentage stands in it, n/a for NaN.
-
-    Args:
-        matrix: values (R, C); its index and its columns name the rows and columns.
-        title: above the figure.
-        xlabel: below the names of the columns.
-        ylabel: beside the names of the rows.
+    """A cell for each entry of a matrix of fractions: the darker, the larger; its percentage stands in it, n/a for NaN.
 
     Example:
         >>> figure = heat_map(pd.DataFrame([[0.9, 0.2], [0.25, np.nan]]))
@@ -57,13 +51,7 @@ def heat_map(matrix: pd.DataFrame, *, title: str = "", xlabel: str = "", ylabel:
 def histogram_panel(values: Mapping[str, Sequence[float]], *, unit: Unit, xlabel: str = "", bins: int = 40) -> "Figure":
     """A histogram for each group, over the same bins, with a dashed line at its median; the legend states the medians.
 
-    Heights are shares of the group, which add up to 1 in each group: groups of different sizes compare.
-
-    Args:
-        values: values (N,) of each group, by its name.
-        unit: how values are written, on the x axis and in the legend.
-        xlabel: below the x axis.
-        bins: number of bins of equal width from the smallest to the largest value of all groups.
+    Heights are shares of the group, so that groups of different sizes compare. The unit is that of the medians.
 
     Example:
         >>> figure = histogram_panel({"off": [1.0, 2.0, 3.0], "on": [0.0, 0.0, 0.5, 4.0]}, unit=PERCENT)
@@ -91,7 +79,6 @@ def histogram_panel(values: Mapping[str, Sequence[float]], *, unit: Unit, xlabel
             )
             axes.axvline(median, color=color, linestyle="--", linewidth=1.4)
         axes.set_xlim(edges[0], edges[-1])
-        axes.xaxis.set_major_formatter(lambda value, _: unit.tick(value))
         axes.yaxis.set_major_formatter(lambda value, _: PERCENT.tick(value))
         axes.set_xlabel(xlabel)
         axes.set_ylabel("share of samples")
@@ -110,15 +97,8 @@ def loss_surface(
 ) -> "Figure":
     """Bands of equal values over a plane, from blue below 0 over white to orange above it, with a black line at 0.
 
-    With the log-odds as value the line is where the decision flips, and orange is where the model is fooled.
-
-    Args:
-        values: (A, A); `values[a, b]` belongs to the point `(axis[a], axis[b])`.
-        axis: positions along both directions (A,), increasing.
-        marks: points in the plane by their names.
-        label: beside the color bar.
-        xlabel: below the x axis.
-        ylabel: beside the y axis.
+    `values[a, b]` belongs to the point `(axis[a], axis[b])`; `marks` are points in the plane by their names. With the
+    log-odds as value the line is where the decision flips, and orange is where the model is fooled.
 
     Example:
         >>> import torch
@@ -129,6 +109,7 @@ def loss_surface(
     """
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     heights = values.T.double().numpy()
     reach = float(np.abs(heights).max()) or 1.0
@@ -137,8 +118,10 @@ def loss_surface(
         figure = Figure(figsize=(6.0, 5.4), layout="constrained")
         axes = figure.add_subplot()
         colors = LinearSegmentedColormap.from_list("below and above", ["C0", "white", "C1"])
-        surface = axes.contourf(axis, axis, heights, levels=np.linspace(-reach, reach, 25), cmap=colors)
-        figure.colorbar(surface, label=label).outline.set_visible(False)
+        levels = MaxNLocator(24, symmetric=True).tick_values(-reach, reach)
+        surface = axes.contourf(axis, axis, heights, levels=levels, cmap=colors)
+        bar = figure.colorbar(surface, label=label, ticks=MaxNLocator(9), fraction=0.046, pad=0.03)
+        bar.outline.set_visible(False)
         for (name, point), marker in zip(marks.items(), MARKERS, strict=False):
             axes.plot(*point, linestyle="", marker=marker, markersize=8, color="0.15", label=name, clip_on=False)
         if crossed:
@@ -153,12 +136,7 @@ def loss_surface(
 
 
 def embedding(points: Mapping[str, Tensor], *, xlabel: str = "", ylabel: str = "") -> "Figure":
-    """A point for each sample, with a color and a marker for each group, both axes at one scale, later groups on top.
-
-    Args:
-        points: coordinates (N, 2) of each group, by its name.
-        xlabel: below the x axis; ticks are left out, since the coordinates mean nothing by themselves.
-        ylabel: beside the y axis.
+    """A point for each sample (N, 2) of each group, both axes at one scale and without ticks, later groups on top.
 
     Example:
         >>> import torch
@@ -169,8 +147,10 @@ def embedding(points: Mapping[str, Tensor], *, xlabel: str = "", ylabel: str = "
     from matplotlib.figure import Figure
 
     size = area(sum(len(group) for group in points.values()))
+    spans = np.ptp(np.concatenate(list(points.values())), axis=0)
+    height = 1.2 + min(5.0, max(2.0, 5.8 * spans[1] / (spans[0] or 1.0)))
     with style():
-        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+        figure = Figure(figsize=(6.4, height), layout="constrained")
         axes = figure.add_subplot()
         for i, (name, group) in enumerate(points.items()):
             x, y = group.T.tolist()

@@ -56,15 +56,8 @@ class LinearFit:
 def linear_fit(x: Sequence[float], y: Sequence[float]) -> LinearFit | None:
     """The least-squares line of y over x (`scipy.stats.linregress`), with Pearson's r (`scipy.stats.pearsonr`).
 
-    The p-value and the interval take the points as independent; models that share training data, or a seed, are not
-    quite.
-
-    Args:
-        x: positions (n,).
-        y: heights (n,).
-
-    Returns:
-        the fit; None where there are fewer than three points or all x are equal.
+    None where there are fewer than three points or all x are equal. The p-value and the interval take the points as
+    independent; models that share training data, or a seed, are not quite.
 
     Example:
         >>> fit = linear_fit([0.0, 1.0, 2.0, 3.0], [1.0, 3.0, 4.0, 8.0])
@@ -86,15 +79,8 @@ def linear_fit(x: Sequence[float], y: Sequence[float]) -> LinearFit | None:
 def regression_scatter(rows: pd.DataFrame, x: str, y: str, *, group: str, panel: str) -> "Figure":
     """A point for each row, colored by `group`, and in each `panel` one line through all its points, with r and p.
 
-    The line is `linear_fit` over all groups of the panel, drawn from its smallest to its largest x. A panel without a
-    fit says so. The panels share both axes.
-
-    Args:
-        rows: a tidy table, one row a point.
-        x: column of positions, fractions, written in percent.
-        y: column of heights, likewise.
-        group: column that names color and marker.
-        panel: column that names the panel.
+    `x`, `y`, `group` and `panel` name columns; positions and heights are fractions. The line is `linear_fit` over all
+    groups of the panel, from its smallest to its largest x. A panel without a fit says so.
 
     Example:
         >>> rows = [{"error": e / 10, "success": e / 5, "scheme": "normal", "threat": "off"} for e in range(4)]
