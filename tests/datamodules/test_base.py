@@ -61,13 +61,13 @@ def test_global_generators_are_left_alone(num_workers):
     expected = [[x for x, _ in plain_loader] for plain_loader in [plain.train_dataloader()] for _ in range(2)]
     states = torch.random.get_rng_state(), random.getstate()
     loader = module.train_dataloader()
-    found = [[x for x, _ in loader] for _ in range(2)]
+    again = [[x for x, _ in loader] for _ in range(2)]
     list(module.val_dataloader())
     assert torch.equal(torch.random.get_rng_state(), states[0])
     assert random.getstate() == states[1]
-    for epoch, again in zip(expected, found, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(epoch, again, strict=True))
-    assert not torch.equal(found[0][0], found[1][0])
+    for epoch, same in zip(expected, again, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(epoch, same, strict=True))
+    assert not torch.equal(again[0][0], again[1][0])
 
 
 def test_tensors():

@@ -1,49 +1,21 @@
 """The VAE-GAN and the schemes of Stutz et al. on each public data set: tiny files in the original formats, one step."""
 
-import gzip
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from torchvision import datasets
 
-from lightning_robust import PGD, AdversarialTraining, AffineSpace, LatentSpace, Linf, Threat
+from lightning_robust import PGD, AdversarialTraining, AffineSpace, LatentSpace, Linf, Threat, datamodules
 from lightning_robust._affine import IDENTITY, warp
-from lightning_robust.datamodules import MNIST, EMNISTDigits, FashionMNIST, ImageDataModule, ReconstructedDataModule
+from lightning_robust.datamodules import ImageDataModule, ReconstructedDataModule
 from lightning_robust.manifolds import VAEGAN
 from lightning_robust.models import RobustClassifier, standard_net
 from tests.datamodules import test_celeba
-from tests.datamodules.test_vision import digits, idx, md5
+from tests.datamodules.test_vision import digits, written
 from tests.manifolds.test_vaegan import trainer
 
 celeba_root = test_celeba.root  # the fixture
-
-
-def mnist_like(cls, source, root, monkeypatch):
-    """The four files of the MNIST family, 60 training and 20 test images."""
-    rng = np.random.default_rng(0)
-    raw = root / source.__name__ / "raw"
-    raw.mkdir(parents=True)
-    for name, n in (("train", 60), ("t10k", 20)):
-        for kind, array in zip(("images-idx3", "labels-idx1"), digits(rng, n), strict=True):
-            (raw / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
-    monkeypatch.setattr(source, "resources", [(name, md5(raw / name)) for name, _ in source.resources])
-    return cls(root, val_size=10, batch_size=50)
-
-
-def emnist(root, monkeypatch):
-    """The archive of EMNIST with its split of digits."""
-    rng = np.random.default_rng(0)
-    raw = root / "EMNIST" / "raw"
-    raw.mkdir(parents=True)
-    with zipfile.ZipFile(raw / "gzip.zip", "w") as archive:
-        for name, n in (("train", 60), ("test", 20)):
-            for kind, array in zip(("images-idx3", "labels-idx1"), digits(rng, n), strict=True):
-                archive.writestr(f"gzip/emnist-digits-{name}-{kind}-ubyte.gz", gzip.compress(idx(array)))
-    monkeypatch.setattr(datasets.EMNIST, "md5", md5(raw / "gzip.zip"))
-    return EMNISTDigits(root, val_size=10, batch_size=50)
 
 
 class Case(NamedTuple):
@@ -66,19 +38,18 @@ every_set = pytest.mark.parametrize("name", CASES)
 
 
 @pytest.fixture
-def data(name, tmp_path, monkeypatch, request) -> ImageDataModule:
+def data(name, tmp_path, request) -> ImageDataModule:
     if name == "CelebA":
-        made = test_celeba.fetched(request.getfixturevalue("celeba_root"), batch_size=14)
-    elif name == "EMNISTDigits":
-        made = emnist(tmp_path, monkeypatch)
-    else:
-        cls = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}[name]
-        made = mnist_like(cls, vars(datasets)[name], tmp_path, monkeypatch)
-    made.prepare_data()
-    return made
+        return test_celeba.fetched(request.getfixturevalue("celeba_root"), batch_size=14)
+    rng, parts = np.random.default_rng(0), ("train", "t10k")
+    if name == "EMNISTDigits":
+        parts = ("emnist-digits-train", "emnist-digits-test")
+    folder = tmp_path / name.removesuffix("Digits")
+    written(folder, {part: digits(rng, size) for part, size in zip(parts, (60, 20), strict=True)})
+    return getattr(datamodules, name)(tmp_path, val_size=10, batch_size=50)
 
 
-def learnt(case, kind, data, path):
+def learned(case, kind, data, path):
     """After two epochs, of a sixteenth of the paper's width: one for each class, or one for all data.
 
     From weights of the paper's deviation of 0.001 a decoder is constant for longer than that.
@@ -98,15 +69,15 @@ def learnt(case, kind, data, path):
 
 
 class Recorded(PGD):
-    """Keeps the clean batches and what it found for them."""
+    """Keeps the clean batches and its outcomes for them."""
 
     def run(self, model, x, y, context):
         outcome = super().run(model, x, y, context)
-        found.append((x.clone(), y.clone(), context.code, outcome))
+        recorded.append((x.clone(), y.clone(), context.code, outcome))
         return outcome
 
 
-found = []
+recorded = []
 
 
 class Classifier(RobustClassifier):
@@ -120,7 +91,7 @@ class Classifier(RobustClassifier):
 def one_step(case, data, threat, path, code=None):
     """One step of adversarial training; returns the clean batch, its codes, and the perturbations of what it saw."""
     torch.manual_seed(1)
-    found.clear()
+    recorded.clear()
     module = Classifier(standard_net(case.shape[0], case.classes, case.shape[1:]), num_classes=case.classes)
     before = [p.detach().clone() for p in module.parameters()]
     run = trainer(path, max_epochs=1, limit_train_batches=1, limit_val_batches=0)
@@ -128,7 +99,7 @@ def one_step(case, data, threat, path, code=None):
     run.fit(module, data)
     assert run.callback_metrics["train/loss"].isfinite()
     assert not all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
-    ((x, y, z, outcome),) = found
+    ((x, y, z, outcome),) = recorded
     assert x.shape == (len(y), *case.shape)
     assert torch.equal(module.x, outcome.x_adv)
     assert torch.equal(module.y, y)
@@ -142,7 +113,7 @@ def one_step(case, data, threat, path, code=None):
 @pytest.mark.parametrize("kind", ["class", "data"])
 def test_learned_manifolds(name, kind, data, tmp_path):
     case = CASES[name]
-    vaegan = learnt(case, kind, data, tmp_path)
+    vaegan = learned(case, kind, data, tmp_path)
     assert vaegan.sample(4).x.shape == (4, *case.shape)
     low, high = vaegan.bounds
     z = vaegan.encode(*data.tensors("train"))
