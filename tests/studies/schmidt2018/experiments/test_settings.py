@@ -2,26 +2,26 @@ from dataclasses import replace
 
 import pytest
 
-from lightning_robust.cells import StudyArgumentError
+from lightning_robust._command import SettingsError
 from lightning_robust_studies.schmidt2018.experiments.problems import problems
-from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, SampleComplexitySettings
+from lightning_robust_studies.schmidt2018.experiments.settings import SampleComplexitySettings
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"targets": (0.5, 1.0)}, "`targets` to be strictly between 0 and 1"),
+        ({"targets": (0.5, 1.0)}, r"`targets\[1\]`"),
         ({"targets": ()}, "`targets`"),
-        ({"sizes": (0, 100)}, "`sizes` to be an integer of at least 1, but got 0"),
+        ({"sizes": (0, 100)}, r"`sizes\[0\]` to be an integer of at least 1, but got 0"),
         ({"seeds": 0}, "`seeds` to be an integer of at least 1"),
         ({"masked_images": -1}, "`masked_images` to be an integer of at least 0"),
         ({"seeds": 2.5}, "`seeds` to be an integer"),
-        ({"launcher": "threads"}, "`launcher` to be among processes, ray, inline"),
-        ({"attacks": "all"}, "`attacks` to be among pgd, worst"),
+        ({"launcher": "threads"}, "`launcher`"),
+        ({"attacks": "all"}, "`attacks`"),
     ],
 )
 def test_wrong_settings_are_refused(change, message):
-    with pytest.raises(StudyArgumentError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         SampleComplexitySettings(**change)
 
 
@@ -30,12 +30,12 @@ def test_wrong_settings_are_refused(change, message):
     [
         ({"eps_test": (0.1,)}, "`eps_test` to hold 0"),
         ({"eps_test": (0.0,)}, "and a positive radius"),
-        ({"eps_train": (0.0, 1.5)}, r"`eps_train` to be in \[0, 1\]"),
-        ({"eps_train": (-0.1,)}, r"`eps_train` to be in \[0, 1\]"),
+        ({"eps_train": (0.0, 1.5)}, r"`eps_train\[1\]` to be .*1"),
+        ({"eps_train": (-0.1,)}, r"`eps_train\[0\]` to be"),
     ],
 )
 def test_radii_that_are_none_of_the_images_are_refused(change, message):
-    with pytest.raises(StudyArgumentError, match=message):
+    with pytest.raises(SettingsError, match=message):
         SampleComplexitySettings(**change).of("digits", problems()["digits"])
 
 
@@ -55,12 +55,6 @@ def test_an_axis_that_is_not_given_is_the_problems():
     assert (grid.steps, grid.train_steps) == (7, 2)
 
 
-def test_an_unknown_model_is_refused_with_the_nearest_name():
-    with pytest.raises(StudyArgumentError, match="Did you mean 'cnn'"):
+def test_an_unknown_model_is_refused():
+    with pytest.raises(SettingsError, match="`models` to be"):
         SampleComplexitySettings(models=("cn",)).of("digits", problems()["digits"])
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_name_problems_that_there_are(preset):
-    options = SampleComplexitySettings(**PRESETS[preset])
-    assert set(options.data) <= set(problems())

@@ -1,17 +1,19 @@
-import csv
 from dataclasses import replace
 from functools import partial
 
+import pandas as pd
 import pytest
 import torch
+import yaml
 
+from lightning_robust._command import SettingsError
 from lightning_robust._lightning import pl
-from lightning_robust.cells import StudyArgumentError
+from lightning_robust.cells import CellsError
 from lightning_robust.datamodules import TensorDataModule
+from lightning_robust.learning_curves import TrainAndEvaluate
 from lightning_robust_studies.schmidt2018.experiments import study
-from lightning_robust_studies.schmidt2018.experiments.cells import TrainModel
 from lightning_robust_studies.schmidt2018.experiments.claims import claims
-from lightning_robust_studies.schmidt2018.experiments.masking import trusted
+from lightning_robust_studies.schmidt2018.experiments.problems import problems
 from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, SampleComplexitySettings
 from lightning_robust_studies.schmidt2018.experiments.study import run_sample_complexity
 from tests.studies.schmidt2018.experiments.tiny import OPTIONS, TINY
@@ -24,7 +26,7 @@ def interrupted(tmp_path_factory):
     """A study that was stopped in its third model and then run again; what was computed in all."""
     out, computed = tmp_path_factory.mktemp("study"), []
     options = replace(OPTIONS, out=str(out))
-    train = TrainModel.__call__
+    train = TrainAndEvaluate.__call__
 
     def counted(self, cell, folder):
         computed.append((cell["n"], cell["model"], cell["eps_train"]))
@@ -33,12 +35,12 @@ def interrupted(tmp_path_factory):
         return train(self, cell, folder)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainModel, "__call__", counted)
+        patch.setattr(TrainAndEvaluate, "__call__", counted)
         with pytest.raises(KeyboardInterrupt):
             run_sample_complexity(options, OWN)
         assert not (out / "report.html").exists()
-        tables = run_sample_complexity(options, OWN)
-    return options, out, tables, computed
+        curves = run_sample_complexity(options, OWN)
+    return options, out, curves, computed
 
 
 def test_a_stopped_study_continues_and_computes_nothing_twice(interrupted):
@@ -49,11 +51,10 @@ def test_a_stopped_study_continues_and_computes_nothing_twice(interrupted):
 
 
 def test_tables_figures_and_report_are_written(interrupted):
-    _, out, tables, _ = interrupted
-    with (out / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [float(row["value"]) for row in rows] == [row["value"] for row in tables.models]
-    assert len(rows) == 12 * 2 * 3 * 2
+    _, out, curves, _ = interrupted
+    table = pd.read_csv(out / "results.csv")
+    assert table["value"].tolist() == [row["value"] for row in curves["tiny"].rows]
+    assert len(table) == 12 * 2 * 3 * 2
     names = ("accuracy", "power_law", "radii_tiny", "networks_tiny", "gap_tiny")
     assert all((out / f"{name}.png").stat().st_size > 1000 for name in names)
     page = (out / "report.html").read_text()
@@ -61,12 +62,12 @@ def test_tables_figures_and_report_are_written(interrupted):
     assert str(out) not in page
 
 
-def test_the_command_tells_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
-    options, out, tables, _ = interrupted
-    monkeypatch.setattr(study, "run_sample_complexity", lambda options: tables)
+def test_the_command_prints_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
+    options, out, curves, _ = interrupted
+    monkeypatch.setattr(study, "run_sample_complexity", lambda options: curves)
     study._run_and_tell(options)
     said = capsys.readouterr().out
-    for claim in claims(trusted(tables.models, tables.masking), targets=options.targets):
+    for claim in claims({"tiny": curves["tiny"].trusted()}, targets=options.targets):
         assert f"{claim.title} {claim.verdict.value.capitalize()}.\n  {claim.text}\n" in said
     assert said.endswith(f"Report: {out / 'report.html'}\n")
 
@@ -82,48 +83,34 @@ def test_data_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
 
 
 def test_masking_is_asked_of_every_model_of_the_largest_size(interrupted):
-    _, _, tables, _ = interrupted
-    found = {(row["model"], row["eps_train"]) for row in tables.masking}
-    assert found == {(model, eps) for model in TINY.models for eps in TINY.eps_train}
-    assert {row["n"] for row in tables.masking} == {100}
-    for model, eps in found:
-        rows = [row for row in tables.masking if (row["model"], row["eps_train"]) == (model, eps)]
-        accuracy = {row["attack"]: row["value"] for row in rows if row["metric"] == "accuracy"}
-        (excess,) = [row["value"] for row in rows if row["metric"] == "too optimistic by"]
+    _, _, curves, _ = interrupted
+    table = pd.DataFrame(curves["tiny"].masking)
+    assert set(table["n"]) == {100}
+    assert set(zip(table["model"], table["eps_train"], strict=True)) == {
+        (m, e) for m in TINY.models for e in TINY.eps_train
+    }
+    for (model, _), rows in table.groupby(["model", "eps_train"]):
+        accuracy = rows[rows["metric"] == "accuracy"].set_index("attack")["value"]
+        excess = rows[rows["metric"] == "too optimistic by"]["value"].item()
         assert ("substitute gradients" in accuracy) == ("transfer" in accuracy) == (model == "linear+threshold")
-        assert accuracy["all"] <= min(accuracy.values()) + 1e-9
+        assert accuracy["all"] <= accuracy.min() + 1e-9
         assert excess == pytest.approx(accuracy["pgd"] - accuracy["all"])
 
 
 def test_a_larger_grid_keeps_finished_cells(interrupted):
-    options, out, tables, _ = interrupted
+    options, out, curves, _ = interrupted
     before = {path: path.stat().st_mtime_ns for path in out.glob("tiny-models/*/*")}
-    more = run_sample_complexity(replace(options, sizes=(10, 40, 60, 100), models=("linear",), masked_images=0), OWN)
+    larger = replace(options, sizes=(10, 40, 60, 100), models=("linear",), masked_images=0)
+    more = run_sample_complexity(larger, OWN)["tiny"].rows
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert {row["n"] for row in more.models} == {10, 40, 60, 100}
-    kept = [row for row in more.models if row["n"] != 60]
-    assert kept == [row for row in tables.models if row["model"] == "linear"]
+    assert {row["n"] for row in more} == {10, 40, 60, 100}
+    assert [row for row in more if row["n"] != 60] == [row for row in curves["tiny"].rows if row["model"] == "linear"]
 
 
 def test_other_settings_in_the_same_folder_are_refused(interrupted):
     options, *_ = interrupted
-    with pytest.raises(StudyArgumentError, match=r"`test_steps` was 3 and is 4\. Results of different settings do not"):
+    with pytest.raises(CellsError, match=r"test_steps` was 3 and is 4\. Results of different settings do not"):
         run_sample_complexity(replace(options, test_steps=4), OWN)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"), [((10, 500), "to be at most 120"), ((11,), "multiple of the number of classes")]
-)
-def test_sizes_that_the_data_does_not_have_are_refused_before_anything_runs(sizes, message, tmp_path):
-    with pytest.raises(StudyArgumentError, match=message) as error:
-        run_sample_complexity(replace(OPTIONS, out=str(tmp_path), sizes=sizes), OWN)
-    assert "Expected argument `sizes`" in str(error.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_problem_is_refused(tmp_path):
-    with pytest.raises(StudyArgumentError, match="Did you mean 'digits'"):
-        run_sample_complexity(replace(OPTIONS, data=("digit",), out=str(tmp_path)))
 
 
 def test_models_that_one_problem_does_not_have_are_left_out_with_a_word(tmp_path, capsys):
@@ -131,25 +118,12 @@ def test_models_that_one_problem_does_not_have_are_left_out_with_a_word(tmp_path
     options = replace(
         OPTIONS, out=str(tmp_path), data=("tiny", "plain"), sizes=(10,), models=("linear+threshold", "linear"), steps=1
     )
-    tables = run_sample_complexity(replace(options, masked_images=0), OWN | {"plain": plain})
-    found = {(row["data"], row["model"]) for row in tables.models}
-    assert found == {("tiny", "linear"), ("tiny", "linear+threshold"), ("plain", "linear")}
+    curves = run_sample_complexity(replace(options, masked_images=0), OWN | {"plain": plain})
+    models = {data: {row["model"] for row in each.rows} for data, each in curves.items()}
+    assert models == {"tiny": {"linear", "linear+threshold"}, "plain": {"linear"}}
     said = "Left out: linear+threshold of plain, since there is no such model."
     assert capsys.readouterr().err.splitlines()[0] == said
     assert said in (tmp_path / "report.html").read_text()
-
-
-def test_a_model_that_no_problem_has_is_refused(tmp_path):
-    options = replace(OPTIONS, out=str(tmp_path), models=("linear", "linaer"))
-    with pytest.raises(StudyArgumentError, match=r"`models` to be among .* but got 'linaer'\. Did you mean 'linear'"):
-        run_sample_complexity(options, OWN)
-
-
-def test_data_without_validation_images_is_refused(tmp_path):
-    problem = replace(TINY, data=_without_validation)
-    with pytest.raises(StudyArgumentError, match="to have validation images"):
-        run_sample_complexity(replace(OPTIONS, out=str(tmp_path), sizes=(10,)), {"tiny": problem})
-    assert list(tmp_path.iterdir()) == []
 
 
 class _Own(pl.LightningDataModule):
@@ -168,19 +142,32 @@ class _Own(pl.LightningDataModule):
         return torch.utils.data.DataLoader(self.val, 4)
 
 
+def _without_validation(n, seed):
+    part = torch.rand(20, 1, 4, 4), torch.arange(20) % 2
+    return TensorDataModule(part, part, val_size=0, train_size=n, batch_size=10, seed=seed)
+
+
 @pytest.mark.parametrize(
-    ("labels", "n", "message"),
+    ("change", "options", "message"),
     [
-        ([0, 1] * 5, 12, "12, for which its data module has 10 training images"),
-        ([0, 1] * 5, 2, "has 2 training images in 0 batches"),
-        ([0] * 8 + [1] * 8, 10, "5 of each of 2 classes, but class 0 has"),
-        ([0, 1] * 8 + [2], 12, "4 of each of 3 classes, but class 0 has 6"),
+        ({}, {"data": ("tinny",)}, "`data` to be"),
+        ({}, {"models": ("linear", "linaer")}, "`models` to be .*linaer"),
+        ({}, {"sizes": (10, 500)}, "`sizes` .*to be at most 120"),
+        ({}, {"sizes": (11,)}, "`sizes` .*multiple of the number of classes"),
+        ({"data": _without_validation}, {"sizes": (10,)}, "to have validation samples"),
+        ({"data": partial(_Own, [0, 1] * 5)}, {"sizes": (12,)}, "12 its data module has 10 training samples"),
+        ({"data": partial(_Own, [0, 1] * 5)}, {"sizes": (2,)}, "has 2 training samples in 0 batches"),
+        (
+            {"data": partial(_Own, [0] * 8 + [1] * 8)},
+            {"sizes": (10,)},
+            "5 of each of 2 classes are needed, but class 0",
+        ),
+        ({"data": partial(_Own, [0, 1] * 8 + [2])}, {"sizes": (12,)}, "4 of each of 3 classes .* class 0 has 6"),
     ],
 )
-def test_data_of_ones_own_that_is_less_or_not_balanced_is_refused(labels, n, message, tmp_path):
-    problem = replace(TINY, data=partial(_Own, labels))
-    with pytest.raises(StudyArgumentError, match=message):
-        run_sample_complexity(replace(OPTIONS, out=str(tmp_path), sizes=(n,)), {"tiny": problem})
+def test_what_cannot_be_is_refused_before_anything_runs(change, options, message, tmp_path):
+    with pytest.raises(SettingsError, match=message):
+        run_sample_complexity(replace(OPTIONS, out=str(tmp_path), **options), {"tiny": replace(TINY, **change)})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,16 +176,11 @@ def test_balanced_data_of_ones_own_passes():
     study._check_data(problem, OPTIONS.of("tiny", replace(problem, sizes=(4, 10))))
 
 
-def _without_validation(n, seed):
-    part = torch.rand(20, 1, 4, 4), torch.arange(20) % 2
-    return TensorDataModule(part, part, val_size=0, train_size=n, batch_size=10, seed=seed)
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
     given = []
     monkeypatch.setattr(study, "_run_and_tell", given.append)
     study.main(["--preset", preset, "--seeds", "4", "--eps_train", "0", "0.1", "--out", "here"])
-    assert given == [
-        SampleComplexitySettings(**{**PRESETS[preset], "seeds": 4, "eps_train": [0.0, 0.1], "out": "here"})
-    ]
+    options = yaml.safe_load(PRESETS[preset].read_text())
+    assert set(options["data"]) <= set(problems())
+    assert given == [SampleComplexitySettings(**{**options, "seeds": 4, "eps_train": [0.0, 0.1], "out": "here"})]

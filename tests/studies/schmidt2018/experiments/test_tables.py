@@ -1,35 +1,34 @@
 import pytest
 
+from lightning_robust.learning_curves import LearningCurves
 from lightning_robust_studies.schmidt2018.experiments.tables import (
-    accuracy_lines,
-    checkpoint_lines,
-    law_lines,
-    masking_lines,
+    accuracy_table,
+    checkpoint_table,
+    law_table,
+    masking_table,
     masking_verdict,
-    needed_lines,
+    needed_table,
 )
-from tests.studies.schmidt2018.experiments.toy import MASKING, SIZES, rows_of
+from tests.studies.schmidt2018.experiments.toy import MASKING, SIZES, toy
 
 
 def test_tables_say_what_the_rows_say():
-    lines = accuracy_lines(rows_of())
-    assert [line["N"] for line in lines] == list(SIZES)
-    assert lines[1]["no attack"].value == pytest.approx(0.8)
-    assert lines[1]["radius 0.1"].value == pytest.approx(0.6)
-    needed = {(line["attack"], line["accuracy"]): line for line in needed_lines(rows_of(), (0.7,))}
-    assert needed["no attack", "70 %"]["training images"].split()[0] in ("199", "200", "201", "202")
-    assert float(needed["radius 0.1", "70 %"]["times those of accuracy without an attack"].split()[0]) == pytest.approx(
-        4, rel=0.1
-    )
-    laws = {line["attack"]: line["exponent b"] for line in law_lines(rows_of())}
-    assert all(law.startswith("0.50") for law in laws.values())
-    assert all(line["trained and attacked at 0.1"] == "2.0 points" for line in checkpoint_lines(rows_of()))
+    accuracies = accuracy_table(toy())
+    assert accuracies["N"].tolist() == list(SIZES)
+    assert accuracies["no attack"][1].value == pytest.approx(0.8)
+    assert accuracies["radius 0.1"][1].value == pytest.approx(0.6)
+    needed = needed_table(toy(), (0.7,)).set_index("attack")
+    assert needed.loc["no attack", "training images"].split()[0] in ("199", "200", "201", "202")
+    ratio = needed.loc["radius 0.1", "times those of accuracy without an attack"]
+    assert float(ratio.split()[0]) == pytest.approx(4, rel=0.1)
+    assert law_table(toy())["exponent b"].str.startswith("0.50").all()
+    assert (checkpoint_table(toy())["trained and attacked at 0.1"] == "2.0 points").all()
 
 
 def test_models_that_mask_gradients_are_named():
-    text = masking_verdict(MASKING)
+    text = masking_verdict(toy(masking=MASKING))
     assert "by more for cnn+threshold on toy trained at 0.1 (20.0 points" in text
     assert "cannot be told on 200 images for cnn on toy trained at 0.1" in text
-    sure = [{**row, "high": row["value"] + 0.001} for row in MASKING[:3]]
+    sure = {"toy": LearningCurves([], (), [{**row, "high": row["value"] + 0.001} for row in MASKING[:3]])}
     assert masking_verdict(sure) == "White-box PGD is too optimistic by at most 2.0 points for 1 models."
-    assert masking_lines(MASKING)[1]["PGD too optimistic by"].startswith("20.0 %")
+    assert masking_table(toy(masking=MASKING))["PGD too optimistic by"][1].startswith("20.0 %")

@@ -2,16 +2,10 @@
 
 import torch
 
-from lightning_robust.datamodules import TensorDataModule
 from lightning_robust.models import RobustClassifier
 from lightning_robust_studies.schmidt2018.experiments import Problem, SampleComplexitySettings
-
-
-def blobs(n, seed, images=200):
-    generator = torch.Generator().manual_seed(5)
-    y = torch.arange(images) % 2
-    x = (0.25 + 0.5 * y[:, None, None, None] + 0.2 * torch.randn(images, 1, 4, 4, generator=generator)).clamp(0, 1)
-    return TensorDataModule((x[:150], y[:150]), (x[150:], y[150:]), val_size=30, train_size=n, batch_size=10, seed=seed)
+from lightning_robust_studies.schmidt2018.threshold import ThresholdFilters
+from tests.learning_curves.helpers import blobs
 
 
 def linear(eps, steps):
@@ -19,8 +13,6 @@ def linear(eps, steps):
 
 
 def behind(eps, steps):
-    from lightning_robust_studies.schmidt2018.threshold import ThresholdFilters
-
     layers = (ThresholdFilters(eps or 0.1), torch.nn.Flatten(), torch.nn.Linear(32, 2))
     return RobustClassifier(torch.nn.Sequential(*layers))
 
