@@ -6,12 +6,13 @@ Figures are built through matplotlib's object-oriented interface: pyplot is neve
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lightning_robust import _checks
 from lightning_robust._files import write_bytes
@@ -96,11 +97,13 @@ def add_legend(figure: Figure) -> None:
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if handles:
-        room = figure.get_figwidth() * _LETTERS_PER_INCH
-        widths = [len(label) + _HANDLE for label in handles]
-        lines = 1 if sum(widths) <= room else math.ceil(len(widths) / max(1, int(room / max(widths))))
-        columns = math.ceil(len(widths) / lines)
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=columns)
+        widths = [(len(label) + _HANDLE) / _LETTERS_PER_INCH for label in handles]
+        fits = (
+            columns
+            for columns in range(len(widths), 1, -1)
+            if sum(part.max() for part in np.array_split(widths, columns)) <= figure.get_figwidth()
+        )
+        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=next(fits, 1))
 
 
 def png(figure: Figure, dpi: float = _PNG_DPI) -> bytes:

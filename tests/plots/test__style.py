@@ -113,6 +113,24 @@ def test_one_legend_for_all_panels():
         assert not empty.legends
 
 
+@pytest.mark.parametrize(
+    ("letters", "columns"), [((9, 30, 20, 30), 2), ((60, 60), 1), ((5,) * 7, 6), ((70, 3, 3, 3), 1)]
+)
+def test_a_legend_has_as_many_columns_as_fit_into_the_figure(letters, columns):
+    text = "of the learners and of all bounds, of the mean and of large samples and so on"
+    with style():
+        figure = new_figure(6.4, 4)
+        axes = figure.add_subplot()
+        for i, length in enumerate(letters):
+            axes.plot([0], [0], label=f"{i} {text}"[:length])
+        add_legend(figure)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert figure.legends[0]._ncols == columns
+
+
 def test_png_has_the_size_asked_for_and_is_reproducible(tmp_path):
     figure = bar_chart(ROWS)
     width, height = figure.get_size_inches()
