@@ -95,10 +95,11 @@ def _outcome(future: Any, call: Call) -> Outcome:
 
 def on_this_machine(calls: Sequence[Call], workers: int, threads: int | None) -> Outcomes:
     """Compute in processes. The death of one ends all: then the cells that were begun run again, each alone."""
-    threads = threads or max(1, _cores() // workers)
+    loky = optional("joblib.externals.loky", "report")
+    threads = threads or max(1, loky.cpu_count() // workers)
     while calls:
         broken: list[Call] = []
-        with _processes(min(workers, len(calls)), threads) as pool:
+        with _processes(loky, min(workers, len(calls)), threads) as pool:
             for call, outcome in outcomes(pool, attempt_in_worker, calls):
                 if isinstance(outcome, BrokenExecutor):
                     broken.append(call)
@@ -118,15 +119,9 @@ def on_this_machine(calls: Sequence[Call], workers: int, threads: int | None) ->
         calls = [call for call in broken if call not in begun]
 
 
-def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
-def _processes(workers: int, threads: int) -> Iterator[Executor]:
-    """Processes of this machine: joblib's loky. They end with this process, however it ends, and with the block."""
-    loky = optional("joblib.externals.loky", "report")
+def _processes(loky: Any, workers: int, threads: int) -> Iterator[Executor]:
+    """Processes of loky. They end with this process, however it ends, and with the block."""
     variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     pool = loky.ProcessPoolExecutor(workers, env=variables, initializer=_begin_worker, initargs=(os.getpid(),))
     try:

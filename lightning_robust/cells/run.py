@@ -11,7 +11,7 @@ set of cells over the same folder computes only the new ones.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lightning_robust import _checks
+from lightning_robust._files import write_text
 from lightning_robust.cells.attempt import FAILED, Call, Work, attempt
 from lightning_robust.cells.cell import Cell, Row, cell_folder, checked_cells, label
 from lightning_robust.cells.executors import Executor, Outcome, on_this_machine, outcomes
@@ -126,6 +127,9 @@ def run_cells(
                     records[call.folder] = outcome
                 else:
                     failures[call.folder] = str(outcome)
+                    if not (call.folder / FAILED).exists():  # it was not begun
+                        with suppress(OSError):
+                            write_text(call.folder / FAILED, f"{label(call.cell)}\n\n{outcome}\n")
                 show(call, outcome)
     rows = [row for path in tasks if path in records for row in records[path].rows]
     if failures:

@@ -56,6 +56,7 @@ def test_a_broken_executor_from_outside_fails_what_it_lost_alone(tmp_path):
         run_cells(cells, Trouble(), tmp_path, executor=pool, progress=False)
     assert failed.value.rows[0]["product"] == 0
     assert len(failed.value.failures) + len(failed.value.rows) == 4
+    assert all((folder / "failed.txt").exists() for folder in failed.value.failures)
 
 
 class _Unreadable:
