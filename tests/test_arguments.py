@@ -137,7 +137,7 @@ TABLE = {
         interop.from_torchattacks, factory=flat, arguments={}, **NORMALIZED, skip="factory arguments"
     ),
     # metrics
-    "metrics.AttackSuccessRate": case(metrics.AttackSuccessRate, num_attempts=2),
+    "metrics.AttackSuccessRate": case(metrics.AttackSuccessRate, restarts=2),
     "metrics.PerClassRobustAccuracy": case(metrics.PerClassRobustAccuracy, num_classes=3),
     "metrics.PerturbationNorm": case(metrics.PerturbationNorm, p=2.0, infinite="p"),
     "metrics.RobustAccuracy": case(metrics.RobustAccuracy, names=["a"]),

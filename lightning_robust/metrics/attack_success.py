@@ -21,11 +21,11 @@ class SuccessCounts(NamedTuple):
 
 
 def success_counts(correct_clean: Tensor, fooled: Tensor, mask: Tensor | None = None) -> SuccessCounts:
-    """Count the successful attempts k_i of each originally correct sample i, and sum up.
+    """Count the successful restarts k_i of each originally correct sample i, and sum up.
 
     Args:
         correct_clean: Whether the clean sample is classified correctly, bool (N,).
-        fooled: Whether attempt a makes the model misclassify sample n, bool (A, N).
+        fooled: Whether restart a makes the model misclassify sample n, bool (A, N).
         mask: The samples to count, bool (N,); all by default.
     """
     check_bool("correct_clean", correct_clean, ("N",))
@@ -36,30 +36,30 @@ def success_counts(correct_clean: Tensor, fooled: Tensor, mask: Tensor | None = 
 
 
 class AttackSuccessRate(Metric):
-    r"""Success rate of an attack over several attempts, counted over the originally correct samples only.
+    r"""Success rate of an attack over several restarts, counted over the originally correct samples only.
 
-    With :math:`o_n` true where the clean sample n is classified correctly and :math:`f_{an}` true where attempt a fools
+    With :math:`o_n` true where the clean sample n is classified correctly and :math:`f_{an}` true where restart a fools
     the model on it,
 
     .. math::
         \text{success\_mean} = \frac{\sum_{a, n} o_n f_{an}}{A \sum_n o_n}, \qquad
         \text{success\_worst} = \frac{\sum_n o_n \max_a f_{an}}{\sum_n o_n} .
 
-    The mean over the attempts is the success rate of Stutz et al., 2019. It says how often one attempt succeeds and so
+    The mean over the restarts is the success rate of Stutz et al., 2019. It says how often one restart succeeds and so
     flatters the model: ``success_worst`` is the attacker's best of A. With the clean accuracy they give a robust
-    accuracy, ``acc * (1 - success_worst)``. An attempt succeeds or not: how far it went is not asked here
+    accuracy, ``acc * (1 - success_worst)``. A restart succeeds or not: how far it went is not asked here
     (:class:`~lightning_robust.metrics.PerturbationNorm`).
 
     ``update`` takes
 
     - ``correct_clean`` bool (N,): whether the clean sample is classified correctly.
-    - ``fooled`` bool (A, N): whether each attempt is misclassified. What it says of a sample that was wrong before is
+    - ``fooled`` bool (A, N): whether each restart is misclassified. What it says of a sample that was wrong before is
       not looked at.
     - ``mask`` bool (N,), optional: the samples to count.
 
     ``compute`` returns a dictionary of scalars, float32 but for the count
 
-    - ``success_mean``: with ``success_mean_low``, ``success_mean_high``. The attempts on one sample are correlated, so
+    - ``success_mean``: with ``success_mean_low``, ``success_mean_high``. The restarts at one sample are correlated, so
       the sample is the unit: Wilson's interval with the effective sample size
       (:func:`~lightning_robust.metrics.clustered_interval`).
     - ``success_worst``: with ``success_worst_low``, ``success_worst_high``, Wilson's interval over the samples.
@@ -69,7 +69,7 @@ class AttackSuccessRate(Metric):
     it is asked of the model.
 
     Args:
-        num_attempts: Number A of attempts at each sample.
+        restarts: Number A of restarts at each sample.
         confidence: Nominal coverage of the intervals.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
@@ -79,7 +79,7 @@ class AttackSuccessRate(Metric):
     Example:
         >>> import torch
         >>> from lightning_robust.metrics import AttackSuccessRate
-        >>> metric = AttackSuccessRate(num_attempts=2)
+        >>> metric = AttackSuccessRate(restarts=2)
         >>> correct_clean = torch.tensor([True, True, True, True, False])
         >>> fooled = torch.tensor([[True, True, False, False, True], [True, False, False, False, True]])
         >>> metric.update(correct_clean, fooled)
@@ -101,9 +101,9 @@ class AttackSuccessRate(Metric):
     fooled: Tensor
     total: Tensor
 
-    def __init__(self, num_attempts: int, confidence: float = 0.95, **kwargs: Any) -> None:
+    def __init__(self, restarts: int, confidence: float = 0.95, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_attempts = count("num_attempts", num_attempts)
+        self.restarts = count("restarts", restarts)
         self.confidence = coverage(confidence)
         self.add_state("hits", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("squares", torch.tensor(0), dist_reduce_fx="sum")
@@ -112,7 +112,7 @@ class AttackSuccessRate(Metric):
 
     def update(self, correct_clean: Tensor, fooled: Tensor, mask: Tensor | None = None) -> None:
         """Count a batch: ``correct_clean`` bool (N,), ``fooled`` bool (A, N), ``mask`` bool (N,)."""
-        check_bool("fooled", fooled, (self.num_attempts, "N"))
+        check_bool("fooled", fooled, (self.restarts, "N"))
         counts = success_counts(correct_clean, fooled, mask)
         self.hits = self.hits + counts.hits
         self.squares = self.squares + counts.squares
@@ -121,10 +121,10 @@ class AttackSuccessRate(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The success rates with their intervals, and the count."""
-        mean = self.hits.float() / (self.num_attempts * self.total).float()
+        mean = self.hits.float() / (self.restarts * self.total).float()
         worst = self.fooled.float() / self.total.float()
         hits, squares, fooled, total = (state.cpu() for state in (self.hits, self.squares, self.fooled, self.total))
-        mean_low, mean_high = clustered_interval(hits, squares, total, self.num_attempts, self.confidence)
+        mean_low, mean_high = clustered_interval(hits, squares, total, self.restarts, self.confidence)
         worst_low, worst_high = wilson_interval(fooled, total, self.confidence)
         return {
             "success_mean": mean,

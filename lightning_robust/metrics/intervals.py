@@ -61,7 +61,7 @@ def clustered_interval(
 ) -> tuple[Tensor, Tensor]:
     r"""Interval of a proportion over correlated trials: Wilson's, with the effective sample size.
 
-    Each of :math:`n` independent clusters (samples) is tried :math:`A` times (attempts of a randomised attack), with
+    Each of :math:`n` independent clusters (samples) is tried :math:`A` times (restarts of a randomized attack), with
     :math:`k_i` hits. The trials within a cluster are correlated, so the :math:`n A` trials must not be counted as
     independent ones. The unit is the cluster, with the proportion :math:`p_i = k_i / A`, mean :math:`m` and variance
     :math:`v = \frac1n \sum_i (p_i - m)^2` over the clusters. A binomial proportion of the same variance would come from
@@ -85,7 +85,7 @@ def clustered_interval(
         The lower and the upper end, float64 tensors of the common shape.
 
     Example:
-        Of 100 samples 40 are fooled by all five attempts and 60 by none: no more is known than from one attempt.
+        Of 100 samples 40 are fooled by all five restarts and 60 by none: no more is known than from one restart.
 
         >>> low, high = clustered_interval(hits=200, squares=1000, clusters=100, size=5)
         >>> print(f"{low:.4f} {high:.4f}")
