@@ -155,15 +155,17 @@ class State:
         if depth > 3 or _len_of(value) > _MOST_ENTRIES:
             return value
         if type(value) is tuple:
-            fresh = tuple(self._keep_value(entry, name, depth + 1) for entry in value)
-            return value if all(a is b for a, b in zip(fresh, value, strict=True)) else fresh
+            entries = tuple(self._keep_value(entry, name, depth + 1) for entry in value)
+            return value if all(a is b for a, b in zip(entries, value, strict=True)) else entries
         if type(value) in _CONTAINERS:
-            before = _content(value)
-            start = before.copy()
-            if not isinstance(value, set):
-                for key, entry in before.items() if isinstance(before, dict) else enumerate(before):
-                    start[key] = self._keep_value(entry, name, depth + 1)
-            _refill(value, start)
+            before = start = _content(value)
+            pairs = before.items() if isinstance(before, dict) else enumerate(() if isinstance(before, set) else before)
+            fresh = {key: new for key, old in pairs if (new := self._keep_value(old, name, depth + 1)) is not old}
+            if fresh:
+                start = before.copy()
+                for key, entry in fresh.items():
+                    start[key] = entry
+                _refill(value, start)
             self._containers.append(_Held(value, before, start))
         return value
 
@@ -231,8 +233,9 @@ def _len_of(value: Any) -> int:
 
 def _content(container: Any) -> Any:
     """A shallow copy, as a plain dict, list or set."""
-    kind = next((kind for kind in (dict, set) if isinstance(container, kind)), list)
-    return kind(container)
+    if isinstance(container, dict):
+        return dict(container)
+    return set(container) if isinstance(container, set) else list(container)
 
 
 def _refill(container: Any, content: Any) -> None:
