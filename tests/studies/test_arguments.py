@@ -116,7 +116,6 @@ EXCEPTIONS = {
     "theory.Guarantee": "a result",
     "theory.Statement": "an entry of the table, which is tried with its arguments",
     "theory.Comparison": "a result",
-    "theory.SweepRow": "a result",
 }
 """Public names that take numbers and are not in the table, each with its reason."""
 

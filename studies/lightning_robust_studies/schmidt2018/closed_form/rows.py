@@ -75,15 +75,15 @@ def gap(o: TheorySettings) -> list[Row]:
     ]
     rows: list[Row] = []
     where: Where = {"question": "gap", "model": FLAT}
-    for points in zip(*sweeps, strict=True):
-        d, eps = points[0].d, points[0].eps
-        at: Where = {**where, "metric": "samples", "d": d, "noise": points[0].sigma, "eps": eps}
-        rows += [_drawn(torch.tensor([vars(p)[name] for p in points]), at, curve=name) for name in _NEEDS]
+    for i, point in enumerate(sweeps[0].to_dict("records")):
+        d, eps = point["d"], point["eps"]
+        at: Where = {**where, "metric": "samples", "d": d, "noise": point["sigma"], "eps": eps}
+        rows += [_drawn(torch.tensor([float(s[name].iloc[i]) for s in sweeps]), at, curve=name) for name in _NEEDS]
         rows += [_exact(value, at, curve=name) for name, value in _laws(d, eps, o).items()]
     for eps in o.radii:
         at = {**where, "metric": "slope", "eps": eps}
         for name in _NEEDS:
-            slopes = [_slope(o.dimensions, [vars(p)[name] for p in sweep if p.eps == eps]) for sweep in sweeps]
+            slopes = [_slope(o.dimensions, sweep.loc[sweep["eps"] == eps, name].tolist()) for sweep in sweeps]
             rows.append(_drawn(torch.tensor(slopes), at, curve=name))
         rows += [_exact(slope, at, curve=name) for name, slope in _law_slopes(o.dimensions, eps, o).items()]
         for d in (d for d in _FAR_DIMENSIONS if d >= o.dimensions[0]):

@@ -1,8 +1,8 @@
 r"""The square-root-of-d gap between standard and robust learning, in one sweep over dimensions and radii."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Generator
 
@@ -16,33 +16,6 @@ DIMENSIONS = tuple(2**k for k in range(8, 17))
 RADII = (0.1, 0.25, 0.5)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SweepRow:
-    """One point of the sweep: dimension, radius, and the numbers of samples that go with them.
-
-    Args:
-        d: the dimension.
-        eps: the l_inf radius.
-        sigma: the noise of a coordinate, sigma_scale * d^(1/4).
-        n_standard: samples for a standard error of `target`, mean estimator.
-        n_standard_large_d: the same from the closed form for large d.
-        n_robust: samples for a robust error of `target`, mean estimator; infinite where none suffice.
-        n_half: samples for a robust error of 1/2, mean estimator: the crossing with slope exactly 1/2 in d.
-        n_half_large_d: the same from the closed form for large d.
-        n_lower: up to here no learner does better than (1 - 1/d) / 2 (Corollary 23).
-    """
-
-    d: int
-    eps: float
-    sigma: float
-    n_standard: float
-    n_standard_large_d: float
-    n_robust: float
-    n_half: float
-    n_half_large_d: float
-    n_lower: float
-
-
 def sqrt_d_sweep(
     dimensions: Sequence[int] = DIMENSIONS,
     radii: Sequence[float] = RADII,
@@ -51,7 +24,7 @@ def sqrt_d_sweep(
     target: float = 0.01,
     numbers: int = 2**18,
     seed: int = 0,
-) -> list[SweepRow]:
+) -> pd.DataFrame:
     r"""Samples the mean estimator needs, standard and robust, at :math:`\sigma = c\, d^{1/4}` with a flat theta.
 
     The standard need is constant in d, the robust need grows like :math:`\epsilon^2 \sqrt d`: read the exponent off
@@ -68,13 +41,17 @@ def sqrt_d_sweep(
         seed: of the generator that draws them.
 
     Returns:
-        One row for each dimension and radius, dimension by dimension.
+        A row for each dimension and radius, dimension by dimension, with the columns d, eps, sigma and these numbers of
+        samples of the mean estimator: `n_standard` for a standard error of `target`, `n_robust` for a robust one
+        (infinite where none suffice), `n_half` for a robust error of 1/2, whose slope in d is exactly 1/2;
+        `n_standard_large_d` and `n_half_large_d` from the closed forms for large d; and `n_lower`, up to which no
+        learner does better than (1 - 1/d) / 2 (Corollary 23).
 
     Example:
-        >>> for row in sqrt_d_sweep((2**10, 2**12), (0.5,)):
-        ...     print(row.d, f"{row.n_standard:.2f} {row.n_robust:.1f} {row.n_half:.1f} {row.n_half_large_d:.1f}")
-        1024 0.39 4.9 1.5 1.5
-        4096 0.37 6.9 3.0 3.0
+        >>> sqrt_d_sweep((2**10, 2**12), (0.5,))[["d", "n_standard", "n_robust", "n_half"]].round(1)
+              d  n_standard  n_robust  n_half
+        0  1024         0.4       4.9     1.5
+        1  4096         0.4       6.9     3.0
 
     Source: Schmidt et al. 2018, Theorems 4, 5 and 6.
     """
@@ -90,17 +67,17 @@ def sqrt_d_sweep(
         theta, sigma = torch.ones(d, dtype=torch.float64), sigma_scale * d**0.25
         standard = n_robust(target, theta, sigma, 0.0, noise)
         rows += [
-            SweepRow(
-                d=d,
-                eps=eps,
-                sigma=sigma,
-                n_standard=standard,
-                n_standard_large_d=n_standard_large_d(target, d, sigma),
-                n_robust=n_robust(target, theta, sigma, eps, noise),
-                n_half=n_robust(0.5, theta, sigma, eps, noise),
-                n_half_large_d=n_robust_large_d(0.5, d, sigma, eps),
-                n_lower=STATEMENTS["Corollary 23"].limit("n", d=d, sigma=sigma, eps=eps),
-            )
+            {
+                "d": d,
+                "eps": eps,
+                "sigma": sigma,
+                "n_standard": standard,
+                "n_standard_large_d": n_standard_large_d(target, d, sigma),
+                "n_robust": n_robust(target, theta, sigma, eps, noise),
+                "n_half": n_robust(0.5, theta, sigma, eps, noise),
+                "n_half_large_d": n_robust_large_d(0.5, d, sigma, eps),
+                "n_lower": STATEMENTS["Corollary 23"].limit("n", d=d, sigma=sigma, eps=eps),
+            }
             for eps in radii
         ]
-    return rows
+    return pd.DataFrame(rows)

@@ -14,20 +14,20 @@ from lightning_robust_studies.schmidt2018.theory.sweep import DIMENSIONS, RADII
 def timed_sweep():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    start = time.perf_counter()
+    start = time.process_time()
     rows = sqrt_d_sweep()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     torch.set_num_threads(threads)
     return rows, seconds
 
 
 def column(rows, name, eps):
-    return torch.tensor([vars(row)[name] for row in rows if row.eps == eps], dtype=torch.float64)
+    return torch.tensor(rows.loc[rows["eps"] == eps, name].to_numpy(), dtype=torch.float64)
 
 
 def test_it_takes_less_than_five_seconds_on_one_core(timed_sweep):
     rows, seconds = timed_sweep
-    assert [(row.d, row.eps) for row in rows] == [(d, eps) for d in DIMENSIONS for eps in RADII]
+    assert rows[["d", "eps"]].to_numpy().tolist() == [[d, eps] for d in DIMENSIONS for eps in RADII]
     assert seconds < 5
 
 
@@ -64,11 +64,11 @@ def test_the_exponent_in_eps_is_two(timed_sweep):
 
 def test_no_need_is_below_the_lower_bound_and_robust_is_above_standard(timed_sweep):
     rows, _ = timed_sweep
-    assert all(row.n_lower < row.n_half < row.n_robust for row in rows)
-    assert all(row.n_standard < row.n_robust for row in rows)
+    assert (rows["n_lower"] < rows["n_half"]).all()
+    assert (rows[["n_half", "n_standard"]].max(axis=1) < rows["n_robust"]).all()
 
 
 def test_the_seed_decides():
     first, again, other = (sqrt_d_sweep((256,), (0.5,), numbers=2**12, seed=seed) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
+    assert first.equals(again)
+    assert not first.equals(other)
