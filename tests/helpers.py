@@ -138,11 +138,11 @@ class Plane(nn.Module):
         return x + sum(fixed) if fixed else x
 
 
-NORMALISED = PixelSpace(mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
+NORMALIZED = PixelSpace(mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
 
 
-def _normalise(x: Tensor) -> Tensor:
-    mean, std = (torch.tensor(v, dtype=x.dtype).reshape(1, C, 1, 1) for v in (NORMALISED.mean, NORMALISED.std))
+def _normalize(x: Tensor) -> Tensor:
+    mean, std = (torch.tensor(v, dtype=x.dtype).reshape(1, C, 1, 1) for v in (NORMALIZED.mean, NORMALIZED.std))
     return (x - mean) / std
 
 
@@ -164,7 +164,7 @@ class SpaceCase(NamedTuple):
 SPACES: dict[str, SpaceCase] = {
     "pixels": SpaceCase(PixelSpace(), SHAPE, 0.1),
     "bytes": SpaceCase(PixelSpace(0, 255), SHAPE, 25.0, lambda x: 255 * x),
-    "normalised": SpaceCase(NORMALISED, SHAPE, 0.1, _normalise),
+    "normalized": SpaceCase(NORMALIZED, SHAPE, 0.1, _normalize),
     "latent": SpaceCase(LatentSpace(Plane()), (Z,), 0.5),
     "latent_code": SpaceCase(LatentSpace(Plane((-0.9, 0.9))), (Z,), 0.5, code=_codes),
     "latent_tuple": SpaceCase(
@@ -188,7 +188,7 @@ def threat_of(ball: str, space: str, size: Size = 1.0) -> Threat:
 
 _SOME = {
     "bytes": ("Linf", "L1"),
-    "normalised": ("Linf", "L2", "L1"),
+    "normalized": ("Linf", "L2", "L1"),
     "latent": ("Linf", "L2"),
     "latent_code": ("Linf", "Box"),
     "directions": ("Linf", "Halves"),
@@ -277,14 +277,14 @@ ATTACKS: dict[str, AttackCase] = {
         for ball, space in (
             ("L2", "latent_tuple"),
             ("L1", "bytes"),
-            ("L2", "normalised"),
+            ("L2", "normalized"),
             ("Box", "affine"),
             ("Halves", "directions"),
         )
     },
     **{
         f"random_perturbation_{space}": AttackCase(RandomPerturbation(threat_of(ball, space)), space)
-        for ball, space in (("Linf", "pixels"), ("L1", "normalised"), ("L2", "latent"), ("Box", "latent_tuple"))
+        for ball, space in (("Linf", "pixels"), ("L1", "normalized"), ("L2", "latent"), ("Box", "latent_tuple"))
     },
     "random_perturbation_affine": AttackCase(
         RandomPerturbation(threat_of("Linf", "affine"), start=norm_uniform), "affine"

@@ -98,7 +98,7 @@ mean_gap.check = log_odds.check  # refuses what are no class labels
 
 @dataclass(frozen=True)
 class Halving(Rule):
-    """Steps of two radii; where the best gain has not risen for some steps, back to the best point and half the step."""
+    """Steps of two radii; where the best gain has not risen for some steps, back to the best and half the step."""
 
     patience: int = 2
 

@@ -85,8 +85,8 @@ def test_the_network_of_a_space_is_left_as_it_was_and_does_not_mix_samples():
 
 def test_a_union_of_ours_and_theirs():
     x, y, _ = batch("pixels", 6)
-    ours, theirs = PGD(threat_of("Linf", "pixels")), PGD(threat_of("Halves", "pixels"), gain=outsider.mean_gap)
+    listed, own = PGD(threat_of("Linf", "pixels")), PGD(threat_of("Halves", "pixels"), gain=outsider.mean_gap)
     along = PGD(Threat(attacks.Linf(0.5), LatentSpace(outsider.Line(SHAPE))), rule=outsider.Halving())
-    x_adv = worst_of(ours, theirs, along).thorough()(nn.Sequential(nn.Flatten(), nn.Linear(108, 5)), x, y)
+    x_adv = worst_of(listed, own, along).thorough()(nn.Sequential(nn.Flatten(), nn.Linear(108, 5)), x, y)
     assert x_adv.shape == x.shape
     assert not torch.equal(x_adv, x)

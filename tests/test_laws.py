@@ -581,7 +581,7 @@ def test_labels_of_all_kinds_give_the_same_examples(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, c in ATTACKS.items() if c.space in ("pixels", "normalised", "affine", "bytes")]
+    "name", [n for n, c in ATTACKS.items() if c.space in ("pixels", "normalized", "affine", "bytes")]
 )
 def test_images_out_of_range_are_refused(name):
     case, model = ATTACKS[name], net()

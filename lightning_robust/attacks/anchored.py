@@ -56,7 +56,7 @@ def _kl(logits: Tensor, log_p: Tensor) -> Tensor:
 
 divergence = Anchored(_kl, _log_probabilities, flat=True)
 r"""The Kullback-Leibler divergence :math:`\mathrm{KL}(p(x) \,\|\, p(x_{adv}))` from the clean prediction, the inner
-maximisation of TRADES (Zhang et al., ICML 2019, eq. 3). It is flat at the clean input: it needs a random start."""
+maximization of TRADES (Zhang et al., ICML 2019, eq. 3). It is flat at the clean input: it needs a random start."""
 
 
 def _hard(clean_logits: Tensor, y: Any) -> Tensor:

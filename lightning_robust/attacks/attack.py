@@ -115,8 +115,8 @@ class Attack(ABC):
     def scaled(self, factor: float) -> "Attack":
         """The same attack with the radius times `factor`, for schedules."""
         raise TypeError(
-            f"The radius of {type(self).__name__} cannot be scaled: write a schedule that returns the attack for an "
-            "epoch."
+            f"The radius of {type(self).__name__} cannot be scaled: "
+            "write a schedule that returns the attack for an epoch."
         )
 
 

@@ -22,8 +22,8 @@ def yes_no_labels(logits: Tensor, y: Any, who: str) -> tuple[Tensor, Tensor]:
             return z, labels
     got = f"labels {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
     raise ValueError(
-        f"Expected one label, 0 or 1, for each logit, (N,) or (N, L), for {who}, but got {got} for logits "
-        f"{tuple(logits.shape)}."
+        f"Expected one label, 0 or 1, for each logit, (N,) or (N, L), for {who}, "
+        f"but got {got} for logits {tuple(logits.shape)}."
     )
 
 

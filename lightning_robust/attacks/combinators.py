@@ -146,7 +146,7 @@ class OnFraction(Combined):
     attack: Attack
     fraction: float
 
-    restarts = 1  # what the attack tells of the samples that it was given is not told
+    restarts = 1  # `fooled` of some samples alone is not handed on
 
     def thorough(self) -> Attack:
         """The attack for evaluation, on every sample: one that is not attacked must not be counted as robust."""

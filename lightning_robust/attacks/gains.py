@@ -50,7 +50,7 @@ def _highest_other(logits: Tensor) -> Tensor:
 def log_odds(logits: Tensor, y: Tensor) -> Tensor:
     r"""The log-odds of being wrong, :math:`\log\frac{1-p_y}{p_y} = \log\sum_{j\ne y} e^{z_j} - z_y`.
 
-    Cross entropy is its softplus, so per sample both rise along the same direction, and sign steps and normalised steps
+    Cross entropy is its softplus, so per sample both rise along the same direction, and sign steps and normalized steps
     are the same. But the gradient of cross entropy vanishes where a model is confident, by nature (:math:`1-p_y \to 0`)
     or by design (large logits), which makes robust accuracy look better than it is; the gradient of the log-odds does
     not.

@@ -89,8 +89,8 @@ class PixelSpace(Space):
         for name, value in (("mean", mean), ("std", std)):
             if value.shape[1] not in (1, x.shape[1]):
                 raise ValueError(
-                    f"Expected argument `{name}` to be a number or one per channel ({x.shape[1]}), but got "
-                    f"{value.shape[1]} values."
+                    f"Expected argument `{name}` to be a number or one per channel ({x.shape[1]}), "
+                    f"but got {value.shape[1]} values."
                 )
         return mean, std
 
@@ -144,12 +144,12 @@ class PixelSpace(Space):
             return
         if self.mean is None:
             advice = (
-                "If the data is normalised, normalise in the model's first layer instead, or say how in the attack: "
+                "If the data is normalized, normalize in the model's first layer instead, or say how in the attack: "
                 "Threat(Linf(8 / 255), PixelSpace(mean=..., std=...)). If images are in [0, 255], divide by 255, or "
                 "say Threat(Linf(8), PixelSpace(0, 255)). If `forward` changes its input in place, let it not."
             )
         else:
-            advice = "Is the data really normalised by this `mean` and `std`, and only once?"
+            advice = "Is the data really normalized by this `mean` and `std`, and only once?"
         raise ValueError(
             f"Expected images in [{self.low:g}, {self.high:g}], but got values in [{low:.4g}, {high:.4g}]. {advice}"
         )

@@ -108,6 +108,7 @@ class RandomSearch(ThreatAttack):
         seed: Seeds the proposals, together with the content of each sample and the key of the call.
 
     Example:
+        >>> from lightning_robust.attacks import Linf
         >>> def rounded(x):  # without a gradient
         ...     total = (x * 10).round().sum(1)
         ...     return torch.stack([10.5 - total, total - 10.5], 1)

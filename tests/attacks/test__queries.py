@@ -6,7 +6,7 @@ from lightning_robust.attacks._gain import check_plain_gain
 from lightning_robust.attacks._queries import Search
 from lightning_robust.attacks.threats import Batch
 
-CENTRE, Y = torch.full((3, 2), 0.5), torch.zeros(3, dtype=torch.long)
+CENTER, Y = torch.full((3, 2), 0.5), torch.zeros(3, dtype=torch.long)
 
 
 def model(x):
@@ -15,7 +15,7 @@ def model(x):
 
 
 def searching(model, gain=margin):
-    return Search(Batch(model, CENTRE, Y, PixelSpace().chart(CENTRE, Y)), gain, Context())
+    return Search(Batch(model, CENTER, Y, PixelSpace().chart(CENTER, Y)), gain, Context())
 
 
 def delta(*values):
@@ -32,7 +32,7 @@ def test_the_best_is_kept_and_what_is_misclassified_stays():
     assert torch.equal(outcome.delta, delta(0.1, 0.3, 0.25))
     assert outcome.fooled.tolist() == [[False, True, True]]
     assert outcome.first.tolist() == [[-1, 0, 2]]
-    torch.testing.assert_close(outcome.x_adv, CENTRE + outcome.delta)
+    torch.testing.assert_close(outcome.x_adv, CENTER + outcome.delta)
     search.ask(delta(0.3, 0.0, 0.0))
     assert search.over()
 

@@ -261,8 +261,8 @@ def test_any_gain_goes_with_any_labels_where_success_is_not_asked_for():
     def close(output, y):
         return (output[:, 0] - y).abs() < 0.5
 
-    told = attack.run(model, x, y, Context(correct=close))
-    assert torch.equal(told.fooled.any(0), ~close(model(told.x_adv), y))
+    known = attack.run(model, x, y, Context(correct=close))
+    assert torch.equal(known.fooled.any(0), ~close(model(known.x_adv), y))
     PGD(Linf(0.1), gain=error, early_stop=True)(model, x, y, correct=close)
 
 

@@ -247,7 +247,7 @@ PICKLED = {
     "targeted": PGD(Linf(0.1), gain=targeted_dlr(2), rule=Steepest(0.9)),
     "affine": PGD(threat_of("Box", "affine"), rule=Adam(0.1)),
     "latent": PGD(threat_of("Box", "latent")),
-    "normalised": PGD(threat_of("L1", "normalised")),
+    "normalized": PGD(threat_of("L1", "normalized")),
     "worst_of": ATTACKS["worst_of"].attack,
     "on_fraction": ATTACKS["on_fraction"].attack,
     "foreign": ATTACKS["foreign"].attack,
@@ -258,7 +258,7 @@ PICKLED = {
 @pytest.mark.parametrize("name", PICKLED)
 def test_attacks_pickle_and_copy(name, way):
     attack, again = PICKLED[name], way(PICKLED[name])
-    x, y, _ = batch("normalised" if name == "normalised" else "pixels")
+    x, y, _ = batch("normalized" if name == "normalized" else "pixels")
     if name == "foreign":
         assert again.function is attack.function
     else:

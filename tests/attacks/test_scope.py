@@ -77,7 +77,7 @@ def test_the_stream_inside_depends_on_the_seed_alone():
     assert len({tuple(d.tolist()) for d in draws}) == 4
 
 
-def test_batch_normalisation_with_frozen_statistics_normalises_by_the_batch_only_in_train_mode():
+def test_batch_normalization_with_frozen_statistics_normalizes_by_the_batch_only_in_train_mode():
     model = nn.Sequential(nn.BatchNorm1d(2))
     x = torch.randn(50, 2) * 3 + 1
     with unchanged(model):
@@ -87,7 +87,7 @@ def test_batch_normalisation_with_frozen_statistics_normalises_by_the_batch_only
             assert model(x).mean().abs() < 1e-5
 
 
-def test_spectral_normalisation_is_left_alone():
+def test_spectral_normalization_is_left_alone():
     model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)))
     with unchanged(model), scope(model, mode="train"):
         model(torch.randn(2, 4))

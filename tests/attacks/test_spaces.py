@@ -8,7 +8,7 @@ from lightning_robust.attacks import PGD, AffineSpace, LatentSpace, Linf, PixelS
 from lightning_robust.attacks.pixel_space import round_toward
 from lightning_robust.attacks.scope import modules_in
 from lightning_robust.attacks.spaces import Chart
-from tests.helpers import NORMALISED, PIXEL_SPACES, SPACES, Plane, Z, batch, class_scores, images
+from tests.helpers import NORMALIZED, PIXEL_SPACES, SPACES, Plane, Z, batch, class_scores, images
 
 every_space = pytest.mark.parametrize("name", SPACES)
 
@@ -82,16 +82,16 @@ def test_a_chart_with_one_bound():
 # pixels
 
 
-def test_normalised_data_is_attacked_in_the_units_of_images():
-    """The same network behind its own normalisation layer finds the same adversarial images."""
+def test_normalized_data_is_attacked_in_the_units_of_images():
+    """The same network behind its own normalization layer finds the same adversarial images."""
     x, y = images(6, dtype=torch.float64), torch.zeros(6).long()
-    mean, std = (torch.tensor(v).double().reshape(1, 3, 1, 1) for v in (NORMALISED.mean, NORMALISED.std))
+    mean, std = (torch.tensor(v).double().reshape(1, 3, 1, 1) for v in (NORMALIZED.mean, NORMALIZED.std))
     settings = {"steps": 5, "random_start": False}
     plain = PGD(Linf(0.1), **settings)(lambda z: class_scores((z - mean) / std), x, y)
-    normalised = PGD(Threat(Linf(0.1), NORMALISED), **settings)(class_scores, (x - mean) / std, y)
-    torch.testing.assert_close(normalised * std + mean, plain)
-    torch.testing.assert_close(NORMALISED.pixels((x - mean) / std), x)
-    torch.testing.assert_close(NORMALISED.difference((x - mean) / std, normalised), plain - x)
+    normalized = PGD(Threat(Linf(0.1), NORMALIZED), **settings)(class_scores, (x - mean) / std, y)
+    torch.testing.assert_close(normalized * std + mean, plain)
+    torch.testing.assert_close(NORMALIZED.pixels((x - mean) / std), x)
+    torch.testing.assert_close(NORMALIZED.difference((x - mean) / std, normalized), plain - x)
 
 
 def test_one_number_serves_all_channels():
@@ -128,7 +128,7 @@ def test_rounding_is_turned_towards_the_clean_input(dtype):
 
 
 @pytest.mark.parametrize("space", PIXEL_SPACES)
-def test_check_finds_double_and_missing_normalisation(space):
+def test_check_finds_double_and_missing_normalization(space):
     case = SPACES[space].space
     right = SPACES[space].inputs(images(4))
     case.check(right)
@@ -136,7 +136,7 @@ def test_check_finds_double_and_missing_normalisation(space):
     wrong = {
         "pixels": [(right - 0.5) / 0.25, right * 255],
         "bytes": [right * 255, -right],
-        "normalised": [right / 0.25],
+        "normalized": [right / 0.25],
     }
     for x in wrong[space]:
         with pytest.raises(ValueError, match=r"Expected images in \[0, (1|255)\], but got values in \[.*\]\. \w+"):
