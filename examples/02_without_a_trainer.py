@@ -1,9 +1,8 @@
-"""An attack is a function of a model and a batch: no Trainer needed, and the model is left as it was."""
+"""An attack is a function of a model and a batch, and `evaluate` needs no Trainer either; the model is left as it was."""
 
 import torch
 
-from lightning_robust import L1, L2, PGD, Linf
-from lightning_robust.attacks import margin
+from lightning_robust import L1, L2, PGD, Linf, evaluate, margin
 from lightning_robust.datamodules import Fonts
 from lightning_robust.models import standard_net
 
@@ -18,3 +17,6 @@ if __name__ == "__main__":
     outcome = PGD(Linf(0.1), steps=20, restarts=2, keep="best").run(model, x, y)
     print("fooled per restart:", outcome.fooled.float().mean(1).tolist(), "stuck:", int(outcome.stuck.sum()))
     assert torch.equal(outcome.x_adv, PGD(Linf(0.1), steps=20, restarts=2, keep="best")(model, x, y))
+
+    report = evaluate(model, (x, y), {"linf": PGD(Linf(0.1), steps=20), "l2": PGD(L2(1.5), steps=20)})
+    print(report.table())  # also report.per_class(), report.to_pandas(), report.write("runs/report")

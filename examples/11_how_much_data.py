@@ -4,16 +4,17 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_robust.datamodules import TensorDataModule
-from lightning_robust_studies.schmidt2018.experiments import Problem, SampleComplexitySettings, run_sample_complexity
+from lightning_robust.learning_curves import learning_curve
+
+STEPS = 200
 
 
 class YourModule(pl.LightningModule):
-    def __init__(self, steps):
+    def __init__(self):
         super().__init__()
         self.net = torch.nn.Sequential(
             torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2)
         )
-        self.steps = steps
 
     def forward(self, x):
         return self.net(x)
@@ -29,12 +30,8 @@ class YourModule(pl.LightningModule):
 
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.parameters(), lr=3e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def your_module(eps_train, steps):
-    return YourModule(steps)
 
 
 def your_data(n, seed):
@@ -48,19 +45,12 @@ def your_data(n, seed):
     return TensorDataModule(train, test, train_size=n, val_size=500, batch_size=50, eval_batch_size=500, seed=seed)
 
 
-YOURS = Problem(
-    data=your_data,
-    models={"yours": your_module},
-    sizes=[20, 100, 500],
-    eps_train=[0.0, 0.1],
-    eps_test=[0.0, 0.1],
-    steps=200,
-    train_steps=5,
-)
-
 if __name__ == "__main__":
-    options = SampleComplexitySettings(
-        data=["yours"], seeds=2, targets=[0.8], masked_images=100, out="runs/how_much_data"
+    curves = learning_curve(
+        your_data, YourModule, sizes=[20, 100, 500], eps_train=[0, 0.1], seeds=2, steps=STEPS, out="runs/how_much_data"
     )
-    tables = run_sample_complexity(options, own={"yours": YOURS})
-    print(len(tables.models), "accuracies; the report is runs/how_much_data/report.html")
+    print(curves.best()[["n", "seed", "eps_test", "eps_train", "value"]].to_string(index=False))
+    print("Training images for 80 % without an attack:", curves.samples_needed(0.8, eps_test=0))
+    print("Training images for 80 % at radius 0.1:", curves.samples_needed(0.8))
+    print("How many times as many:", curves.ratio_needed(0.8))
+    curves.figure().savefig("runs/how_much_data/accuracy.png")
