@@ -71,7 +71,7 @@ def _look(lap: int, i: int) -> Look:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it, new figures have this package's look, whatever the user's ``rcParams`` say; these are put back.
+    """Within it, new figures have this package's look, whatever the user's `rcParams` say; these are put back.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -85,7 +85,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of ``width`` x ``height`` inches that makes room for labels by itself; use within `style`."""
+    """An empty figure of `width` x `height` inches that makes room for labels by itself; use within `style`."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -116,5 +116,5 @@ def png(figure: Figure, dpi: float = _PNG_DPI) -> bytes:
 
 
 def save_png(figure: Figure, path: str | Path, dpi: float = _PNG_DPI) -> Path:
-    """Write the figure to ``path`` as a PNG, whole or not at all."""
+    """Write the figure to `path` as a PNG, whole or not at all."""
     return write_bytes(path, png(figure, dpi))

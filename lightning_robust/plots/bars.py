@@ -35,7 +35,7 @@ def bar_chart(
     ylabel: str = "",
     note: str = "Whiskers: 95 % intervals",
 ) -> Figure:
-    """Bars of ``value``, whiskers from ``low`` to ``high``: a cluster for each ``group``, a color for each ``bar``.
+    """Bars of `value`, whiskers from `low` to `high`: a cluster for each `group`, a color for each `bar`.
 
     Groups and bars stand in the order in which the rows first name them. A combination that no row has leaves a gap.
 

@@ -46,9 +46,9 @@ def curve_panel(
     xlabel: str | None = None,
     ylabel: str = "",
 ) -> Figure:
-    """A line of ``y`` over ``x`` for each ``group``, with a band from ``low`` to ``high`` where these are given.
+    """A line of `y` over `x` for each `group`, with a band from `low` to `high` where these are given.
 
-    Rows are sorted by ``x``. A NaN in ``y`` interrupts the line. A group has the same color in all panels, and the
+    Rows are sorted by `x`. A NaN in `y` interrupts the line. A group has the same color in all panels, and the
     panels share both axes. On a logarithmic x axis with few distinct values the ticks stand at these values. On a
     logarithmic y axis what is not positive is not drawn.
 
@@ -56,12 +56,12 @@ def curve_panel(
         rows: a tidy table, one row a point.
         x: the column of positions (epoch, N, eps).
         y: the column of heights.
-        low: the column of lower band ends; with ``high`` or not at all.
+        low: the column of lower band ends; with `high` or not at all.
         high: the column of upper band ends.
         group: the column that names the line; without it all rows are one line.
         panel: the column that names the panel (for example the threat); without it there is one.
-        xscale: ``"linear"`` or ``"log"``.
-        yscale: ``"linear"`` or ``"log"``.
+        xscale: `"linear"` or `"log"`.
+        yscale: `"linear"` or `"log"`.
         xticks: where the ticks of the x axis stand.
         ylim: the ends of the y axis; by default what the lines need.
         dashed: groups that are drawn dashed and without markers, as bounds and closed forms are. Each is mapped to the
@@ -74,8 +74,8 @@ def curve_panel(
 
     Raises:
         ValueError: there is no row, a column is missing, only one band end is given, one line has two points at the
-            same ``x``, ``x``, a mark or a tick is not finite (not positive on a logarithmic axis), ``dashed`` names a
-            group that there is not, or ``ylim`` does not rise.
+            same `x`, `x`, a mark or a tick is not finite (not positive on a logarithmic axis), `dashed` names a
+            group that there is not, or `ylim` does not rise.
 
     Example:
         >>> rows = [{"epoch": e, "acc": 0.5 + 0.1 * e, "low": 0.4, "high": 0.9} for e in range(3)]

@@ -12,7 +12,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Unit:
-    r"""A value ``v`` is written as ``v * scale`` with ``digits`` decimals, then ``symbol``.
+    r"""A value `v` is written as `v * scale` with `digits` decimals, then `symbol`.
 
     Args:
         scale: what the value is multiplied by before it is written (100 for percent).
@@ -20,7 +20,7 @@ class Unit:
         symbol: written after the number, with a space; empty for plain numbers.
 
     Raises:
-        ValueError: if ``scale`` is not a positive finite number or ``digits`` is negative.
+        ValueError: if `scale` is not a positive finite number or `digits` is negative.
 
     Example:
         >>> PERCENT.number(0.1357), PERCENT.text(0.1357), PERCENT.tick(0.125), PLAIN.text(0.03)
@@ -37,7 +37,7 @@ class Unit:
         _checks.text("symbol", self.symbol, empty=True)
 
     def number(self, value: float) -> str:
-        """The scaled number alone; ``n/a`` where there is none (NaN)."""
+        """The scaled number alone; `n/a` where there is none (NaN)."""
         if math.isnan(value):
             return "n/a"
         text = f"{value * self.scale:,.{self.digits}f}"
@@ -62,16 +62,16 @@ PLAIN = Unit()
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its interval ``[low, high]`` (95 % throughout this package), and the number of samples behind it.
+    """A value, its interval `[low, high]` (95 % throughout this package), and the number of samples behind it.
 
     Args:
         value: the point estimate, finite.
-        low: the lower end of the interval, at most ``value`` (up to rounding in float32).
-        high: the upper end of the interval, at least ``value`` (up to rounding in float32).
+        low: the lower end of the interval, at most `value` (up to rounding in float32).
+        high: the upper end of the interval, at least `value` (up to rounding in float32).
         count: number of samples behind it, at least 1.
 
     Raises:
-        ValueError: if a number is not finite, the value lies outside its interval, or ``count`` is below 1.
+        ValueError: if a number is not finite, the value lies outside its interval, or `count` is below 1.
 
     Example:
         >>> error = Estimate(0.136, low=0.123, high=0.150, count=2500)
@@ -101,5 +101,5 @@ class Estimate:
         return f"{unit.text(self.value)} [{unit.number(self.low)}, {unit.number(self.high)}]"
 
     def row(self, **keys: str | float) -> dict[str, str | float]:
-        """A row of a tidy table: ``keys`` first, then value, low, high and count."""
+        """A row of a tidy table: `keys` first, then value, low, high and count."""
         return {**keys, "value": self.value, "low": self.low, "high": self.high, "count": self.count}

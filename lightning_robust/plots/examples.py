@@ -36,8 +36,8 @@ class AttackedSamples:
         x: clean images (N, C, H, W), C = 1 or 3, floating point.
         x_adv: adversarial images, of the same shape.
         y: true labels (N,), integers.
-        before: predicted labels of ``x`` (N,), integers.
-        after: predicted labels of ``x_adv`` (N,), integers.
+        before: predicted labels of `x` (N,), integers.
+        after: predicted labels of `x_adv` (N,), integers.
 
     Raises:
         ValueError: a shape or a type is another one.

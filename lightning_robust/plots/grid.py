@@ -22,7 +22,7 @@ def image_grid(
 ) -> Tensor:
     """One picture of N samples, each as clean | adversarial | signed difference; what `SummaryWriter.add_image` takes.
 
-    On white: one pixel between the three images of a sample, four between two samples and around all, times ``zoom``.
+    On white: one pixel between the three images of a sample, four between two samples and around all, times `zoom`.
 
     Args:
         x: clean images (N, C, H, W), C = 1 or 3, on any device, of any floating type.

@@ -38,7 +38,7 @@ def check_pair(x: Tensor, x_adv: Tensor) -> None:
 
 
 def to_rgb(images: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Images (N, C, H, W) with values from ``low`` to ``high`` as RGB (N, 3, H, W) in [0, 1], float32 on the CPU."""
+    """Images (N, C, H, W) with values from `low` to `high` as RGB (N, 3, H, W) in [0, 1], float32 on the CPU."""
     low, high = number("low", low), number("high", high)
     if not low < high:
         raise ValueError(f"Expected argument `low` to be below `high` = {high}, but got {low}.")
@@ -46,15 +46,15 @@ def to_rgb(images: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
 
 
 def largest_difference(x: Tensor, x_adv: Tensor) -> float:
-    """``max |x_adv - x|`` over the whole batch, or 1 where nothing differs: the scale that shows every difference."""
+    """`max |x_adv - x|` over the whole batch, or 1 where nothing differs: the scale that shows every difference."""
     return (_plain(x_adv) - _plain(x)).abs().max().item() or 1.0
 
 
 def difference_rgb(x: Tensor, x_adv: Tensor, scale: float) -> Tensor:
-    r"""The signed difference ``d = (x_adv - x) / scale`` as colors (N, 3, H, W) in [0, 1].
+    r"""The signed difference `d = (x_adv - x) / scale` as colors (N, 3, H, W) in [0, 1].
 
     Grayscale: white at 0, blue below (to dark blue at -1), red above (to dark red at 1), piecewise linear: blue and red
-    are told apart with every common kind of color vision. RGB: each channel is shown as ``(1 + d) / 2``, so that
+    are told apart with every common kind of color vision. RGB: each channel is shown as `(1 + d) / 2`, so that
     mid-gray means no change and a channel's own sign is kept.
 
     Args:

@@ -47,8 +47,8 @@ class Heading:
 class Table:
     """A table with one line for each row; columns of numbers are aligned at the right.
 
-    An `Estimate` is written as ``13.6 % [12.3, 15.0]``, an integer with thousands separators, another number with
-    ``digits`` significant digits, None and NaN as a dash, everything else by ``str``.
+    An `Estimate` is written as `13.6 % [12.3, 15.0]`, an integer with thousands separators, another number with
+    `digits` significant digits, None and NaN as a dash, everything else by `str`.
 
     Args:
         rows: a list of dicts, or a data frame, whose index is left out.
@@ -111,7 +111,7 @@ class Picture:
         alt: what it says, in words, for those who do not see it.
 
     Raises:
-        ValueError: ``alt`` is empty.
+        ValueError: `alt` is empty.
     """
 
     kind: ClassVar = "picture"
@@ -138,7 +138,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values: settings, seeds, versions. Nested mappings are written as ``outer.inner``.
+    """Names and values: settings, seeds, versions. Nested mappings are written as `outer.inner`.
 
     Args:
         values: the mapping from names to values.
@@ -208,7 +208,7 @@ class Page:
         return template.render(title=self.title, summary=self.summary, parts=list(self.parts)) + "\n"
 
     def write(self, path: str | Path) -> Path:
-        """Write the page to ``path``, whole or not at all, and return the path."""
+        """Write the page to `path`, whole or not at all, and return the path."""
         return write_text(path, self.html())
 
 
