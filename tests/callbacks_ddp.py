@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from callbacks_fakes import EPS, TEXTBOOK, Module, data, loader, preloaded, state, textbook_pgd
+from callbacks_fakes import EPS, TEXTBOOK, Module, data, loader, preloaded, state, textbook_pgd, trainer as quiet
 from torch import nn
 
 from lightning_robust import PGD, AdversarialExamples, AdversarialTraining, Linf, RobustEvaluation
@@ -60,7 +60,7 @@ def _case(
 
 CASES = {
     "plain": _case(),
-    "random starts": _case(RANDOM, random),
+    "random starts": _case(RANDOM, random, max_epochs=2),
     "accumulation": _case(accumulate_grad_batches=2),
     "static graph": _case(strategy={"static_graph": True}),
     "find unused": _case(make=Unused, strategy={"find_unused_parameters": True}),
@@ -77,18 +77,7 @@ CASES = {
 
 def trainer(*callbacks, strategy=None, **kwargs):
     ddp = pl.strategies.DDPStrategy(process_group_backend="gloo", timeout=dt.timedelta(seconds=30), **(strategy or {}))
-    return pl.Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy=ddp,
-        **{"max_epochs": 2} | kwargs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=list(callbacks),
-    )
+    return quiet(*callbacks, devices=2, strategy=ddp, **{"max_epochs": 1} | kwargs)
 
 
 def fit(module, callbacks, case):
@@ -124,16 +113,7 @@ def spawn(folder):
     """`ddp_spawn`: the results are there in the program that has started the processes."""
     callback = RobustEvaluation(EVALUATIONS)
     spawned = pl.strategies.DDPStrategy(start_method="spawn", process_group_backend="gloo")
-    t = pl.Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy=spawned,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[callback],
-    )
+    t = quiet(callback, devices=2, strategy=spawned)
     t.validate(Module(), loader(ODD, seed=1), verbose=False)
     logged = {name: float(value) for name, value in t.callback_metrics.items()}
     torch.save({"results": callback.results, "intervals": callback.intervals, "logged": logged}, folder / "spawn.pt")
@@ -178,7 +158,7 @@ def main(folder):
     keep("evaluation, own sharding", callback.results)
 
     shown = AdversarialExamples(TEXTBOOK, num_samples=2)
-    t = trainer(shown, default_root_dir=folder, max_epochs=1)
+    t = trainer(shown, default_root_dir=folder)
     t.fit(Module(), loader(), loader())
     keep("examples", {"step": t.global_step})
     torch.distributed.destroy_process_group()

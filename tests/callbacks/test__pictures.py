@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from callbacks_fakes import trainer
+from callbacks_fakes import ImageLogger, trainer
 from torchvision.io import read_image
 from torchvision.utils import make_grid
 
@@ -78,26 +78,7 @@ def test_errors_in_training_are_one_warning():
         raise KeyboardInterrupt
 
 
-class Wandb(pl.loggers.logger.Logger):
-    """A logger that takes images as Weights & Biases does."""
-
-    name, version = "fake", 0
-
-    def __init__(self):
-        super().__init__()
-        self.images = []
-
-    def log_metrics(self, metrics, step=None):
-        return None
-
-    def log_hyperparams(self, params, *args, **kwargs):
-        return None
-
-    def log_image(self, key, images, step=None):
-        self.images.append((key, images, step))
-
-
-class Board(Wandb):
+class Board(ImageLogger):
     """A logger that takes images as TensorBoard does; what it would do with `log_image` is not asked for."""
 
     @property
@@ -107,7 +88,7 @@ class Board(Wandb):
 
 @pytest.mark.parametrize("to_disk", [True, False])
 def test_publish(tmp_path, monkeypatch, to_disk):
-    wandb, board = Wandb(), Board()
+    wandb, board = ImageLogger(), Board()
     t = trainer(logger=[wandb, board, pl.loggers.CSVLogger(tmp_path)], default_root_dir=tmp_path)
     picture = torch.randint(0, 256, (3, 4, 5), dtype=torch.uint8)
     t.state.fn = "validate"

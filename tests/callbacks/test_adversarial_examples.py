@@ -6,6 +6,7 @@ from callbacks_fakes import (
     EPS,
     SIDE,
     TEXTBOOK,
+    ImageLogger,
     Module,
     data,
     loader,
@@ -105,26 +106,7 @@ def test_when(tmp_path):
     assert all(torch.equal(x, data(2)[0]) for x in shown)
 
 
-class Images(pl.loggers.logger.Logger):
-    """A logger that takes images as Weights & Biases does."""
-
-    name, version, experiment = "images", 0, None
-
-    def __init__(self):
-        super().__init__()
-        self.images = []
-
-    def log_metrics(self, metrics, step=None):
-        return None
-
-    def log_hyperparams(self, params, *args, **kwargs):
-        return None
-
-    def log_image(self, key, images, step=None):
-        self.images.append((key, [image.shape for image in images], step))
-
-
-class Fails(Images):
+class Fails(ImageLogger):
     """A logger that cannot be reached."""
 
     def log_image(self, **kwargs):
@@ -132,10 +114,11 @@ class Fails(Images):
 
 
 def test_loggers_with_log_image_and_without(tmp_path):
-    logger = Images()
+    logger = ImageLogger()
     t = trainer(attack(2, to_disk=False), logger=[logger, pl.loggers.CSVLogger(tmp_path)], default_root_dir=tmp_path)
     t.fit(Linear(), loader(), loader())
-    assert logger.images == [("adversarial_examples", [(height(2), width(2), 3)], step) for step in (6, 12)]
+    shapes = [(key, [image.shape for image in images], step) for key, images, step in logger.images]
+    assert shapes == [("adversarial_examples", [(height(2), width(2), 3)], step) for step in (6, 12)]
     assert not pictures(tmp_path)
 
 
@@ -192,8 +175,6 @@ def test_what_cannot_be_shown_is_refused_before_training(tmp_path, shape):
     with pytest.raises(ValueError, match=r"Expected images of shape \(N, C, H, W\) .*: leave the callback out"):
         t.fit(module, shaped(*shape), shaped(*shape))
     assert t.global_step == 0
-    with pytest.raises(ValueError, match=r"Expected images"):
-        trainer(attack(), default_root_dir=tmp_path).validate(module, shaped(*shape), verbose=False)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +207,7 @@ def test_no_training_ends_because_of_a_picture(tmp_path, make, data, logger, tex
 
 def test_several_with_names_of_their_own(tmp_path):
     """Each has its folder, its key and its state."""
-    logger = Images()
+    logger = ImageLogger()
     ours = [attack(2, name="weak", every_n_epochs=2), attack(1, name="all/strong")]
     keeps = pl.callbacks.ModelCheckpoint(tmp_path)
     t = trainer(*ours, keeps, default_root_dir=tmp_path, logger=logger, max_epochs=4, enable_checkpointing=True)
