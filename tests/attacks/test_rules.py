@@ -17,7 +17,7 @@ from lightning_robust.attacks import (
     cross_entropy,
     margin,
 )
-from tests.helpers import BALLS, class_scores, images
+from tests.helpers import BALLS, SHAPE, Linear, class_scores, images
 
 
 def test_adam_is_that_of_torch():
@@ -161,3 +161,32 @@ def test_a_rule_of_order_zero_asks_for_no_gradient():
 def test_a_rule_is_a_subclass_of_rule():
     with pytest.raises(TypeError, match=r"`rule` to be a step rule such as Steepest\(\) or Adam\(\), but got"):
         PGD(Linf(0.3), rule=lambda at, state: (at.delta, state))
+
+
+def test_a_rule_may_seek_the_nearest_misclassified_point():
+    """DDN (Rony et al., CVPR 2019): a radius for each sample; on a linear model the distance is |margin| / |w|."""
+
+    class Nearest(Rule):
+        def init(self, at):
+            return torch.full_like(at.gain, 0.2), torch.full_like(at.delta, torch.inf)
+
+        def __call__(self, at, state):
+            share, nearest = state
+            rows = at.fooled.reshape(-1, 1, 1, 1)
+            closer = (at.ball.norm(at.delta) < at.ball.norm(nearest)).reshape(-1, 1, 1, 1)
+            nearest = torch.where(rows & closer, at.delta, nearest)
+            if at.step == at.steps - 1:
+                return nearest, None
+            share = (share * torch.where(at.fooled, 0.95, 1.05)).clamp(max=1)
+            moved = at.delta + at.ball.support(at.grad, 0.2)
+            norm = at.ball.norm(moved).reshape(-1, 1, 1, 1)
+            return at.ball.scaled(share).project(moved * 5 / norm), (share, nearest)
+
+    w, x, y = torch.randn(SHAPE), 0.5 + 0.01 * images(8), torch.zeros(8).long()
+    linear, bias = Linear(w), torch.linspace(1, 9, 8)[:, None] * torch.tensor([1.0, 0.0])
+    bias[:, 1] = -(x * w).flatten(1).sum(1)
+    distance = bias[:, 0] / w.norm()
+    threat = Threat(L2(5.0), PixelSpace(-9, 9))
+    delta = PGD(threat, 100, random_start=False, rule=Nearest()).run(lambda z: linear(z) + bias, x, y).delta
+    assert (delta.flatten(1).norm(dim=1) / distance).max() < 1.1
+    assert (delta.flatten(1).norm(dim=1) / distance).min() > 0.999
