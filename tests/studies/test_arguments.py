@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_robust_studies.schmidt2018 import mixtures, theory, threshold
 from lightning_robust_studies.stutz2019 import tangent
 from tests.argument_law import Case, arguments, bad_values, case, described, outcome, public
-from tests.studies.schmidt2018.theory.points import POINTS
+from tests.studies.schmidt2018.theory.helpers import POINTS
 
 GENERATOR = torch.Generator()
 X = torch.rand(8, 1, 4, 4)

@@ -7,31 +7,17 @@ import torch
 from scipy.stats import chi, ncx2, norm
 from torch import Generator
 
-from lightning_robust_studies.schmidt2018.theory import (
-    STATEMENTS,
-    Guarantee,
-    bayes_errors,
-    carmon_sigma,
-    error_floor,
-    error_floor_samples,
-    gaussian_error,
-    mean_errors,
-    mean_estimator,
-    sample_gaussian,
-)
+from lightning_robust_studies.schmidt2018 import theory
+from tests.studies.schmidt2018.theory.helpers import normals
 
 GRID = [(n, d, sigma) for n in (1, 7, 64) for d in (16, 400) for sigma in (0.3, 1.0, 4.0)]
-
-
-def normals(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=Generator().manual_seed(seed))
 
 
 # ---- lemmas
 
 
 def test_fact_12_bounds_the_tail_of_a_chi_variable_but_not_for_negative_t_and_not_for_sigma_as_a_variance():
-    fact = STATEMENTS["Fact 12"]
+    fact = theory.STATEMENTS["Fact 12"]
     for d in (1, 10, 1000):
         for t in (0.0, 0.5, 2.0, 4.0):
             assert chi.sf((2.0 * math.sqrt(d) + t) / 2.0, d) <= fact(t=t, sigma=2.0)
@@ -54,22 +40,22 @@ def test_lemmas_13_and_14_bound_the_length_of_the_mean(n, d, sigma):
         return ncx2.sf(n * length**2 / sigma**2, d, n * norm_of_mean**2 / sigma**2)
 
     for delta in (0.5, 0.01):
-        length = STATEMENTS["Lemma 13"](n=n, d=d, sigma=sigma, norm=3.0, delta=delta)
+        length = theory.STATEMENTS["Lemma 13"](n=n, d=d, sigma=sigma, norm=3.0, delta=delta)
         assert exceeds(length, 3.0) <= delta
-    length, probability = STATEMENTS["Lemma 14"](n=n, d=d, sigma=sigma)
+    length, probability = theory.STATEMENTS["Lemma 14"](n=n, d=d, sigma=sigma)
     assert length == pytest.approx(math.sqrt(d) + 2 * sigma * math.sqrt(d / n))
     assert exceeds(length, math.sqrt(d)) <= probability == pytest.approx(math.exp(-d / 2))
 
 
 def test_lemma_15_bounds_the_alignment_of_the_mean_but_not_at_mean_zero():
-    lemma = STATEMENTS["Lemma 15"]
+    lemma = theory.STATEMENTS["Lemma 15"]
     for delta in (0.5, 0.01, 1e-6):
         alignment = lemma(n=9, sigma=2.0, norm=5.0, delta=delta)  # <z, mu> ~ N(25, (2 * 5 / 3)^2)
         assert norm.cdf(alignment, 25, 10 / 3) <= delta
         assert alignment == pytest.approx(25 - 10 / 3 * math.sqrt(-2 * math.log(delta)))
     # at mu = 0 the alignment is 0 in every draw and the bound is 0, so that "at most" has probability 1
     mu, delta = torch.zeros(8, dtype=torch.float64), 0.01
-    means = mean_estimator(9, mu, 2.0, normals(100, 8))
+    means = theory.mean_estimator(9, mu, 2.0, normals(100, 8))
     bound = mu.norm() ** 2 - 2.0 * mu.norm() * math.sqrt(2 * math.log(1 / delta) / 9)
     assert (means @ mu <= bound).double().mean() == 1 > delta
     with pytest.raises(ValueError, match="`norm` to be greater than 0"):
@@ -79,28 +65,28 @@ def test_lemma_15_bounds_the_alignment_of_the_mean_but_not_at_mean_zero():
 @pytest.mark.parametrize(("n", "d", "sigma"), [(1, 64, 0.5), (1, 256, 2.0), (16, 64, 1.0), (100, 64, 3.0)])
 def test_lemma_16_and_theorems_18_and_21_hold_for_the_drawn_mean_estimator(n, d, sigma):
     theta, noise, at = torch.ones(d, dtype=torch.float64), normals(2000, d), {"n": n, "d": d, "sigma": sigma}
-    w = mean_estimator(n, theta, sigma, noise)
-    alignment, missed = STATEMENTS["Lemma 16"](**at)
+    w = theory.mean_estimator(n, theta, sigma, noise)
+    alignment, missed = theory.STATEMENTS["Lemma 16"](**at)
     slack = 3 / math.sqrt(2000)
     assert ((w @ theta) / w.norm(dim=-1) <= alignment).double().mean() <= missed + slack
-    standard = STATEMENTS["Theorem 18"](**at)
+    standard = theory.STATEMENTS["Theorem 18"](**at)
     assert standard.probability == max(0, 1 - missed)
-    assert (gaussian_error(w, theta, sigma) > standard.error).double().mean() <= 1 - standard.probability + slack
-    radius = STATEMENTS["Theorem 21"].limit("eps", **at, beta=0.1)
+    assert (theory.gaussian_error(w, theta, sigma) > standard.error).double().mean() <= 1 - standard.probability + slack
+    radius = theory.STATEMENTS["Theorem 21"].limit("eps", **at, beta=0.1)
     if radius > 0:
-        robust = STATEMENTS["Theorem 21"](**at, eps=radius, beta=0.1)
-        assert (gaussian_error(w, theta, sigma, radius) > 0.1).double().mean() <= 1 - robust.probability + slack
+        robust = theory.STATEMENTS["Theorem 21"](**at, eps=radius, beta=0.1)
+        assert (theory.gaussian_error(w, theta, sigma, radius) > 0.1).double().mean() <= 1 - robust.probability + slack
 
 
 def test_lemma_17_is_a_normal_tail_bound_and_lemma_20_its_robust_form():
     for alignment, rho in [(3.0, 0.0), (3.0, 2.5), (1.0, 1.0)]:
-        bound = STATEMENTS["Lemma 17"](alignment=alignment, rho=rho, sigma=1.5)
+        bound = theory.STATEMENTS["Lemma 17"](alignment=alignment, rho=rho, sigma=1.5)
         assert norm.cdf((rho - alignment) / 1.5) <= bound == pytest.approx(math.exp(-((alignment - rho) ** 2) / 4.5))
     theta, w = normals(20), normals(20) + 0.5 * normals(20, seed=1)
-    lemma, at = STATEMENTS["Lemma 20"], {"w": w, "theta": theta, "sigma": 1.5}
+    lemma, at = theory.STATEMENTS["Lemma 20"], {"w": w, "theta": theta, "sigma": 1.5}
     for p in (math.inf, 2.0, 1.0, 3.0):
         for eps in (0.0, 0.1, 0.2):
-            assert gaussian_error(w, theta, 1.5, eps, p=p).item() <= lemma(**at, eps=eps, p=p)
+            assert theory.gaussian_error(w, theta, 1.5, eps, p=p).item() <= lemma(**at, eps=eps, p=p)
     unit, margin = w / w.norm(), (w @ theta - 0.2 * w.abs().sum()).item() / w.norm().item()
     assert lemma(w=unit, theta=theta, sigma=1.5, eps=0.2, p=math.inf) == pytest.approx(math.exp(-(margin**2) / 4.5))
     with pytest.raises(ValueError, match="`theta` to be of shape"):
@@ -111,37 +97,39 @@ def test_lemma_17_is_a_normal_tail_bound_and_lemma_20_its_robust_form():
 
 
 def test_theorem_18_at_numbers_worked_out_by_hand():
-    bound = STATEMENTS["Theorem 18"](
+    bound = theory.STATEMENTS["Theorem 18"](
         n=4, d=200, sigma=2.0
     )  # ratio (4 - 1) / (4 + 8) = 1/4; exponent 200 / 16 / (2 * 4)
     assert bound.error == pytest.approx(math.exp(-200 / 128))
     assert bound.probability == pytest.approx(1 - 2 * math.exp(-5))
-    assert STATEMENTS["Theorem 18"](n=1, d=1, sigma=1.0).probability == 0
+    assert theory.STATEMENTS["Theorem 18"](n=1, d=1, sigma=1.0).probability == 0
 
 
 @pytest.mark.parametrize("beta", [0.5, 0.1, 0.01, 1e-6])
 def test_corollary_19_follows_from_theorem_18(beta):
     for d in (1, 4, 100, 10_000, 10**8):
-        sigma = STATEMENTS["Corollary 19"].limit("sigma", d=d, beta=beta)
+        sigma = theory.STATEMENTS["Corollary 19"].limit("sigma", d=d, beta=beta)
         assert sigma == pytest.approx(d**0.25 / 5 / math.sqrt(-math.log(beta)))
-        general = STATEMENTS["Theorem 18"](n=1, d=d, sigma=sigma)
+        general = theory.STATEMENTS["Theorem 18"](n=1, d=d, sigma=sigma)
         assert general.error <= beta
-        assert STATEMENTS["Corollary 19"](d=d, sigma=sigma, beta=beta) == Guarantee(beta, general.probability)
+        assert theory.STATEMENTS["Corollary 19"](d=d, sigma=sigma, beta=beta) == theory.Guarantee(
+            beta, general.probability
+        )
 
 
 def test_theorem_4_is_one_percent_from_one_sample():
-    sigma = STATEMENTS["Theorem 4"].limit("sigma", d=4096)
-    assert sigma == STATEMENTS["Corollary 19"].limit("sigma", d=4096, beta=0.01)
-    assert STATEMENTS["Theorem 4"](d=4096, sigma=sigma).error == 0.01
-    assert mean_errors(1, torch.ones(4096), sigma, 0.0, normals(50, 4096)).max() <= 0.01
+    sigma = theory.STATEMENTS["Theorem 4"].limit("sigma", d=4096)
+    assert sigma == theory.STATEMENTS["Corollary 19"].limit("sigma", d=4096, beta=0.01)
+    assert theory.STATEMENTS["Theorem 4"](d=4096, sigma=sigma).error == 0.01
+    assert theory.mean_errors(1, torch.ones(4096), sigma, 0.0, normals(50, 4096)).max() <= 0.01
 
 
 def test_theorem_21_at_numbers_worked_out_by_hand():
     at = {"n": 4, "d": 400, "sigma": 2.0, "beta": math.exp(-2)}
-    radius = STATEMENTS["Theorem 21"].limit("eps", **at)  # 3 / 12 - 2 * 2 / 20
+    radius = theory.STATEMENTS["Theorem 21"].limit("eps", **at)  # 3 / 12 - 2 * 2 / 20
     assert radius == pytest.approx(0.05)
-    expected = Guarantee(math.exp(-2), pytest.approx(1 - 2 * math.exp(-10)))
-    assert STATEMENTS["Theorem 21"](**at, eps=radius) == expected
+    expected = theory.Guarantee(math.exp(-2), pytest.approx(1 - 2 * math.exp(-10)))
+    assert theory.STATEMENTS["Theorem 21"](**at, eps=radius) == expected
 
 
 def test_corollary_22_follows_from_theorem_21_and_holds_in_every_draw():
@@ -149,18 +137,18 @@ def test_corollary_22_follows_from_theorem_21_and_holds_in_every_draw():
         sigma = d**0.25 / 32
         for eps in (0.0, d**-0.25 / 4, 1.001 * d**-0.25 / 4, 0.1, 0.25):
             if eps <= 0.25:
-                n = STATEMENTS["Corollary 22"].limit("n", d=d, sigma=sigma, eps=eps)
-                assert STATEMENTS["Theorem 21"].limit("eps", n=n, d=d, sigma=sigma, beta=0.01) >= eps
+                n = theory.STATEMENTS["Corollary 22"].limit("n", d=d, sigma=sigma, eps=eps)
+                assert theory.STATEMENTS["Theorem 21"].limit("eps", n=n, d=d, sigma=sigma, beta=0.01) >= eps
     d, sigma = 4096, 4096**0.25 / 32
     for eps in (d**-0.25 / 4, 0.1, 0.25):
         n = max(1, math.ceil(64 * eps**2 * math.sqrt(d)))
         for name in ("Corollary 22", "Theorem 5"):
-            assert STATEMENTS[name](n=n, d=d, sigma=sigma, eps=eps).error == 0.01
-        assert mean_errors(n, torch.ones(d), sigma, eps, normals(20, d)).max() <= 0.01
+            assert theory.STATEMENTS[name](n=n, d=d, sigma=sigma, eps=eps).error == 0.01
+        assert theory.mean_errors(n, torch.ones(d), sigma, eps, normals(20, d)).max() <= 0.01
 
 
 def test_the_samples_of_corollary_22_are_64_eps_squared_root_d():
-    corollary = STATEMENTS["Corollary 22"]
+    corollary = theory.STATEMENTS["Corollary 22"]
     assert corollary.limit("n", d=10_000, sigma=0.1, eps=0.2) == pytest.approx(256)
     assert corollary.limit("n", d=10_000, sigma=0.1, eps=0.025) == 1
 
@@ -172,15 +160,15 @@ def test_theorem_11_is_half_the_probability_of_a_small_posterior_mean():
     n, d, sigma, eps = 0.5, 20, 2.0, 0.6
     v = normals(100_000, d)
     small = ((n / (sigma**2 + n)) ** 0.5 * v.abs().amax(-1) <= eps).double()
-    bound = STATEMENTS["Theorem 11"](n=n, d=d, sigma=sigma, eps=eps)
-    assert bound == error_floor(n, d, sigma, eps).item()
+    bound = theory.STATEMENTS["Theorem 11"](n=n, d=d, sigma=sigma, eps=eps)
+    assert bound == theory.error_floor(n, d, sigma, eps).item()
     assert abs(bound - 0.5 * small.mean().item()) < 2 * small.std().item() / 100_000**0.5
 
 
 def test_the_posterior_mean_of_theorem_11_is_a_multiple_of_the_mean_and_not_of_the_sum_that_is_printed():
     n, d, sigma, generator = 4, 20_000, 2.0, Generator().manual_seed(0)
     theta = normals(d, seed=1)
-    x, y = sample_gaussian(n, theta, sigma, generator=generator)
+    x, y = theory.sample_gaussian(n, theta, sigma, generator=generator)
     total = (y[:, None] * x).sum(0)
     fitted = (theta @ total) / (total @ total)  # regression of theta on what was seen: the posterior mean's factor
     printed = n / (sigma**2 + n)
@@ -192,44 +180,44 @@ def test_the_posterior_mean_of_theorem_11_is_a_multiple_of_the_mean_and_not_of_t
 
 def test_theorem_11_is_stable_where_the_plain_formula_is_not():
     u, d = 9.0, 1e15  # eps sqrt((sigma^2 + n) / n) = 9: 2 Phi(9) - 1 rounds to 1
-    bound = error_floor(1.0, d, 1.0, u / math.sqrt(2)).item()
+    bound = theory.error_floor(1.0, d, 1.0, u / math.sqrt(2)).item()
     assert 0.5 - bound == pytest.approx(d * norm.sf(9), rel=1e-2)
-    assert error_floor(0.0, 10, 1.0, 0.0).item() == 0.5
-    assert error_floor(1.0, 10, 1.0, 0.0).item() == 0
+    assert theory.error_floor(0.0, 10, 1.0, 0.0).item() == 0.5
+    assert theory.error_floor(1.0, 10, 1.0, 0.0).item() == 0
 
 
 def test_theorem_11_is_inverted_exactly():
-    theorem = STATEMENTS["Theorem 11"]
+    theorem = theory.STATEMENTS["Theorem 11"]
     for d, level, eps in [(2, 0.4, 0.1), (2**16, 0.25, 0.5), (2**10, 1e-9, 0.3)]:
         n = theorem.limit("n", level=level, d=d, sigma=4.0, eps=eps)
         assert theorem(n=n, d=d, sigma=4.0, eps=eps) == pytest.approx(level, rel=1e-9, abs=0)
-    assert error_floor_samples(0.1, 2, 1.0, 5.0) == math.inf
+    assert theory.error_floor_samples(0.1, 2, 1.0, 5.0) == math.inf
     assert theorem(n=1e12, d=2, sigma=1.0, eps=5.0) > 0.1
 
 
 def test_corollary_23_and_theorem_6_follow_from_theorem_11():
-    corollary = STATEMENTS["Corollary 23"]
+    corollary = theory.STATEMENTS["Corollary 23"]
     for d in (2, 10, 1000, 2**16):
         for sigma, eps in [(1.0, 0.1), (8.0, 0.5), (2.0, 2.0)]:
             at = {"d": d, "sigma": sigma, "eps": eps}
             n = corollary.limit("n", **at)
             assert n == pytest.approx((eps * sigma) ** 2 / 8 / math.log(d))
-            assert corollary(n=n, **at) == (1 - 1 / d) / 2 <= STATEMENTS["Theorem 11"](n=n, **at)
+            assert corollary(n=n, **at) == (1 - 1 / d) / 2 <= theory.STATEMENTS["Theorem 11"](n=n, **at)
     n, at = 0.25 / 8 * 0.5**2 * 64 / math.log(4096), {"d": 4096, "sigma_scale": 0.5, "eps": 0.5}
-    assert STATEMENTS["Theorem 6"](n=0.999 * n, **at) == (1 - 1 / 4096) / 2
+    assert theory.STATEMENTS["Theorem 6"](n=0.999 * n, **at) == (1 - 1 / 4096) / 2
     with pytest.raises(ValueError, match="`n`"):
-        STATEMENTS["Theorem 6"](n=1.001 * n, **at)
+        theory.STATEMENTS["Theorem 6"](n=1.001 * n, **at)
 
 
 def test_the_threshold_of_theorem_11_is_several_times_that_of_corollary_23():
-    corollary = STATEMENTS["Corollary 23"].limit("n", d=2**16, sigma=8.0, eps=0.5)
-    assert error_floor_samples(0.25, 2**16, 8.0, 0.5) / corollary == pytest.approx(4.6, abs=0.1)
+    corollary = theory.STATEMENTS["Corollary 23"].limit("n", d=2**16, sigma=8.0, eps=0.5)
+    assert theory.error_floor_samples(0.25, 2**16, 8.0, 0.5) / corollary == pytest.approx(4.6, abs=0.1)
 
 
 def test_the_bayes_curve_respects_corollary_23():
     at = {"d": 1024, "sigma": 4.0, "eps": 0.5}
-    n = STATEMENTS["Corollary 23"].limit("n", **at)
-    assert bayes_errors(n, 4.0, 0.5, normals(100, 1024)).mean() >= STATEMENTS["Corollary 23"](n=n, **at)
+    n = theory.STATEMENTS["Corollary 23"].limit("n", **at)
+    assert theory.bayes_errors(n, 4.0, 0.5, normals(100, 1024)).mean() >= theory.STATEMENTS["Corollary 23"](n=n, **at)
 
 
 # ---- self-training
@@ -237,8 +225,8 @@ def test_the_bayes_curve_respects_corollary_23():
 
 def test_the_counts_of_carmon_et_al():
     at = {"d": 10**6, "n0": 4.0, "eps": 0.2}  # n0 eps^2 sqrt(d / n0) = 4 * 0.04 * 500 = 80
-    assert STATEMENTS["Carmon et al., Proposition 1"](**at) == pytest.approx(320)
-    assert STATEMENTS["Carmon et al., Theorem 2"](**at) == pytest.approx(288 * 80)
-    lower = STATEMENTS["Corollary 23"].limit("n", d=10**6, sigma=carmon_sigma(10**6, 4.0), eps=0.2)
-    assert STATEMENTS["Carmon et al., Theorem 1"](**at) == pytest.approx(lower)
-    assert carmon_sigma(10**6, 4.0) == pytest.approx(2000**0.5)
+    assert theory.STATEMENTS["Carmon et al., Proposition 1"](**at) == pytest.approx(320)
+    assert theory.STATEMENTS["Carmon et al., Theorem 2"](**at) == pytest.approx(288 * 80)
+    lower = theory.STATEMENTS["Corollary 23"].limit("n", d=10**6, sigma=theory.carmon_sigma(10**6, 4.0), eps=0.2)
+    assert theory.STATEMENTS["Carmon et al., Theorem 1"](**at) == pytest.approx(lower)
+    assert theory.carmon_sigma(10**6, 4.0) == pytest.approx(2000**0.5)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from lightning_robust_studies.schmidt2018.theory import STATEMENTS, Guarantee
-from tests.studies.schmidt2018.theory.points import POINTS
+from tests.studies.schmidt2018.theory.helpers import POINTS
 
 STEP = 1e-6
 SIDES = {"<=": (-1, 1), "<": (-1, 1), ">=": (1, -1), ">": (1, -1)}

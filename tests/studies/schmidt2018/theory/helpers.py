@@ -1,4 +1,4 @@
-"""For each statement arguments at which its conditions hold."""
+"""For each statement arguments at which its conditions hold; and normal numbers."""
 
 import math
 
@@ -35,3 +35,7 @@ POINTS = {
     "Carmon et al., Proposition 1": {"d": 16, "n0": 1.0, "eps": 0.25},
     "Carmon et al., Theorem 2": {"d": 16, "n0": 1.0, "eps": 0.25},
 }
+
+
+def normals(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
