@@ -1,4 +1,4 @@
-"""An attack is a function of a model and a batch, and `evaluate` needs no Trainer either; the model is left as it was."""
+"""Attacks are functions of a model and a batch, and `evaluate` needs no Trainer either; the model is as it was."""
 
 import torch
 

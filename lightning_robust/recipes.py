@@ -173,7 +173,7 @@ def fgsm_rs(threat: Threat | Ball, **options: Any) -> Recipe:
     return Recipe([AdversarialTraining(rs_fgsm(threat), **options)])
 
 
-def half_adversarial(threat: Threat | Ball, steps: int = 40, **options: Any) -> Recipe:
+def half_adversarial(threat: Threat | Ball, steps: int = 40, fraction: float = 0.5, **options: Any) -> Recipe:
     """Half of every batch clean, half adversarial, in one forward: the scheme of Stutz et al. for any threat.
 
     D. Stutz, M. Hein, B. Schiele, Disentangling Adversarial Robustness and Generalization, CVPR 2019: in pixels with
@@ -182,9 +182,10 @@ def half_adversarial(threat: Threat | Ball, steps: int = 40, **options: Any) -> 
     Args:
         threat: The perturbation set.
         steps: The number of steps of PGD.
+        fraction: The share of adversarial samples in a batch.
         **options: Further arguments of `AdversarialTraining`.
     """
-    return Recipe([AdversarialTraining(PGD(threat, steps=steps), **{"fraction": 0.5, **options})])
+    return Recipe([AdversarialTraining(PGD(threat, steps=steps), fraction=fraction, **options)])
 
 
 def on_manifold(manifold: Any, eta: float = 0.3, steps: int = 40, **options: Any) -> Recipe:
@@ -219,16 +220,19 @@ def adversarial_transformations(
     return half_adversarial(Threat(Linf(eta), AffineSpace() if space is None else space), steps, **options)
 
 
-def random_transformations(eta: float = 0.3, space: AffineSpace | None = None, **options: Any) -> Recipe:
+def random_transformations(
+    eta: float = 0.3, space: AffineSpace | None = None, fraction: float = 0.5, **options: Any
+) -> Recipe:
     """The same affine maps drawn at random: the data augmentation that `adversarial_transformations` is compared with.
 
     Args:
         eta: The radius in the six affine parameters (Linf).
         space: The affine maps that are possible; None: those of `AffineSpace()`.
+        fraction: The share of transformed samples in a batch.
         **options: Further arguments of `AdversarialTraining`.
     """
     threat = Threat(Linf(eta), AffineSpace() if space is None else space)
-    return Recipe([AdversarialTraining(RandomPerturbation(threat), **{"fraction": 0.5, **options})])
+    return Recipe([AdversarialTraining(RandomPerturbation(threat), fraction=fraction, **options)])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 
+import jsonargparse
 import pytest
 import torch
 
@@ -118,3 +119,24 @@ def test_a_nearby_start_is_near_and_in_the_ball(ball):
     if ball == Linf(0.1):
         assert delta.std().item() == pytest.approx(0.001, rel=0.05)
         assert abs(delta.mean().item()) < 1e-4
+
+
+BALL_CONFIG = {"class_path": "Linf", "init_args": {"eps": 0.1}}
+CONFIGS = {
+    "awp": {"recipe": {"class_path": "lightning_robust.recipes.trades", "init_args": {"threat": BALL_CONFIG}}},
+    "on_manifold": {"manifold": {"class_path": "lightning_robust.manifolds.FontsManifold"}, "code": 2},
+    "adversarial_transformations": {"eta": 0.2, "input": "image"},
+    "random_transformations": {"eta": 0.2, "fraction": 0.25, "input": "image"},
+}
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_configuration_names_every_recipe_with_options_of_the_callback(name):
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--recipe", type=recipes.Recipe)
+    init_args = CONFIGS.get(name, {"threat": BALL_CONFIG, "input": "image"})
+    config = parser.parse_object({"recipe": {"class_path": f"lightning_robust.recipes.{name}", "init_args": init_args}})
+    (callback,) = parser.instantiate_classes(config).recipe
+    assert isinstance(callback, AdversarialTraining)
+    assert callback.reader.input == init_args.get("input", 0)
