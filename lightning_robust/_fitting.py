@@ -1,4 +1,4 @@
-"""What the cells of a study share: a Trainer that keeps quiet, the device, weights read back."""
+"""Shared by the demonstration and the studies: a quiet Trainer, the device, weights that are read back."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +19,8 @@ def device() -> torch.device:
 
 
 def quiet_trainer(callbacks: Sequence[pl.Callback] = (), **options: Any) -> pl.Trainer:
-    """A Trainer on one device that shows and writes nothing, unless `options` says otherwise.
-
-    Args:
-        callbacks: the callbacks.
-        **options: of the Trainer.
-    """
-    settings: dict[str, Any] = {
+    """A Trainer on one device that shows and writes nothing, unless its `options` say otherwise."""
+    defaults: dict[str, Any] = {
         "accelerator": "gpu" if device().type == "cuda" else "cpu",
         "devices": 1,
         "logger": False,
@@ -34,7 +29,7 @@ def quiet_trainer(callbacks: Sequence[pl.Callback] = (), **options: Any) -> pl.T
         "enable_model_summary": False,
         "callbacks": list(callbacks),
     }
-    return pl.Trainer(**(settings | options))
+    return pl.Trainer(**(defaults | options))
 
 
 def loaded(module: T, path: Path) -> T:
@@ -45,7 +40,7 @@ def loaded(module: T, path: Path) -> T:
 
 @torch.no_grad()
 def correct(module: pl.LightningModule, x: Tensor, y: Tensor) -> Tensor:
-    """(N,) bool on the CPU: does the module, in evaluation mode from here on, class the image as it is labelled?
+    """Is each image classified as labeled? (N,) bool on the CPU; the module is in evaluation mode from here on.
 
     Args:
         module: images (N, C, H, W) to logits (N, K).
