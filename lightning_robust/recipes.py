@@ -35,10 +35,7 @@ from lightning_robust.attacks import (
     rs_fgsm,
 )
 from lightning_robust.callbacks import AdversarialTraining
-from lightning_robust.objectives import adversarial_loss
-from lightning_robust.objectives import awp as _awp
-from lightning_robust.objectives import mart as _mart
-from lightning_robust.objectives import trades as _trades
+from lightning_robust.objectives import adversarial_loss, awp as _awp, mart as _mart, trades as _trades
 
 __all__ = [
     "RECIPES",
@@ -117,7 +114,7 @@ def mart(threat: Threat | Ball, beta: float = 5.0, steps: int = 10, **options: A
     return Recipe([AdversarialTraining(attack, _mart(beta), **options)])
 
 
-def awp(recipe: list[pl.Callback], gamma: float = 0.005) -> Recipe:
+def awp(recipe: Recipe | list[pl.Callback], gamma: float = 0.005) -> Recipe:
     """Another recipe with adversarial weight perturbation: its loss is lowered at weights that were moved against it.
 
     D. Wu, S. Xia, Y. Wang, Adversarial Weight Perturbation Helps Robust Generalization, NeurIPS 2020: gamma is 0.005

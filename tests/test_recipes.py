@@ -15,10 +15,12 @@ from lightning_robust.callbacks import AdversarialTraining
 from lightning_robust.datamodules import Fonts
 from lightning_robust.manifolds import FontsManifold
 from lightning_robust.models import RobustClassifier, standard_net
-from lightning_robust.objectives import adversarial_loss
-from lightning_robust.objectives import awp as awp_objective
-from lightning_robust.objectives import mart as mart_objective
-from lightning_robust.objectives import trades as trades_objective
+from lightning_robust.objectives import (
+    adversarial_loss,
+    awp as awp_objective,
+    mart as mart_objective,
+    trades as trades_objective,
+)
 
 BALL = Linf(0.1)
 ARGUMENTS = {
