@@ -25,8 +25,8 @@ KEPT = 0.02
 def difference(models: pd.DataFrame, n: int, scheme: str, reference: str) -> Estimate:
     """By how much a scheme's test error exceeds the reference's at a size, models of one seed compared in pairs."""
     errors = models[(models["n"] == n) & (models["metric"] == "test error")].set_index("seed")
-    mine, other = (errors[errors["scheme"] == name] for name in (scheme, reference))
-    pairs = mine.merge(other, on="seed", suffixes=("", "_of"))
+    of_scheme, of_reference = (errors[errors["scheme"] == name] for name in (scheme, reference))
+    pairs = of_scheme.merge(of_reference, on="seed", suffixes=("", "_of"))
     values = (pairs["value"] - pairs["value_of"]).tolist()
     # Of a single pair: the interval for two independent draws of test images, which is too wide for the same images.
     a = pairs.iloc[0]

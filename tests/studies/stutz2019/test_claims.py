@@ -60,9 +60,9 @@ def test_differences_are_taken_in_pairs():
         for seed, base in enumerate((0.2, 0.4, 0.6))
         for scheme, shift in (("normal", 0.0), ("on-true", -0.05))
     ]
-    found = difference(pd.DataFrame(rows), 500, "on-true", "normal")
+    change = difference(pd.DataFrame(rows), 500, "on-true", "normal")
     # The seeds differ by much, the pairs do not: only pairs give an interval of no width.
-    assert (found.value, found.low, found.high) == pytest.approx((-0.05, -0.05, -0.05))
+    assert (change.value, change.low, change.high) == pytest.approx((-0.05, -0.05, -0.05))
 
 
 def test_the_difference_of_one_pair_has_the_interval_of_two_draws():
@@ -70,8 +70,8 @@ def test_the_difference_of_one_pair_has_the_interval_of_two_draws():
         _row(0.3, 0.27, 0.34, n=500, scheme="normal", seed=0, metric="test error"),
         _row(0.2, 0.18, 0.24, n=500, scheme="on-true", seed=0, metric="test error"),
     ]
-    found = difference(pd.DataFrame(rows), 500, "on-true", "normal")
-    assert (found.value, found.low, found.high) == pytest.approx(
+    change = difference(pd.DataFrame(rows), 500, "on-true", "normal")
+    assert (change.value, change.low, change.high) == pytest.approx(
         (-0.1, -0.1 - np.hypot(0.02, 0.04), -0.1 + np.hypot(0.04, 0.03))
     )
 
@@ -81,16 +81,16 @@ def test_regressions_are_those_of_scipy():
     errors = rows[rows["metric"] == "test error"]["value"]
     expected = stats.linregress(errors, np.square(errors))
     lines = fits(rows)
-    found = lines["all", "on-manifold"]
-    assert (found.slope, found.r, found.p) == pytest.approx((expected.slope, expected.rvalue, expected.pvalue))
+    fit = lines["all", "on-manifold"]
+    assert (fit.slope, fit.r, fit.p) == pytest.approx((expected.slope, expected.rvalue, expected.pvalue))
     assert [scheme for scheme, _ in lines] == [name for name in ("all", *SCHEMES) for _ in range(2)]
 
 
 def test_all_claims_hold_where_the_numbers_are_those_of_the_paper():
-    found = claims(_as_in_the_paper(), _distances())
-    assert [claim.verdict for claim in found] == [Verdict.HOLDS] * 4
-    assert "-15.0 points" in found[2].text
-    assert "85.0 degrees" in found[0].text
+    judgements = claims(_as_in_the_paper(), _distances())
+    assert [claim.verdict for claim in judgements] == [Verdict.HOLDS] * 4
+    assert "-15.0 points" in judgements[2].text
+    assert "85.0 degrees" in judgements[0].text
 
 
 def _scattered(e, by):
@@ -119,8 +119,8 @@ def _scattered(e, by):
     ],
 )
 def test_each_claim_has_its_verdict(claim, verdict, models, distances):
-    found = [each.verdict for each in claims(_as_in_the_paper(**models), _distances(**distances))]
-    assert found == [verdict if i == claim else Verdict.HOLDS for i in range(1, 5)]
+    judgements = [each.verdict for each in claims(_as_in_the_paper(**models), _distances(**distances))]
+    assert judgements == [verdict if i == claim else Verdict.HOLDS for i in range(1, 5)]
 
 
 @pytest.mark.parametrize(
