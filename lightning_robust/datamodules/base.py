@@ -11,8 +11,7 @@ from lightning_robust import _checks
 from lightning_robust._checks import boolean, count
 from lightning_robust._lightning import pl
 from lightning_robust.datamodules._batches import Batches, identity
-from lightning_robust.datamodules._loader import ResumableLoader
-from lightning_robust.datamodules._shuffle import Shuffle
+from lightning_robust.datamodules._loader import ResumableLoader, Shuffle
 
 Part = Literal["train", "val", "test"]
 
