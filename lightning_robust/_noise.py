@@ -122,8 +122,8 @@ def normal_within(uniform: Tensor, bound: float) -> Tensor:
         bound: b.
 
     Example:
-        >>> normal_within(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64), bound=2.0)
-        tensor([-2.,  0.,  2.], dtype=torch.float64)
+        >>> normal_within(torch.tensor([0.0, 0.75, 1.0]), bound=2.0)
+        tensor([-2.0000,  0.6391,  2.0000])
     """
     tail = 0.5 * math.erfc(bound / math.sqrt(2))
     return torch.special.ndtri(tail + (1 - 2 * tail) * uniform).clamp(-bound, bound)
