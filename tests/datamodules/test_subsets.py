@@ -46,15 +46,16 @@ def test_labels_need_not_be_consecutive():
     assert labels[balanced_subset(labels, 4)].tolist() == [-3, 7, -3, 7]
 
 
-@pytest.mark.parametrize("size", [0, -4, 3, 41])
-def test_unbalanced_sizes_are_refused(labels, size):
-    with pytest.raises(ValueError, match=rf"`size` to be .*, but got {size}"):
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        *((size, f"`size` to be .*, but got {size}") for size in (0, -4, 3, 41)),
+        (84, r"`size` to be at most 80 = 4 x 20, since class 2 has only 20 .* got 84"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(labels, size, message):
+    with pytest.raises(ValueError, match=message):
         balanced_subset(labels, size)
-
-
-def test_sizes_beyond_the_data_are_refused(labels):
-    with pytest.raises(ValueError, match=r"`size` to be at most 80 = 4 x 20, since class 2 has only 20 .* got 84"):
-        balanced_subset(labels, 84)
 
 
 @pytest.mark.parametrize(
