@@ -113,7 +113,8 @@ def table_beside_plot(models: pd.DataFrame) -> pd.DataFrame:
 
 def table_of_classes(models: pd.DataFrame) -> pd.DataFrame:
     """Success rates class by class at the largest size: a line for each scheme and threat."""
-    return _by_threat(models, r"^(?P<threat>.*) success in class (?P<what>.*)$", PERCENT)
+    table = _by_threat(models, r"^(?P<threat>.*) success in class (?P<what>.*)$", PERCENT)
+    return table[[*table.columns[:2], *sorted(table.columns[2:])]]
 
 
 def table_of_efforts(models: pd.DataFrame) -> pd.DataFrame:
