@@ -62,15 +62,16 @@ def needed_with_interval(curves: Curves, target: float) -> AmountEstimate:
     has bounds too, and the ends of the interval are the lower end for :math:`\log l_s` and the upper end for
     :math:`\log u_s`, which hold whatever the censored numbers are.
 
-    With one seed the interval is that of the draw of the test samples: where the curves of the upper and of the lower
-    ends of Wilson's intervals reach the target. It says nothing about other seeds.
+    With one seed, or if all are censored and their spread is not known, the interval is that of the draw of the test
+    samples: where the curves of the upper and of the lower ends of Wilson's intervals reach the target, the widest of
+    all seeds. It says nothing about other seeds.
 
     Example:
         >>> rows = {0: (0.59, 0.79, 0.89), 1: (0.6, 0.8, 0.9), 2: (0.61, 0.81, 0.91)}
         >>> print(needed_with_interval(Curves(n=(500, 2000, 8000), accuracy=rows, count=(1000,) * 3), 0.7))
         1,000 [842, 1,188]
     """
-    return _over_seeds(*_per_seed(curves, target))
+    return _over_seeds(_per_seed(curves, target))
 
 
 def ratio_needed(standard: Curves, robust: Curves, target: float) -> AmountEstimate:
@@ -92,37 +93,44 @@ def ratio_needed(standard: Curves, robust: Curves, target: float) -> AmountEstim
     if set(standard.accuracy) != set(robust.accuracy):
         names = list(standard.accuracy), list(robust.accuracy)
         raise ValueError(f"Expected argument `robust` to have the seeds {names[0]}, but got {names[1]}.")
-    (below, below_draw), (above, above_draw) = _per_seed(standard, target), _per_seed(robust, target)
-    ratios = {s: Amount(above[s].low / b.high, above[s].high / b.low if b.low else math.inf) for s, b in below.items()}
-    seed, b = next(iter(below.items()))
-    a = above[seed]
-    low = ratios[seed].low * math.exp(-math.hypot(_log(a.low, above_draw[0]), _log(below_draw[1], b.high)))
-    high = ratios[seed].high * math.exp(math.hypot(_log(above_draw[1], a.high), _log(b.low, below_draw[0])))
-    return _over_seeds(ratios, (low, high))
+    below, above, ratios = _per_seed(standard, target), _per_seed(robust, target), {}
+    for seed, b in below.items():
+        a = above[seed]
+        ratio = Amount(a.amount.low / b.amount.high, a.amount.high / b.amount.low if b.amount.low else math.inf)
+        down = math.hypot(_log(a.amount.low, a.low), _log(b.high, b.amount.high))
+        up = math.hypot(_log(a.high, a.amount.high), _log(b.amount.low, b.low))
+        ratios[seed] = AmountEstimate(ratio, ratio.low * math.exp(-down), ratio.high * math.exp(up))
+    return _over_seeds(ratios)
 
 
-def _per_seed(curves: Curves, target: float) -> tuple[dict[Any, Amount], tuple[float, float]]:
-    """The amount of each seed, and the interval of the first seed over the draw of its test samples."""
-    amounts = {seed: samples_needed(curves.n, row, target, curves.count) for seed, row in curves.accuracy.items()}
-    first = next(iter(amounts))
-    _, low, high = zip(*(curves.at(n)[first] for n in curves.n), strict=True)
-    early, late = (samples_needed(curves.n, row, target, curves.count) for row in (high, low))
-    return amounts, (min(early.low, amounts[first].low), max(late.high, amounts[first].high))
+def _per_seed(curves: Curves, target: float) -> dict[Any, AmountEstimate]:
+    """The amount of each seed, with its interval over the draw of the test samples."""
+    estimates = {}
+    rows = [curves.at(n) for n in curves.n]
+    for seed in curves.accuracy:
+        values, low, high = zip(*(row[seed] for row in rows), strict=True)
+        amount, late, early = (samples_needed(curves.n, row, target, curves.count) for row in (values, low, high))
+        estimates[seed] = AmountEstimate(amount, min(early.low, amount.low), max(late.high, amount.high))
+    return estimates
 
 
-def _over_seeds(amounts: Mapping[Any, Amount], draw: tuple[float, float]) -> AmountEstimate:
-    censored = tuple(seed for seed, amount in amounts.items() if not amount.known)
-    if len(amounts) == 1:
-        return AmountEstimate(next(iter(amounts.values())), *draw, censored)
-    means: list[float] = []
-    ends: list[float] = []
+def _over_seeds(estimates: Mapping[Any, AmountEstimate]) -> AmountEstimate:
+    censored = tuple(seed for seed, each in estimates.items() if not each.amount.known)
+    amounts = [each.amount for each in estimates.values()]
+    means, ends = [], []
     for sign, none in ((-1, 0.0), (1, math.inf)):
-        bounds = [amount.low if sign < 0 else amount.high for amount in amounts.values()]
+        bounds = [amount.low if sign < 0 else amount.high for amount in amounts]
         logs = [0.0] * len(bounds) if none in bounds else [math.log(bound) for bound in bounds]
         mean = sum(logs) / len(logs)
-        means.append(none if none in bounds else math.exp(mean))
-        ends.append(none if none in bounds else math.exp(mean + sign * half_width(logs)))
-    return AmountEstimate(Amount(*means), ends[0], ends[1], censored)
+        means.append(bounds[0] if len(set(bounds)) == 1 else none if none in bounds else math.exp(mean))
+        if none in bounds:
+            ends.append(none)
+        elif len(bounds) > 1 and len(censored) < len(bounds):
+            ends.append(math.exp(mean + sign * half_width(logs)))
+        else:
+            draws = [each.low if sign < 0 else each.high for each in estimates.values()]
+            ends.append(min(draws) if sign < 0 else max(draws))
+    return AmountEstimate(Amount(means[0], means[1]), ends[0], ends[1], censored)
 
 
 def _log(upper: float, lower: float) -> float:

@@ -88,6 +88,15 @@ def test_a_censored_seed_bounds_the_mean_from_one_side_and_is_named():
     assert early.amount.high == pytest.approx(math.sqrt(500 * math.exp(6.5)))
 
 
+def test_seeds_that_are_all_censored_have_the_widest_of_their_own_intervals():
+    rows = [STANDARD, STANDARD + 0.01]
+    alone = [needed_with_interval(curves(row), 0.85) for row in rows]
+    both = needed_with_interval(curves(*rows), 0.85)
+    assert (both.amount, both.censored) == (Amount(16000, math.inf), (0, 1))
+    assert (both.low, both.high) == (min(each.low for each in alone), math.inf)
+    assert both.low < 16000
+
+
 def test_one_seed_has_the_crossings_of_the_ends_of_wilsons_intervals():
     found = needed_with_interval(curves(STANDARD), 0.7)
     _, low, high = zip(*(curves(STANDARD).at(n)[0] for n in SIZES), strict=True)

@@ -108,9 +108,7 @@ def _more_samples(pair: Pair, targets: Sequence[float]) -> Finding:
         return Verdict.UNKNOWN, f"neither accuracy reaches a target within the sizes, {sizes}"
     each = [judged((ratio.low, ratio.high), gt, 1) for ratio in known.values()]
     verdict = Verdict.FAILS if any(ratio.high < 1 for ratio in known.values()) else any_of(each)
-    return verdict, "; ".join(
-        f"at {PERCENT.tick(target)} {ratio} times" for target, ratio in known.items()
-    ) + f" ({sizes})"
+    return verdict, "; ".join(f"{PERCENT.tick(target)}: {ratio}" for target, ratio in known.items()) + f" ({sizes})"
 
 
 def _rising(pair: Pair) -> Finding:
