@@ -1,18 +1,21 @@
 """Which attacks an evaluation makes."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from lightning_robust.attacks.attack import Attack, as_attack
 
 
-class Plan(Protocol):
-    """Attacks that are one evaluation together: any object with an attribute `attacks`, a mapping from names.
+class Plan(ABC):
+    """Attacks that are one evaluation together: their worst case is logged, and not each of them.
 
-    Their worst case is logged, and not each of them: a plan may have attacks that are weak alone.
+    Any object with an attribute `attacks`, a mapping from names, is a plan. This class is for those that configuration
+    files shall name: jsonargparse asks for a base class.
     """
 
     @property
+    @abstractmethod
     def attacks(self) -> Mapping[str, Attack | Callable[..., Any]]:
         """The attacks by name."""
 

@@ -36,7 +36,7 @@ class RobustEvaluation(StepCallback):
 
     - `clean_acc`: the accuracy on clean inputs.
     - `robust_acc`: the share of samples that are right on the clean input and under every attack.
-    - `robust_acc_<name>`: the share that are right on the clean input and under the attack, for attacks with a name.
+    - `robust_acc_<name>`: the share that are right on the clean input and under one attack, if it has a name.
 
     So `ModelCheckpoint(monitor="val/robust_acc", mode="max")` and `EarlyStopping` work. With several dataloaders each
     has its own values, with Lightning's suffix `/dataloader_idx_<i>`, whether the others are empty or not. A key that
@@ -58,7 +58,7 @@ class RobustEvaluation(StepCallback):
         code: Where the latent codes are.
         forward: `(module, batch) -> logits`.
         correct: `(output, y) -> (N,) bool`.
-        per_sample: The fields of a batch with one entry per sample; `max_samples` cuts a batch.
+        per_sample: The fields with one entry per sample: `max_samples` cuts a batch.
         prefix: Before every key, e.g. "strong/". Several of this callback need different ones.
 
     Example:
@@ -130,16 +130,14 @@ class RobustEvaluation(StepCallback):
         check_module(pl_module, (_STEPS[stage],), self.reader.forward)
         if trainer.world_size > 1:
             self._keys.silence()
+        self._measured = self._reached = False
         if stage == "fit":
             self._every.reset()
-        self._measured = self._reached = False
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take away what is around the step and what was changed for the run."""
         super().teardown(trainer, pl_module, stage)
         self._keys.restore()
-
-    # Validation and test are the same but for their names.
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
@@ -162,12 +160,15 @@ class RobustEvaluation(StepCallback):
         self._install(trainer, pl_module, "test", dataloader_idx)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
-        """Take the attacks away."""
-        self._check_reached(pl_module, "validation_step")
+        """Take the attacks away, and make sure that they were there."""
+        if not self._remove() and not self._reached:
+            raise RuntimeError(
+                f"Expected the Trainer to call the step of {type(pl_module).__name__} with the attacks around it, but "
+                "it did not: nothing was attacked. Has the step been replaced, cached or compiled away?"
+            )
+        self._reached = True
 
-    def on_test_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
-        """Take the attacks away."""
-        self._check_reached(pl_module, "test_step")
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log."""
@@ -182,18 +183,13 @@ class RobustEvaluation(StepCallback):
         if not trainer.sanity_checking:
             self._keys.check(self._logged, trainer.callback_metrics)
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make sure that what was logged is ours."""
-        self._keys.check(self._logged, trainer.callback_metrics)
+    on_test_end = on_validation_end
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn if nothing was measured."""
         if not self._measured:
-            warnings.warn(
-                "RobustEvaluation has measured nothing: no validation was run. Is there validation data, a "
-                "`validation_step`, and is `limit_val_batches` not 0?",
-                stacklevel=2,
-            )
+            text = "RobustEvaluation has measured nothing: no validation was run. Is there validation data, a "
+            warnings.warn(f"{text}`validation_step`, and is `limit_val_batches` not 0?", stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch of the last evaluation, and its values."""
@@ -267,6 +263,7 @@ class RobustEvaluation(StepCallback):
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._remove()
+        self._loaders = []
         if trainer.sanity_checking:
             return
         if self._active:
@@ -280,8 +277,7 @@ class RobustEvaluation(StepCallback):
     def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """All counts of all processes, in one reduction."""
         restarts = {name: attack.restarts for name, attack in self.attacks.items()}
-        loaders, self._loaders = len(loaders_of(trainer, stage)), []
-        empty = Tally(len(restarts), pl_module.device)
+        loaders, empty = len(loaders_of(trainer, stage)), Tally(len(restarts), pl_module.device)
         counts = summed(trainer, torch.stack([self._tallies.get(i, empty).counts for i in range(loaders)]))
         summaries = {i: Summary(row, restarts, each=self._plan is None) for i, row in enumerate(counts.tolist())}
         if not any(summary.n for summary in summaries.values()):
@@ -301,12 +297,3 @@ class RobustEvaluation(StepCallback):
         self._results.write(results, intervals, publish=trainer.is_global_zero)
         self._measured = True
         self._every.done(trainer)
-
-    def _check_reached(self, pl_module: pl.LightningModule, name: str) -> None:
-        """Refuse to go on if the step that Lightning called was not ours."""
-        if not self._remove() and not self._reached:
-            raise RuntimeError(
-                f"Expected the Trainer to call the `{name}` of {type(pl_module).__name__} that the attacks were put "
-                "around, but it did not: nothing was attacked. Has the step been replaced, cached or compiled away?"
-            )
-        self._reached = True

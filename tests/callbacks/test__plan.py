@@ -1,10 +1,12 @@
+from dataclasses import replace
 from types import MappingProxyType, SimpleNamespace
 
+import jsonargparse
 import pytest
 
-from lightning_robust import PGD, Linf
+from lightning_robust import PGD, Linf, RobustEvaluation
 from lightning_robust.attacks import worst_of
-from lightning_robust.callbacks._plan import attacks_by_name, is_plan
+from lightning_robust.callbacks._plan import Plan, attacks_by_name, is_plan
 
 ATTACK = PGD(Linf(0.1), keep="last")
 
@@ -17,7 +19,26 @@ class OwnPlan:
         return MappingProxyType({"strong": ATTACK, "weak": lambda model, x, y: x})
 
 
-@pytest.mark.parametrize("plan", [OwnPlan(), SimpleNamespace(attacks={"strong": ATTACK, "weak": ATTACK})])
+class NamedPlan(Plan):
+    """For configuration files."""
+
+    def __init__(self, eps: float = 0.1):
+        self.eps = eps
+
+    @property
+    def attacks(self):
+        return {"strong": replace(ATTACK, threat=Linf(self.eps)), "weak": ATTACK}
+
+
+def test_a_configuration_names_a_plan():
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(RobustEvaluation, "evaluation")
+    plan = {"class_path": f"{__name__}.NamedPlan", "init_args": {"eps": 0.25}}
+    evaluation = parser.instantiate(parser.parse_object({"evaluation": {"attacks": plan}})).evaluation
+    assert evaluation.attacks["strong"].threat.ball.eps == 0.25
+
+
+@pytest.mark.parametrize("plan", [OwnPlan(), NamedPlan(), SimpleNamespace(attacks={"strong": ATTACK, "weak": ATTACK})])
 def test_whatever_has_a_mapping_of_attacks_is_a_plan(plan):
     assert is_plan(plan)
     attacks = attacks_by_name(plan)
