@@ -22,8 +22,8 @@ class RobustClassifier(pl.LightningModule):
         logits = network((x - mean) / std),    loss = cross_entropy(logits, y)
 
     It knows nothing of attacks: those are callbacks. `AdversarialTraining` puts adversarial examples into the batch
-    (or an objective in place of the loss), and `RobustEvaluation` logs `val/acc`, `val/acc_<attack>`, `val/robust_acc`
-    and the same under `test/`. The module itself logs `train/loss` and `train/acc`, on the batch that it is given
+    (or an objective in place of the loss), and `RobustEvaluation` logs `val/clean_acc`, `val/robust_acc` and the same
+    under `test/`. The module itself logs `train/loss` and `train/acc`, on the batch that it is given
     (adversarial under `AdversarialTraining`), `val/loss` and `test/loss`, each averaged over the epoch.
 
     Batches are `(x, y)` or `(x, y, code)`: x (N, C, H, W) floating, y (N,) int64; a code is for attacks and is not
