@@ -36,6 +36,10 @@ def _values(rows):
     return {row["metric"]: row["value"] for row in rows}
 
 
+def test_an_image_that_was_misread_before_is_not_hit():
+    assert _attacked().hit.tolist() == [True, False, True, False, True]
+
+
 def test_the_rate_is_over_images_that_were_read_correctly():
     # Restarts on the images 0, 1, 2, 4: two, none, one and one of two succeed.
     values = _values(success_rows("success", _attacked()))
