@@ -57,7 +57,6 @@ if TYPE_CHECKING:  # the same for type checkers and editors; a test ties the two
         binary_correct as binary_correct,
         binary_margin as binary_margin,
         cross_entropy as cross_entropy,
-        dense as dense,
         dense_correct as dense_correct,
         divergence as divergence,
         dlr as dlr,
@@ -70,6 +69,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors; a test ties the two
         targeted as targeted,
         worst_of as worst_of,
     )
+    from lightning_robust.attacks.dense import dense as dense
     from lightning_robust.callbacks import (
         AdversarialExamples as AdversarialExamples,
         AdversarialTraining as AdversarialTraining,
@@ -77,13 +77,9 @@ if TYPE_CHECKING:  # the same for type checkers and editors; a test ties the two
         RobustEvaluation as RobustEvaluation,
         RobustGeneralizationGap as RobustGeneralizationGap,
     )
-    from lightning_robust.datamodules import (
-        Fonts as Fonts,
-    )
-    from lightning_robust.evaluation import (
-        Report as Report,
-        evaluate as evaluate,
-    )
+    from lightning_robust.datamodules import Fonts as Fonts
+    from lightning_robust.evaluation.evaluate import evaluate as evaluate
+    from lightning_robust.evaluation.report import Report as Report
     from lightning_robust.interop import (
         from_foolbox as from_foolbox,
         from_torchattacks as from_torchattacks,
@@ -96,12 +92,10 @@ if TYPE_CHECKING:  # the same for type checkers and editors; a test ties the two
         Normalize as Normalize,
         RobustClassifier as RobustClassifier,
     )
-    from lightning_robust.objectives import (
-        alp as alp,
-        awp as awp,
-        mart as mart,
-        trades as trades,
-    )
+    from lightning_robust.objectives.alp import alp as alp
+    from lightning_robust.objectives.awp import awp as awp
+    from lightning_robust.objectives.mart import mart as mart
+    from lightning_robust.objectives.trades import trades as trades
 
 __all__ = sorted(_HOME)
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from lightning_robust._lightning import pl
+from lightning_robust._step import Around, Handle, put_around
 from lightning_robust.callbacks._clock import Clock
 from lightning_robust.callbacks._every import Every
-from lightning_robust.callbacks._reader import Reader
-from lightning_robust.callbacks._step import Around, Handle, put_around
+from lightning_robust.evaluation._reader import Reader
 
 
 class BatchCallback(pl.Callback):

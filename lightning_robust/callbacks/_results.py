@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-Interval = tuple[float, float]
+from lightning_robust.evaluation._tally import Interval
 
 
 class Results:

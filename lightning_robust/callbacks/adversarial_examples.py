@@ -10,12 +10,12 @@ import torch
 from lightning_robust import _checks, _nested
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
+from lightning_robust._step import Step
 from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
 from lightning_robust.callbacks._pictures import Pictures, check_images, check_range
-from lightning_robust.callbacks._reader import Forward, Reader, Sample
-from lightning_robust.callbacks._step import Step
+from lightning_robust.evaluation._reader import Forward, Reader, Sample
 from lightning_robust.plots.grid import image_grid
 
 

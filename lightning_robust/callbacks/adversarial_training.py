@@ -11,14 +11,14 @@ from torch import Tensor
 from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
+from lightning_robust._step import Around, Step, put_around
 from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.combinators import attacked_rows, check_fraction
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.attacks.schedules import Progress, Schedule
 from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
 from lightning_robust.callbacks._clock import Clock
-from lightning_robust.callbacks._reader import Forward, Reader, Sample
-from lightning_robust.callbacks._step import Around, Step, put_around
+from lightning_robust.evaluation._reader import Forward, Reader, Sample
 from lightning_robust.objectives.objective import Objective
 
 

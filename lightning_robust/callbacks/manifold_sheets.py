@@ -10,11 +10,11 @@ from torch.nn.functional import pad
 from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
+from lightning_robust._step import muted
 from lightning_robust.attacks.scope import ordinary, scope
 from lightning_robust.callbacks._base import BatchCallback, check_alone
 from lightning_robust.callbacks._pictures import Pictures, check_images, check_range
-from lightning_robust.callbacks._reader import Reader
-from lightning_robust.callbacks._step import muted
+from lightning_robust.evaluation._reader import Reader
 from lightning_robust.plots.images import tile, to_rgb
 
 Encode = Callable[[slice | Tensor, Tensor], list[Any]]

@@ -9,17 +9,17 @@ import torch
 from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
+from lightning_robust._step import Step, recorded
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._keys import Keys
-from lightning_robust.callbacks._plan import Plan, attacks_by_name, is_plan
-from lightning_robust.callbacks._reader import Forward, Reader, Sample
-from lightning_robust.callbacks._results import Interval, Results
+from lightning_robust.callbacks._results import Results
 from lightning_robust.callbacks._shard import Shard, loaders_of, replicas, summed
-from lightning_robust.callbacks._step import Step, recorded
-from lightning_robust.callbacks._tally import Summary, Tally, measured
+from lightning_robust.evaluation._plan import Plan, attacks_by_name, is_plan
+from lightning_robust.evaluation._reader import Forward, Reader, Sample
+from lightning_robust.evaluation._tally import Interval, Summary, Tally, measured
 
 _KEYS = {"val": -1, "test": -2}
 _STEPS = dict.fromkeys(("fit", "validate", "val"), "validation_step") | {"test": "test_step"}

@@ -13,8 +13,8 @@ from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.callbacks._base import BatchCallback, check_alone, check_module
 from lightning_robust.callbacks._every import Every
-from lightning_robust.callbacks._reader import Forward, Reader, Sample
 from lightning_robust.callbacks._shard import replicas, summed
+from lightning_robust.evaluation._reader import Forward, Reader, Sample
 
 _KEY = -3
 

@@ -14,9 +14,9 @@ from lightning_robust._lightning import move_to_device, pl
 from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
-from lightning_robust.callbacks._plan import Plan, attacks_by_name
-from lightning_robust.callbacks._reader import Forward, Reader, Sample
-from lightning_robust.callbacks._tally import Summary, Tally, measured
+from lightning_robust.evaluation._plan import Plan, attacks_by_name
+from lightning_robust.evaluation._reader import Forward, Reader, Sample
+from lightning_robust.evaluation._tally import Summary, Tally, measured
 from lightning_robust.evaluation.report import Report
 
 TEST_KEY = -2

@@ -14,7 +14,7 @@ from callbacks_fakes import Module, data, fit, loader, network, same, state, tra
 from torch import nn
 
 from lightning_robust._lightning import pl
-from lightning_robust.callbacks._step import _Instead, muted, put_around, recorded
+from lightning_robust._step import _Instead, muted, put_around, recorded
 
 
 class Plain(nn.Module):

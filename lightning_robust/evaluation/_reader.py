@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from lightning_robust import _checks, _nested
 from lightning_robust._nested import Field
+from lightning_robust._step import muted
 from lightning_robust.attacks.attack import Attack, Context, Outcome
 from lightning_robust.attacks.labels import Correct, judged, unwritten
 from lightning_robust.attacks.scope import ordinary, scope
-from lightning_robust.callbacks._step import muted
 
 Forward = Callable[[Any, Any], Any]
 """`(module, batch) -> logits (N, K)`."""

@@ -10,11 +10,11 @@ from lightning_robust import _nested
 from lightning_robust.attacks import binary_correct
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct, finite
-from lightning_robust.callbacks._reader import View
-from lightning_robust.callbacks._results import Interval
+from lightning_robust.evaluation._reader import View
 from lightning_robust.metrics.attack_success import success_counts
 from lightning_robust.metrics.intervals import clustered_interval, wilson_interval
 
+Interval = tuple[float, float]
 _Attacked = tuple[Tensor, Tensor, Tensor]
 
 _OF_ALL = ("n", "clean", "robust", "broken", "probabilities")

@@ -6,7 +6,7 @@ import pytest
 
 from lightning_robust import PGD, Linf, RobustEvaluation
 from lightning_robust.attacks import worst_of
-from lightning_robust.callbacks._plan import Plan, attacks_by_name, is_plan
+from lightning_robust.evaluation._plan import Plan, attacks_by_name, is_plan
 
 ATTACK = PGD(Linf(0.1), keep="last")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from lightning_robust.callbacks._tally import Summary, Tally, are_probabilities
+from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
 
 
 def bools(*rows):
