@@ -1,4 +1,4 @@
-"""The way to an attack of another package and back: what all such packages need, said once.
+"""What the attacks of all other packages need.
 
 They want an `nn.Module` on images in a fixed range and one class per image, they change the module's mode, write to its
 `.grad`, draw from global generators, and return images that may leave the ball by a rounding error. So they get a shell
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_robust._noise import Noise
-from lightning_robust.attacks.attack import Context, Model, Outcome
+from lightning_robust.attacks._tensors import wide
+from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, check_inputs
 from lightning_robust.attacks.balls import Ball
 from lightning_robust.attacks.labels import check_class_labels, check_output, class_labels
-from lightning_robust.attacks.scope import guest, ordinary, scope
 from lightning_robust.attacks.pixel_space import PixelSpace, round_toward
+from lightning_robust.attacks.scope import guest, ordinary, scope
 
 Find = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor | None]]
 """`(shell, pixels, y, seed) -> (adversarial pixels, fooled)`: the other package's attack.
@@ -25,7 +26,16 @@ Find = Callable[[nn.Module, Tensor, Tensor, int], tuple[Tensor, Tensor | None]]
 `fooled` is (N,) bool or None.
 """
 
-_HALF = (torch.float16, torch.bfloat16)
+
+class ForeignAttack(Attack):
+    """An attack of another package, on images that `space` describes. Labels are checked once the logits are known."""
+
+    space: PixelSpace
+
+    def check(self, x: Tensor, y: Any) -> None:
+        """Refuse inputs that cannot be meant."""
+        check_inputs(x)
+        self.space.check(x)
 
 
 class Shell(nn.Module):
@@ -47,16 +57,14 @@ class Shell(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The logits, at least in float32."""
-        logits = self.function(pixels)
-        return logits.float() if logits.dtype in _HALF else logits
+        return wide(self.function(pixels))
 
 
 def _on_pixels(model: Model, space: PixelSpace, x: Tensor) -> Callable[[Tensor], Tensor]:
     """The model as a function of images in the range of `space`, normalised and cast to the type of `x` first."""
     if space.mean is None:
         return lambda pixels: model(pixels.to(x.dtype, copy=True))  # a forward may write to its input
-    zero = torch.zeros(1, x.shape[1], *[1] * (x.ndim - 2), device=x.device, dtype=x.dtype)
-    zero = zero.float() if x.dtype in _HALF else zero
+    zero = wide(torch.zeros(1, x.shape[1], *[1] * (x.ndim - 2), device=x.device, dtype=x.dtype))
     mean, std = space.pixels(zero), space.difference(zero, zero + 1)
     return lambda pixels: model(((pixels - mean) / std).to(x.dtype))
 
@@ -87,12 +95,8 @@ def _seed(space: PixelSpace, x: Tensor, *key: int) -> int:
     Of the images in 256 levels, so that the same images give the same seed however they are normalised. (Images that
     are not made of bytes may have a value on the border of two levels, where rounding decides.)
     """
-    levels = (space.pixels(_narrow(x)) - space.low) * (255 / (space.high - space.low))
+    levels = (space.pixels(wide(x)) - space.low) * (255 / (space.high - space.low))
     return Noise.of(levels.round().to(torch.int32), *key).seed()
-
-
-def _narrow(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in _HALF else x
 
 
 def run_foreign(
@@ -116,8 +120,8 @@ def run_foreign(
         model: (N, C, H, W) -> logits (N, K), of inputs as `x` is.
         x: (N, C, H, W) clean inputs, normalised if `space` says so.
         y: Class labels: integers (N,) or (N, 1).
-        context: What else is known of the batch. Where `correct` is given, what the attack calls its success is not
-            told: it may be something else.
+        context: What else is known of the batch. Where `correct` is given, what the attack calls its success is left
+            out of the outcome: it may be something else.
         space: The range of the images that the attack works on, and the normalisation of the data.
         seed: Seeds all generators that the attack may draw from, together with the images and the key of the call.
         ball: The perturbation, in pixels, is projected onto it; None: only clipped to the range of the images.
@@ -126,24 +130,24 @@ def run_foreign(
     seed = _seed(space, x, seed, context.key)
     with scope(model, x, seed=seed, also=(also,)) as ready, guest(also, seed):
         x, y = ordinary(x).detach(), ordinary(y)
-        narrow = _narrow(x)
-        pixels = space.pixels(narrow).clamp(space.low, space.high)
+        base = wide(x)
+        pixels = space.pixels(base).clamp(space.low, space.high)
         shell = Shell(_on_pixels(ready, space, x), x.device)
         labels = _classes(ready(x.clone()), y, len(x))
         # Clones: whatever is written to does not belong to the caller.
-        found, fooled = find(shell, pixels.clone(), labels.clone(), seed)
-        if not isinstance(found, Tensor) or found.shape != x.shape:
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        adversarial, fooled = find(shell, pixels.clone(), labels.clone(), seed)
+        if not isinstance(adversarial, Tensor) or adversarial.shape != x.shape:
+            got = tuple(adversarial.shape) if isinstance(adversarial, Tensor) else type(adversarial).__name__
             raise ValueError(f"Expected the attack to return images of shape {tuple(x.shape)}, but got {got}.")
         with torch.no_grad():
             # In float64 the difference is exact: what the attack found inside the perturbation set comes back bit for
             # bit, which matters for those that stop just beyond the decision boundary. A NaN is no perturbation.
-            wide = torch.float32 if x.device.type == "mps" else torch.float64
-            delta = (found.detach().to(pixels).to(wide) - pixels.to(wide)).nan_to_num_()
-            chart = space.chart(x.to(wide), y)
+            exact = torch.float32 if x.device.type == "mps" else torch.float64
+            delta = (adversarial.detach().to(pixels).to(exact) - pixels.to(exact)).nan_to_num_()
+            chart = space.chart(x.to(exact), y)
             delta = chart.clip(delta if ball is None else ball.project(delta))
             x_adv = chart.decode(delta)
-            x_adv = round_toward(x_adv.to(x.dtype), x, x_adv - x.to(wide))
+            x_adv = round_toward(x_adv.to(x.dtype), x, x_adv - x.to(exact))
     if fooled is not None:
         fooled = None if context.correct is not None else fooled[None]
-    return Outcome(x_adv, delta=delta.to(narrow.dtype), fooled=fooled)
+    return Outcome(x_adv, delta=delta.to(base.dtype), fooled=fooled)

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_robust import _checks
-from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, check_inputs
+from lightning_robust._optional import optional
+from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome
 from lightning_robust.attacks.balls import L1, L2, Ball, Linf
 from lightning_robust.attacks.pixel_space import PixelSpace
-from lightning_robust.interop._bridge import run_foreign
+from lightning_robust.interop._bridge import ForeignAttack, run_foreign
 
 
 def _ball(attack: Any, eps: float | None) -> Ball | None:
@@ -28,7 +29,7 @@ def _ball(attack: Any, eps: float | None) -> Ball | None:
 
 
 @dataclass(frozen=True, eq=False)
-class FoolboxAttack(Attack):
+class FoolboxAttack(ForeignAttack):
     """An attack of foolbox, see `from_foolbox`.
 
     Args:
@@ -42,11 +43,6 @@ class FoolboxAttack(Attack):
     eps: float | None
     space: PixelSpace = field(default_factory=PixelSpace)
     seed: int = 0
-
-    def check(self, x: Tensor, y: Any) -> None:
-        """Refuse inputs that cannot be meant; labels are checked once the logits are known."""
-        check_inputs(x)
-        self.space.check(x)
 
     def doubts(self, x: Tensor) -> list[str]:
         """What may be wrong with the radius, the range and these inputs."""
@@ -101,12 +97,7 @@ def from_foolbox(
         >>> bool((x_adv - x).abs().max() <= 8 / 255)
         True
     """
-    try:
-        import foolbox
-    except ImportError as error:
-        raise ImportError(
-            'Expected the package foolbox, but it is not installed: pip install "lightning-robust[foolbox]"'
-        ) from error
+    foolbox = optional("foolbox", "foolbox")
     if not isinstance(attack, foolbox.attacks.base.Attack):
         raise TypeError(
             "Expected argument `attack` to be an attack of foolbox, e.g. foolbox.attacks.LinfPGD(steps=10), "

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_robust import _checks
-from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, check_inputs
+from lightning_robust._optional import optional
+from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome
 from lightning_robust.attacks.pixel_space import PixelSpace
-from lightning_robust.interop._bridge import run_foreign
+from lightning_robust.interop._bridge import ForeignAttack, run_foreign
 
 
 def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -22,7 +23,7 @@ _ARGUMENTS = "the arguments of the attack besides the model, such as dict(eps=8 
 
 
 @dataclass(frozen=True, eq=False)
-class TorchAttack(Attack):
+class TorchAttack(ForeignAttack):
     """An attack of torchattacks, see `from_torchattacks`.
 
     Args:
@@ -36,11 +37,6 @@ class TorchAttack(Attack):
     arguments: Mapping[str, Any] = field(default_factory=dict)
     space: PixelSpace = field(default_factory=PixelSpace)
     seed: int = 0
-
-    def check(self, x: Tensor, y: Any) -> None:
-        """Refuse inputs that cannot be meant; labels are checked once the logits are known."""
-        check_inputs(x)
-        self.space.check(x)
 
     def scaled(self, factor: float) -> Attack:
         """The same attack with the radius `eps` and, where it has one, the step size `alpha` times `factor`.
@@ -102,12 +98,7 @@ def from_torchattacks(
 
         >>> attack = from_torchattacks(torchattacks.AutoAttack, dict(eps=8 / 255, n_classes=10, version="standard"))
     """
-    try:
-        import torchattacks
-    except ImportError as error:
-        raise ImportError(
-            'Expected the package torchattacks, but it is not installed: pip install "lightning-robust[torchattacks]"'
-        ) from error
+    torchattacks = optional("torchattacks", "torchattacks")
     if isinstance(factory, torchattacks.attack.Attack):
         raise TypeError(
             "Expected argument `factory` to be a class, e.g. torchattacks.PGD, or a function that builds the attack "
