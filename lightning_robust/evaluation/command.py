@@ -12,6 +12,7 @@ from torch import nn
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Attack
 from lightning_robust.evaluation.evaluate import evaluate
+from lightning_robust.evaluation.report import check_new
 
 _DESCRIPTION = """Attack a trained model on the test part of a data module, and write report.html, report.json and
 samples.csv. Classes of lightning_robust go by their bare names, all others by their import path."""
@@ -22,7 +23,8 @@ def main(args: Sequence[str]) -> None:
     prog = "lightning-robust evaluate"
     try:
         config, made = _parsed(prog, args)
-        _check_out(config.out)
+        if config.out is not None:
+            check_new("out", Path(config.out))
         if config.ckpt is not None:
             load_weights(made.model, config.ckpt)
         report = evaluate(
@@ -61,12 +63,6 @@ def _parsed(prog: str, args: Sequence[str]) -> tuple[Any, Any]:
     parser.add_argument("--out", type=str | None, default=None, help="folder of the report")
     config = parser.parse_args(list(args))
     return config, parser.instantiate_classes(config)
-
-
-def _check_out(out: str | None) -> None:
-    """Refuse a folder that has a report before anything is computed."""
-    if out is not None and (Path(out) / "report.html").exists():
-        raise ValueError(f"Expected argument `out` to be a folder without a report, but got {out}.")
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:

@@ -1,10 +1,10 @@
-"""What an evaluation found, image by image."""
+"""The result of an evaluation, sample by sample."""
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_robust import _checks
 from lightning_robust._files import write_text
 from lightning_robust._optional import optional
+from lightning_robust.metrics._checks import check_bool, check_integers
 from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.plots.estimate import Estimate
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lightning_robust.plots import Page
 
 _FILES = ("report.html", "report.json", "samples.csv")
+_OWN_NAMES = ("sample", "label", "clean", "robust", "worst case")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,9 @@ class Report:
         attacks: What the attacks are, by name.
         seconds: How long it took.
 
+    Raises:
+        ValueError: if the tensors do not fit together, or an attack has a name that the report uses itself.
+
     Example:
         >>> right = {"clean": torch.tensor([True, True, False]), "pgd": torch.tensor([True, False, False])}
         >>> report = Report(right, labels=torch.tensor([0, 1, 1]))
@@ -49,6 +54,17 @@ class Report:
     warnings: tuple[str, ...] = ()
     attacks: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        clean = _checks.instance("right", self.right, Mapping, "a mapping from names to tensors").get("clean")
+        if not isinstance(clean, Tensor) or clean.ndim != 1 or not len(clean):
+            raise ValueError('Expected argument `right` to have an entry "clean", (N,) bool with N of at least 1.')
+        for name, right in self.right.items():
+            check_bool(f"right[{name!r}]", right, (len(clean),))
+        check_names("right", (name for name in self.right if name != "clean"))
+        if self.labels is not None:
+            check_integers("labels", self.labels, len(clean))
+        object.__setattr__(self, "seconds", _checks.number("seconds", self.seconds, 0))
 
     @property
     def n(self) -> int:
@@ -114,13 +130,13 @@ class Report:
 
     def page(self, title: str = "Robust accuracy") -> Page:
         """The report as a page with tables and a figure. Needs the extra `report`."""
-        from lightning_robust.plots import Facts, Heading, Picture, Table, bar_chart
+        from lightning_robust.plots import Facts, Heading, Page, Picture, Table, bar_chart
 
         rows = [row["accuracy"].row(inputs=row["inputs"], measure="accuracy") for row in self.rows()]
         figure = bar_chart(rows, group="measure", bar="inputs")
         parts: list[Any] = [Heading("Read with care"), *self.warnings] if self.warnings else []
         parts += [
-            Table(self.rows(), caption=f"{self.n:,} samples"),
+            Table(self.rows(), caption=f"{_samples(self.n)}, attacked in {self.seconds:.1f} s"),
             Picture(figure, caption="Accuracy with 95 % intervals.", alt=self.table()),
         ]
         if self.labels is not None and len(self.labels.unique()) <= 100:
@@ -130,8 +146,9 @@ class Report:
             "The worst case is the share that withstands all attacks. Attacks bound robustness from one side: a "
             "stronger attack may find more. Brackets are 95 % Wilson intervals for the draw of the samples."
         )
-        parts.append(Facts({**self.attacks, "seconds": f"{self.seconds:.1f}"}, caption="Attacks"))
-        return _page(title, str(self), parts)
+        if self.attacks:
+            parts.append(Facts(self.attacks, caption="Attacks"))
+        return Page(title, f"{self}.", parts)
 
     def write(self, folder: str | Path) -> Path:
         """Write `report.html`, `report.json` and `samples.csv` to a folder, and return the page's path.
@@ -140,9 +157,7 @@ class Report:
             FileExistsError: if one of the files is there already: nothing is overwritten.
         """
         out = Path(_checks.path("folder", folder))
-        there = [name for name in _FILES if (out / name).exists()]
-        if there:
-            raise FileExistsError(f"Expected {out} to have no {', '.join(there)} yet: give another folder.")
+        check_new("folder", out)
         page = self.page().html()
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "samples.csv", self.to_pandas().to_csv())
@@ -150,7 +165,7 @@ class Report:
         return write_text(out / "report.html", page)
 
     def __str__(self) -> str:
-        return f"{self.n:,} samples: clean accuracy {self.clean_acc.text()}, robust accuracy {self.robust_acc.text()}"
+        return f"{_samples(self.n)}: clean accuracy {self.clean_acc.text()}, robust accuracy {self.robust_acc.text()}"
 
     def __repr__(self) -> str:
         return f"<Report of {self}>"
@@ -161,7 +176,7 @@ class Report:
             for row in self.rows()
         )
         warnings = "".join(f"<p>{html.escape(text)}</p>" for text in self.warnings)
-        return f"<table><caption>{self.n:,} samples</caption>{lines}</table>{warnings}"
+        return f"<table><caption>{_samples(self.n)}</caption>{lines}</table>{warnings}"
 
 
 def accuracy(right: Tensor) -> Estimate:
@@ -171,7 +186,25 @@ def accuracy(right: Tensor) -> Estimate:
     return Estimate(count / n, float(low), float(high), n)
 
 
-def _page(title: str, summary: str, parts: list[Any]) -> Page:
-    from lightning_robust.plots import Page
+def check_names(argument: str, names: Iterable[str]) -> None:
+    """Refuse names of attacks that the report uses itself."""
+    for name in names:
+        if name in _OWN_NAMES:
+            raise ValueError(
+                f"Expected argument `{argument}` to have no attack of the name {name!r}: the report itself uses "
+                f"{', '.join(map(repr, _OWN_NAMES))}. Give it another name."
+            )
 
-    return Page(title, summary + ".", parts)
+
+def check_new(argument: str, folder: Path) -> None:
+    """Refuse a folder that holds a report."""
+    present = [name for name in _FILES if (folder / name).exists()]
+    if present:
+        raise FileExistsError(
+            f"Expected argument `{argument}` to be a folder without a report, but {folder} holds "
+            f"{', '.join(present)}. Give another folder."
+        )
+
+
+def _samples(n: int) -> str:
+    return f"{n:,} sample{'' if n == 1 else 's'}"

@@ -48,13 +48,18 @@ def check_float(name: str, value: Tensor, sizes: Sizes) -> None:
         )
 
 
-def check_labels(name: str, value: Tensor, n: int, num_classes: int) -> None:
-    """Raise unless ``value`` is an integer tensor of shape (n,) with entries 0, ..., num_classes - 1."""
+def check_integers(name: str, value: Tensor, n: int) -> None:
+    """Raise unless ``value`` is an integer tensor of shape (n,)."""
     integer = isinstance(value, Tensor) and value.dtype in INTEGERS
     if not (integer and has_sizes(value, (n,))):
         raise ValueError(
             f"Expected argument `{name}` to be an integer tensor of shape ({n},), but got {describe(value)}."
         )
+
+
+def check_labels(name: str, value: Tensor, n: int, num_classes: int) -> None:
+    """Raise unless ``value`` is an integer tensor of shape (n,) with entries 0, ..., num_classes - 1."""
+    check_integers(name, value, n)
     if n and not 0 <= int(value.min()) <= int(value.max()) < num_classes:
         raise ValueError(
             f"Expected argument `{name}` to hold labels from 0 to {num_classes - 1}, "

@@ -13,7 +13,13 @@ from lightning_robust.attacks import binary_correct, binary_margin, margin
 from lightning_robust.datamodules import Fonts
 from lightning_robust.models import RobustClassifier, standard_net
 
+X, Y = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2
 ATTACKS = {"near": PGD(Linf(0.01), steps=2), "far": PGD(Linf(0.02), steps=2)}
+
+
+def linear(classes):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,7 @@ def test_any_data_and_any_model(trained):
     others = [
         evaluate(module, (x, y), ATTACKS, batch_size=17, progress=False),
         evaluate(module.network, DataLoader(TensorDataset(x, y), batch_size=20), ATTACKS, progress=False),
+        evaluate(module, TensorDataset(x, y[:, None]), ATTACKS, batch_size=20, progress=False),
         evaluate(lambda x: module(x), [(x[:30], y[:30]), (x[30:], y[30:])], ATTACKS, progress=False),
         evaluate(module, DataLoader(rows, batch_size=20), ATTACKS, input="image", target="label", progress=False),
     ]
@@ -90,6 +97,77 @@ def test_the_model_is_as_it_was(trained):
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+@pytest.mark.gpu
+def test_the_model_goes_to_the_device_and_back():
+    module = linear(2)
+    seen = []
+    module.register_forward_pre_hook(lambda m, args: seen.append(args[0].device.type))
+    report = evaluate(module, (X, Y), PGD(Linf(0.1), 1), device="cuda", progress=False)
+    assert set(seen) == {"cuda"}
+    assert {p.device.type for p in module.parameters()} == {report.right["clean"].device.type} == {"cpu"}
+    kept = linear(2).cuda()
+    assert torch.equal(evaluate(lambda x: kept(x), (X, Y), PGD(Linf(0.1), 1), progress=False).labels, Y)
+
+
+def test_a_model_is_not_moved_without_need():
+    class Fixed(nn.Linear):
+        def to(self, *args, **kwargs):
+            raise AssertionError
+
+    for device in (None, "cpu"):
+        assert evaluate(Fixed(4, 2), (torch.rand(3, 4), Y[:3]), PGD(Linf(0.1), 1), device=device, progress=False).n == 3
+
+
+@pytest.mark.parametrize("n", [1, 8])
+def test_a_model_without_parameters_that_is_always_wrong(n):
+    logits = 2 * nn.functional.one_hot(1 - Y[:n], 2).float()
+    attack = PGD(Linf(0.1), 1, gain=margin)
+    report = evaluate(lambda x: logits + 0 * x.flatten(1)[:, :2], (X[:n], Y[:n]), attack, progress=False)
+    assert (report.n, report.clean_acc.value, report.robust_acc.value) == (n, 0, 0)
+    assert "0.0 %" in report.page().html()
+
+
+def test_yes_no_labels():
+    attack = PGD(Linf(0.1), 1, gain=binary_margin)
+    for y in (Y.bool()[:, None], Y[:, None], Y.float()[:, None]):
+        report = evaluate(linear(1), (X, y), attack, correct=binary_correct, progress=False)
+        assert (report.labels is None) == y.is_floating_point()
+        assert torch.equal(report.right["clean"], (linear(1)(X)[:, 0] > 0) == Y.bool())
+    with pytest.raises(ValueError, match=r"y.long\(\)"):
+        evaluate(linear(2), (X, Y.bool()), PGD(Linf(0.1), 1), progress=False)
+
+
+@pytest.mark.parametrize("max_samples", [None, 5])
+def test_a_forward_that_reads_other_fields(max_samples):
+    rows = [{"image": x, "label": y, "shift": torch.eye(2)[y]} for x, y in zip(X, 1 - Y, strict=True)]
+    report = evaluate(
+        linear(2),
+        DataLoader(rows, batch_size=3),
+        PGD(Linf(0.1), 1),
+        input="image",
+        target="label",
+        forward=lambda model, batch: model(batch["image"]) + 100 * batch["shift"],
+        per_sample=["shift"],
+        max_samples=max_samples,
+        progress=False,
+    )
+    assert (report.n, report.robust_acc.value) == (max_samples or 8, 1)
+
+
+def test_a_data_module_has_one_test_dataloader():
+    class Data(pl.LightningDataModule):
+        loaders = 1
+
+        def test_dataloader(self):
+            return [DataLoader(TensorDataset(X, Y), batch_size=4)] * self.loaders
+
+    data = Data()
+    assert torch.equal(evaluate(linear(2), data, PGD(Linf(0.1), 1), progress=False).labels, Y)
+    data.loaders = 2
+    with pytest.raises(ValueError, match="one test dataloader, but got 2"):
+        evaluate(linear(2), data, PGD(Linf(0.1), 1), progress=False)
+
+
 def test_doubts_are_warned_of_and_reported():
     model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), torch.rand(8, 1, 4, 4), torch.arange(8) % 3
 
@@ -111,6 +189,9 @@ def test_doubts_are_warned_of_and_reported():
         ({"model": 3}, "`model` to be a function"),
         ({"model": nn.Linear}, "the class Linear. Did you mean"),
         ({"attacks": {}}, "at least one attack"),
+        ({"attacks": {"robust": PGD(Linf(0.1), 1)}}, "no attack of the name 'robust': .*another name"),
+        ({"data": nn.Sequential()}, "`data` to be a pair of tensors"),
+        ({"device": "nowhere"}, "`device` to be a device of this machine, but got 'nowhere'"),
         ({"attacks": Linf(0.1)}, "is a ball: did you mean"),
         ({"max_samples": 0}, "`max_samples`"),
         ({"batch_size": 0}, "`batch_size`"),

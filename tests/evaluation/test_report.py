@@ -50,13 +50,33 @@ def test_names_of_users_are_escaped():
         assert "Beware of &lt;i&gt;this" in text
 
 
+@pytest.mark.parametrize("name", ["sample", "label", "robust", "worst case"])
+def test_the_names_of_the_report_are_its_own(name):
+    with pytest.raises(ValueError, match=f"`right` to have no attack of the name '{name}'"):
+        Report({"clean": RIGHT["clean"], name: RIGHT["search"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"right": {"pgd": RIGHT["search"]}}, '`right` to have an entry "clean"'),
+        ({"right": {"clean": RIGHT["clean"][:0]}}, "N of at least 1"),
+        ({"right": {"clean": RIGHT["clean"], "pgd": RIGHT["search"][:2]}}, r"`right\['pgd'\]` .* \(6,\)"),
+        ({"labels": LABELS[:2]}, r"`labels` to be an integer tensor of shape \(6,\)"),
+    ],
+)
+def test_tensors_fit_together(change, message):
+    with pytest.raises(ValueError, match=message):
+        Report(**{"right": RIGHT, "labels": LABELS, **change})
+
+
 def test_files(tmp_path):
     page = REPORT.write(tmp_path / "out")
     assert page.read_text("utf-8").count("data:image/png") == 1
-    found = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
-    assert found["n"] == 6
-    assert found["accuracy"][-1]["inputs"] == "worst case"
-    assert found["accuracy"][-1]["value"] == pytest.approx(2 / 6)
+    content = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    assert content["n"] == 6
+    assert content["accuracy"][-1]["inputs"] == "worst case"
+    assert content["accuracy"][-1]["value"] == pytest.approx(2 / 6)
     assert pd.read_csv(tmp_path / "out" / "samples.csv", index_col="sample")["robust"].sum() == 2
-    with pytest.raises(FileExistsError, match="another folder"):
+    with pytest.raises(FileExistsError, match=r"`folder` to be .* without a report, .* holds report\.html"):
         REPORT.write(tmp_path / "out")
