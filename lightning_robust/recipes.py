@@ -200,7 +200,7 @@ def on_manifold(manifold: Any, eta: float = 0.3, steps: int = 40, **options: Any
         >>> from lightning_robust.manifolds import FontsManifold
         >>> trainer = pl.Trainer(callbacks=recipes.on_manifold(FontsManifold(), eta=0.3, code=2), logger=False)
     """
-    return half_adversarial(Threat(Linf(eta), LatentSpace(manifold)), steps, **options)
+    return half_adversarial(Threat(_linf(eta), LatentSpace(manifold)), steps, **options)
 
 
 def adversarial_transformations(
@@ -214,7 +214,7 @@ def adversarial_transformations(
         space: The affine maps that are possible; None: those of `AffineSpace()`.
         **options: Further arguments of `AdversarialTraining`.
     """
-    return half_adversarial(Threat(Linf(eta), AffineSpace() if space is None else space), steps, **options)
+    return half_adversarial(_affine(eta, space), steps, **options)
 
 
 def random_transformations(
@@ -228,8 +228,16 @@ def random_transformations(
         fraction: The share of transformed samples in a batch.
         **options: Further arguments of `AdversarialTraining`.
     """
-    threat = Threat(Linf(eta), AffineSpace() if space is None else space)
-    return Recipe([AdversarialTraining(RandomPerturbation(threat), fraction=fraction, **options)])
+    attack = RandomPerturbation(_affine(eta, space))
+    return Recipe([AdversarialTraining(attack, fraction=fraction, **options)])
+
+
+def _linf(eta: float) -> Linf:
+    return Linf(_checks.number("eta", eta, 0))
+
+
+def _affine(eta: float, space: AffineSpace | None) -> Threat:
+    return Threat(_linf(eta), AffineSpace() if space is None else space)
 
 
 @dataclass(frozen=True)

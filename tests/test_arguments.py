@@ -4,6 +4,8 @@ One table of public constructors and functions, one law. A new constructor joins
 the arguments without a telling default; what is bad follows from the valid value and the annotation.
 """
 
+import dataclasses
+import functools
 from typing import Any
 
 import foolbox
@@ -17,12 +19,14 @@ from lightning_robust import (
     attacks,
     callbacks,
     datamodules,
+    evaluation,
     interop,
     manifolds,
     metrics,
     models,
     objectives,
     plots,
+    recipes,
 )
 from lightning_robust.attacks import PGD, Linf, PixelSpace, Steepest
 from tests.argument_law import arguments, bad_values, case, described, outcome, public
@@ -31,12 +35,14 @@ PACKAGES = (
     "attacks",
     "callbacks",
     "datamodules",
+    "evaluation",
     "interop",
     "manifolds",
     "metrics",
     "models",
     "objectives",
     "plots",
+    "recipes",
 )
 
 
@@ -71,6 +77,19 @@ class Plane:
 
 def flat(images: Tensor) -> Tensor:
     return images
+
+
+def forward(model: nn.Module, batch: Any) -> Tensor:
+    return model(batch["x"])
+
+
+def right(logits: Tensor, y: Tensor) -> Tensor:
+    return logits.argmax(1) == y
+
+
+@functools.wraps(evaluation.evaluate)
+def timeless(**options: Any) -> evaluation.Report:
+    return dataclasses.replace(evaluation.evaluate(**options), seconds=0.0)
 
 
 VISION = {"augment": flat, **SIZES, **LOADER}
@@ -129,6 +148,13 @@ TABLE = {
     ),
     "callbacks.RobustEvaluation": case(callbacks.RobustEvaluation, attacks=PGD(Linf(0.25)), max_samples=4, **READING),
     "callbacks.RobustGeneralizationGap": case(callbacks.RobustGeneralizationGap, **ATTACK, **READING),
+    # evaluation
+    "evaluation.Report": case(evaluation.Report, right={"clean": Y == 0}, labels=Y, skip="attacks warnings"),
+    "evaluation.evaluate": case(
+        timeless, model=LOGITS, data=[{"x": X, "y": Y, "z": X}], attacks=PGD(Linf(0.25), 1), input="x", target="y",
+        code="z", forward=forward, correct=right, per_sample=["z"], max_samples=4, device="cpu",
+        empty="per_sample", skip="data",
+    ),
     # attacks of others
     "interop.from_foolbox": case(
         interop.from_foolbox, attack=foolbox.attacks.LinfPGD(), eps=0.5, **NORMALIZED
@@ -150,7 +176,8 @@ TABLE = {
     "models.Normalize": case(models.Normalize, mean=0.5, std=0.5, free="mean"),
     "models.PerImageStandardize": case(models.PerImageStandardize),
     "models.RobustClassifier": case(
-        models.RobustClassifier, network=LOGITS, optimizer=torch.optim.SGD, scheduler=flat, mean=0.5, std=0.5, num_classes=2, free="mean"
+        models.RobustClassifier, network=LOGITS, optimizer=torch.optim.SGD, scheduler=flat, mean=0.5, std=0.5,
+        num_classes=2, free="mean",
     ),
     "models.madry_mnist": case(models.madry_mnist),
     "models.madry_resnet": case(models.madry_resnet, **SHAPE, filters=(2, 4), units=1),
@@ -199,6 +226,15 @@ TABLE = {
     "objectives.mart": case(objectives.mart),
     "objectives.mixed": case(objectives.mixed),
     "objectives.trades": case(objectives.trades),
+    # training methods
+    "recipes.adversarial_transformations": case(recipes.adversarial_transformations, space=attacks.AffineSpace()),
+    "recipes.awp": case(recipes.awp, recipe=recipes.madry(Linf(0.25))),
+    "recipes.half_adversarial": case(recipes.half_adversarial, **BALL),
+    "recipes.madry": case(recipes.madry, **BALL),
+    "recipes.mart": case(recipes.mart, **BALL),
+    "recipes.on_manifold": case(recipes.on_manifold, manifold=Plane()),
+    "recipes.random_transformations": case(recipes.random_transformations, space=attacks.AffineSpace()),
+    "recipes.trades": case(recipes.trades, **BALL),
     # figures
     "plots.AttackedSamples": case(plots.AttackedSamples, name="pgd", **IMAGES, y=Y, before=Y, after=Y),
     "plots.Estimate": case(plots.Estimate, value=0.5, low=0.25, high=0.75, count=10, free="value low high"),
@@ -233,6 +269,10 @@ EXCEPTIONS = {
     **dict.fromkeys(
         [f"datamodules.{n}" for n in ("CIFAR100", "MNIST", "SVHN", "EMNISTDigits", "FashionMNIST", "SVHNExtra")],
         "the constructor is that of CIFAR10",
+    ),
+    **dict.fromkeys(
+        [f"objectives.{n}" for n in ("Alp", "Awp", "Mart", "Mixed", "Trades")],
+        "the function of the same name hands everything on to it",
     ),
     "plots.save_png": "hands everything on to `png` and `write_bytes`",
 }
