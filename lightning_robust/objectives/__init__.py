@@ -1,4 +1,7 @@
-"""Objectives: what the learner lowers, `(model, x, x_adv, y) -> scalar`. Other texts call it the training loss."""
+"""Objectives, or training losses: what the learner lowers, `(model, x, x_adv, y) -> scalar`.
+
+What the attacker raises is a gain, or attack loss, one value per sample; see `lightning_robust.attacks.gains`.
+"""
 
 from lightning_robust.objectives.adversarial_loss import adversarial_loss
 from lightning_robust.objectives.alp import Alp, alp

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightning_robust.attacks.labels import are_class_labels, check_class_labels, check_output, class_labels
 
-__all__ = ["FORWARDS", "Forward", "both_logits", "kl_divergence", "labels_of", "logits_of"]
+__all__ = ["FORWARDS", "Forward", "both_logits", "labels_of", "logits_of"]
 
 Forward: TypeAlias = Literal["joint", "separate"]
 FORWARDS: tuple[Forward, ...] = get_args(Forward)
@@ -80,18 +80,3 @@ def both_logits(model: nn.Module, x: Tensor, x_adv: Tensor, forward: Forward) ->
         return logits_of(model, x), logits_of(model, x_adv)
     clean, adversarial = logits_of(model, torch.cat([x, x_adv])).chunk(2)
     return clean, adversarial
-
-
-def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Return KL(p || q) = sum_k p_k (log p_k - log q_k) per sample.
-
-    Written with log-probabilities only, so that no probability is rounded to 0 or 1 on the way.
-
-    Args:
-        log_p: (N, K) log-probabilities, finite.
-        log_q: (N, K) log-probabilities, finite.
-
-    Returns:
-        (N,), not negative up to rounding.
-    """
-    return nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=1)

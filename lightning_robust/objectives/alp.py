@@ -2,32 +2,32 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from lightning_robust._checks import choice, number
-from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, labels_of
-from lightning_robust.objectives.objective import ObjectiveBase
+from lightning_robust._checks import number
+from lightning_robust.attacks._tensors import set_fields
+from lightning_robust.objectives._logits import Forward
+from lightning_robust.objectives.objective import TwoViews
 
 __all__ = ["Alp", "alp"]
 
 
 @dataclass(frozen=True)
-class Alp(ObjectiveBase):
+class Alp(TwoViews):
     """The objective that `alp` makes."""
 
     weight: float = 0.5
     forward: Forward = "joint"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", number("weight", self.weight, 0))
-        choice("forward", self.forward, FORWARDS)
+        super().__post_init__()
+        set_fields(self, weight=number("weight", self.weight, 0))
 
-    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+    def loss(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""
-        clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        cross_entropy, y = nn.functional.cross_entropy, labels_of(clean, y, "alp")
-        pairing = nn.functional.mse_loss(adversarial, clean)
-        return (cross_entropy(clean, y) + cross_entropy(adversarial, y)) / 2 + self.weight * pairing
+        pairing = F.mse_loss(adversarial, clean)
+        return (F.cross_entropy(clean, y) + F.cross_entropy(adversarial, y)) / 2 + self.weight * pairing
 
 
 def alp(weight: float = 0.5, forward: Forward = "joint") -> Alp:

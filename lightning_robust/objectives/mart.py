@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from lightning_robust._checks import choice, number
+from lightning_robust._checks import number
+from lightning_robust.attacks._tensors import set_fields
+from lightning_robust.attacks.anchored import divergence
 from lightning_robust.attacks.labels import class_labels
-from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence, labels_of
-from lightning_robust.objectives.objective import ObjectiveBase
+from lightning_robust.objectives._logits import Forward
+from lightning_robust.objectives.objective import TwoViews
 
 __all__ = ["Mart", "boosted_cross_entropy", "mart"]
 
@@ -37,32 +40,31 @@ def boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     rest = [logits.scatter(1, strongest, -torch.inf).logsumexp(dim=1) for strongest in (first, second)]
     whole = logits.logsumexp(dim=1)
     margin = (q.sum(dim=1) - q_first) * (whole - rest[0]) + q_first * (whole - rest[1])
-    return nn.functional.cross_entropy(logits, q, reduction="none") + margin
+    return F.cross_entropy(logits, q, reduction="none") + margin
 
 
 def _probabilities(logits: Tensor, labels: Tensor) -> Tensor:
     """(N, K); a label that is an integer has probability one."""
-    return labels if labels.ndim == 2 else nn.functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    return labels if labels.ndim == 2 else F.one_hot(labels, logits.shape[1]).to(logits.dtype)
 
 
 @dataclass(frozen=True)
-class Mart(ObjectiveBase):
+class Mart(TwoViews):
     """The objective that `mart` makes."""
 
     beta: float = 5.0
     forward: Forward = "joint"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "beta", number("beta", self.beta, 0))
-        choice("forward", self.forward, FORWARDS)
+        super().__post_init__()
+        set_fields(self, beta=number("beta", self.beta, 0))
 
-    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+    def loss(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""
-        clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        log_p, q = clean.log_softmax(dim=1), _probabilities(clean, labels_of(clean, y, "mart"))
+        log_p, q = clean.log_softmax(dim=1), _probabilities(clean, y)
         wrong = -(q * torch.expm1(log_p)).sum(dim=1)
-        divergence = kl_divergence(log_p, adversarial.log_softmax(dim=1))
-        return (boosted_cross_entropy(adversarial, q) + self.beta * divergence * wrong).mean()
+        moved = divergence(adversarial, log_p)
+        return (boosted_cross_entropy(adversarial, q) + self.beta * moved * wrong).mean()
 
 
 def mart(beta: float = 5.0, forward: Forward = "joint") -> Mart:
@@ -71,7 +73,7 @@ def mart(beta: float = 5.0, forward: Forward = "joint") -> Mart:
         loss = (1/N) sum_n  BCE(p(x_adv), y)  +  beta * KL( p(x) || p(x_adv) ) * (1 - p_y(x))
 
     with BCE as in `boosted_cross_entropy`. Wang et al., "Improving Adversarial Robustness Requires Revisiting
-    Misclassified Examples" (ICLR 2020). The attack maximises the cross-entropy. For labels that are probabilities the
+    Misclassified Examples" (ICLR 2020). The attack raises the cross-entropy. For labels that are probabilities the
     loss is its expectation over the labels.
 
     We deviate from the authors' code in two ways. It adds small constants inside its logarithms (1e-4 and 1e-12),

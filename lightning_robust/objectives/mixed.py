@@ -2,31 +2,31 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from lightning_robust._checks import choice, number
-from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, labels_of
-from lightning_robust.objectives.objective import ObjectiveBase
+from lightning_robust._checks import number
+from lightning_robust.attacks._tensors import set_fields
+from lightning_robust.objectives._logits import Forward
+from lightning_robust.objectives.objective import TwoViews
 
 __all__ = ["Mixed", "mixed"]
 
 
 @dataclass(frozen=True)
-class Mixed(ObjectiveBase):
+class Mixed(TwoViews):
     """The objective that `mixed` makes."""
 
     weight: float = 0.5
     forward: Forward = "joint"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", number("weight", self.weight, 0, 1))
-        choice("forward", self.forward, FORWARDS)
+        super().__post_init__()
+        set_fields(self, weight=number("weight", self.weight, 0, 1))
 
-    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+    def loss(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""
-        clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        cross_entropy, y = nn.functional.cross_entropy, labels_of(clean, y, "mixed")
-        return (1 - self.weight) * cross_entropy(clean, y) + self.weight * cross_entropy(adversarial, y)
+        return (1 - self.weight) * F.cross_entropy(clean, y) + self.weight * F.cross_entropy(adversarial, y)
 
 
 def mixed(weight: float = 0.5, forward: Forward = "joint") -> Mixed:
@@ -34,14 +34,13 @@ def mixed(weight: float = 0.5, forward: Forward = "joint") -> Mixed:
 
         loss = (1 - weight) * CE(x, y) + weight * CE(x_adv, y)
 
-    Goodfellow et al., "Explaining and Harnessing Adversarial Examples" (ICLR 2015), section 6. Where `fraction` of
-    `AdversarialTraining` attacks a part of each batch, this objective uses every image twice: the batch is doubled.
+    Goodfellow et al., "Explaining and Harnessing Adversarial Examples" (ICLR 2015), section 6. Every image
+    is used twice, so the batch doubles; `AdversarialTraining(fraction=...)` attacks a part of each batch instead.
 
     Args:
         weight: weight of the adversarial loss, in [0, 1].
         forward: `"joint"` runs the model once on [x; x_adv], so that the two halves share the statistics of BatchNorm
-            (as in Stutz
-            et al., CVPR 2019); `"separate"` runs it on `x` and then on `x_adv`.
+            (as in Stutz et al., CVPR 2019); `"separate"` runs it on `x` and then on `x_adv`.
 
     Raises:
         ValueError: if `weight` is not in [0, 1] or `forward` is unknown.

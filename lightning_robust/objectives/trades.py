@@ -3,37 +3,38 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from lightning_robust._checks import choice, number
+from lightning_robust._checks import number
+from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.anchored import divergence
-from lightning_robust.objectives._logits import FORWARDS, Forward, both_logits, kl_divergence, labels_of
-from lightning_robust.objectives.objective import ObjectiveBase
+from lightning_robust.objectives._logits import Forward
+from lightning_robust.objectives.objective import TwoViews
 
 __all__ = ["Trades", "trades"]
 
 
 @dataclass(frozen=True)
-class Trades(ObjectiveBase):
+class Trades(TwoViews):
     """The objective that `trades` makes."""
 
     beta: float = 6.0
     forward: Forward = "joint"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "beta", number("beta", self.beta, 0))
-        choice("forward", self.forward, FORWARDS)
+        super().__post_init__()
+        set_fields(self, beta=number("beta", self.beta, 0))
 
     @property
     def gain(self) -> Any:
         """The attack raises the divergence."""
         return divergence
 
-    def __call__(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+    def loss(self, clean: Tensor, adversarial: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar."""
-        clean, adversarial = both_logits(model, x, x_adv, self.forward)
-        moved = kl_divergence(clean.log_softmax(dim=1), adversarial.log_softmax(dim=1))
-        return nn.functional.cross_entropy(clean, labels_of(clean, y, "trades")) + self.beta * moved.mean()
+        moved = divergence(adversarial, clean.log_softmax(dim=1))
+        return F.cross_entropy(clean, y) + self.beta * moved.mean()
 
 
 def trades(beta: float = 6.0, forward: Forward = "joint") -> Trades:
@@ -46,7 +47,7 @@ def trades(beta: float = 6.0, forward: Forward = "joint") -> Trades:
     `divergence`, for CIFAR-10 `PGD(Linf(8 / 255), steps=10, gain=divergence)` with `beta=6`, for MNIST 40 steps with
     `beta=1`.
 
-    The authors' code runs the model on `x` and on `x_adv` separately, so that in train mode BatchNorm normalises each
+    The authors' code runs the model on `x` and on `x_adv` separately, so that in train mode BatchNorm normalizes each
     view by its own statistics. We deviate by default: one forward of both, which costs one launch, updates running
     statistics once and keeps a model wrapped in DistributedDataParallel to a single forward. `forward="separate"` is
     the arithmetic of the authors.
