@@ -5,6 +5,7 @@ The user's batch is never written to.
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,10 +51,14 @@ class View(nn.Module):
         """The same module for some samples of the batch."""
         return View(self.module, self._sample.rows(rows))
 
+    def quietly(self) -> AbstractContextManager[None]:
+        """Within, nothing that the module logs is logged; `awp` asks for it in its ascent."""
+        return muted(self.module)
+
     def attacked(self, attack: Attack, key: int) -> Outcome:
         """The outcome of an attack on the batch. Nothing that the module logs in it is logged."""
         sample = self._sample
-        with muted(self.module):
+        with self.quietly():
             return attack.run(self, sample.x, sample.y, Context(sample.code, key, sample.reader.correct))
 
     def judged(self, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -63,7 +68,7 @@ class View(nn.Module):
             x: The inputs; None: those of the batch.
         """
         x, y = self._sample.x if x is None else x, self._sample.y
-        with muted(self.module), scope(self, x) as ready, torch.no_grad():
+        with self.quietly(), scope(self, x) as ready, torch.no_grad():
             x, y = ordinary(x), ordinary(y)
             output = ready(x.clone())  # a forward may write to its input
             with unwritten(y):
