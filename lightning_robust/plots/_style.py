@@ -6,13 +6,12 @@ Figures are built through matplotlib's object-oriented interface: pyplot is neve
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from lightning_robust import _checks
 from lightning_robust._files import write_bytes
@@ -32,7 +31,6 @@ _HATCHES = ("", "////", "....", "xxxx")
 _MOST_GROUPS = len(COLORS) * len(_DASHES)
 _STYLE = Path(__file__).with_name("report.mplstyle")
 _PNG_DPI = 160
-_LETTERS_PER_INCH, _HANDLE = 12.5, 7  # of a legend, whose handles are as wide as seven letters
 
 
 @dataclass(frozen=True)
@@ -92,18 +90,23 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def add_legend(figure: Figure) -> None:
-    """Put one legend for all panels below the figure, each label once."""
+    """Put one legend for all panels below the figure, each label once, in as many columns as the figure is wide for.
+
+    A label that is too long for a single column goes on in the next line.
+    """
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    if handles:
-        widths = [(len(label) + _HANDLE) / _LETTERS_PER_INCH for label in handles]
-        fits = (
-            columns
-            for columns in range(len(widths), 1, -1)
-            if sum(part.max() for part in np.array_split(widths, columns)) <= figure.get_figwidth()
-        )
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=next(fits, 1))
+    columns, letters = len(handles), max(map(len, handles), default=0)
+    while handles:
+        labels = [textwrap.fill(label, letters) for label in handles]
+        legend = figure.legend(list(handles.values()), labels, loc="outside lower left", ncols=columns)
+        extent = legend.get_window_extent()
+        # It ends at least as far from the right edge as it begins from the left one.
+        if extent.x1 + extent.x0 <= figure.bbox.width or letters == 1:
+            return
+        legend.remove()
+        columns, letters = (columns - 1, letters) if columns > 1 else (1, letters - 1)
 
 
 def png(figure: Figure, dpi: float = _PNG_DPI) -> bytes:

@@ -114,10 +114,20 @@ def test_one_legend_for_all_panels():
 
 
 @pytest.mark.parametrize(
-    ("letters", "columns"), [((9, 30, 20, 30), 2), ((60, 60), 1), ((5,) * 7, 6), ((70, 3, 3, 3), 1)]
+    ("letters", "columns", "wide"),
+    [
+        ((9, 30, 20, 30), 2, False),
+        ((60, 60), 1, False),
+        ((5,) * 7, 7, False),
+        ((70, 3, 3, 3), 2, False),
+        ((20,) * 6, 3, False),
+        ((20,) * 6, 2, True),
+        ((77,) * 2, 1, True),
+    ],
 )
-def test_a_legend_has_as_many_columns_as_fit_into_the_figure(letters, columns):
+def test_a_legend_has_as_many_columns_as_fit_into_the_figure(letters, columns, wide):
     text = "of the learners and of all bounds, of the mean and of large samples and so on"
+    text = text.upper() if wide else text
     with style():
         figure = new_figure(6.4, 4)
         axes = figure.add_subplot()
