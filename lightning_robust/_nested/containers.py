@@ -130,19 +130,19 @@ def attribute(value: Any, part: Any) -> Any:
         # Some mappings answer to any name.
         return (attributes(value) or {}).get(part, ABSENT)
     try:
-        found = getattr(value, part)
+        content = getattr(value, part)
     except (AttributeError, LookupError):  # `__getattr__ = dict.__getitem__` raises KeyError
         return ABSENT
-    return ABSENT if callable(found) and getattr(found, "__self__", None) is value else found
+    return ABSENT if callable(content) and getattr(content, "__self__", None) is value else content
 
 
 def read(value: Any, part: Any) -> Any:
     """One part of a container: of a mapping the item, of an object the attribute first. Else LookupError."""
     ways = (item, attribute) if isinstance(value, Mapping) else (attribute, item)
     for way in ways:
-        found = way(value, part)
-        if found is not ABSENT:
-            return found
+        content = way(value, part)
+        if content is not ABSENT:
+            return content
     raise LookupError(part)
 
 

@@ -224,8 +224,8 @@ class AdversarialTraining(StepCallback):
 def _check_pairing(objective: Any, attack: Attack) -> None:
     """An objective may say which gain its attack raises; another one is possible, but not the published method."""
     wanted = getattr(objective, "gain", None)
-    found = [gain for part in _parts(attack) if (gain := getattr(part, "gain", None)) is not None]
-    gains = [gain for one in found for gain in (one if isinstance(one, tuple) else (one,))]
+    per_part = [gain for part in _parts(attack) if (gain := getattr(part, "gain", None)) is not None]
+    gains = [gain for some in per_part for gain in (some if isinstance(some, tuple) else (some,))]
     if wanted is not None and gains and all(gain != wanted for gain in gains):
         warnings.warn(
             f"The objective {objective} belongs to an attack that raises another gain than this one: "

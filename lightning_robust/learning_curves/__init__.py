@@ -1,12 +1,12 @@
 """How much data a module needs: train it on several numbers of samples and see what accuracy they give.
 
-    found = learning_curve(my_data, my_module, sizes=[500, 2000, 8000], eps_train=[0, 0.1], out="runs/mine")
-    found.to_pandas()               # all accuracies: sizes x radii x seeds x checkpoints x splits
-    found.best()                    # chosen on validation samples, reported on test samples
-    found.samples_needed(0.8)       # samples for 80 % under the largest radius, with an interval over seeds
-    found.ratio_needed(0.8)         # how many times as many as without an attack
-    found.fit().exponent()          # power law of the test error
-    found.figure()
+    curves = learning_curve(my_data, my_module, sizes=[500, 2000, 8000], eps_train=[0, 0.1], out="runs/mine")
+    curves.to_pandas()               # all accuracies: sizes x radii x seeds x checkpoints x splits
+    curves.best()                    # chosen on validation samples, reported on test samples
+    curves.samples_needed(0.8)       # samples for 80 % under the largest radius, with an interval over seeds
+    curves.ratio_needed(0.8)         # how many times as many as without an attack
+    curves.fit().exponent()          # power law of the test error
+    curves.figure()
 
 `my_data(n, seed)` gives a LightningDataModule, `my_module()` a LightningModule. Each training is a cell of
 `lightning_robust.cells`, so a study can be stopped, continued and enlarged, on any executor. A study with several

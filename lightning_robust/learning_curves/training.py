@@ -128,13 +128,13 @@ class TrainAndEvaluate:
         }
         rows: list[Row] = []
         for split in ("train", "val", "test"):
-            found = self.test(module, cell, attacks, self.images, split)
+            report = self.test(module, cell, attacks, self.images, split)
             prefix = "test" if split == "test" else "val"
             for name, eps in zip(attacks, self.eps_test, strict=True):
                 key = f"{prefix}/robust_acc_{name}"
-                low, high = found.intervals[key]
-                ends = {"value": found.results[key], "low": low, "high": high}
-                rows.append({"split": split, "eps_test": eps, **ends, "count": round(found.results[f"{prefix}/n"])})
+                low, high = report.intervals[key]
+                ends = {"value": report.results[key], "low": low, "high": high}
+                rows.append({"split": split, "eps_test": eps, **ends, "count": round(report.results[f"{prefix}/n"])})
         return rows
 
 

@@ -151,7 +151,7 @@ def find_thresholds(
     low, high = interval("value_range", value_range, finite=False)
     kernels = weight.detach().double().cpu()
     offsets = torch.zeros(len(kernels), dtype=torch.float64) if bias is None else bias.detach().double().cpu()
-    found = []
+    thresholds = []
     for index, (kernel, b) in enumerate(zip(kernels, offsets.tolist(), strict=True)):
         size = kernel.abs()
         total, place = float(size.sum()), int(size.argmax())
@@ -161,8 +161,8 @@ def find_thresholds(
         a = float(kernel[channel, row, column])
         entry = Threshold(index, channel, row, column, a, b, abs(a) / total)
         if low < entry.threshold < high:
-            found.append(entry)
-    return found
+            thresholds.append(entry)
+    return thresholds
 
 
 @dataclass(frozen=True)
