@@ -1,4 +1,4 @@
-"""Checks of tensors that the metrics share: every error names the argument, the expectation and the value."""
+"""Checks of tensors that the metrics share."""
 
 import numpy as np
 import torch
@@ -74,10 +74,10 @@ def coverage(confidence: float) -> float:
 
 def amounts(name: str, value: float | Tensor) -> Tensor:
     """Return a number or a tensor of numbers, none of them negative, in float64, or raise."""
-    found = torch.as_tensor(value if isinstance(value, Tensor | np.ndarray) else number(name, value)).double()
-    if not bool((found >= 0).all()):  # false for NaN too
+    numbers = torch.as_tensor(value if isinstance(value, Tensor | np.ndarray) else number(name, value)).double()
+    if not bool((numbers >= 0).all()):  # false for NaN too
         raise ValueError(f"Expected argument `{name}` to be at least 0, but got {value}.")
-    return found
+    return numbers
 
 
 def counted(mask: Tensor | None, n: int, device: torch.device) -> Tensor:

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lightning_robust._checks import count
 from lightning_robust.metrics._checks import check_bool, counted, coverage
+from lightning_robust.metrics._sums import SummedMetric
 from lightning_robust.metrics.intervals import clustered_interval, wilson_interval
 
 
@@ -35,7 +35,7 @@ def success_counts(correct_clean: Tensor, fooled: Tensor, mask: Tensor | None = 
     return SuccessCounts(k.sum(), k.square().sum(), (k > 0).sum(), kept.sum())
 
 
-class AttackSuccessRate(Metric):
+class AttackSuccessRate(SummedMetric):
     r"""Success rate of an attack over several restarts, counted over the originally correct samples only.
 
     With :math:`o_n` true where the clean sample n is classified correctly and :math:`f_{an}` true where restart a fools
@@ -46,15 +46,14 @@ class AttackSuccessRate(Metric):
         \text{success\_worst} = \frac{\sum_n o_n \max_a f_{an}}{\sum_n o_n} .
 
     The mean over the restarts is the success rate of Stutz et al., 2019. It says how often one restart succeeds and so
-    flatters the model: ``success_worst`` is the attacker's best of A. With the clean accuracy they give a robust
-    accuracy, ``acc * (1 - success_worst)``. A restart succeeds or not: how far it went is not asked here
-    (:class:`~lightning_robust.metrics.PerturbationNorm`).
+    flatters the model; ``success_worst`` is the attacker's best of A. The robust accuracy is ``acc * (1 -
+    success_worst)`` with the clean accuracy ``acc``. How far a restart moves a sample is a matter of
+    :class:`~lightning_robust.metrics.PerturbationNorm`.
 
     ``update`` takes
 
     - ``correct_clean`` bool (N,): whether the clean sample is classified correctly.
-    - ``fooled`` bool (A, N): whether each restart is misclassified. What it says of a sample that was wrong before is
-      not looked at.
+    - ``fooled`` bool (A, N): whether each restart is misclassified; ignored where the clean sample is wrong.
     - ``mask`` bool (N,), optional: the samples to count.
 
     ``compute`` returns a dictionary of scalars, float32 but for the count
@@ -66,15 +65,12 @@ class AttackSuccessRate(Metric):
     - ``success_count`` int64: the originally correct samples.
 
     Without an originally correct sample the rates are NaN and the intervals are (0, 1). ``higher_is_better`` is False:
-    it is asked of the model.
+    the better model has the lower rate.
 
     Args:
         restarts: Number A of restarts at each sample.
         confidence: Nominal coverage of the intervals.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
-
-    Raises:
-        ValueError: Where an argument is not as above.
 
     Example:
         >>> import torch
@@ -92,9 +88,7 @@ class AttackSuccessRate(Metric):
         arXiv 1812.00740.
     """
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
 
     hits: Tensor
     squares: Tensor
@@ -105,19 +99,12 @@ class AttackSuccessRate(Metric):
         super().__init__(**kwargs)
         self.restarts = count("restarts", restarts)
         self.confidence = coverage(confidence)
-        self.add_state("hits", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("squares", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("fooled", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_sums(**{name: torch.tensor(0) for name in SuccessCounts._fields})
 
     def update(self, correct_clean: Tensor, fooled: Tensor, mask: Tensor | None = None) -> None:
         """Count a batch: ``correct_clean`` bool (N,), ``fooled`` bool (A, N), ``mask`` bool (N,)."""
         check_bool("fooled", fooled, (self.restarts, "N"))
-        counts = success_counts(correct_clean, fooled, mask)
-        self.hits = self.hits + counts.hits
-        self.squares = self.squares + counts.squares
-        self.fooled = self.fooled + counts.fooled
-        self.total = self.total + counts.total
+        self.accumulate(**success_counts(correct_clean, fooled, mask)._asdict())
 
     def compute(self) -> dict[str, Tensor]:
         """The success rates with their intervals, and the count."""

@@ -59,7 +59,9 @@ def wilson_interval(
 def clustered_interval(
     hits: float | Tensor, squares: float | Tensor, clusters: float | Tensor, size: int, confidence: float = 0.95
 ) -> tuple[Tensor, Tensor]:
-    r"""Interval of a proportion over correlated trials: Wilson's, with the effective sample size.
+    r"""Experimental. Interval of a proportion over correlated trials: Wilson's, with the effective sample size.
+
+    The upper bound on that size and the rule for no variance are ours, so they may change.
 
     Each of :math:`n` independent clusters (samples) is tried :math:`A` times (restarts of a randomized attack), with
     :math:`k_i` hits. The trials within a cluster are correlated, so the :math:`n A` trials must not be counted as
@@ -97,7 +99,7 @@ def clustered_interval(
     References:
         C. Franco, R. J. A. Little, T. A. Louis, E. V. Slud, Comparative study of confidence intervals for proportions
         in complex sample surveys, J. Survey Stat. Methodol. 7 (2019), recommend Wilson's interval with the effective
-        sample size. The right bound on that size, and the rule for no variance, are ours.
+        sample size.
     """
     s, q, n = amounts("hits", hits), amounts("squares", squares), amounts("clusters", clusters)
     trials = n * count("size", size)

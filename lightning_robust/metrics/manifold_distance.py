@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust.metrics._checks import check_float, counted
-from lightning_robust.metrics._float64 import Float64Metric
+from lightning_robust.metrics._sums import Float64Metric
 from lightning_robust.metrics.perturbation_norm import difference, perturbation_norm
 
 
@@ -15,7 +15,7 @@ def angle_between(u: Tensor, v: Tensor) -> Tensor:
 
     .. math:: \angle(u, v) = 2 \arctan \frac{\| u / \|u\| - v / \|v\| \|}{\| u / \|u\| + v / \|v\| \|}
 
-    The arc cosine of the normalised inner product loses half the digits near 0 and 180 degrees.
+    The arc cosine of the normalised inner product loses half of the digits near 0 and 180 degrees.
 
     Args:
         u: Vectors, floating point (N, d).
@@ -87,9 +87,6 @@ class ManifoldDistance(Float64Metric):
     Args:
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
-    Raises:
-        ValueError: Where an argument is not as above.
-
     Example:
         The manifold is the first axis of the plane.
 
@@ -110,9 +107,7 @@ class ManifoldDistance(Float64Metric):
         arXiv 1812.00740.
     """
 
-    is_differentiable = False
     higher_is_better = None
-    full_state_update = False
 
     distance_sum: Tensor
     angle_sum: Tensor
@@ -121,10 +116,8 @@ class ManifoldDistance(Float64Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("distance_sum", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("angle_sum", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("moved", torch.tensor(0), dist_reduce_fx="sum")
+        zero = torch.tensor(0.0, dtype=torch.float64)
+        self.add_sums(distance_sum=zero, angle_sum=zero.clone(), total=torch.tensor(0), moved=torch.tensor(0))
 
     def update(self, x: Tensor, x_adv: Tensor, projection: Tensor, mask: Tensor | None = None) -> None:
         """Take in a batch: ``x``, ``x_adv``, ``projection`` float (N, ...), ``mask`` bool (N,)."""
@@ -135,10 +128,12 @@ class ManifoldDistance(Float64Metric):
         moved = kept & (difference(x, x_adv) != 0).any(1)
         distances = perturbation_norm(projection, x_adv, p=2).double()
         angles = manifold_angle(x, x_adv, projection).double()
-        self.distance_sum = self.distance_sum + torch.where(kept, distances, 0.0).sum()
-        self.angle_sum = self.angle_sum + torch.where(moved, angles, 0.0).sum()
-        self.total = self.total + kept.sum()
-        self.moved = self.moved + moved.sum()
+        self.accumulate(
+            distance_sum=torch.where(kept, distances, 0.0).sum(),
+            angle_sum=torch.where(moved, angles, 0.0).sum(),
+            total=kept.sum(),
+            moved=moved.sum(),
+        )
 
     def compute(self) -> dict[str, Tensor]:
         """Mean distance, mean angle and count."""

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lightning_robust._checks import count
 from lightning_robust.metrics._checks import check_bool, check_labels, counted, coverage
+from lightning_robust.metrics._sums import SummedMetric
 from lightning_robust.metrics.intervals import wilson_interval
 
 
@@ -40,7 +40,7 @@ def class_counts(correct: Tensor, y: Tensor, num_classes: int, mask: Tensor | No
     return ClassCounts(per_class(correct[0] & kept), per_class(correct.all(0) & kept), per_class(kept))
 
 
-class PerClassRobustAccuracy(Metric):
+class PerClassRobustAccuracy(SummedMetric):
     r"""Clean and robust accuracy of each class, and the class whose robust accuracy is lowest.
 
     As :class:`~lightning_robust.metrics.RobustAccuracy`, with the samples of one class at a time: for class k
@@ -71,9 +71,6 @@ class PerClassRobustAccuracy(Metric):
         confidence: Nominal coverage of the intervals.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
-    Raises:
-        ValueError: Where an argument is not as above.
-
     Example:
         >>> import torch
         >>> from lightning_robust.metrics import PerClassRobustAccuracy
@@ -88,38 +85,30 @@ class PerClassRobustAccuracy(Metric):
         (tensor(2), tensor(0.))
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
 
-    class_correct: Tensor
-    class_robust: Tensor
-    class_total: Tensor
+    correct: Tensor
+    robust: Tensor
+    total: Tensor
 
     def __init__(self, num_classes: int, confidence: float = 0.95, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = count("num_classes", num_classes, 2)
         self.confidence = coverage(confidence)
-        zeros = torch.zeros(self.num_classes, dtype=torch.int64)
-        self.add_state("class_correct", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("class_robust", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("class_total", zeros.clone(), dist_reduce_fx="sum")
+        self.add_sums(**{name: torch.zeros(self.num_classes, dtype=torch.int64) for name in ClassCounts._fields})
 
     def update(self, correct: Tensor, y: Tensor, mask: Tensor | None = None) -> None:
         """Count a batch: ``correct`` bool (V, N), ``y`` integer (N,), ``mask`` bool (N,)."""
-        counts = class_counts(correct, y, self.num_classes, mask)
-        self.class_correct = self.class_correct + counts.correct
-        self.class_robust = self.class_robust + counts.robust
-        self.class_total = self.class_total + counts.total
+        self.accumulate(**class_counts(correct, y, self.num_classes, mask)._asdict())
 
     def compute(self) -> dict[str, Tensor]:
         """The accuracies by class (K,), and the worst class."""
-        total = self.class_total
-        robust_acc = self.class_robust.float() / total.float()
-        low, high = wilson_interval(self.class_robust.cpu(), total.cpu(), self.confidence)
+        total = self.total
+        robust_acc = self.robust.float() / total.float()
+        low, high = wilson_interval(self.robust.cpu(), total.cpu(), self.confidence)
         worst = torch.where(total > 0, robust_acc, torch.inf).argmin()
         return {
-            "class_acc": self.class_correct.float() / total.float(),
+            "class_acc": self.correct.float() / total.float(),
             "class_robust_acc": robust_acc,
             "class_robust_acc_low": low.to(robust_acc),
             "class_robust_acc_high": high.to(robust_acc),

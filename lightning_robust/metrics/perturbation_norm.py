@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_robust._checks import number
 from lightning_robust.metrics._checks import check_float, counted
-from lightning_robust.metrics._float64 import Float64Metric
+from lightning_robust.metrics._sums import Float64Metric
 
 
 def difference(start: Tensor, end: Tensor) -> Tensor:
@@ -69,9 +69,6 @@ class PerturbationNorm(Float64Metric):
         p: 1, 2 or ``float("inf")``.
         kwargs: Arguments of :class:`torchmetrics.Metric`.
 
-    Raises:
-        ValueError: Where an argument is not as above.
-
     Example:
         >>> import torch
         >>> from lightning_robust.metrics import PerturbationNorm
@@ -83,9 +80,7 @@ class PerturbationNorm(Float64Metric):
         {'linf_mean': tensor(0.2000), 'linf_max': tensor(0.3000), 'linf_count': tensor(2)}
     """
 
-    is_differentiable = False
     higher_is_better = None
-    full_state_update = False
 
     order: Tensor
     norm_sum: Tensor
@@ -99,18 +94,16 @@ class PerturbationNorm(Float64Metric):
         # them for good, and two orders do agree on a batch where one entry was moved, or none. It is the first state,
         # since torchmetrics 1.4 compares no other one.
         self.add_state("order", torch.tensor(self.p, dtype=torch.float64), dist_reduce_fx="max")
-        self.add_state("norm_sum", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("norm_max", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="max")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_sums(norm_sum=torch.tensor(0.0, dtype=torch.float64), total=torch.tensor(0))
 
     def update(self, x: Tensor, x_adv: Tensor, mask: Tensor | None = None) -> None:
         """Take in a batch: ``x`` and ``x_adv`` float (N, ...), ``mask`` bool (N,)."""
         norms = perturbation_norm(x, x_adv, self.p).double()
         kept = counted(mask, len(norms), norms.device)
         norms = torch.where(kept, norms, 0.0)
-        self.norm_sum = self.norm_sum + norms.sum()
         self.norm_max = torch.cat([self.norm_max[None], norms]).amax()
-        self.total = self.total + kept.sum()
+        self.accumulate(norm_sum=norms.sum(), total=kept.sum())
 
     def compute(self) -> dict[str, Tensor]:
         """Mean, maximum and count."""

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lightning_robust._checks import sequence, text
 from lightning_robust.metrics._checks import check_bool, counted, coverage
+from lightning_robust.metrics._sums import SummedMetric
 from lightning_robust.metrics.intervals import wilson_interval
 
 
@@ -32,7 +32,7 @@ def robust_counts(correct: Tensor, mask: Tensor | None = None) -> RobustCounts:
     return RobustCounts((correct & kept).sum(1), (correct.all(0) & kept).sum(), kept.sum())
 
 
-class RobustAccuracy(Metric):
+class RobustAccuracy(SummedMetric):
     r"""Accuracy per view and the robust accuracy, the share of samples that withstand everything.
 
     The views of a sample are its clean input (view 0) and its adversarial examples, one from each attack. With
@@ -66,9 +66,6 @@ class RobustAccuracy(Metric):
         confidence: Nominal coverage of the interval.
         kwargs: Arguments of :class:`torchmetrics.Metric`, such as ``sync_on_compute``.
 
-    Raises:
-        ValueError: Where an argument is not as above.
-
     Example:
         >>> import torch
         >>> from lightning_robust.metrics import RobustAccuracy
@@ -88,9 +85,7 @@ class RobustAccuracy(Metric):
         robust_n 4.00
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
 
     correct: Tensor
     robust: Tensor
@@ -103,17 +98,13 @@ class RobustAccuracy(Metric):
         if not given or len(set(given)) < len(given):
             raise ValueError(f"Expected argument `names` to be distinct names, one per attack, but got {names!r}.")
         self.confidence = coverage(confidence)
-        self.add_state("correct", torch.zeros(1 + len(given), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("robust", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+        views = torch.zeros(1 + len(given), dtype=torch.int64)
+        self.add_sums(correct=views, robust=torch.tensor(0), total=torch.tensor(0))
 
     def update(self, correct: Tensor, mask: Tensor | None = None) -> None:
         """Count a batch: ``correct`` bool (V, N), ``mask`` bool (N,)."""
         check_bool("correct", correct, (1 + len(self.names), "N"))
-        counts = robust_counts(correct, mask)
-        self.correct = self.correct + counts.correct
-        self.robust = self.robust + counts.robust
-        self.total = self.total + counts.total
+        self.accumulate(**robust_counts(correct, mask)._asdict())
 
     def compute(self) -> dict[str, Tensor]:
         """The accuracies, float32 scalars by name."""
