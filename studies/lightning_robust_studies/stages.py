@@ -1,8 +1,9 @@
 """What the studies share: what they need before they run, how stages are run, and how shares of images are told."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rich.console import Console
 from torch import Tensor
@@ -14,41 +15,40 @@ from lightning_robust.cells import Cell, Executor, Inline, Ray, Row, run_cells
 from lightning_robust.metrics.intervals import wilson_interval
 
 T = TypeVar("T")
-LAUNCHERS = ("processes", "ray", "inline")
 
 
-class Running(Protocol):
-    """The settings that say where and how a study runs."""
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Where and how the cells of a study run.
 
-    @property
-    def out(self) -> str:
-        """The folder of the results."""
+    Args:
+        out: Folder of the results. The same folder again continues; a larger grid computes only its new cells.
+        workers: Number of cells at once.
+        threads: CPU threads for each; 0 shares the cores out.
+        launcher: Where cells run: processes of this machine, a Ray cluster, or this process.
+        gpus: GPUs for each cell on a Ray cluster; processes see those of the machine.
+        progress: Is progress shown?
+    """
 
-    @property
-    def workers(self) -> int:
-        """How many cells at once."""
+    out: str
+    workers: int = 2
+    threads: int = 1
+    launcher: Literal["processes", "ray", "inline"] = "processes"
+    gpus: float = 0.0
+    progress: bool = True
 
-    @property
-    def threads(self) -> int:
-        """CPU threads for each; 0 shares the cores out."""
-
-    @property
-    def launcher(self) -> Literal["processes", "ray", "inline"]:
-        """What runs them."""
-
-    @property
-    def gpus(self) -> float:
-        """GPUs for each cell on a Ray cluster."""
-
-    @property
-    def progress(self) -> bool:
-        """Whether to show progress."""
+    def __post_init__(self) -> None:
+        _checks.count("workers", self.workers)
+        _checks.count("threads", self.threads, 0)
+        _checks.choice("launcher", self.launcher, ("processes", "ray", "inline"))
+        _checks.number("gpus", self.gpus, 0)
+        _checks.boolean("progress", self.progress)
 
 
 def run_stage(
     cells: list[Row],
     work: Callable[[Row, Path], list[Row]],
-    options: Running,
+    options: RunSettings,
     stage: str,
     cost: Callable[[Cell], float] | None = None,
 ) -> list[Row]:

@@ -26,12 +26,12 @@ class _Mixture(ImageDataModule):
         self,
         d: int,
         *,
-        theta: Tensor | Sequence[float] | None,
-        theta_seed: int | None,
-        train_size: int,
-        val_size: int,
-        test_size: int,
-        data_seed: int,
+        theta: Tensor | Sequence[float] | None = None,
+        theta_seed: int | None = None,
+        train_size: int = 1000,
+        val_size: int = 1000,
+        test_size: int = 10_000,
+        data_seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -67,28 +67,28 @@ class _Mixture(ImageDataModule):
         """A random theta (d,) from uniform numbers (d,)."""
 
     @abstractmethod
-    def _centred(self, uniform: Tensor) -> Tensor:
-        """What y x is, (N, d), from uniform numbers (N, d)."""
+    def _signless(self, uniform: Tensor) -> Tensor:
+        """Map uniform numbers (N, d) to y x, the samples without the sign of their label."""
 
     @final
     def dataset(self, part: Part) -> Batches:
         """One part of the data, made when it is asked for."""
-        return _MixtureBatches(self._sizes[part], self.data_seed, _STREAM[part], self.d, self._centred)
+        return _MixtureBatches(self._sizes[part], self.data_seed, _STREAM[part], self.d, self._signless)
 
 
 class _MixtureBatches(Batches):
     """Rows 0 to `size` - 1 of a virtual data set: batches (x, y)."""
 
-    def __init__(self, size: int, seed: int, stream: int, d: int, centred: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, size: int, seed: int, stream: int, d: int, signless: Callable[[Tensor], Tensor]) -> None:
         super().__init__(torch.arange(size))
-        self.seed, self.stream, self.d, self.centred = seed, torch.tensor(stream), d, centred
+        self.seed, self.stream, self.d, self.signless = seed, torch.tensor(stream), d, signless
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         rows = super().__getitems__(indices)
         y = (_uniform(self.seed, torch.tensor(_LABEL), self.stream, rows) < 0.5).long()
         coordinates = torch.arange(self.d)
         uniform = _uniform(self.seed, torch.tensor(_COORDINATE), self.stream, rows[:, None], coordinates)
-        return ((2.0 * y - 1)[:, None] * self.centred(uniform)).float(), y
+        return ((2.0 * y - 1)[:, None] * self.signless(uniform)).float(), y
 
 
 def _uniform(seed: int, *words: Tensor) -> Tensor:
@@ -136,35 +136,14 @@ class GaussianMixture(_Mixture):
 
     value_range = (-math.inf, math.inf)
 
-    def __init__(
-        self,
-        d: int,
-        sigma: float | None = None,
-        *,
-        theta: Tensor | Sequence[float] | None = None,
-        theta_seed: int | None = None,
-        train_size: int = 1000,
-        val_size: int = 1000,
-        test_size: int = 10_000,
-        data_seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, d: int, sigma: float | None = None, **kwargs: Any) -> None:
         self.sigma = 0.5 * count("d", d) ** 0.25 if sigma is None else number("sigma", sigma, 0, above=True)
-        super().__init__(
-            d,
-            theta=theta,
-            theta_seed=theta_seed,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
-            data_seed=data_seed,
-            **kwargs,
-        )
+        super().__init__(d, **kwargs)
 
     def _draw_theta(self, uniform: Tensor) -> Tensor:
         return torch.special.ndtri(uniform)
 
-    def _centred(self, uniform: Tensor) -> Tensor:
+    def _signless(self, uniform: Tensor) -> Tensor:
         return self.theta + self.sigma * torch.special.ndtri(uniform)
 
 
@@ -205,35 +184,14 @@ class BernoulliMixture(_Mixture):
 
     value_range = (-1.0, 1.0)
 
-    def __init__(
-        self,
-        d: int,
-        tau: float | None = None,
-        *,
-        theta: Tensor | Sequence[float] | None = None,
-        theta_seed: int | None = None,
-        train_size: int = 1000,
-        val_size: int = 1000,
-        test_size: int = 10_000,
-        data_seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, d: int, tau: float | None = None, **kwargs: Any) -> None:
         self.tau = min(0.5, count("d", d) ** -0.25) if tau is None else number("tau", tau, 0, 0.5, above=True)
-        super().__init__(
-            d,
-            theta=theta,
-            theta_seed=theta_seed,
-            train_size=train_size,
-            val_size=val_size,
-            test_size=test_size,
-            data_seed=data_seed,
-            **kwargs,
-        )
+        super().__init__(d, **kwargs)
         if not bool((self.theta.abs() == 1).all()):
             raise ValueError("Expected argument `theta` to have the entries -1 and +1 only, but got others.")
 
     def _draw_theta(self, uniform: Tensor) -> Tensor:
         return torch.where(uniform < 0.5, 1.0, -1.0).double()
 
-    def _centred(self, uniform: Tensor) -> Tensor:
+    def _signless(self, uniform: Tensor) -> Tensor:
         return torch.where(uniform < 0.5 + self.tau, self.theta, -self.theta)

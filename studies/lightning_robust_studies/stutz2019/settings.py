@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lightning_robust import L2, PGD, Linf, Threat
-from lightning_robust._checks import boolean, choice, count, counts, number
+from lightning_robust._checks import choice, count, counts, number
 from lightning_robust.attacks import Ball, stutz
-from lightning_robust_studies.stages import choose
+from lightning_robust_studies.stages import RunSettings, choose
 from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 
@@ -134,14 +134,14 @@ class DistanceSettings(EvaluationSettings):
 
 S = TypeVar("S", bound=DataSettings)
 _FROM_ONE = (
-    *("seeds", "epochs", "train_steps", "test_steps", "restarts", "test_size", "attacked", "workers"),
+    *("seeds", "epochs", "train_steps", "test_steps", "restarts", "test_size", "attacked"),
     *("manifold_size", "manifold_epochs", "neighbor_images"),
 )
-_FROM_ZERO = ("min_steps", "learned_seeds", "threads")
+_FROM_ZERO = ("min_steps", "learned_seeds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifoldSettings(DistanceSettings):
+class ManifoldSettings(DistanceSettings, RunSettings):
     """All settings of the study; every field is an option of `lightning-robust study manifold`.
 
     Args:
@@ -152,11 +152,6 @@ class ManifoldSettings(DistanceSettings):
             data sets other than letters also of the choice of training images).
         learned_seeds: Number of seeds whose models are also attacked along the learned class manifolds (slow); 0:
             none. Without a known manifold it is ignored, and all are.
-        workers: Cells at once.
-        threads: CPU threads for each; 0 shares the cores out.
-        launcher: Where cells run: processes of this machine, a Ray cluster, or this process.
-        gpus: GPUs for each cell on a Ray cluster; processes see those of the machine.
-        progress: Whether to show progress.
     """
 
     sizes: Sequence[int] = (500, 2500)
@@ -170,13 +165,9 @@ class ManifoldSettings(DistanceSettings):
     )
     seeds: int = 3
     learned_seeds: int = 1
-    workers: int = 2
-    threads: int = 1
-    launcher: Literal["processes", "ray", "inline"] = "processes"
-    gpus: float = 0.0
-    progress: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "sizes", counts("sizes", self.sizes))
         object.__setattr__(self, "schemes", tuple(choose("schemes", self.schemes, SCHEMES)))
         for name, hint in get_type_hints(type(self)).items():
@@ -187,10 +178,8 @@ class ManifoldSettings(DistanceSettings):
                 count(name, getattr(self, name), least)
         for name in ("eps", "eta", "eta_data", "manifold_width"):
             number(name, getattr(self, name), 0, above=True)
-        for name in ("manifold_gamma", "gpus"):
-            number(name, getattr(self, name), 0)
+        number("manifold_gamma", self.manifold_gamma, 0)
         number("decay", self.decay, 0, 1, above=True)
-        boolean("progress", self.progress)
         if self.attacked > self.test_size:
             raise ValueError(
                 f"Expected argument `attacked` to be at most `test_size`, {self.test_size}, but got {self.attacked}."

@@ -9,20 +9,19 @@ from lightning_robust import _checks
 from lightning_robust._command import SettingsError
 from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
 from lightning_robust_studies.schmidt2018.experiments.problems import Problem
-from lightning_robust_studies.stages import LAUNCHERS, choose
+from lightning_robust_studies.stages import RunSettings, choose
 
 PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "mnist", "cifar10", "svhn")}
 """The files of the presets: "quick" is for two cores and holds the defaults, the others are for a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleComplexitySettings:
+class SampleComplexitySettings(RunSettings):
     """The options of `lightning-robust study sample-complexity`.
 
     An empty axis is that of each problem, see `lightning_robust_studies.schmidt2018.experiments.problems`.
 
     Args:
-        out: Folder of the results. The same folder again continues; a larger grid computes only its new cells.
         data: Names of the problems.
         root: Folder of downloaded data sets.
         sizes: Numbers of training images.
@@ -42,11 +41,6 @@ class SampleComplexitySettings:
         masked_images: Number of test images to attack in all ways, to find out if PGD is misled; 0: none.
         queries: Queries of the random search.
         targets: Accuracies for which the number of samples is asked.
-        workers: Number of cells at once.
-        threads: CPU threads for each; 0 shares the cores out.
-        launcher: Where cells run: processes of this machine, a Ray cluster, or this process.
-        gpus: GPUs for each cell on a Ray cluster; processes see those of the machine.
-        progress: Is progress shown?
     """
 
     out: str = "runs/sample_complexity"
@@ -68,23 +62,18 @@ class SampleComplexitySettings:
     masked_images: int = 200
     queries: int = 500
     targets: Sequence[float] = (0.3, 0.5, 0.7, 0.9)
-    workers: int = 2
-    threads: int = 1
-    launcher: Literal["processes", "ray", "inline"] = "processes"
-    gpus: float = 0.0
-    progress: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("data", "eps_train", "eps_test", "models"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "sizes", _checks.counts("sizes", self.sizes, empty=True))
         object.__setattr__(self, "targets", _checks.values("targets", self.targets, 0, 1, above=True, below=True))
-        for name in ("seeds", "test_steps", "restarts", "images", "checks", "gap_images", "queries", "workers"):
+        for name in ("seeds", "test_steps", "restarts", "images", "checks", "gap_images", "queries"):
             _checks.count(name, getattr(self, name))
-        for name in ("steps", "train_steps", "masked_images", "threads"):
+        for name in ("steps", "train_steps", "masked_images"):
             _checks.count(name, getattr(self, name), 0)
         _checks.choice("attacks", self.attacks, ("pgd", "worst"))
-        _checks.choice("launcher", self.launcher, LAUNCHERS)
 
     def of(self, name: str, problem: Problem) -> "Grid":
         """The grid of one problem.
