@@ -1,82 +1,21 @@
-"""`from_foolbox`, and our attacks against those of foolbox."""
+"""`from_foolbox`: radii, ranges, and what is refused."""
 
 import foolbox
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from lightning_robust.attacks import L2, PGD, Attack, Linf, fgsm
+from lightning_robust.attacks import L2, Attack
 from lightning_robust.interop import from_foolbox
-
-
-def smooth_network(dtype: torch.dtype = torch.float64, classes: int = 6) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3), nn.Softplus(), nn.Conv2d(8, 8, 3, stride=2), nn.Softplus()]
-    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(72, classes))
-    return net.to(dtype).eval()
-
-
-def images(low: float, high: float, n: int = 12, classes: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    x = torch.rand(n, 3, 9, 9, generator=generator, dtype=torch.float64) * (high - low) + low
-    return x, torch.randint(classes, (n,), generator=generator)
-
-
-def theirs(attack, net, x, y, eps):
-    model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
-    return attack(model, x, y, epsilons=eps)[1]
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.0, 1.0), (0.0, 0.02)])
-def test_pgd_linf_is_theirs(low, high):
-    net, (x, y) = smooth_network(), images(low, high)
-    attack = foolbox.attacks.LinfPGD(abs_stepsize=2 / 255, steps=10, random_start=False)
-    ours = PGD(Linf(8 / 255), steps=10, rel_step_size=0.25, random_start=False)(net, x, y)
-    assert (ours - theirs(attack, net, x, y, 8 / 255)).abs().max() < 1e-5
-    assert (ours - x).abs().max() > 7.9 / 255
-
-
-def test_pgd_l2_is_theirs():
-    net, (x, y) = smooth_network(), images(0.4, 0.6)
-    attack = foolbox.attacks.L2PGD(abs_stepsize=0.1, steps=10, random_start=False)
-    ours = PGD(L2(0.5), steps=10, rel_step_size=0.2, random_start=False)(net, x, y)
-    assert (ours - theirs(attack, net, x, y, 0.5)).abs().max() < 1e-5
-    assert torch.allclose(L2(0.5).norm(ours - x), torch.tensor(0.5, dtype=torch.float64))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.0, 1.0)])
-def test_fgsm_is_theirs(low, high):
-    net, (x, y) = smooth_network(), images(low, high)
-    expected = theirs(foolbox.attacks.FGSM(random_start=False), net, x, y, 8 / 255)
-    assert (fgsm(Linf(8 / 255))(net, x, y) - expected).abs().max() < 1e-5
-
-
-def test_through_the_adapter_it_is_the_attack_itself():
-    net, (x, y) = smooth_network(torch.float32), images(0.0, 1.0)
-    x = x.float()
-    attack = foolbox.attacks.LinfPGD(steps=5, random_start=False)
-    assert (from_foolbox(attack, 8 / 255)(net, x, y) - theirs(attack, net, x, y, 8 / 255)).abs().max() < 1e-7
+from tests.interop.test_ours_and_theirs import by_foolbox, images, smooth_network
 
 
 def test_strictly_within_the_radius():
     """foolbox itself leaves the ball by a rounding error."""
     net, (x, y) = smooth_network(torch.float32), images(0.0, 1.0, 50)
     x, attack, eps = x.float(), foolbox.attacks.LinfPGD(steps=5), 8 / 255
-    assert (theirs(attack, net, x, y, eps).double() - x.double()).abs().max() > eps
+    assert (by_foolbox(attack, net, x, y, eps).double() - x.double()).abs().max() > eps
     assert (from_foolbox(attack, eps)(net, x, y).double() - x.double()).abs().max() <= eps
-
-
-def test_our_best_iterate_is_never_lower_than_their_last():
-    """With two classes: a misclassified iterate, which comes first, then always has the higher cross entropy."""
-    net, (x, y) = smooth_network(classes=2), images(0.0, 1.0, 40, classes=2)
-    attack = foolbox.attacks.LinfPGD(abs_stepsize=0.15, steps=7, random_start=False)
-    best = PGD(Linf(0.1), steps=7, rel_step_size=1.5, random_start=False, keep="best")(net, x, y)
-    last = theirs(attack, net, x, y, 0.1)
-    with torch.no_grad():
-        ours, other = (F.cross_entropy(net(found), y, reduction="none") for found in (best, last))
-    assert (ours - other).min() >= -1e-9
-    assert (ours - other).max() > 1e-6
 
 
 def test_minimum_norm_attack_without_a_radius():

@@ -1,83 +1,19 @@
-"""`from_torchattacks`, and our attacks against those of torchattacks."""
+"""`from_torchattacks`: arguments, AutoAttack, and what is refused."""
 
 import functools
 
 import pytest
 import torch
-import torch.nn.functional as F
 import torchattacks
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_robust import RobustEvaluation
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import L2, PGD, Attack, Linf, cross_entropy, fgsm
+from lightning_robust.attacks import PGD, Attack, Linf, cross_entropy
 from lightning_robust.interop import from_torchattacks
 from lightning_robust.models import RobustClassifier
-
-
-def smooth_network(dtype: torch.dtype = torch.float64, classes: int = 6) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3), nn.Softplus(), nn.Conv2d(8, 8, 3, stride=2), nn.Softplus()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(72, classes)).to(dtype)
-
-
-def images(low: float, high: float, n: int = 12, classes: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    x = torch.rand(n, 3, 9, 9, generator=generator, dtype=torch.float64) * (high - low) + low
-    return x, torch.randint(classes, (n,), generator=generator)
-
-
-def raise_of(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return F.cross_entropy(net(x), y, reduction="none")
-
-
-# Within [0, 1], and on its border, where the box cuts every step.
-@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.0, 1.0), (-0.0, 0.02)])
-def test_pgd_linf_is_theirs(low, high):
-    net, (x, y) = smooth_network(), images(low, high)
-    x = x.clamp(0, 1)
-    theirs = torchattacks.PGD(net, eps=8 / 255, alpha=2 / 255, steps=10, random_start=False)(x, y)
-    ours = PGD(Linf(8 / 255), steps=10, rel_step_size=0.25, random_start=False)(net, x, y)
-    assert (ours - theirs).abs().max() < 1e-5
-    assert (ours - x).abs().max() > 7.9 / 255
-
-
-def test_pgd_l2_is_theirs():
-    net, (x, y) = smooth_network(), images(0.4, 0.6)
-    theirs = torchattacks.PGDL2(net, eps=0.5, alpha=0.1, steps=10, random_start=False)(x, y)
-    ours = PGD(L2(0.5), steps=10, rel_step_size=0.2, random_start=False)(net, x, y)
-    assert (ours - theirs).abs().max() < 1e-5
-    assert torch.allclose(L2(0.5).norm(ours - x), torch.tensor(0.5, dtype=torch.float64))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.4, 0.6), (0.0, 1.0)])
-def test_fgsm_is_theirs(low, high):
-    net, (x, y) = smooth_network(), images(low, high)
-    theirs = torchattacks.FGSM(net, eps=8 / 255)(x, y)
-    assert (fgsm(Linf(8 / 255))(net, x, y) - theirs).abs().max() < 1e-5
-
-
-def test_through_the_adapter_it_is_the_attack_itself():
-    net, (x, y) = smooth_network(torch.float32), images(0.0, 1.0)
-    x = x.float()
-    arguments = {"eps": 8 / 255, "alpha": 2 / 255, "steps": 5, "random_start": False}
-    theirs = torchattacks.PGD(net, **arguments)(x, y)
-    adapted = from_torchattacks(torchattacks.PGD, arguments)(net, x, y)
-    assert (adapted - theirs).abs().max() < 1e-7
-
-
-def test_our_best_iterate_is_never_lower_than_their_last():
-    """With two classes: a misclassified iterate, which comes first, then always has the higher cross entropy."""
-    net, (x, y) = smooth_network(classes=2), images(0.0, 1.0, 40, classes=2)
-    theirs = torchattacks.PGD(net, eps=0.1, alpha=0.15, steps=7, random_start=False)(x, y)
-    best = PGD(Linf(0.1), steps=7, rel_step_size=1.5, random_start=False, keep="best")(net, x, y)
-    last = PGD(Linf(0.1), steps=7, rel_step_size=1.5, random_start=False)(net, x, y)
-    gap = raise_of(net, best, y) - raise_of(net, theirs, y)
-    assert (last - theirs).abs().max() < 1e-5
-    assert gap.min() >= -1e-9
-    assert gap.max() > 1e-6
+from tests.interop.test_ours_and_theirs import images, loss_of, smooth_network
 
 
 def test_is_an_attack_with_its_arguments():
@@ -130,7 +66,7 @@ def test_targets_by_a_function_that_builds_the_attack():
 
     x_adv = from_torchattacks(towards_the_next, {"eps": 0.2, "alpha": 0.05, "steps": 8})(net, x, y)
     target = (y + 1) % 6
-    assert bool((raise_of(net, x_adv, target) < raise_of(net, x, target)).all())
+    assert bool((loss_of(net, x_adv, target) < loss_of(net, x, target)).all())
 
 
 def test_prints_nothing(capsys):
@@ -224,9 +160,8 @@ def test_autoattack_fools_all_that_can_be_fooled():
     assert len(x) > 20
     assert bool(((x_adv - x).abs() <= eps + 1e-6).all())
     assert bool((net(x_adv).argmax(1) != y).all())
-    assert int((net(PGD(Linf(eps), steps=40, keep="best", gain=cross_entropy)(net, x, y)).argmax(1) != y).sum()) < len(
-        x
-    )
+    by_pgd = PGD(Linf(eps), steps=40, keep="best", gain=cross_entropy)(net, x, y)
+    assert int((net(by_pgd).argmax(1) != y).sum()) < len(x)
 
 
 def test_autoattack_in_robust_evaluation(tmp_path):
