@@ -88,25 +88,6 @@ def test_clean_inputs_have_a_distance_and_no_angle():
     assert result["manifold_angle"].isnan()
 
 
-def test_mask():
-    inputs = linear()
-    masked, chosen = ManifoldDistance(), ManifoldDistance()
-    mask = torch.arange(50) % 3 > 0
-    masked.update(*inputs, mask)
-    chosen.update(*(tensor[mask] for tensor in inputs))
-    for name, value in chosen.compute().items():
-        torch.testing.assert_close(masked.compute()[name], value)
-
-
-def test_of_nothing():
-    metric = ManifoldDistance()
-    metric.update(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, 3))
-    distance, angle, count = metric.compute().values()
-    assert distance.isnan()
-    assert angle.isnan()
-    assert count == 0
-
-
 @pytest.mark.parametrize("wrong", range(3))
 def test_wrong_data_names_the_argument(wrong):
     name = ("x", "x_adv", "projection")[wrong]

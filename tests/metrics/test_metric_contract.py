@@ -70,6 +70,7 @@ CASES = {
 }
 
 SIZES = [7, 1, 12, 0, 5]
+VIEWS = ("correct", "fooled")  # (V, N): the samples are along the last axis, elsewhere along the first
 every_metric = pytest.mark.parametrize("name", CASES)
 
 
@@ -79,9 +80,8 @@ def batches(name: str) -> list[dict[str, Tensor]]:
 
 
 def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """One batch of them all: the samples are along the last axis of the flags, along the first one of all else."""
-    axis = {"correct": 1, "fooled": 1}
-    return {key: torch.cat([part[key] for part in parts], dim=axis.get(key, 0)) for key in parts[0]}
+    """One batch of them all."""
+    return {key: torch.cat([part[key] for part in parts], dim=int(key in VIEWS)) for key in parts[0]}
 
 
 def expected(name: str) -> dict[str, Tensor]:
@@ -113,6 +113,26 @@ def test_batches_add_up(name):
     for batch in batches(name):
         metric.update(**batch)
     assert_same(metric.compute(), expected(name))
+
+
+@every_metric
+def test_mask_chooses_samples(name):
+    inputs = joined(batches(name))
+    mask = inputs.pop("mask")
+    metric = CASES[name].make()
+    metric.update(**{key: value[:, mask] if key in VIEWS else value[mask] for key, value in inputs.items()})
+    assert_same(metric.compute(), expected(name))
+
+
+@every_metric
+def test_of_nothing_is_known_only_that_it_is_nothing(name):
+    metric, g = CASES[name].make(), torch.Generator()
+    metric.update(**CASES[name].inputs(g, 0))
+    metric.update(**{**CASES[name].inputs(g, 3), "mask": torch.zeros(3, dtype=torch.bool)})
+    known = {"low": 0, "high": 1, "count": 0, "n": 0, "class": -1}
+    for key, value in metric.compute().items():
+        right = known.get(key.rpartition("_")[2])
+        assert bool((value.isnan() if right is None else value == right).all()), key
 
 
 @every_metric

@@ -63,17 +63,6 @@ def test_a_broken_example_shows():
     assert metric.compute()["l2_max"].isnan()
 
 
-@pytest.mark.parametrize("p", ORDERS)
-def test_of_nothing(p):
-    metric = PerturbationNorm(p)
-    metric.update(torch.zeros(0, 3, 4), torch.zeros(0, 3, 4))
-    metric.update(torch.zeros(2, 3), torch.ones(2, 3), torch.zeros(2, dtype=torch.bool))
-    mean, largest, count = metric.compute().values()
-    assert mean.isnan()
-    assert largest.isnan()
-    assert count == 0
-
-
 def test_orders_in_a_collection_do_not_share_their_states():
     """On the first batch nothing is moved, so the sums of all orders agree; on the second they differ."""
     metrics = MetricCollection(

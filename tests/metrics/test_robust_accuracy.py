@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -49,27 +48,6 @@ def test_more_attacks_never_raise_the_robust_accuracy():
         assert rates[-1] <= min(result[name].item() for name in result if name.startswith("acc"))
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < rates[0]
-
-
-def test_mask_leaves_the_padding_out():
-    correct = flags()
-    mask = torch.from_numpy(np.random.default_rng(0).random(200) < 0.5)
-    masked, chosen = RobustAccuracy(["a", "b"]), RobustAccuracy(["a", "b"])
-    masked.update(correct, mask)
-    chosen.update(correct[:, mask])
-    assert masked.compute() == chosen.compute()
-    assert masked.total == mask.sum()
-
-
-def test_of_nothing():
-    metric = RobustAccuracy(["a"])
-    metric.update(torch.zeros(2, 0, dtype=torch.bool))
-    metric.update(torch.ones(2, 3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool))
-    result = metric.compute()
-    assert result["acc"].isnan()
-    assert result["acc_a"].isnan()
-    assert result["robust_acc"].isnan()
-    assert (result["robust_acc_low"], result["robust_acc_high"]) == (0, 1)
 
 
 def test_results_are_float32_whatever_the_default_dtype():
