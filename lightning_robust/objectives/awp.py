@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from lightning_robust._checks import function, number
 from lightning_robust.attacks._state import State
+from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.scope import modules_in
 from lightning_robust.objectives.adversarial_loss import adversarial_loss
 from lightning_robust.objectives.objective import Objective, ObjectiveBase
@@ -137,7 +138,7 @@ def weight_perturbation(
         v_l = gamma * ||w_l||_2 * g_l / ||g_l||_2,    g_l = d objective / d w_l
 
     for every trainable parameter w_l with two or more dimensions; biases and BatchNorm's scales stay. The model is left
-    as it was found, its buffers and plain attributes too. Where the gradient is zero or not finite, v_l = 0.
+    as it was, its buffers and plain attributes too. Where the gradient is zero or not finite, v_l = 0.
 
     Args:
         objective: what to ascend.
@@ -161,8 +162,8 @@ def weight_perturbation(
     with torch.enable_grad(), _aside(model):
         at = _gradients(objective, model, state, (x, x_adv, y), list(leaves.values()))
     names = {id(leaf): name for name, leaf in leaves.items()}
-    found = {names[id(leaf)]: g for leaf, g in zip(at.leaves, at.grads, strict=True)}
-    return {name: _rescaled(g, weights[name].detach(), gamma) for name, g in found.items()}
+    grads = {names[id(leaf)]: g for leaf, g in zip(at.leaves, at.grads, strict=True)}
+    return {name: _rescaled(g, weights[name].detach(), gamma) for name, g in grads.items()}
 
 
 def _gradients(
@@ -211,7 +212,7 @@ class Awp(ObjectiveBase):
 
     def __post_init__(self) -> None:
         function("objective", self.objective, "(model, x, x_adv, y) -> loss", takes=4)
-        object.__setattr__(self, "gamma", number("gamma", self.gamma, 0))
+        set_fields(self, gamma=number("gamma", self.gamma, 0))
 
     @property
     def gain(self) -> Any:
@@ -241,7 +242,7 @@ def awp(objective: Objective = adversarial_loss, gamma: float = 0.005) -> Awp:
 
         loss = objective(w + v),    v from `weight_perturbation`, held constant
 
-    so that the descent direction is the gradient at w + v, and the optimiser applies it to w. This prefers flat minima
+    so that the descent direction is the gradient at w + v, and the optimizer applies it to w. This prefers flat minima
     of the objective and lessens robust overfitting. Wu, Xia and Wang, "Adversarial Weight Perturbation Helps Robust
     Generalization" (NeurIPS 2020), section 4. The authors use gamma 0.005 around `trades(6)` and 0.01 around
     `adversarial_loss`.
