@@ -4,6 +4,8 @@ import contextlib
 import math
 from dataclasses import fields
 from functools import partial
+from inspect import signature
+from types import FunctionType
 
 import pytest
 import torch
@@ -716,10 +718,16 @@ def test_huge_logits_do_not_stall_the_default_gain(scale):
 
 
 def test_the_lists_are_complete():
-    """The lists hold every ball and every space that the package exports, and an outsider's."""
+    """The lists hold every ball, space, gain and attack that the package exports, and an outsider's."""
     import lightning_robust.attacks as attacks
 
     exported = [getattr(attacks, name) for name in attacks.__all__]
+    reads = [f for f in exported if isinstance(f, FunctionType) and list(signature(f).parameters) == ["logits", "y"]]
+    gains = [f.__name__ for f in reads if f is not attacks.classified and not f.__name__.startswith("binary_")]
+    listed = [getattr(gain, "__name__", "") for gain in GAINS.values()]
+    assert set(gains) < set(listed), f"Give {sorted(set(gains) - set(listed))} a line in GAINS"
+    kinds = {a for a in exported if isinstance(a, type) and issubclass(a, attacks.Attack) and a is not attacks.Attack}
+    assert kinds < {type(case.attack) for case in ATTACKS.values()}
     balls = {b for b in exported if isinstance(b, type) and issubclass(b, attacks.Ball) and b is not attacks.Ball}
     spaces = {s for s in exported if isinstance(s, type) and issubclass(s, attacks.Space) and s is not attacks.Space}
     assert balls < {type(BALLS[name].make(SHAPE, 1.0)) for name in BALLS}

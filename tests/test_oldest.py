@@ -1,6 +1,7 @@
 """`make test-oldest` runs the suite with the oldest releases that `pyproject.toml` allows: the two say the same."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_each_package_is_pinned_at_its_lower_bound():
         assert part.operator == "=="
         pinned[name] = Version(part.version)
     assert pinned == lowest
+
+
+def test_an_error_names_an_extra_that_there_is():
+    texts = [p.read_text("utf-8") for part in ("lightning_robust", "studies") for p in (ROOT / part).rglob("*.py")]
+    named = {extra for text in texts for extra in re.findall(r'optional\(\s*"[\w.]+",\s*"([\w-]+)"', text)}
+    assert "report" in named
+    assert named <= set(PROJECT["optional-dependencies"])
 
 
 def test_both_copies_of_lightning_have_the_same_bounds():

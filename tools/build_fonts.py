@@ -24,8 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFont, features
-from PIL import __version__ as pillow_version
+from PIL import Image, ImageFont, __version__ as pillow_version, features
 
 HERE = Path(__file__).parent
 UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

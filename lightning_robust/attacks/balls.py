@@ -3,7 +3,8 @@ r"""Balls: how far a perturbation may go.
 A ball :math:`B = \{\delta : \|\delta\| \le \epsilon\}` answers four questions, per sample, for every space it is used
 in: `project` (the nearest point of B), `support` (the point of B that is furthest along a direction), `sample` (a
 uniform point of B) and `norm`. The radius is one number or one per sample (N,), in the units of the space: pixels in
-[0, 1], latent codes, angles. A new ball is one class, here or anywhere; every space, gain and attack then has it.
+[0, 1], latent codes, angles. A new ball is one class, in another file or in your project. Every space, gain and attack
+then has it, so it takes perturbations of any shape (N, ...): images, codes (N, Z), affine parameters (N, 6).
 """
 
 import math
@@ -76,7 +77,7 @@ class Ball(ABC):
 
     @abstractmethod
     def project(self, delta: Tensor) -> Tensor:
-        """The Euclidean projection argmin_{v in B} |v - delta|_2, per sample."""
+        """The Euclidean projection argmin_{v in B} |v - delta|_2, per sample; a point of B stays as it is."""
 
     @abstractmethod
     def support(self, g: Tensor, size: float = 1.0, room: Tensor | None = None) -> Tensor:
@@ -86,7 +87,7 @@ class Ball(ABC):
             g: (N, ...) the direction of ascent. Where it is zero the step is zero.
             size: The size of the step relative to the ball.
             room: (N, ...) how far each coordinate can go along the sign of `g` before it meets the bounds of the space;
-                None: no bounds.
+                None: no bounds. A longer step is clipped: what it spends on coordinates without room is lost.
         """
 
     @abstractmethod

@@ -5,7 +5,8 @@ A gain is a function `(logits, y) -> (N,)` that treats every sample alone. The g
 :math:`\sum_k q_k\,G(z, k)`. `dense.py` turns them into gains of dense labels, `binary.py` holds those of yes/no labels,
 `anchored.py` those that are measured against the clean logits. Write your own as a plain function: it says what its
 labels mean, and may have a method or attribute `check(logits, y)`, called on the first logits of every batch, which
-refuses labels of another kind.
+refuses labels of another kind. For class labels `@of_classes` adds this check, and `class_labels` gives
+them as integers (N,) or probabilities (N, K).
 """
 
 from dataclasses import dataclass

@@ -83,7 +83,8 @@ class PGD(ThreatAttack):
         rel_step_size: The step size :math:`\alpha` relative to the radius; None: 2.5 / steps (Madry et al.), but 1
             for a single step.
         restarts: Independent random starts; the best is kept per sample.
-        random_start: True: uniform in the ball. False: the clean input. Or a function `(ball, noise, zero) -> delta`.
+        random_start: True: uniform in the ball. False: the clean input. Or a function `(ball, noise, zero) -> delta`,
+            whose point is clipped to the bounds of the space, but not projected; the result of every step is both.
         gain: What is raised, `(logits, y) -> (N,)`. The default, `log_odds`, rises in the same direction as cross
             entropy and does not saturate. Several in a tuple: the restarts raise them in turn. In evaluation every
             second restart of the default raises `margin` instead: where logits are soft, log-odds and cross entropy

@@ -19,9 +19,9 @@ Source: TypeAlias = Literal["train", "test"]
 class InMemoryDataModule(ImageDataModule):
     """Labeled images that are tensors in memory; batches are (x, y), x float in [0, 1].
 
-    A subclass supplies `load`. Validation is a held-out part of the training data, in proportion to the classes, and
-    never the test set. A training set of `train_size` is class-balanced, and for one `seed` a smaller one is
-    contained in a larger one.
+    A subclass supplies `load`, `num_classes` and `image_shape`. Validation is a held-out part of the training data, in
+    proportion to the classes, and never the test set. A training set of `train_size` is class-balanced, and for one
+    `seed` a smaller one is contained in a larger one.
 
     Args:
         train_size: number of training samples, a multiple of the number of classes; None: all that are not held out.

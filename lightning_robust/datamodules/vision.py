@@ -45,7 +45,7 @@ class VisionDataModule(InMemoryDataModule):
     def read(self, source: Source, *, download: bool) -> tuple[Tensor, Tensor]:
         """Images, uint8 (N, C, H, W), and labels, int64 (N,).
 
-        With `download`, files that are missing are fetched.
+        With `download`, files that are missing are fetched; without, they are a RuntimeError, as for torchvision.
         """
 
     @final

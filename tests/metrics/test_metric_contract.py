@@ -15,6 +15,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from lightning_robust import metrics
 from lightning_robust.metrics import (
     AttackSuccessRate,
     ManifoldDistance,
@@ -96,6 +97,12 @@ def assert_same(actual: dict[str, Tensor], reference: dict[str, Tensor]) -> None
         torch.testing.assert_close(
             actual[key], value, rtol=1e-6, atol=0, equal_nan=True, msg=lambda m, k=key: f"{k}: {m}"
         )
+
+
+def test_the_list_is_complete():
+    exported = {thing for name in metrics.__all__ if isinstance(thing := getattr(metrics, name), type)}
+    missing = exported - {type(case.make()) for case in CASES.values()}
+    assert not missing, f"Give {missing} a line in CASES"
 
 
 @every_metric

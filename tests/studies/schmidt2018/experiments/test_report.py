@@ -13,7 +13,9 @@ def test_the_page_states_claims_figures_and_settings(seeds, tmp_path):
         "\n", ""
     )
     assert "not decided</td>" in page
-    assert page.count("<img") == 4
+    figures = sorted(path.stem for path in tmp_path.glob("*.png"))
+    assert figures == ["accuracy", "gap_toy", "power_law", "radii_toy"]
+    assert page.count("<img") == len(figures)
     assert "White-box PGD is too optimistic" in page
     assert "Schmidt" in page
 
