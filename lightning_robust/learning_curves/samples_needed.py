@@ -130,7 +130,8 @@ def _over_seeds(estimates: Mapping[Any, AmountEstimate]) -> AmountEstimate:
         else:
             draws = [each.low if sign < 0 else each.high for each in estimates.values()]
             ends.append(min(draws) if sign < 0 else max(draws))
-    return AmountEstimate(Amount(means[0], means[1]), ends[0], ends[1], censored)
+    low, high = min(ends[0], means[0]), max(ends[1], means[1])  # also where exp(log(n)) is not n
+    return AmountEstimate(Amount(means[0], means[1]), low, high, censored)
 
 
 def _log(upper: float, lower: float) -> float:
