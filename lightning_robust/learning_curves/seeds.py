@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lightning_robust.learning_curves.curves import Curves
 from lightning_robust.plots import Estimate
@@ -37,11 +36,6 @@ def half_width(values: Sequence[float]) -> float:
     n, mean = len(values), sum(values) / len(values)
     deviation = (sum((value - mean) ** 2 for value in values) / (n - 1)) ** 0.5
     return float(t.ppf(0.975, n - 1)) * deviation / n**0.5
-
-
-def share(estimate: Estimate) -> Estimate:
-    """The estimate with its interval cut to [0, 1], which Student's t knows nothing of."""
-    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
 def contrast(terms: Sequence[tuple[int, Curves, float]]) -> Estimate:

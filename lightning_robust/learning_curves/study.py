@@ -16,7 +16,7 @@ from lightning_robust.learning_curves.amounts import AmountEstimate
 from lightning_robust.learning_curves.curves import Curves, best_over, curves_of
 from lightning_robust.learning_curves.power_law import PowerLawFit, fit_with_bands
 from lightning_robust.learning_curves.samples_needed import needed_with_interval, ratio_needed
-from lightning_robust.learning_curves.seeds import mean_over_seeds, share
+from lightning_robust.learning_curves.seeds import mean_over_seeds
 from lightning_robust.learning_curves.training import FindMasking, TrainAndEvaluate
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def means(table: "DataFrame", names: Sequence[str]) -> "DataFrame":
     rows = []
     for key, group in table.groupby(list(names), sort=False):
         within = list(zip(group["low"], group["high"], strict=True))
-        mean = share(mean_over_seeds(group["value"].tolist(), within, int(group["count"].sum())))
-        rows.append({**dict(zip(names, key, strict=True)), **vars(mean)})
+        mean = mean_over_seeds(group["value"].tolist(), within, int(group["count"].sum()))
+        rows.append({**dict(zip(names, key, strict=True)), **vars(mean.clipped())})
     return DataFrame(rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lightning_robust import _checks
 
@@ -99,6 +99,10 @@ class Estimate:
     def text(self, unit: Unit = PERCENT) -> str:
         """The value with its interval in brackets."""
         return f"{unit.text(self.value)} [{unit.number(self.low)}, {unit.number(self.high)}]"
+
+    def clipped(self) -> Estimate:
+        """The estimate of a share: with its interval cut to [0, 1], which Student's t knows nothing of."""
+        return replace(self, low=max(0.0, self.low), high=min(1.0, self.high))
 
     def row(self, **keys: str | float) -> dict[str, str | float]:
         """A row of a tidy table: `keys` first, then value, low, high and count."""

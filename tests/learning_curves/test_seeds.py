@@ -5,60 +5,53 @@ import pytest
 from scipy import stats
 
 from lightning_robust.learning_curves import Curves, contrast, mean_over_seeds
-from lightning_robust.learning_curves.seeds import share
 from lightning_robust.metrics import wilson_interval
-from lightning_robust.plots import Estimate
 from tests.learning_curves.helpers import curves
 
 
-def _rise(found):
-    return [(1, found, 1000), (-1, found, 500)]
+def _rise(accuracies):
+    return [(1, accuracies, 1000), (-1, accuracies, 500)]
 
 
 def test_the_interval_is_that_of_scipy():
     values = [0.21, 0.25, 0.24, 0.19]
-    found = mean_over_seeds(values, [(0, 1)] * 4, 400)
+    estimate = mean_over_seeds(values, [(0, 1)] * 4, 400)
     low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
-    assert (found.value, found.low, found.high) == pytest.approx((np.mean(values), low, high))
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((np.mean(values), low, high))
 
 
 def test_one_seed_has_its_own_interval():
-    found = mean_over_seeds([0.2], [(0.1, 0.4)], 100)
-    assert (found.value, found.low, found.high) == (0.2, 0.1, 0.4)
-
-
-def test_shares_stay_between_nothing_and_all():
-    found = share(Estimate(0.9, -0.2, 1.3, 10))
-    assert (found.value, found.low, found.high) == (0.9, 0.0, 1.0)
+    estimate = mean_over_seeds([0.2], [(0.1, 0.4)], 100)
+    assert (estimate.value, estimate.low, estimate.high) == (0.2, 0.1, 0.4)
 
 
 def test_the_rise_is_paired_by_seed():
     before, after = np.array([0.5, 0.6, 0.4]), np.array([0.55, 0.66, 0.44])
-    found = contrast(_rise(curves(*zip(before, after, strict=True))))
+    estimate = contrast(_rise(curves(*zip(before, after, strict=True))))
     low, high = stats.t.interval(0.95, 2, loc=np.mean(after - before), scale=stats.sem(after - before))
-    assert (found.value, found.low, found.high, found.count) == pytest.approx((0.05, low, high, 3000))
+    assert (estimate.value, estimate.low, estimate.high, estimate.count) == pytest.approx((0.05, low, high, 3000))
 
 
 def test_the_rise_of_one_seed_has_the_interval_of_two_draws():
-    found = contrast(_rise(curves((0.4, 0.7), count=50)))
+    estimate = contrast(_rise(curves((0.4, 0.7), count=50)))
     (a, b), (c, d) = ([float(end) for end in wilson_interval(right, 50)] for right in (20, 35))
     expected = (0.3, 0.3 - math.hypot(0.7 - c, b - 0.4), 0.3 + math.hypot(d - 0.7, 0.4 - a))
-    assert (found.value, found.low, found.high) == pytest.approx(expected)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(expected)
 
 
 def test_rises_are_compared_seed_by_seed_whatever_their_order():
     standard = Curves(n=(500, 1000), accuracy={s: (0.9, 0.9 + 0.01 * s) for s in (0, 1, 2)}, count=(100, 100))
     robust = Curves(n=(500, 1000), accuracy={s: (0.4, 0.5 + 0.01 * s) for s in (2, 0, 1)}, count=(100, 100))
-    found = contrast([*_rise(robust), *((-sign, each, n) for sign, each, n in _rise(standard))])
-    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    estimate = contrast([*_rise(robust), *((-sign, each, n) for sign, each, n in _rise(standard))])
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
 def test_the_interval_of_one_seeds_contrast_covers():
     generator, truth, hits = np.random.default_rng(0), (0.55, 0.6), 0
     for _ in range(400):
         right = generator.binomial(500, truth) / 500
-        found = contrast(_rise(curves(right.tolist(), count=500)))
-        hits += found.low <= 0.05 <= found.high
+        estimate = contrast(_rise(curves(right.tolist(), count=500)))
+        hits += estimate.low <= 0.05 <= estimate.high
     assert 0.92 <= hits / 400 <= 0.98
 
 

@@ -55,3 +55,7 @@ def test_text(unit, value, text):
 )
 def test_tick_uses_as_few_digits_as_it_needs(value, text):
     assert PERCENT.tick(value) == text
+
+
+def test_a_share_is_between_nothing_and_all():
+    assert Estimate(0.9, -0.2, 1.3, 10).clipped() == Estimate(0.9, 0.0, 1.0, 10)

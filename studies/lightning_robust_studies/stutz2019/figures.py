@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_robust.plots import curve_panel
 from lightning_robust_studies.stutz2019.claims import points
 from lightning_robust_studies.stutz2019.plots import heat_map, histogram_panel, regression_scatter
-from lightning_robust_studies.stutz2019.tables import DEGREES, PIXELS, THREATS, Tables, largest, means, share
+from lightning_robust_studies.stutz2019.tables import DEGREES, PIXELS, THREATS, Tables, largest, means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ def _curves(rows: pd.DataFrame, *, panel: str | None = None, ylabel: str) -> "Fi
     lines = [
         {"n": n, "scheme": scheme, "threat": _SUCCESS.get(metric), "value": e.value, "low": e.low, "high": e.high}
         for (n, scheme, metric), estimate in means(rows, "n", "scheme", "metric").items()
-        for e in (share(estimate),)
+        for e in (estimate.clipped(),)
     ]
     return curve_panel(
         lines,

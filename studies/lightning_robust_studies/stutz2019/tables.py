@@ -1,7 +1,7 @@
 """The tables of the manifold study."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -77,11 +77,6 @@ def means(rows: pd.DataFrame, *names: str) -> dict[tuple[Any, ...], Estimate]:
     return {key: mean_of(group) for key, group in rows.groupby(list(names), sort=False)}
 
 
-def share(estimate: Estimate) -> Estimate:
-    """The same with its interval cut to [0, 1], which Student's t knows nothing of."""
-    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
-
-
 def largest(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of the largest size."""
     return rows[rows["n"] == rows["n"].max()]
@@ -90,7 +85,7 @@ def largest(rows: pd.DataFrame) -> pd.DataFrame:
 def table_over_seeds(models: pd.DataFrame) -> pd.DataFrame:
     """A line for each size and scheme, with an `Estimate` for each metric of `MAIN` that was measured."""
     rows = models[models["metric"].isin(MAIN)]
-    shares = {key: share(estimate) for key, estimate in means(rows, "n", "scheme", "metric").items()}
+    shares = {key: estimate.clipped() for key, estimate in means(rows, "n", "scheme", "metric").items()}
     return _wide(shares, "N", "training")
 
 
@@ -101,7 +96,7 @@ def table_beside_plot(models: pd.DataFrame) -> pd.DataFrame:
         {
             "N": n,
             "training": scheme,
-            "here": share(estimate),
+            "here": estimate.clipped(),
             "the paper's plot": PERCENT.text(PLOT[scheme][n]),
             "difference": POINTS.text(estimate.value - PLOT[scheme][n]),
         }
