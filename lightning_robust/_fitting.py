@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from lightning_robust._lightning import pl
 from lightning_robust.cells import load_artifact
@@ -36,16 +35,3 @@ def loaded(module: T, path: Path) -> T:
     """The module with the weights that `save_artifact` wrote, on the device, frozen and in evaluation mode."""
     module.load_state_dict(load_artifact(path))
     return module.to(device()).eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def correct(module: pl.LightningModule, x: Tensor, y: Tensor) -> Tensor:
-    """Is each image classified as labeled? (N,) bool on the CPU; the module is in evaluation mode from here on.
-
-    Args:
-        module: images (N, C, H, W) to logits (N, K).
-        x: images, on any device.
-        y: (N,) labels, on the CPU.
-    """
-    module.eval()
-    return torch.cat([module(part.to(module.device)).argmax(1).cpu() for part in x.split(1000)]) == y

@@ -98,8 +98,8 @@ class Settings:
 def threats(eps: float, eta: float) -> dict[str, Threat]:
     """The three perturbation sets of the demonstration: pixels, the true manifold, affine maps."""
     manifold = FontsManifold("hard")
-    box = manifold.ranges
-    maps = AffineSpace(translation=box.translation, shear=box.shear, scale=box.scale, rotation=box.rotation)
+    ranges = manifold.ranges
+    maps = AffineSpace(translation=ranges.translation, shear=ranges.shear, scale=ranges.scale, rotation=ranges.rotation)
     return {
         "pixels": Threat(Linf(eps)),
         "on_manifold": Threat(Linf(eta), LatentSpace(manifold)),

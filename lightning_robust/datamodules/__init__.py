@@ -1,7 +1,8 @@
 """Data modules: labeled images in [0, 1], a seeded, held-out validation part, nested class-balanced training sets."""
 
+from lightning_robust.datamodules._batches import Batches
 from lightning_robust.datamodules.augment import RandomCropFlip
-from lightning_robust.datamodules.base import ImageDataModule
+from lightning_robust.datamodules.base import ImageDataModule, Part
 from lightning_robust.datamodules.celeba import CelebA
 from lightning_robust.datamodules.extra import ExtraDataModule, pseudo_labels, read_npz
 from lightning_robust.datamodules.fonts import Fonts, FontsCode
@@ -26,6 +27,7 @@ __all__ = [
     "CIFAR100",
     "MNIST",
     "SVHN",
+    "Batches",
     "CelebA",
     "EMNISTDigits",
     "ExtraDataModule",
@@ -35,6 +37,7 @@ __all__ = [
     "GeneratedDataModule",
     "ImageDataModule",
     "InMemoryDataModule",
+    "Part",
     "RandomCropFlip",
     "ReconstructedDataModule",
     "SVHNExtra",

@@ -65,8 +65,8 @@ class TrainAndEvaluate:
         pl.seed_everything(int(_number(cell, "seed")), verbose=False)
         module = self.module(cell)
         # A checkpoint of other settings is another training.
-        settings = hashlib.sha256(repr(describe(self)).encode()).hexdigest()[:12]
-        checkpoints = folder / f"checkpoints-{settings}"
+        digest = hashlib.sha256(repr(describe(self)).encode()).hexdigest()[:12]
+        checkpoints = folder / f"checkpoints-{digest}"
         for other in set(folder.glob("checkpoints-*")) - {checkpoints}:
             shutil.rmtree(other)
         gap = self._fit(module, data, _number(cell, "eps_train"), folder, checkpoints)

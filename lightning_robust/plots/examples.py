@@ -148,22 +148,22 @@ def _draw_group(
 ) -> None:
     scale = largest_difference(group.x, group.x_adv) if scale is None else scale
     columns = to_rgb(group.x, low, high), to_rgb(group.x_adv, low, high), difference_rgb(group.x, group.x_adv, scale)
-    grid = part.subplots(len(group.x), 3, squeeze=False)
-    for axes, heading in zip(grid[0], ("clean", "adversarial", f"change ±{scale:.3g}"), strict=True):
+    panels = part.subplots(len(group.x), 3, squeeze=False)
+    for axes, heading in zip(panels[0], ("clean", "adversarial", f"change ±{scale:.3g}"), strict=True):
         axes.set_title(heading, loc="center", fontsize=7.5, fontweight="normal", color=MUTED, pad=3)
     for i, verdict in enumerate(group.verdicts()):
         true, before, after = (_class_name(labels[i], class_names) for labels in (group.y, group.before, group.after))
         color = _VERDICT_COLOR[verdict]
-        for axes, images in zip(grid[i], columns, strict=True):
+        for axes, images in zip(panels[i], columns, strict=True):
             _draw_image(axes, images[i])
-        grid[i, 0].set_ylabel(f"true\n{true}", rotation=0, ha="right", va="center", fontsize=8)
-        grid[i, 0].set_xlabel(before, fontsize=8, labelpad=2, color=INK)
-        grid[i, 1].set_xlabel(f"→ {after}", fontsize=8, labelpad=2, color=INK)
+        panels[i, 0].set_ylabel(f"true\n{true}", rotation=0, ha="right", va="center", fontsize=8)
+        panels[i, 0].set_xlabel(before, fontsize=8, labelpad=2, color=INK)
+        panels[i, 1].set_xlabel(f"→ {after}", fontsize=8, labelpad=2, color=INK)
         bold = "bold" if verdict == "attack failed" else "normal"
-        grid[i, 2].set_xlabel(verdict, fontsize=8, labelpad=2, color=color, fontweight=bold)
+        panels[i, 2].set_xlabel(verdict, fontsize=8, labelpad=2, color=color, fontweight=bold)
         dash = (0, (3.0, 2.0)) if verdict == "attack failed" else "-"
         thickness = 0.8 if verdict == "wrong before" else 2.0
-        grid[i, 1].spines[:].set(color=color, linewidth=thickness, linestyle=dash, capstyle="butt")
+        panels[i, 1].spines[:].set(color=color, linewidth=thickness, linestyle=dash, capstyle="butt")
 
 
 def _draw_image(axes: Axes, image: Tensor) -> None:

@@ -12,7 +12,7 @@ from lightning_robust import _checks
 from lightning_robust._command import SettingsError
 from lightning_robust._lightning import pl
 from lightning_robust.cells import Cell, Executor, Inline, Ray, Row, run_cells
-from lightning_robust.metrics.intervals import wilson_interval
+from lightning_robust.metrics import wilson_interval
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust import Attack
-from lightning_robust._fitting import correct, device
+from lightning_robust._fitting import device
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Context
 from lightning_robust.cells import Row
@@ -102,6 +102,19 @@ def attack_images(
         first=torch.cat(first, dim=1),
         valid=valid,
     )
+
+
+@torch.no_grad()
+def correct(module: pl.LightningModule, x: Tensor, y: Tensor) -> Tensor:
+    """Is each image classified as labeled? (N,) bool on the CPU; the module is in evaluation mode from here on.
+
+    Args:
+        module: images (N, C, H, W) to logits (N, K).
+        x: images, on any device.
+        y: (N,) labels, on the CPU.
+    """
+    module.eval()
+    return torch.cat([module(part.to(module.device)).argmax(1).cpu() for part in x.split(1000)]) == y
 
 
 def attack_rows(name: str, images: AttackedImages, classes: Sequence[str]) -> list[Row]:

@@ -6,8 +6,7 @@ from functools import partial
 from typing import Any
 
 from lightning_robust import AffineSpace
-from lightning_robust.datamodules import MNIST, CelebA, EMNISTDigits, FashionMNIST, Fonts
-from lightning_robust.datamodules.base import ImageDataModule
+from lightning_robust.datamodules import MNIST, CelebA, EMNISTDigits, FashionMNIST, Fonts, ImageDataModule
 from lightning_robust.manifolds import FontsManifold
 
 

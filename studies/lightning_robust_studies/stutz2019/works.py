@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from lightning_robust._fitting import correct, quiet_trainer
+from lightning_robust._fitting import quiet_trainer
 from lightning_robust._lightning import pl
 from lightning_robust.cells import Row, save_artifact
 from lightning_robust.metrics.manifold_distance import manifold_angle
 from lightning_robust.models import ExponentialDecay, RobustClassifier
 from lightning_robust_studies.stages import share_of
 from lightning_robust_studies.stutz2019 import trained
-from lightning_robust_studies.stutz2019.attacks import attack_rows, mean_row
+from lightning_robust_studies.stutz2019.attacks import attack_rows, correct, mean_row
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 from lightning_robust_studies.stutz2019.settings import (
     BATCH,

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from lightning_robust import PGD, Linf
 from lightning_robust.attacks import RandomPerturbation
@@ -9,6 +10,7 @@ from lightning_robust_studies.stutz2019.attacks import (
     attack_images,
     attack_rows,
     class_rows,
+    correct,
     effort_rows,
     mean_row,
     success_rows,
@@ -34,6 +36,15 @@ def _attacked(**changes):
 
 def _values(rows):
     return {row["metric"]: row["value"] for row in rows}
+
+
+def test_correct_is_accuracy_sample_by_sample():
+    module, x = RobustClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3))).train(), torch.rand(1500, 1, 2, 2)
+    with torch.no_grad():
+        y = module(x).argmax(1)
+    y[::3] = (y[::3] + 1) % 3
+    right = correct(module, x, y)
+    assert right.tolist() == [i % 3 != 0 for i in range(1500)]
 
 
 def test_an_image_that_was_misread_before_is_not_hit():

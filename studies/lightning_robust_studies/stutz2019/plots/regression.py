@@ -93,8 +93,8 @@ def regression_scatter(rows: pd.DataFrame, x: str, y: str, *, group: str, panel:
     panels, groups = rows[panel].unique(), list(rows[group].unique())
     with style():
         figure = Figure(figsize=(0.8 + 3.6 * len(panels), 4.2), layout="constrained")
-        grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
-        for axes, name in zip(grid.flat, panels, strict=True):
+        all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
+        for axes, name in zip(all_axes.flat, panels, strict=True):
             shown = rows[rows[panel] == name]
             for i, label in enumerate(groups):
                 members = shown[shown[group] == label]
