@@ -552,7 +552,7 @@ def test_wrong_inputs_are_refused(name, wrong):
 @pytest.mark.parametrize("wrong", WRONG_LABELS)
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ASKS_NO_LABELS and "foreign" not in name])
 def test_wrong_labels_are_refused(name, wrong):
-    """By the gain or the attack that needs them, with what to do."""
+    """By the gain (where it is of class labels, `of_classes` does so) or the attack that needs them, with what to do."""
     case, model = ATTACKS[name], net()
     x, y, code = batch(case.space)
     spoil, message = WRONG_LABELS[wrong]

@@ -76,14 +76,15 @@ def test_no_learner_is_below_bayes_and_bayes_is_not_below_theorem_11(study):
 
 def test_the_files_hold_the_rows(study):
     rows, out, _ = study
-    names = ("gap", "error", "learners", "bernoulli_samples", "bernoulli_radius", "self_training")
+    names = {"gap", "error", "learners", "bernoulli_samples", "bernoulli_radius", "self_training"}
+    assert {path.stem for path in out.glob("*.png")} == names
     for name in names:
         assert (out / f"{name}.png").stat().st_size > 5000
     read = pd.read_csv(out / "results.csv")
     assert read["value"].tolist() == rows["value"].tolist()
     assert read["curve"].tolist() == rows["curve"].tolist()
     page = (out / "report.html").read_text("utf-8")
-    assert page.count("<img") == len(names)
+    assert page.count("<img") == len(names), "report.py places each figure by its name"
     assert "Theorem 21" in page
 
 

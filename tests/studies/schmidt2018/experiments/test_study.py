@@ -55,7 +55,8 @@ def test_tables_figures_and_report_are_written(interrupted):
     table = pd.read_csv(out / "results.csv")
     assert table["value"].tolist() == [row["value"] for row in curves["tiny"].rows]
     assert len(table) == 12 * 2 * 3 * 2
-    names = ("accuracy", "power_law", "radii_tiny", "networks_tiny", "gap_tiny")
+    names = {"accuracy", "power_law", "radii_tiny", "networks_tiny", "gap_tiny"}
+    assert {path.stem for path in out.glob("*.png")} == names
     assert all((out / f"{name}.png").stat().st_size > 1000 for name in names)
     page = (out / "report.html").read_text()
     assert page.count("<img") == len(names)
