@@ -460,8 +460,8 @@ def test_evaluation_of_several_classes_is_close_to_the_exact_robust_accuracy(cla
     exact = float(model.robust(x, y, eps).float().mean())
     assert 0.1 < exact < 0.9
     attack = PGD(Linf(eps), steps=20, restarts=4)
-    found = float((model(attack.thorough()(model, x, y)).argmax(1) == y).float().mean())
-    assert exact <= found <= exact + 0.02
+    robust_acc = float((model(attack.thorough()(model, x, y)).argmax(1) == y).float().mean())
+    assert exact <= robust_acc <= exact + 0.02
 
 
 def test_the_default_of_a_single_step_is_the_whole_radius():
@@ -552,7 +552,7 @@ def test_wrong_inputs_are_refused(name, wrong):
 @pytest.mark.parametrize("wrong", WRONG_LABELS)
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ASKS_NO_LABELS and "foreign" not in name])
 def test_wrong_labels_are_refused(name, wrong):
-    """By the gain (where it is of class labels, `of_classes` does so) or the attack that needs them, with what to do."""
+    """By the gain (one of class labels has `of_classes` do so) or the attack that needs them, with what to do."""
     case, model = ATTACKS[name], net()
     x, y, code = batch(case.space)
     spoil, message = WRONG_LABELS[wrong]
