@@ -1,6 +1,7 @@
 """Attacks: balls, spaces, threats, gains, and the one ascent loop. Torch only; usable without Lightning."""
 
 from lightning_robust._noise import Noise
+from lightning_robust.attacks._gain import of_classes
 from lightning_robust.attacks.affine_space import AffineSpace
 from lightning_robust.attacks.anchored import Anchored, divergence, least_likely, runner_up, targeted, targeted_dlr
 from lightning_robust.attacks.attack import Attack, Context, Foreign, Outcome, as_attack
@@ -11,7 +12,7 @@ from lightning_robust.attacks.dense import dense, dense_correct
 from lightning_robust.attacks.differences import finite_differences
 from lightning_robust.attacks.exhaustive_search import GridSearch
 from lightning_robust.attacks.gains import confident_margin, cross_entropy, dlr, log_odds, margin
-from lightning_robust.attacks.labels import Correct, classified
+from lightning_robust.attacks.labels import Correct, class_labels, classified
 from lightning_robust.attacks.latent_space import LatentSpace
 from lightning_robust.attacks.pgd import PGD
 from lightning_robust.attacks.pixel_space import PixelSpace
@@ -58,6 +59,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_margin",
     "carlini_wagner",
+    "class_labels",
     "classified",
     "confident_margin",
     "cross_entropy",
@@ -72,6 +74,7 @@ __all__ = [
     "log_odds",
     "margin",
     "mim",
+    "of_classes",
     "on_fraction",
     "pgd_cw",
     "restarted",

@@ -35,7 +35,17 @@ def check_plain_gain(gain: Any) -> GainFn:
 
 
 def of_classes(gain: GainFn) -> GainFn:
-    """Mark a gain of class labels: their values are checked once for each batch."""
+    """Mark a gain of class labels: their values are checked once for each batch.
+
+    Example:
+        >>> import torch
+        >>> from lightning_robust.attacks import class_labels, of_classes
+        >>> @of_classes
+        ... def wrong_probability(logits, y):
+        ...     return 1 - logits.softmax(1).gather(1, class_labels(logits, y)[:, None])[:, 0]
+        >>> wrong_probability(torch.zeros(1, 4), torch.tensor([2]))
+        tensor([0.7500])
+    """
 
     def check(logits: Tensor, y: Any) -> None:
         check_class_labels(logits, y, f"the gain `{gain.__name__}`")
