@@ -1,6 +1,6 @@
 """Figures and pages: pure functions from tidy tables and tensors to matplotlib figures, and one HTML file of them."""
 
-from lightning_robust.plots._style import png, save_png, style
+from lightning_robust.plots._style import add_legend, png, save_png, style
 from lightning_robust.plots.bars import bar_chart
 from lightning_robust.plots.curves import curve_panel, radius_curve
 from lightning_robust.plots.estimate import PERCENT, PLAIN, POINTS, Estimate, Unit
@@ -22,6 +22,7 @@ __all__ = [
     "Picture",
     "Table",
     "Unit",
+    "add_legend",
     "bar_chart",
     "curve_panel",
     "difference_rgb",

@@ -31,6 +31,7 @@ _HATCHES = ("", "////", "....", "xxxx")
 _MOST_GROUPS = len(COLORS) * len(_DASHES)
 _STYLE = Path(__file__).with_name("report.mplstyle")
 _PNG_DPI = 160
+_LEGEND_WIDTH = 0.92  # of the figure: at another resolution letters are a little wider
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,9 @@ def add_legend(figure: Figure) -> None:
     }
     columns, letters = len(handles), max(map(len, handles), default=0)
     while handles:
-        labels = [textwrap.fill(label, letters) for label in handles]
+        labels = [label if len(label) <= letters else textwrap.fill(label, letters) for label in handles]
         legend = figure.legend(list(handles.values()), labels, loc="outside lower left", ncols=columns)
-        extent = legend.get_window_extent()
-        # It ends at least as far from the right edge as it begins from the left one.
-        if extent.x1 + extent.x0 <= figure.bbox.width or letters == 1:
+        if legend.get_window_extent().x1 <= _LEGEND_WIDTH * figure.bbox.width or letters == 1:
             return
         legend.remove()
         columns, letters = (columns - 1, letters) if columns > 1 else (1, letters - 1)

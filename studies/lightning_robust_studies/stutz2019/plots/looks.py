@@ -1,16 +1,13 @@
-"""How groups of points look, and the legend below a figure."""
+"""How groups of points look."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from typing import Any
 
 MARKERS = "os^DvPX"
 _COLORS = 7  # in the cycle of the library's style
 
 
 def look(i: int) -> dict[str, Any]:
-    """The color and marker of the i-th group; 49 groups are told apart.
+    """The color and marker of the i-th group; 49 groups look different.
 
     Example:
         >>> look(0), look(7)
@@ -22,11 +19,3 @@ def look(i: int) -> dict[str, Any]:
 def area(n: int) -> float:
     """The area of a marker, in square points, for n points in one panel: from 42 for few to 8 for thousands."""
     return min(42.0, max(8.0, 500.0 / max(n, 1) ** 0.5))
-
-
-def legend_below(figure: "Figure", columns: int) -> None:
-    """Put one legend for all panels below the figure, each label once."""
-    handles = {
-        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=columns)

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from lightning_robust.plots import PERCENT, Unit, style
-from lightning_robust_studies.stutz2019.plots.looks import MARKERS, area, legend_below, look
+from lightning_robust.plots import PERCENT, Unit, add_legend, style
+from lightning_robust_studies.stutz2019.plots.looks import MARKERS, area, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def histogram_panel(values: Mapping[str, Sequence[float]], *, unit: Unit, xlabel
         axes.yaxis.set_major_formatter(lambda value, _: PERCENT.tick(value))
         axes.set_xlabel(xlabel)
         axes.set_ylabel("share of samples")
-        legend_below(figure, columns=1)
+        add_legend(figure)
     return figure
 
 
@@ -131,7 +131,7 @@ def loss_surface(
         axes.grid(visible=False)
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
-        legend_below(figure, columns=3)
+        add_legend(figure)
     return figure
 
 
@@ -161,5 +161,5 @@ def embedding(points: Mapping[str, Tensor], *, xlabel: str = "", ylabel: str = "
         axes.set_yticks([])
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
-        legend_below(figure, columns=2)
+        add_legend(figure)
     return figure

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import linregress, pearsonr
 
-from lightning_robust.plots import PERCENT, style
-from lightning_robust_studies.stutz2019.plots.looks import area, legend_below, look
+from lightning_robust.plots import PERCENT, add_legend, style
+from lightning_robust_studies.stutz2019.plots.looks import area, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,5 +112,5 @@ def regression_scatter(rows: pd.DataFrame, x: str, y: str, *, group: str, panel:
             axes.xaxis.set_major_formatter(lambda value, _: PERCENT.tick(value))
             axes.yaxis.set_major_formatter(lambda value, _: PERCENT.tick(value))
         figure.axes[0].set_ylabel(y)
-        legend_below(figure, columns=3)
+        add_legend(figure)
     return figure
