@@ -138,7 +138,7 @@ def function(name: str, value: _T, signature: str, makes: type | None = None, ta
 
 
 def _binds(value: FunctionType, arguments: int) -> bool:
-    """Whether a function can be called with so many positional arguments."""
+    """Whether a function can be called with this number of positional arguments."""
     try:
         inspect.signature(value).bind(*[None] * arguments)
     except TypeError:

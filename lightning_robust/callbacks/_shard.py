@@ -16,7 +16,7 @@ class Shard:
     Args:
         loader: The dataloader.
         replicas: How many processes see different data: the data-parallel group, not the world.
-        max_samples: Count the first so many samples over all processes; None: all.
+        max_samples: Number of samples to count, the first ones over all processes; None: all.
     """
 
     def __init__(self, loader: Any, replicas: int, max_samples: int | None) -> None:

@@ -214,7 +214,7 @@ def _readable(path: Path) -> str | None:
 
 
 def _batches(data: pl.LightningDataModule, images: int, split: str) -> int | float:
-    """The number of batches that hold so many samples; all if the batch size is not known."""
+    """The number of batches that hold this number of samples; all if the batch size is not known."""
     if not isinstance(data, ImageDataModule):
         return 1.0
     return math.ceil(images / (data.batch_size if split == "train" else data.eval_batch_size or data.batch_size))

@@ -1,4 +1,4 @@
-"""Claims of a paper, set against what a study found: how they are judged, shown and told."""
+"""Claims of a paper, set against what a study found: how they are judged, shown and printed."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ def claim_parts(claims: Sequence[Claim]) -> list[Part]:
     return [Table(rows), RULE, *(f"Claim {claim.number}: {claim.text}" for claim in claims)]
 
 
-def tell(claims: Sequence[Claim], report: Path) -> None:
+def print_claims(claims: Sequence[Claim], report: Path) -> None:
     """Print the claims and where the report is."""
     console = Console(soft_wrap=True, highlight=False)
     for claim in claims:

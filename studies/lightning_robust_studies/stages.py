@@ -1,4 +1,4 @@
-"""What the studies share: what they need before they run, how stages are run, and how shares of images are told."""
+"""What the studies share: what they need before they run, how stages are run, and shares with their interval."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def ready_data(make: Callable[[int], pl.LightningDataModule], argument: str, n: 
         n: number of training images.
 
     Raises:
-        SettingsError: it has not so many.
+        SettingsError: the data set is smaller.
         OSError: it can be neither read nor downloaded.
     """
     try:

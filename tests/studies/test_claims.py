@@ -3,7 +3,17 @@ from operator import ge, lt
 import pytest
 
 from lightning_robust.plots import Estimate
-from lightning_robust_studies.claims import RULE, Claim, Verdict, all_of, any_of, claim_parts, judged, summary, tell
+from lightning_robust_studies.claims import (
+    RULE,
+    Claim,
+    Verdict,
+    all_of,
+    any_of,
+    claim_parts,
+    judged,
+    print_claims,
+    summary,
+)
 
 HOLDS, FAILS, OPEN, UNKNOWN = Verdict
 
@@ -40,7 +50,7 @@ def test_all_verdicts_are_said(tmp_path, capsys):
         assert {"claim": claim.title, "verdict": claim.verdict.value} in table.rows
     assert rule == RULE
     assert texts[2] == "Claim 3: Number [3]."
-    tell(CLAIMS, tmp_path / "report.html")
+    print_claims(CLAIMS, tmp_path / "report.html")
     said = capsys.readouterr().out
     assert "3. Title 3. Not decided.\n  Number [3].\n" in said
     assert said.endswith(f"Report: {tmp_path / 'report.html'}\n")

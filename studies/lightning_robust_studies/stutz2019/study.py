@@ -17,7 +17,7 @@ import pandas as pd
 
 from lightning_robust._command import ready_folder, run_command
 from lightning_robust.cells import cell_folder, expand, load_artifact
-from lightning_robust_studies.claims import tell
+from lightning_robust_studies.claims import print_claims
 from lightning_robust_studies.stages import note, ready_data, run_stage
 from lightning_robust_studies.stutz2019 import trained, works
 from lightning_robust_studies.stutz2019.claims import claims
@@ -128,7 +128,7 @@ def main(args: Sequence[str]) -> None:
     """Run the study with command-line options; the claims are printed."""
     run_command(
         ManifoldSettings,
-        _run_and_tell,
+        _run_and_print,
         args,
         prog="lightning-robust study manifold",
         description="Off- and on-manifold robustness and generalization over sizes, training schemes and seeds.",
@@ -136,6 +136,6 @@ def main(args: Sequence[str]) -> None:
     )
 
 
-def _run_and_tell(settings: ManifoldSettings) -> None:
+def _run_and_print(settings: ManifoldSettings) -> None:
     tables = run_manifold_study(settings)
-    tell(claims(tables.models, tables.distances), Path(settings.out) / "report.html")
+    print_claims(claims(tables.models, tables.distances), Path(settings.out) / "report.html")

@@ -197,7 +197,7 @@ def test_tables_figures_and_report_are_written(interrupted):
 def test_the_command_tells_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
     settings, out, tables, _ = interrupted
     monkeypatch.setattr(study, "run_manifold_study", lambda settings: tables)
-    study._run_and_tell(settings)
+    study._run_and_print(settings)
     said = capsys.readouterr().out
     for claim in claims(tables.models, tables.distances):
         assert f"{claim.title} {claim.verdict.value.capitalize()}.\n  {claim.text}\n" in said
@@ -363,7 +363,7 @@ def test_data_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
     given = []
-    monkeypatch.setattr(study, "_run_and_tell", given.append)
+    monkeypatch.setattr(study, "_run_and_print", given.append)
     study.main(["--preset", preset, "--seeds", "4", "--schemes", "normal", "on-true", "--out", "here"])
     changed = {"seeds": 4, "schemes": ["normal", "on-true"], "out": "here"}
     assert given == [ManifoldSettings(**{**preset_of(preset), **changed})]
@@ -371,7 +371,7 @@ def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
 
 def test_the_command_line_takes_several_sizes(monkeypatch):
     given = []
-    monkeypatch.setattr(study, "_run_and_tell", given.append)
+    monkeypatch.setattr(study, "_run_and_print", given.append)
     study.main(["--sizes", "500", "1000", "--eta=0.5"])
     assert given == [ManifoldSettings(sizes=(500, 1000), eta=0.5)]
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lightning_robust._command import ready_folder, run_command
 from lightning_robust._files import write_text
-from lightning_robust_studies.claims import tell
+from lightning_robust_studies.claims import print_claims
 from lightning_robust_studies.schmidt2018.closed_form.claims import claims
 from lightning_robust_studies.schmidt2018.closed_form.report import write_report
 from lightning_robust_studies.schmidt2018.closed_form.rows import compute
@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> None:
     """Run the study with command-line options; the claims are printed."""
     run_command(
         TheorySettings,
-        _run_and_tell,
+        _run_and_print,
         args,
         prog="lightning-robust study theory",
         description="How many samples standard and robust learning take in the Gaussian and the Bernoulli model.",
@@ -53,5 +53,5 @@ def main(args: Sequence[str]) -> None:
     )
 
 
-def _run_and_tell(options: TheorySettings) -> None:
-    tell(claims(run_theory(options), options), Path(options.out) / "report.html")
+def _run_and_print(options: TheorySettings) -> None:
+    print_claims(claims(run_theory(options), options), Path(options.out) / "report.html")

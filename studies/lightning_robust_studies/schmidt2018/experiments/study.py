@@ -18,7 +18,7 @@ from lightning_robust.attacks import Attack
 from lightning_robust.cells import Cell, expand
 from lightning_robust.datamodules import ImageDataModule
 from lightning_robust.learning_curves import FindMasking, LearningCurves, TrainAndEvaluate, check_data
-from lightning_robust_studies.claims import tell
+from lightning_robust_studies.claims import print_claims
 from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
 from lightning_robust_studies.schmidt2018.experiments.claims import claims
 from lightning_robust_studies.schmidt2018.experiments.problems import Make, Problem, problems
@@ -175,7 +175,7 @@ def main(args: Sequence[str]) -> None:
     """Run the study with command-line options; the claims are printed."""
     run_command(
         SampleComplexitySettings,
-        _run_and_tell,
+        _run_and_print,
         args,
         prog="lightning-robust study sample-complexity",
         description="How many training images accuracy takes, and how many robust accuracy.",
@@ -183,7 +183,7 @@ def main(args: Sequence[str]) -> None:
     )
 
 
-def _run_and_tell(options: SampleComplexitySettings) -> None:
+def _run_and_print(options: SampleComplexitySettings) -> None:
     curves = run_sample_complexity(options)
     trusted = {name: each.trusted() for name, each in curves.items()}
-    tell(claims(trusted, targets=options.targets), Path(options.out) / "report.html")
+    print_claims(claims(trusted, targets=options.targets), Path(options.out) / "report.html")

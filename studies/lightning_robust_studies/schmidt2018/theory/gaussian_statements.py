@@ -234,7 +234,7 @@ _CARMON_1 = Statement(
 )
 _CARMON_PROPOSITION_1 = Statement(
     name="Carmon et al., Proposition 1",
-    says="so many labels give a robust error of 0.001, sigma = (d n0)^(1/4)",
+    says="this number of labels gives a robust error of 0.001, sigma = (d n0)^(1/4)",
     source="Carmon et al. 2019",
     arguments={**_N0, "eps": POSITIVE},
     conditions=(Condition("eps", "<", "1/2", 0.5),),
@@ -245,7 +245,7 @@ _CARMON_PROPOSITION_1 = Statement(
 _CARMON_2 = replace(
     _CARMON_PROPOSITION_1,
     name="Carmon et al., Theorem 2",
-    says="n0 labels and so many unlabeled points give a robust error of 0.001, sigma = (d n0)^(1/4)",
+    says="n0 labels and this number of unlabeled points give a robust error of 0.001, sigma = (d n0)^(1/4)",
     value=lambda a: 288 * _carmon(a),
     reads="{:,.4g} unlabeled points",
 )

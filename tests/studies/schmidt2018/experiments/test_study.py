@@ -66,7 +66,7 @@ def test_tables_figures_and_report_are_written(interrupted):
 def test_the_command_prints_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
     options, out, curves, _ = interrupted
     monkeypatch.setattr(study, "run_sample_complexity", lambda options: curves)
-    study._run_and_tell(options)
+    study._run_and_print(options)
     said = capsys.readouterr().out
     for claim in claims({"tiny": curves["tiny"].trusted()}, targets=options.targets):
         assert f"{claim.title} {claim.verdict.value.capitalize()}.\n  {claim.text}\n" in said
@@ -180,7 +180,7 @@ def test_balanced_data_of_ones_own_passes():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
     given = []
-    monkeypatch.setattr(study, "_run_and_tell", given.append)
+    monkeypatch.setattr(study, "_run_and_print", given.append)
     study.main(["--preset", preset, "--seeds", "4", "--eps_train", "0", "0.1", "--out", "here"])
     options = yaml.safe_load(PRESETS[preset].read_text())
     assert set(options["data"]) <= set(problems())
