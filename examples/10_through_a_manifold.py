@@ -29,5 +29,7 @@ if __name__ == "__main__":
     }
     for name, data in sets.items():
         evaluation = RobustEvaluation(PGD(Linf(0.02), steps=1))  # logs test/clean_acc and test/robust_acc
-        (found,) = trainer(evaluation).test(classifier, data, verbose=False)
-        print(f"test error on {name}: {1 - found['test/clean_acc']:.3f}, attacked: {1 - found['test/robust_acc']:.3f}")
+        (metrics,) = trainer(evaluation).test(classifier, data, verbose=False)
+        print(
+            f"test error on {name}: {1 - metrics['test/clean_acc']:.3f}, attacked: {1 - metrics['test/robust_acc']:.3f}"
+        )

@@ -120,13 +120,13 @@ def spawn(folder):
 
 
 def main(folder):
-    rank, found = None, {}
+    rank, kept = None, {}
 
     def keep(name, value):
         nonlocal rank
         rank = torch.distributed.get_rank()
-        found[name] = value
-        torch.save(found, folder / f"{rank}.partial")
+        kept[name] = value
+        torch.save(kept, folder / f"{rank}.partial")
         (folder / f"{rank}.partial").replace(folder / f"{rank}.pt")
 
     for name, case in CASES.items():
@@ -135,7 +135,7 @@ def main(folder):
 
     for max_samples in MAX_SAMPLES:
         module = Module()
-        module.load_state_dict(found["plain, callback"])
+        module.load_state_dict(kept["plain, callback"])
         callback = RobustEvaluation(EVALUATIONS, max_samples=max_samples)
         trainer(callback).validate(module, loader(ODD, seed=1), verbose=False)
         keep(f"evaluation, {max_samples}", callback.results)
@@ -151,10 +151,10 @@ def main(folder):
 
     # A user's own sharding: every process brings samples of its own.
     x, y = data(16, seed=1)
-    mine = slice(8 * rank, 8 * rank + 8)
+    own_rows = slice(8 * rank, 8 * rank + 8)
     callback = RobustEvaluation(EVALUATIONS)
     own = trainer(callback, use_distributed_sampler=False)
-    own.validate(module, preloaded([(x[mine], y[mine])]), verbose=False)
+    own.validate(module, preloaded([(x[own_rows], y[own_rows])]), verbose=False)
     keep("evaluation, own sharding", callback.results)
 
     shown = AdversarialExamples(TEXTBOOK, num_samples=2)

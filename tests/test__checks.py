@@ -28,11 +28,11 @@ from lightning_robust import _checks
     ],
 )
 def test_what_is_meant_comes_back_plain(check, value, plain):
-    found = check("x", value)
-    assert found == plain
-    assert type(found) is type(plain)
+    checked = check("x", value)
+    assert checked == plain
+    assert type(checked) is type(plain)
     if isinstance(plain, tuple):
-        assert [type(entry) for entry in found] == [type(entry) for entry in plain]
+        assert [type(entry) for entry in checked] == [type(entry) for entry in plain]
 
 
 def _refusals():

@@ -57,10 +57,10 @@ def test_options_override_presets_and_files_wherever_they_stand(run, tmp_path):
     assert run("--eps", "0.3", "--preset", "full") == Settings(sizes=[10, 20], eps=0.3)
     assert run("--preset=full", "--sizes", "3") == Settings(sizes=[3], eps=0.5)
     (tmp_path / "mine.yaml").write_text("eps: 0.7\n")
-    mine = str(tmp_path / "mine.yaml")
-    assert run("--config", mine) == Settings(eps=0.7)
+    file = str(tmp_path / "mine.yaml")
+    assert run("--config", file) == Settings(eps=0.7)
     assert run("--eps", "0.3", "--config", str(tmp_path / "full.yaml")) == run("--eps", "0.3", "--preset", "full")
-    assert run("--config", mine, "--preset", "full") == Settings(sizes=[10, 20], eps=0.7)
+    assert run("--config", file, "--preset", "full") == Settings(sizes=[10, 20], eps=0.7)
 
 
 def test_the_help_names_presets_and_documents_fields(run, capsys):

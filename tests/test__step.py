@@ -531,10 +531,10 @@ def test_a_compiled_module():
             return self.loss(*batch)
 
     graphs, states = [[], []], []
-    for callbacks, found in zip(([], [Counts()]), graphs, strict=True):
+    for callbacks, compiled in zip(([], [Counts()]), graphs, strict=True):
         torch._dynamo.reset()
         module = Silent(net=network(dropout=0))
-        states.append(fit(torch.compile(module, backend=keeping(found)), *callbacks))
+        states.append(fit(torch.compile(module, backend=keeping(compiled)), *callbacks))
         assert "training_step" in vars(module)
         assert not isinstance(module.training_step, _Instead)
     assert same(*states)
@@ -693,14 +693,14 @@ def test_a_copy_logs_by_itself(context, make):
 def test_recorded_in_a_compiled_module():
     """The names are those of the calls; with every batch another set, nothing is compiled anew."""
     torch._dynamo.reset()
-    found, graphs = [], []
+    records, graphs = [], []
 
     class Records(pl.Callback):
         def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
             def around(step, *args):
                 with recorded(pl_module) as names:
                     step(*args)
-                found.append((names, len(graphs)))
+                records.append((names, len(graphs)))
 
             self.handle = put_around(pl_module, "validation_step", around)
 
@@ -713,7 +713,7 @@ def test_recorded_in_a_compiled_module():
 
     t, module = trainer(Records(), inference_mode=False), Short(net=network(dropout=0))
     t.validate(torch.compile(module, backend=keeping(graphs)), loader(12), verbose=False)
-    assert found == [({"val/own"}, found[0][1])] * 3
+    assert records == [({"val/own"}, records[0][1])] * 3
     assert t.callback_metrics["val/own"] > 0
 
 

@@ -243,8 +243,8 @@ def test_a_configuration_says_where_the_input_is(field, monkeypatch, capsys):
     with pytest.raises(SystemExit) as error:
         run(monkeypatch, "fit", "--config", "config.yaml", "--print_config")
     assert error.value.code == 0
-    (found,) = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
-    assert found["init_args"]["input"] == field
+    (parsed,) = yaml.safe_load(capsys.readouterr().out)["trainer"]["callbacks"]
+    assert parsed["init_args"]["input"] == field
 
 
 def test_a_recipe_trains(tmp_path, monkeypatch):

@@ -63,16 +63,16 @@ def part_of(source: str) -> str:
 
 def imports(tree: ast.AST, source: str) -> list[tuple[str, tuple[str, ...]]]:
     """All imports of a file, anywhere in it: (module, names)."""
-    found: list[tuple[str, tuple[str, ...]]] = []
+    statements: list[tuple[str, tuple[str, ...]]] = []
     package = [PACKAGE, *source.split("/")[:-1]]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [(alias.name, ()) for alias in node.names]
+            statements += [(alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            found.append((module, tuple(alias.name for alias in node.names)))
-    return found
+            statements.append((module, tuple(alias.name for alias in node.names)))
+    return statements
 
 
 def parts_imported(source: str, text: str | None = None) -> set[str]:
@@ -81,18 +81,18 @@ def parts_imported(source: str, text: str | None = None) -> set[str]:
     `from lightning_robust import x` counts as x where x is a part, as `__init__` where it is a public name of the
     package, and not at all where it is the version.
     """
-    found = set()
+    imported = set()
     for module, names in imports(ast.parse(text or (ROOT / source).read_text("utf-8")), source):
         head, *rest = module.split(".")
         if head != PACKAGE:
             continue
         if rest:
-            found.add(rest[0])
+            imported.add(rest[0])
         else:
             parts = {name for name in names if (ROOT / name).exists() or (ROOT / f"{name}.py").exists()}
-            found |= parts if parts and set(names) <= parts | {"__version__"} else parts | {"__init__"}
-            found -= {"__init__"} if set(names) == {"__version__"} else set()
-    return found
+            imported |= parts if parts and set(names) <= parts | {"__version__"} else parts | {"__init__"}
+            imported -= {"__init__"} if set(names) == {"__version__"} else set()
+    return imported
 
 
 def outside(source: str) -> set[str]:
@@ -110,14 +110,14 @@ def test_the_reading_of_imports():
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_imports_go_down_only(source):
-    part, found = part_of(source), parts_imported(source)
+    part, imported = part_of(source), parts_imported(source)
     if part.startswith("_") and part not in MAY_IMPORT:
         allowed = set()  # a private module of the root knows none of the parts
     else:
         assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT what it may import"
         allowed = MAY_IMPORT[part] | {part}
-    neutral = {name for name in found if name.startswith("_") and name not in MAY_IMPORT}
-    assert found - neutral <= allowed, f"{source} imports {sorted(found - neutral - allowed)}"
+    neutral = {name for name in imported if name.startswith("_") and name not in MAY_IMPORT}
+    assert imported - neutral <= allowed, f"{source} imports {sorted(imported - neutral - allowed)}"
 
 
 @pytest.mark.parametrize("source", [s for s in SOURCES if part_of(s) in ("manifolds", "models")])
@@ -126,8 +126,8 @@ def test_manifolds_and_models_know_attacks_by_their_protocols(source):
         if module.split(".")[:2] == [PACKAGE, "attacks"]:
             assert names, f"{source} imports the module {module}"
             for name in names:
-                found = getattr(importlib.import_module(module), name)
-                assert getattr(found, "_is_protocol", False), f"{source} imports {module}.{name}, which is no protocol"
+                value = getattr(importlib.import_module(module), name)
+                assert getattr(value, "_is_protocol", False), f"{source} imports {module}.{name}, which is no protocol"
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -165,8 +165,8 @@ for callback in (AdversarialTraining(attack), RobustEvaluation({{"pgd": attack}}
     )
     assert done.returncode == 0, done.stderr
     # Older releases refuse callbacks with a state themselves, in fewer words, when the Trainer is made.
-    told = re.findall("refused: Expected a (?:Trainer of|parent)", done.stdout)
-    assert len(told) == 2, done.stdout
+    refusals = re.findall("refused: Expected a (?:Trainer of|parent)", done.stdout)
+    assert len(refusals) == 2, done.stdout
 
 
 @pytest.mark.parametrize("other", [PL, L])

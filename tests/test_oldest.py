@@ -25,11 +25,11 @@ TOOLS = {"test": ("pytest", "pytest-xdist", "build", "hatchling"), "thirdparty":
 
 def requirements():
     """What users get: the dependencies and all extras but those for developers."""
-    found = [Requirement(text) for text in PROJECT["dependencies"]]
+    oldest = [Requirement(text) for text in PROJECT["dependencies"]]
     for extra, texts in PROJECT["optional-dependencies"].items():
         tools = TOOLS.get(extra, ())
-        found += [] if tools is None else [r for r in map(Requirement, texts) if r.name not in tools]
-    return [requirement for requirement in found if requirement.name != PROJECT["name"]]
+        oldest += [] if tools is None else [r for r in map(Requirement, texts) if r.name not in tools]
+    return [requirement for requirement in oldest if requirement.name != PROJECT["name"]]
 
 
 def pins():

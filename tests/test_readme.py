@@ -48,12 +48,12 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
     """What the blocks define, one after the other."""
-    found = {"your_module": YourModule(), "your_data": YourData()}
+    namespace = {"your_module": YourModule(), "your_data": YourData()}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("readme"))
         for block in BLOCKS:
-            exec(block, found)
-    return found
+            exec(block, namespace)
+    return namespace
 
 
 def test_the_first_block_is_short_and_logs_what_it_says(names):

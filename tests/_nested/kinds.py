@@ -373,5 +373,5 @@ def views(kind, batch, field):
     """The content of a field in every way in which a step could read it."""
     if kind in BY_INDEX:
         return [batch[field]]
-    found = [batch[field]] if kind in ONLY_ITEMS or kind in ITEMS_AND_ATTRIBUTES else []
-    return found + ([getattr(batch, field)] if kind not in ONLY_ITEMS else [])
+    contents = [batch[field]] if kind in ONLY_ITEMS or kind in ITEMS_AND_ATTRIBUTES else []
+    return contents + ([getattr(batch, field)] if kind not in ONLY_ITEMS else [])

@@ -156,10 +156,10 @@ def test_no_other_number_of_samples_changes_what_is_cut():
             "mean": torch.rand(3),
         }
 
-    found = samples(batch(8), 8, ("x", "y"))
-    assert found == (("view",),)
+    fields = samples(batch(8), 8, ("x", "y"))
+    assert fields == (("view",),)
     for n in (2, 3, 8):
-        part = take(batch(n), n, slice(1), found, ("x", "y"))
+        part = take(batch(n), n, slice(1), fields, ("x", "y"))
         assert [len(value) for value in part.values()] == [1, 1, 1, 3]
     with pytest.raises(ValueError, match="weight for each class"):
         samples(batch(3), 3, ("x", "y"))

@@ -96,8 +96,8 @@ def test_more_samples_come_closer(v):
     with torch.enable_grad():
         point = x.clone().requires_grad_()
         (truth,) = torch.autograd.grad(class_scores(point), point, v.double())
-    found = [look(class_scores, x, 1e-3, samples, v)[1] for samples in (1, 30, 1000)]
-    cosines = [float(torch.cosine_similarity(g.flatten(1), truth.flatten(1)).mean()) for g in found]
+    estimates = [look(class_scores, x, 1e-3, samples, v)[1] for samples in (1, 30, 1000)]
+    cosines = [float(torch.cosine_similarity(g.flatten(1), truth.flatten(1)).mean()) for g in estimates]
     assert cosines[0] < cosines[1] < cosines[2]
     assert cosines[2] > 0.93
     torch.testing.assert_close(look(class_scores, x, 1e-4, None, v)[1], truth, rtol=1e-5, atol=1e-6)
@@ -172,9 +172,9 @@ def test_it_is_the_plain_attack_where_differences_are_exact(space, ball):
     model = Linear(torch.randn(SHAPE, dtype=torch.float64), (-1.0, 0.5, 1.0, 0.0, 0.2))
     attack = PGD(threat_of(ball, space), steps=4, rule=Steepest(momentum=0.5), keep="best")
     plain = attack.run(model, x, y, Context(code, 2))
-    found = finite_differences(attack, 0.05, samples=None).run(model, x, y, Context(code, 2))
-    torch.testing.assert_close(found.x_adv, plain.x_adv, rtol=1e-6, atol=1e-6)
-    assert torch.equal(found.fooled, plain.fooled)
+    outcome = finite_differences(attack, 0.05, samples=None).run(model, x, y, Context(code, 2))
+    torch.testing.assert_close(outcome.x_adv, plain.x_adv, rtol=1e-6, atol=1e-6)
+    assert torch.equal(outcome.fooled, plain.fooled)
     assert (plain.delta.abs() > 0).any()
 
 
@@ -358,8 +358,8 @@ def test_in_a_configuration_file_it_goes_by_the_name_of_its_class():
     parser = ArgumentParser()
     parser.add_argument("--attack", type=Attack)
     written = {"class_path": "FiniteDifferences", "init_args": {"attack": inner, "width": 0.2}}
-    found = parser.instantiate_classes(parser.parse_object({"attack": written})).attack
-    assert found == finite_differences(PGD(Linf(0.1)), 0.2)
+    parsed = parser.instantiate_classes(parser.parse_object({"attack": written})).attack
+    assert parsed == finite_differences(PGD(Linf(0.1)), 0.2)
 
 
 def test_a_width_of_zero_is_refused():

@@ -45,7 +45,7 @@ def work(folder):
 
     torch.distributed.init_process_group("gloo")
     x, y = torch.rand(6, 4, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 2
-    found = {}
+    results = {}
     for name, attack in ATTACKS.items():
         expected, _ = Attacked()(x, y, attack)
         for wrapped, layers in WRAPPED.items():
@@ -56,8 +56,8 @@ def work(folder):
             x_adv, logits = model(x, y, attack)
             nn.functional.cross_entropy(logits, y).backward()
             trained = all(p.requires_grad and p.grad is not None for p in model.parameters())
-            found[f"{name}, {wrapped}"] = (float((x_adv - expected).abs().max()), trained)
-    torch.save(found, folder / f"{torch.distributed.get_rank()}.pt")
+            results[f"{name}, {wrapped}"] = (float((x_adv - expected).abs().max()), trained)
+    torch.save(results, folder / f"{torch.distributed.get_rank()}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
@@ -84,9 +84,9 @@ def test_as_on_the_whole_model(tmp_path):
             rank.wait()
     assert all(rank.returncode == 0 for rank in ranks), "\n".join(said)[-3000:]
     for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert found.keys() == {f"{name}, {wrapped}" for name in ATTACKS for wrapped in WRAPPED}
-        for difference, trained in found.values():
+        results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert results.keys() == {f"{name}, {wrapped}" for name in ATTACKS for wrapped in WRAPPED}
+        for difference, trained in results.values():
             assert difference < 1e-5
             assert trained, "the parameters still get gradients"
 

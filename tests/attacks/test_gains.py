@@ -51,10 +51,10 @@ def test_log_odds_and_cross_entropy_point_the_same_way_until_the_latter_vanishes
 
 def test_margin_and_dlr_by_sorting():
     logits, y = data()
-    for row, label, found, ratio in zip(logits.tolist(), y.tolist(), margin(logits, y), dlr(logits, y), strict=True):
+    for row, label, value, ratio in zip(logits.tolist(), y.tolist(), margin(logits, y), dlr(logits, y), strict=True):
         wrong = max(z for j, z in enumerate(row) if j != label)
         first, _, third, *_ = sorted(row, reverse=True)
-        assert math.isclose(found, wrong - row[label])
+        assert math.isclose(value, wrong - row[label])
         assert math.isclose(ratio, -(row[label] - wrong) / (first - third))
 
 
@@ -118,8 +118,8 @@ def test_targeted_lowers_the_gain_of_the_target(gain):
 def test_targeted_dlr_by_sorting(rank):
     (logits, y), (moved, _) = data(), data()
     gain = targeted_dlr(rank)
-    found = gain.gain(moved, gain.anchor(logits, y))
-    for clean, row, label, value in zip(logits.tolist(), moved.tolist(), y.tolist(), found, strict=True):
+    values = gain.gain(moved, gain.anchor(logits, y))
+    for clean, row, label, value in zip(logits.tolist(), moved.tolist(), y.tolist(), values, strict=True):
         target = sorted((j for j in range(K) if j != label), key=lambda j: -clean[j])[rank - 1]
         first, _, third, fourth, *_ = sorted(row, reverse=True)
         assert math.isclose(value, -(row[label] - row[target]) / (first - (third + fourth) / 2))

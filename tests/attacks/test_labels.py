@@ -55,9 +55,9 @@ def test_a_gain_of_probabilities_is_the_expected_gain(gain):
     z, q = LOGITS.clone().requires_grad_(), probabilities()
     expected = sum(q[:, k] * gain(z, torch.full_like(Y, k)) for k in range(CLASSES))
     torch.testing.assert_close(gain(z, q), expected)
-    (found,) = torch.autograd.grad(gain(z, q).sum(), z)
+    (gradient,) = torch.autograd.grad(gain(z, q).sum(), z)
     (wanted,) = torch.autograd.grad(expected.sum(), z)
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(gradient, wanted)
     torch.testing.assert_close(gain(z, F.one_hot(Y, CLASSES).double()), gain(z, Y))
 
 
@@ -173,7 +173,7 @@ def test_dense_labels(gain, class_dim):
     z = torch.randn(2, CLASSES, 3, 4)
     y = torch.randint(0, CLASSES, (2, 3, 4))
     y[0, 0], y[1, 2, 3] = 255, 255
-    found = dense(gain, class_dim=class_dim, ignore_index=255)(z.movedim(1, class_dim), y)
+    value = dense(gain, class_dim=class_dim, ignore_index=255)(z.movedim(1, class_dim), y)
     for n in range(2):
         values = [
             float(gain(z[n : n + 1, :, i, j], y[n : n + 1, i, j]))
@@ -181,7 +181,7 @@ def test_dense_labels(gain, class_dim):
             for j in range(4)
             if y[n, i, j] < 255
         ]
-        assert float(found[n]) == pytest.approx(sum(values) / len(values), rel=1e-5)
+        assert float(value[n]) == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
 def test_where_a_sample_counts_nowhere_nothing_is_raised():

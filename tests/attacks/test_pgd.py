@@ -111,9 +111,9 @@ class TestOutcome:
         assert last.first is None
         assert len(seen) == 5, "no forward that is not needed"
         values = torch.stack([margin(class_scores(z), y) for z, _ in seen] + [margin(class_scores(last.x_adv), y)])
-        found = margin(class_scores(best.x_adv), y)
-        torch.testing.assert_close(found, values.amax(0))
-        assert (found >= margin(class_scores(last.x_adv), y) - 1e-6).all()
+        reached = margin(class_scores(best.x_adv), y)
+        torch.testing.assert_close(reached, values.amax(0))
+        assert (reached >= margin(class_scores(last.x_adv), y) - 1e-6).all()
 
     def test_best_prefers_a_misclassified_iterate_to_a_higher_gain(self):
         x, y = labelled()
@@ -334,14 +334,14 @@ def test_restarts_of_several_gains_are_compared_by_the_first():
     """Their units differ: of samples that withstand all, the best is the one with the highest first gain."""
     x, y = images(12), class_scores(images(12)).argmax(1)
     both = PGD(Linf(0.01), steps=3, restarts=2, gain=(log_odds, margin), keep="best")
-    found = both(class_scores, x, y)
-    value = log_odds(class_scores(found), y)
+    x_adv = both(class_scores, x, y)
+    value = log_odds(class_scores(x_adv), y)
     for gain in (log_odds, margin):
         for restarts in (1, 2):
             alone = PGD(Linf(0.01), steps=3, restarts=restarts, gain=gain, keep="best").run(class_scores, x, y)
             assert alone.fooled.shape == (restarts, 12)
     first = PGD(Linf(0.01), steps=3, gain=log_odds, keep="best")(class_scores, x, y)
-    withstood = (class_scores(found).argmax(1) == y) & (class_scores(first).argmax(1) == y)
+    withstood = (class_scores(x_adv).argmax(1) == y) & (class_scores(first).argmax(1) == y)
     assert withstood.any()
     assert (value >= log_odds(class_scores(first), y) - 1e-5)[withstood].all()
-    assert (found != first).flatten(1).any(1)[withstood].any(), "the second restart wins where it is higher"
+    assert (x_adv != first).flatten(1).any(1)[withstood].any(), "the second restart wins where it is higher"

@@ -143,9 +143,9 @@ def test_kappa_is_the_confidence_that_is_reached(kappa, ball):
     """The first iterate whose margin is at least kappa; a step of lr changes it by at most lr |w|_1."""
     model, w, x, y = _linear()
     x_adv = replace(carlini_wagner(ball, kappa=kappa), random_start=False)(model, x, y)
-    found = margin(model(x_adv), y)
-    assert (found >= kappa - 1e-4).all()
-    assert (found <= kappa + 0.005 * w.abs().sum() + 1e-4).all()
+    margins = margin(model(x_adv), y)
+    assert (margins >= kappa - 1e-4).all()
+    assert (margins <= kappa + 0.005 * w.abs().sum() + 1e-4).all()
 
 
 @pytest.mark.parametrize("space", ["pixels", "latent_tuple", "affine"])

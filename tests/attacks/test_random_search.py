@@ -66,10 +66,10 @@ def test_monotone_in_queries(space):
     fooled, value, robust = torch.zeros(40, dtype=torch.bool), torch.full((40,), -math.inf), []
     for queries in (1, 5, 20, 80):
         outcome = RandomSearch(threat, queries).run(class_scores, x, y, Context(code))
-        found, reached = outcome.fooled[0], margin(class_scores(outcome.x_adv), y)
-        assert found[fooled].all()
-        assert (reached >= value - 1e-5)[~found].all()
-        fooled, value = found, reached
+        broken, reached = outcome.fooled[0], margin(class_scores(outcome.x_adv), y)
+        assert broken[fooled].all()
+        assert (reached >= value - 1e-5)[~broken].all()
+        fooled, value = broken, reached
         robust.append(int((~fooled).sum()))
     assert robust[0] > robust[-1], "more queries are to find more"
 

@@ -105,8 +105,8 @@ def test_plain_copies_inference_tensors_and_nothing_else():
         odd = torch.rand(2)
         nested = {"t": (odd, [odd, usual], pair(odd, 3)), "s": "text"}
     with scope(nn.Identity()):
-        found = ordinary(nested)
-    (one, (two, three), named), text = found["t"], found["s"]
+        plain = ordinary(nested)
+    (one, (two, three), named), text = plain["t"], plain["s"]
     for tensor in (one, two, named.a):
         assert not tensor.is_inference()
         assert torch.equal(tensor, odd)

@@ -231,8 +231,10 @@ def test_the_manifold_is_evaluated_whatever_its_mode():
     x, y, _ = batch("latent_code")
     evaluation, training = Plane().eval(), Plane().train()
     for options in ({}, {"mode": "train"}):
-        found = [PGD(Threat(Linf(0.3), LatentSpace(m)), **options)(class_scores, x, y) for m in (evaluation, training)]
-        assert torch.equal(*found)
+        attacked = [
+            PGD(Threat(Linf(0.3), LatentSpace(m)), **options)(class_scores, x, y) for m in (evaluation, training)
+        ]
+        assert torch.equal(*attacked)
     assert training.dropout.training
     assert not evaluation.dropout.training
 
@@ -272,9 +274,9 @@ def test_affine_parameters_one_by_one():
         5: (math.cos(0.2) * h - math.sin(0.2) * v, math.sin(0.2) * h + math.cos(0.2) * v),
     }
     for index, (a, b) in expected.items():
-        found = seen(index, 0.2)
-        torch.testing.assert_close(found[0], a, rtol=0, atol=1e-5)
-        torch.testing.assert_close(found[1], b, rtol=0, atol=1e-5)
+        image = seen(index, 0.2)
+        torch.testing.assert_close(image[0], a, rtol=0, atol=1e-5)
+        torch.testing.assert_close(image[1], b, rtol=0, atol=1e-5)
 
 
 def test_affine_bounds():

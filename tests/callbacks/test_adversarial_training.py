@@ -162,11 +162,11 @@ def test_the_step_of_the_instance_is_called_and_kept():
 
     module.training_step = step
     callback = AdversarialTraining(RANDOM)
-    found = fit(module, callback)
+    fitted = fit(module, callback)
     assert len(seen) == 12
     assert vars(module)["training_step"] is step
-    assert same(found, fit(Module(by_random)))
-    assert same(found, fit(Module(), callback))  # two fits with one callback
+    assert same(fitted, fit(Module(by_random)))
+    assert same(fitted, fit(Module(), callback))  # two fits with one callback
 
 
 def test_a_skipped_batch():
@@ -182,9 +182,9 @@ def test_a_skipped_batch():
 
     module, seen = Skips(), []
     before = fingerprint(module)
-    found = fit(module, AdversarialTraining(RANDOM), Ends())
+    fitted = fit(module, AdversarialTraining(RANDOM), Ends())
     assert [*seen, fingerprint(module)] == [before] * 3
-    assert same(found, fit(Skips(by_random)))
+    assert same(fitted, fit(Skips(by_random)))
 
 
 # Batches, forward, codes
@@ -286,8 +286,8 @@ def test_codes_of_the_batch(fraction):
         return torch.cat([x[:k], x_adv])
 
     callback = AdversarialTraining(attack, code=2, fraction=fraction)
-    found = fit(Coded(), callback, loader=preloaded(given))
-    assert same(found, fit(Coded(prepare), loader=preloaded(given)))
+    fitted = fit(Coded(), callback, loader=preloaded(given))
+    assert same(fitted, fit(Coded(prepare), loader=preloaded(given)))
     assert manifold.basis.requires_grad
 
 
@@ -337,16 +337,16 @@ def test_the_schedule_sees_the_fraction_of_the_epoch():
 def test_warm_up_from_radius_zero(ball):
     """The first batch is clean, whatever the ball."""
     attack = PGD(ball, 2)
-    found = fit(Module(), AdversarialTraining(attack, schedule=WarmUp(epochs=1)), max_epochs=1, limit_train_batches=1)
-    assert same(found, fit(Module(), max_epochs=1, limit_train_batches=1))
+    fitted = fit(Module(), AdversarialTraining(attack, schedule=WarmUp(epochs=1)), max_epochs=1, limit_train_batches=1)
+    assert same(fitted, fit(Module(), max_epochs=1, limit_train_batches=1))
 
 
 def test_a_schedule_may_return_any_attack():
     def schedule(attack, progress):
         return TEXTBOOK if progress.epoch < 1 else textbook_pgd
 
-    found = fit(Module(), AdversarialTraining(RANDOM, schedule=schedule))
-    assert same(found, fit(Module(lambda module, x, y: textbook_pgd(module, x, y))))
+    fitted = fit(Module(), AdversarialTraining(RANDOM, schedule=schedule))
+    assert same(fitted, fit(Module(lambda module, x, y: textbook_pgd(module, x, y))))
 
 
 # Objectives
@@ -405,10 +405,10 @@ def test_an_objective_is_the_loss(objective, formula):
             raise AssertionError("the objective is the loss")
 
     logged, module, by_hand = Logged(), Uncalled(), ByHand()
-    found = fit(module, AdversarialTraining(RANDOM, objective), logged)
+    fitted = fit(module, AdversarialTraining(RANDOM, objective), logged)
     expected = fit(by_hand)
     assert logged.losses == pytest.approx(by_hand.losses, rel=1e-3)
-    for name, value in found.items():
+    for name, value in fitted.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-2, atol=1e-3)
 
 
@@ -421,8 +421,8 @@ def test_an_objective_equals_the_same_in_the_step(objective):
             x, y = batch
             return objective(self, x, by_random(self, x, y), y)
 
-    found = fit(Module(), AdversarialTraining(RANDOM, objective), precision="bf16-mixed", max_epochs=1)
-    assert same(found, fit(ByHand(), precision="bf16-mixed", max_epochs=1))
+    fitted = fit(Module(), AdversarialTraining(RANDOM, objective), precision="bf16-mixed", max_epochs=1)
+    assert same(fitted, fit(ByHand(), precision="bf16-mixed", max_epochs=1))
 
 
 def test_an_objective_with_accumulation_and_another_forward():
@@ -438,8 +438,8 @@ def test_an_objective_with_accumulation_and_another_forward():
     callback = AdversarialTraining(
         RANDOM, trades(6), **fields("dict"), forward=lambda module, batch: module(batch["image"])[0]
     )
-    found = fit(Wrapped(), callback, loader=preloaded(batches("dict")), accumulate_grad_batches=3)
-    assert same(found, fit(ByHand(), accumulate_grad_batches=3))
+    fitted = fit(Wrapped(), callback, loader=preloaded(batches("dict")), accumulate_grad_batches=3)
+    assert same(fitted, fit(ByHand(), accumulate_grad_batches=3))
 
 
 # Vanished gradients

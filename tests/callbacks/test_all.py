@@ -99,7 +99,7 @@ class Logging(Module):
 def test_a_fit_is_as_without(name, tmp_path):
     """The weights, what the module logs and counts in its forward, and the module itself."""
     attack = PGD(Linf(0.0 if name == "training" else EPS), 2)
-    found = []
+    ends = []
     for callbacks in ([], [CALLBACKS[name](attack)]):
         module = Logging()
         before = fingerprint(module)
@@ -107,8 +107,8 @@ def test_a_fit_is_as_without(name, tmp_path):
         torch.manual_seed(7)
         t.fit(module, loader(), loader(8, seed=1))
         assert fingerprint(module) == before
-        found.append((state(module), float(module.calls.compute()), torch.get_rng_state(), t.callback_metrics))
-    (plain, calls, stream, metrics), (weights, calls_with, stream_with, metrics_with) = found
+        ends.append((state(module), float(module.calls.compute()), torch.get_rng_state(), t.callback_metrics))
+    (plain, calls, stream, metrics), (weights, calls_with, stream_with, metrics_with) = ends
     assert same(weights, plain)
     assert calls_with == calls
     assert torch.equal(stream_with, stream)

@@ -53,8 +53,8 @@ def test_textbook_pgd(kind, manual, accumulate, precision):
     given = batches(kind)
     module = Module(manual=manual, accumulate=accumulate)
     callback = AdversarialTraining(TEXTBOOK, **fields(kind))
-    found = fit(module, callback, loader=preloaded(given), precision=precision, **_accumulation(manual, accumulate))
-    assert same(found, _by_hand(manual, accumulate, precision))
+    fitted = fit(module, callback, loader=preloaded(given), precision=precision, **_accumulation(manual, accumulate))
+    assert same(fitted, _by_hand(manual, accumulate, precision))
     x, y = data()
     for batch, x_before, y_before in zip(given, x.split(4), y.split(4), strict=True):
         assert all(map(torch.equal, unpack(batch), (x_before, y_before)))  # nobody wrote to the user's batches
@@ -152,7 +152,7 @@ def test_closures_attack_once_per_batch():
     module = _Lbfgs(net=net)
     evaluations = []
     module.net.register_forward_pre_hook(lambda net, _: evaluations.append(net.training))
-    found = fit(module, AdversarialTraining(counted), max_epochs=1)
+    fitted = fit(module, AdversarialTraining(counted), max_epochs=1)
     assert counted.calls == 6
     assert sum(evaluations) > 6  # forwards in training mode: the closures
 
@@ -163,7 +163,7 @@ def test_closures_attack_once_per_batch():
             memo.update(x=x, x_adv=textbook_pgd(module, x, y))
         return memo["x_adv"]
 
-    assert same(found, fit(_Lbfgs(once_per_batch, net=network(dropout=0.0)), max_epochs=1))
+    assert same(fitted, fit(_Lbfgs(once_per_batch, net=network(dropout=0.0)), max_epochs=1))
 
 
 class _SeededBatches(pl.Callback):
@@ -202,13 +202,13 @@ if not hasattr(pl.callbacks, "EMAWeightAveraging"):  # it came with Lightning 2.
 def test_weight_averaging(averaging, order):
     attack = PGD(Linf(0.1), 2)
     callbacks = [AdversarialTraining(attack), averaging()][::order]
-    found = fit(Module(), *callbacks, max_epochs=3)
+    fitted = fit(Module(), *callbacks, max_epochs=3)
 
     def prepare(module, x, y):
         return attack(module, x, y, key=module.current_epoch)
 
-    assert same(found, fit(Module(prepare), averaging(), max_epochs=3))
-    assert not same(found, fit(Module(prepare), max_epochs=3))
+    assert same(fitted, fit(Module(prepare), averaging(), max_epochs=3))
+    assert not same(fitted, fit(Module(prepare), max_epochs=3))
 
 
 def test_a_fraction_is_the_share_of_adversarial_samples():
@@ -218,8 +218,8 @@ def test_a_fraction_is_the_share_of_adversarial_samples():
         def prepare(module, x, y, first=4 - attacked):
             return torch.cat([x[:first], textbook_pgd(module, x[first:], y[first:])])
 
-        found = fit(Module(), AdversarialTraining(TEXTBOOK, fraction=fraction), max_epochs=1)
-        assert same(found, fit(Module(prepare), max_epochs=1))
+        fitted = fit(Module(), AdversarialTraining(TEXTBOOK, fraction=fraction), max_epochs=1)
+        assert same(fitted, fit(Module(prepare), max_epochs=1))
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -238,11 +238,11 @@ def test_frozen_layers_stay_frozen():
 
     module = frozen()
     before = state(module.net[1])
-    found = fit(module, AdversarialTraining(TEXTBOOK))
+    fitted = fit(module, AdversarialTraining(TEXTBOOK))
     assert same(before, state(module.net[1]))
     assert not module.net[1].training
     assert not any(p.requires_grad for p in module.net[1].parameters())
-    assert same(found, fit(frozen(_textbook)))
+    assert same(fitted, fit(frozen(_textbook)))
 
 
 def test_the_fake_reads_batches_as_the_callback_does():

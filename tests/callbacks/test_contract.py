@@ -99,11 +99,11 @@ def test_the_step_sees_the_adversarial_input_of_batches_of_any_class(kind):
 def test_evaluation_of_batches_of_any_class_under_inference_mode(kind, max_samples):
     read = KINDS[kind][1]
     where = {"max_samples": max_samples, "forward": lambda m, b: m(read(b)[0]), "per_sample": MASK.get(kind), **NAMED}
-    found = RobustEvaluation({"a": ATTACK}, **where)
-    trainer(found).validate(Spy(read), collated(kind), verbose=False)
+    evaluation = RobustEvaluation({"a": ATTACK}, **where)
+    trainer(evaluation).validate(Spy(read), collated(kind), verbose=False)
     expected = RobustEvaluation({"a": ATTACK}, max_samples=max_samples)
     trainer(expected).validate(Module(), loader(), verbose=False)
-    assert found.results == expected.results
+    assert evaluation.results == expected.results
 
 
 def test_a_training_step_that_takes_labels_out_of_the_batch():
@@ -451,8 +451,8 @@ def test_lazy_layers_train_to_the_weights_of_a_loop_by_hand():
         trainer(*callbacks).fit(module, loader())
         return state(module)
 
-    found = run(AdversarialTraining(ATTACK))
-    assert same(found, run(by_hand=lambda module, x, y: ATTACK(module, x, y)))
+    fitted = run(AdversarialTraining(ATTACK))
+    assert same(fitted, run(by_hand=lambda module, x, y: ATTACK(module, x, y)))
 
 
 def test_a_state_between_forwards_is_not_the_attacks():

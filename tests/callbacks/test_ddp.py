@@ -25,7 +25,7 @@ def _free_port():
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def of_both_ranks(tmp_path_factory):
     """What the two ranks found, and what they said if they failed."""
     folder = tmp_path_factory.mktemp("ddp")
     world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
@@ -63,58 +63,58 @@ def found(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_as_by_hand_and_equal_on_all_ranks(found, case):
-    with_callback, by_hand = found(f"{case}, callback"), found(f"{case}, by hand")
+def test_as_by_hand_and_equal_on_all_ranks(of_both_ranks, case):
+    with_callback, by_hand = of_both_ranks(f"{case}, callback"), of_both_ranks(f"{case}, by hand")
     for one, other in zip(with_callback, by_hand, strict=True):
         assert same(one, other)  # buffers too, which differ between ranks
     parameters = [name for name, _ in CASES[case]["with"]().named_parameters()]
     assert same(*({name: weights[name] for name in parameters} for weights in with_callback))
 
 
-def test_the_cases_differ(found):
+def test_the_cases_differ(of_both_ranks):
     """Else the test above would compare nothing with nothing."""
     names = [name for name in CASES if name not in ("static graph", "find unused", "trades static")]
-    weights = [found(f"{name}, callback")[0]["net.0.weight"] for name in names]
+    weights = [of_both_ranks(f"{name}, callback")[0]["net.0.weight"] for name in names]
     for i, one in enumerate(weights):
         assert one.isfinite().all()
         assert not any(torch.equal(one, other) for other in weights[:i])
-    assert same(found("static graph, callback")[0], found("plain, callback")[0])
+    assert same(of_both_ranks("static graph, callback")[0], of_both_ranks("plain, callback")[0])
 
 
-def _alone(found, loader, **kwargs):
+def _alone(of_both_ranks, loader, **kwargs):
     """The values of one process that sees all samples."""
     module = Module()
-    module.load_state_dict(found("plain, callback")[0])
+    module.load_state_dict(of_both_ranks("plain, callback")[0])
     callback = RobustEvaluation(EVALUATIONS, **kwargs)
     trainer(callback).validate(module, loader, verbose=False)
     assert 0 < callback.results["val/robust_acc"] < callback.results["val/clean_acc"]
     return callback.results
 
 
-def _together(found, name):
-    first, second = found(name)
+def _together(of_both_ranks, name):
+    first, second = of_both_ranks(name)
     assert first == second
     return first
 
 
 @pytest.mark.parametrize("max_samples", MAX_SAMPLES)
-def test_an_odd_number_of_samples_is_counted_once(found, max_samples):
+def test_an_odd_number_of_samples_is_counted_once(of_both_ranks, max_samples):
     """The sampler repeats one to fill the last batch; and an adversarial example does not depend on the rank."""
-    metrics = _together(found, f"evaluation, {max_samples}")
+    metrics = _together(of_both_ranks, f"evaluation, {max_samples}")
     assert metrics["val/n"] == (ODD if max_samples is None else max_samples)
-    assert metrics == _alone(found, loader(ODD, seed=1), max_samples=max_samples)
+    assert metrics == _alone(of_both_ranks, loader(ODD, seed=1), max_samples=max_samples)
 
 
-def test_samples_that_the_user_has_shared_out(found):
+def test_samples_that_the_user_has_shared_out(of_both_ranks):
     x, y = data(16, seed=1)
-    metrics = _together(found, "evaluation, own sharding")
+    metrics = _together(of_both_ranks, "evaluation, own sharding")
     assert metrics["val/n"] == 16
-    assert metrics == _alone(found, preloaded([(x, y)]))
+    assert metrics == _alone(of_both_ranks, preloaded([(x, y)]))
 
 
-def test_a_handful_of_collective_calls(found):
+def test_a_handful_of_collective_calls(of_both_ranks):
     """One reduction, whatever is counted; and Lightning does not advise another one."""
-    for (without, with_it), advice in zip(found("collectives"), found("advice"), strict=True):
+    for (without, with_it), advice in zip(of_both_ranks("collectives"), of_both_ranks("advice"), strict=True):
         assert with_it - without <= 3
         assert not advice
 
@@ -125,14 +125,14 @@ def test_results_are_there_after_ddp_spawn(tmp_path):
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=150
     )
     assert said.returncode == 0, said.stderr[-3000:]
-    found = torch.load(tmp_path / "spawn.pt", weights_only=True)
-    assert found["results"]["val/n"] == ODD
-    logged = {name: value for name, value in found["logged"].items() if name != "val/own"}
-    assert {name: found["results"][name] for name in logged} == pytest.approx(logged)
-    low, high = found["intervals"]["val/robust_acc"]
-    assert low < found["results"]["val/robust_acc"] < high
+    saved = torch.load(tmp_path / "spawn.pt", weights_only=True)
+    assert saved["results"]["val/n"] == ODD
+    logged = {name: value for name, value in saved["logged"].items() if name != "val/own"}
+    assert {name: saved["results"][name] for name in logged} == pytest.approx(logged)
+    low, high = saved["intervals"]["val/robust_acc"]
+    assert low < saved["results"]["val/robust_acc"] < high
 
 
-def test_adversarial_examples_do_not_hang(found):
-    assert [result["step"] for result in found("examples")] == [3, 3]
-    assert [file.name for file in found.folder.rglob("*.png")] == ["epoch=0-step=3.png"]
+def test_adversarial_examples_do_not_hang(of_both_ranks):
+    assert [result["step"] for result in of_both_ranks("examples")] == [3, 3]
+    assert [file.name for file in of_both_ranks.folder.rglob("*.png")] == ["epoch=0-step=3.png"]

@@ -36,9 +36,9 @@ def cell(picture, row, column, *, width=SIDE, gap=2):
     return picture[top : top + SIDE, left : left + width]
 
 
-def close(found, image):
+def close(shown, image):
     """Equal up to the eight bits of a file."""
-    return bool((found - image.reshape(found.shape)).abs().max() <= 0.5 / 255 + 1e-6)
+    return bool((shown - image.reshape(shown.shape)).abs().max() <= 0.5 / 255 + 1e-6)
 
 
 class Calls:
@@ -126,8 +126,8 @@ def test_samples_are_truncated_normal_with_a_row_for_each_class(tmp_path):
     normal = torch.distributions.Normal(0.0, 1.0)
     at = torch.linspace(-1.6, 1.6, 17)
     expected = (normal.cdf(at) - normal.cdf(torch.tensor(-2.0))) / (2 * normal.cdf(torch.tensor(2.0)) - 1)
-    found = (z[0].flatten()[:, None] <= at).float().mean(0)
-    assert ((found - expected).abs() < 5 * (expected * (1 - expected) / 800).sqrt()).all()
+    fractions = (z[0].flatten()[:, None] <= at).float().mean(0)
+    assert ((fractions - expected).abs() < 5 * (expected * (1 - expected) / 800).sqrt()).all()
     for k in range(3):
         for i in (0, 5, 399):
             value = (z[k, i, 0] / 4 + k * z[k, i, 1] / 16 + 0.5).clamp(0, 1)
@@ -195,12 +195,12 @@ def test_vaegan(tmp_path, num_classes):
     batches = preloaded(list(zip(x.split(8), y.split(8), strict=True)))
     t = trainer(ManifoldSheets(num_samples=2), default_root_dir=tmp_path, max_epochs=1)
     t.fit(vaegan, batches, batches)
-    found = files(tmp_path)
-    assert sorted(found) == [f"{name}/epoch=0-step=15.png" for name in NAMES]  # three optimisers count
-    assert found["samples/epoch=0-step=15.png"].shape == (3, 2 * (num_classes * 10 + 2), 2 * 22)
+    written = files(tmp_path)
+    assert sorted(written) == [f"{name}/epoch=0-step=15.png" for name in NAMES]  # three optimisers count
+    assert written["samples/epoch=0-step=15.png"].shape == (3, 2 * (num_classes * 10 + 2), 2 * 22)
     with torch.no_grad():
         again = vaegan.reconstruct(x[:1], y[:1])[0]
-    picture = found["reconstructions/epoch=0-step=15.png"][:, ::2, ::2].float() / 255
+    picture = written["reconstructions/epoch=0-step=15.png"][:, ::2, ::2].float() / 255
     assert (picture[:, 4:12, 13:21] - again).abs().max() <= 0.5 / 255 + 1e-5
 
 

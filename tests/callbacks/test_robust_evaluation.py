@@ -104,8 +104,8 @@ def validate(*callbacks, module=None, given=None, **kwargs):
 
 
 def check(metrics, values, prefix="val/", suffix=""):
-    found = {name: float(value) for name, value in metrics.items() if not name.startswith(f"{prefix}own")}
-    assert found == pytest.approx({f"{prefix}{name}{suffix}": value for name, value in values.items()}, abs=1e-6)
+    logged = {name: float(value) for name, value in metrics.items() if not name.startswith(f"{prefix}own")}
+    assert logged == pytest.approx({f"{prefix}{name}{suffix}": value for name, value in values.items()}, abs=1e-6)
 
 
 def validation_loader():

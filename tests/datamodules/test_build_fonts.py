@@ -51,10 +51,10 @@ def test_faces_are_distinct(build, data):
     for a, b in itertools.pairwise(images):
         assert np.mean([distance(a[k], b[k]) for k in range(10)]) > 0.5 * build.LEAST_DISTANCE
     letters = np.arange(26) % 10
-    found = build.distances(data["images"][:20, letters], list(range(20)))
+    measured = build.distances(data["images"][:20, letters], list(range(20)))
     few = images[:20, letters]
     expected = [[np.mean([distance(a[k], b[k]) for k in range(26)]) for b in few] for a in few]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(measured, expected, atol=1e-5)
 
 
 def distance(a, b):

@@ -101,8 +101,8 @@ def test_mnist_family_is_read_where_it_lies(cls, source, folder, place, tmp_path
 
 
 def test_files_in_root_count_before_those_of_debian(tmp_path, rng, debian):
-    theirs, own = ({"train": digits(rng, 20), "t10k": digits(rng, 20)} for _ in range(2))
-    written(debian / "fashion-mnist", theirs)
+    original, own = ({"train": digits(rng, 20), "t10k": digits(rng, 20)} for _ in range(2))
+    written(debian / "fashion-mnist", original)
     written(tmp_path / "FashionMNIST" / "raw", own)
     assert np.array_equal(FashionMNIST(root=tmp_path).load("test")[0][:, 0].numpy(), own["t10k"][0])
 

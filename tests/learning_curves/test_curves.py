@@ -29,9 +29,9 @@ def table():
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_the_best_is_that_of_a_plain_search(table, split):
-    found = best_over(table, split=split)
-    assert len(found) == 8
-    for row in found.to_dict("records"):
+    best = best_over(table, split=split)
+    assert len(best) == 8
+    for row in best.to_dict("records"):
         here = table[(table.n == row["n"]) & (table.seed == row["seed"]) & (table.eps_test == row["eps_test"])]
         top = max((r for r in here.to_dict("records") if r["split"] == "val"), key=lambda r: r["value"])
         (expected,) = [

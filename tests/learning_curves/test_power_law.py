@@ -133,8 +133,8 @@ def test_many_images_and_one_seed_leave_no_doubt():
     errors = 0.02 + 3 * np.array(SIZES) ** -0.4
     fit = fit_with_bands(_curves(errors, count=10**10))
     for n, error in zip(SIZES, errors, strict=True):
-        found = fit.error(n)
-        assert (found.low, found.value, found.high) == pytest.approx((error,) * 3, rel=1e-3)
+        band = fit.error(n)
+        assert (band.low, band.value, band.high) == pytest.approx((error,) * 3, rel=1e-3)
     assert (fit.exponent().low, fit.exponent().high) == pytest.approx((0.4, 0.4), rel=0.02)
 
 

@@ -18,9 +18,9 @@ def test_the_crossing_of_a_line_in_log_n_is_exact(n):
     def line(size):
         return 0.1 + 0.08 * math.log(size)
 
-    found = samples_needed(SIZES, [line(size) for size in SIZES], line(n))
-    assert found.known
-    assert found.value == pytest.approx(n)
+    amount = samples_needed(SIZES, [line(size) for size in SIZES], line(n))
+    assert amount.known
+    assert amount.value == pytest.approx(n)
 
 
 def test_a_crossing_is_where_linear_interpolation_of_the_isotonic_curve_says():
@@ -28,9 +28,9 @@ def test_a_crossing_is_where_linear_interpolation_of_the_isotonic_curve_says():
     for _ in range(100):
         accuracy = np.clip(STANDARD + generator.normal(0, 0.05, 6), 0, 1)
         smooth = IsotonicRegression().fit_transform(np.log(SIZES), accuracy)
-        found = samples_needed(SIZES, accuracy, 0.7)
-        if found.known:
-            assert np.interp(math.log(found.value), np.log(SIZES), smooth) == pytest.approx(0.7)
+        amount = samples_needed(SIZES, accuracy, 0.7)
+        if amount.known:
+            assert np.interp(math.log(amount.value), np.log(SIZES), smooth) == pytest.approx(0.7)
         else:
             assert smooth[-1] < 0.7 or smooth[0] > 0.7
 
@@ -68,21 +68,21 @@ def test_arguments_are_checked(arguments, name):
 
 def test_seeds_have_one_number_each_and_the_interval_is_students_on_the_logarithm():
     rows = [LINE + shift for shift in (-0.02, 0.0, 0.03)]
-    found = needed_with_interval(curves(*rows), 0.8)
+    estimate = needed_with_interval(curves(*rows), 0.8)
     logs = [math.log(samples_needed(SIZES, row, 0.8).value) for row in rows]
     low, high = stats.t.interval(0.95, 2, loc=np.mean(logs), scale=stats.sem(logs))
-    assert found.amount.value == pytest.approx(math.exp(np.mean(logs)))
-    assert (found.low, found.high) == pytest.approx((math.exp(low), math.exp(high)))
-    assert found.censored == ()
+    assert estimate.amount.value == pytest.approx(math.exp(np.mean(logs)))
+    assert (estimate.low, estimate.high) == pytest.approx((math.exp(low), math.exp(high)))
+    assert estimate.censored == ()
 
 
 def test_a_censored_seed_bounds_the_mean_from_one_side_and_is_named():
     rows = [LINE, LINE + 0.02, LINE - 0.3]  # the last ends at 0.668
-    found = needed_with_interval(curves(*rows), 0.7)
+    estimate = needed_with_interval(curves(*rows), 0.7)
     lows = [math.log(samples_needed(SIZES, row, 0.7).low) for row in rows]
     low, _ = stats.t.interval(0.95, 2, loc=np.mean(lows), scale=stats.sem(lows))
-    assert (found.amount.low, found.amount.high) == (pytest.approx(math.exp(np.mean(lows))), math.inf)
-    assert (found.low, found.high, found.censored) == (pytest.approx(math.exp(low)), math.inf, (2,))
+    assert (estimate.amount.low, estimate.amount.high) == (pytest.approx(math.exp(np.mean(lows))), math.inf)
+    assert (estimate.low, estimate.high, estimate.censored) == (pytest.approx(math.exp(low)), math.inf, (2,))
     early = needed_with_interval(curves(LINE, LINE + 0.03), 0.65)
     assert (early.low, early.amount.low, early.censored) == (0.0, 0.0, (1,))
     assert early.amount.high == pytest.approx(math.sqrt(500 * math.exp(6.5)))
@@ -98,10 +98,10 @@ def test_seeds_that_are_all_censored_have_the_widest_of_their_own_intervals():
 
 
 def test_one_seed_has_the_crossings_of_the_ends_of_wilsons_intervals():
-    found = needed_with_interval(curves(STANDARD), 0.7)
+    estimate = needed_with_interval(curves(STANDARD), 0.7)
     _, low, high = zip(*(curves(STANDARD).at(n)[0] for n in SIZES), strict=True)
     ends = [samples_needed(SIZES, row, 0.7).value for row in (high, low)]
-    assert [found.amount.value, found.low, found.high] == pytest.approx(
+    assert [estimate.amount.value, estimate.low, estimate.high] == pytest.approx(
         [samples_needed(SIZES, STANDARD, 0.7).value, *ends]
     )
     sure = needed_with_interval(curves(STANDARD, count=10**9), 0.7)
@@ -132,15 +132,15 @@ def test_intervals_cover(seeds, spread):
             )
             for truth in (STANDARD, ROBUST)
         )
-        found, quotient = needed_with_interval(standard, 0.7), ratio_needed(standard, robust, 0.7)
-        hits += found.low <= needed <= found.high, quotient.low <= ratio <= quotient.high
+        estimate, quotient = needed_with_interval(standard, 0.7), ratio_needed(standard, robust, 0.7)
+        hits += estimate.low <= needed <= estimate.high, quotient.low <= ratio <= quotient.high
     assert (hits / runs >= 0.9).all(), hits / runs
 
 
 def test_the_ratio_of_shifted_curves_is_the_shift():
     robust = curves(STANDARD, n=tuple(8 * n for n in SIZES), count=10**8)
-    found = ratio_needed(curves(STANDARD, count=10**8), robust, 0.7)
-    assert (found.amount.value, found.low, found.high) == pytest.approx((8, 8, 8), rel=5e-3)
+    ratio = ratio_needed(curves(STANDARD, count=10**8), robust, 0.7)
+    assert (ratio.amount.value, ratio.low, ratio.high) == pytest.approx((8, 8, 8), rel=5e-3)
 
 
 def test_the_ratio_is_paired_by_seed():
@@ -149,8 +149,8 @@ def test_the_ratio_is_paired_by_seed():
     alone = needed_with_interval(standard, 0.6)
     assert alone.high / alone.low > 1.3
     turned = Curves(n=SIZES, accuracy=dict(reversed(robust.accuracy.items())), count=robust.count)
-    found = ratio_needed(standard, turned, 0.6)
-    assert (found.amount.value, found.low, found.high) == pytest.approx((math.e,) * 3)
+    ratio = ratio_needed(standard, turned, 0.6)
+    assert (ratio.amount.value, ratio.low, ratio.high) == pytest.approx((math.e,) * 3)
     mixed = curves(*reversed(robust.accuracy.values()))
     assert ratio_needed(standard, mixed, 0.6).high / ratio_needed(standard, mixed, 0.6).low > 1.7
 
@@ -169,9 +169,9 @@ def test_the_ratio_is_paired_by_seed():
 )
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_ends_beyond_the_sizes_bound_the_ratio(standard, robust, words, low, high, seeds):
-    found = ratio_needed(*(curves(*[row] * seeds, count=10_000) for row in (standard, robust)), 0.6)
-    assert (str(found.amount), found.censored) == (words, tuple(range(seeds)))
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05)
+    ratio = ratio_needed(*(curves(*[row] * seeds, count=10_000) for row in (standard, robust)), 0.6)
+    assert (str(ratio.amount), ratio.censored) == (words, tuple(range(seeds)))
+    assert (ratio.low, ratio.high) == pytest.approx((low, high), abs=0.05)
 
 
 def test_ratios_are_of_the_same_seeds():

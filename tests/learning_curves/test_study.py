@@ -44,18 +44,18 @@ def study(tmp_path_factory):
 
 
 def test_rows_are_the_product_of_sizes_radii_checkpoints_splits(study):
-    _, found = study
-    table = found.to_pandas()
+    _, learned = study
+    table = learned.to_pandas()
     names = ["n", "eps_train", "checkpoint", "split", "eps_test"]
     assert len(table) == 2 * 2 * 2 * 3 * 2
     assert not table.duplicated(names).any()
     assert table[["low", "value", "high"]].apply(lambda row: 0 <= row.low <= row.value <= row.high <= 1, axis=1).all()
-    assert {(row["step"], row["split"]) for row in found.gaps} == {(s, p) for s in (10, 20) for p in ("train", "val")}
-    assert {row["n"] for row in found.masking} == {100}
+    assert {(row["step"], row["split"]) for row in learned.gaps} == {(s, p) for s in (10, 20) for p in ("train", "val")}
+    assert {row["n"] for row in learned.masking} == {100}
 
 
 def test_the_rows_are_those_of_the_kept_weights(study):
-    out, found = study
+    out, learned = study
     (folder,) = (path for path in (out / "models").glob("*") if "100" in path.name and "0.1" in path.name)
     x, y = blobs(100, 0).tensors("test", limit=40)
     for checkpoint in ("best", "last"):
@@ -64,17 +64,17 @@ def test_the_rows_are_those_of_the_kept_weights(study):
         x_adv = PGD(Linf(0.1), 3, keep="best")(module.eval(), x, y)
         right = (module(x).argmax(1) == y) & (module(x_adv).argmax(1) == y)
         place = {"n": 100, "eps_train": 0.1, "eps_test": 0.1, "checkpoint": checkpoint, "split": "test"}
-        (row,) = (row for row in found.rows if all(row[name] == value for name, value in place.items()))
+        (row,) = (row for row in learned.rows if all(row[name] == value for name, value in place.items()))
         # Another key draws other starts, but on a linear model every start ends at the same margin.
         assert row["value"] == pytest.approx(right.double().mean().item(), abs=0.03)
 
 
 def test_the_same_call_computes_nothing_and_more_sizes_keep_finished_cells(study):
-    out, found = study
+    out, learned = study
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*")}
     more = learning_curve(blobs, linear, out=out, **{**TINY, "sizes": (10, 40, 100)})
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert [row for row in more.rows if row["n"] != 40] == list(found.rows)
+    assert [row for row in more.rows if row["n"] != 40] == list(learned.rows)
     with pytest.raises(CellsError, match=r"`images` was 40 and is 30\. Results of different settings do not mix"):
         learning_curve(blobs, linear, out=out, **{**TINY, "images": 30})
 
@@ -113,18 +113,18 @@ def test_what_cannot_be_is_refused_before_anything_runs(changes, message, tmp_pa
 
 
 def test_what_rows_say_is_their_closed_form():
-    found = LearningCurves(closed_form())
-    assert found.best()["value"].tolist() == [
+    learned = LearningCurves(closed_form())
+    assert learned.best()["value"].tolist() == [
         1 - a / n**0.5 for n in (100, 400, 1600, 6400) for _ in range(3) for a in (4, 8)
     ]
-    assert set(found.best(eps_train=0.1)["eps_train"]) == {0.1}
-    assert found.samples_needed(0.8, 0).amount.value == pytest.approx(400)
-    assert found.samples_needed(0.8).amount.value == pytest.approx(1600)
-    assert found.ratio_needed(0.8).amount.value == pytest.approx(4)
-    assert (found.fit().law.a, found.fit().law.b) == pytest.approx((8, 0.5))
-    assert [line.get_label() for line in found.figure().axes[0].lines][:2] == ["no attack", "radius 0.1"]
+    assert set(learned.best(eps_train=0.1)["eps_train"]) == {0.1}
+    assert learned.samples_needed(0.8, 0).amount.value == pytest.approx(400)
+    assert learned.samples_needed(0.8).amount.value == pytest.approx(1600)
+    assert learned.ratio_needed(0.8).amount.value == pytest.approx(4)
+    assert (learned.fit().law.a, learned.fit().law.b) == pytest.approx((8, 0.5))
+    assert [line.get_label() for line in learned.figure().axes[0].lines][:2] == ["no attack", "radius 0.1"]
     with pytest.raises(ValueError, match=r"`eps_test` to be one of \[0.0, 0.1\], but got 0.2"):
-        found.curves(0.2)
+        learned.curves(0.2)
 
 
 def _masked(model, low, metric="too optimistic by"):

@@ -61,7 +61,7 @@ def test_a_cell_that_was_killed_goes_on_to_the_same_weights(trained, tmp_path, m
         for key, value in load_artifact(folder / name).items():
             assert torch.equal(value, load_artifact(tmp_path / name)[key])
     # The gap on training images is that of other ones: those that come first after the interruption.
-    kept = [[r for r in found if r["metric"] == "accuracy" or r["split"] == "val"] for found in (rows, again)]
+    kept = [[r for r in some if r["metric"] == "accuracy" or r["split"] == "val"] for some in (rows, again)]
     assert kept[0] == kept[1]
     assert not list(tmp_path.glob("checkpoints-*"))
 
@@ -88,8 +88,8 @@ def test_training_images_are_evaluated_as_they_come():
 
     module = RobustClassifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)))
     work = replace(WORK, data=letters)
-    found = work.test(module, {**CELL, "n": 20}, lambda m, x, y: x, 20, "train")
-    assert isinstance(found, RobustEvaluation)
+    evaluation = work.test(module, {**CELL, "n": 20}, lambda m, x, y: x, 20, "train")
+    assert isinstance(evaluation, RobustEvaluation)
     x, y, _ = letters(20, 0).tensors("train")
-    assert found.results["val/n"] == 20
-    assert found.results["val/clean_acc"] == pytest.approx((module.eval()(x).argmax(1) == y).float().mean().item())
+    assert evaluation.results["val/n"] == 20
+    assert evaluation.results["val/clean_acc"] == pytest.approx((module.eval()(x).argmax(1) == y).float().mean().item())

@@ -122,7 +122,7 @@ EXCEPTIONS = {
 
 @pytest.mark.parametrize(("case", "name"), arguments(TABLE))
 def test_bad_values_are_refused_by_name(case, name):
-    wrong = [found for bad in bad_values(case, name) if (found := outcome(case, name, bad)) is not None]
+    wrong = [failure for bad in bad_values(case, name) if (failure := outcome(case, name, bad)) is not None]
     assert not wrong, "\n".join(wrong)
 
 

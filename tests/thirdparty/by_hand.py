@@ -75,17 +75,17 @@ def iterates(case, net, batch):
     modes = [(m, m.training) for m in net.modules()]
     for m, _ in modes:
         m.training = False
-    found = [x]
+    visited = [x]
     for _ in range(STEPS):
-        at = found[-1].clone().requires_grad_()
+        at = visited[-1].clone().requires_grad_()
         with torch.enable_grad():
             loss, counts = positions(case, case.logits(net, with_input(batch, case.input, at)), y)
             (grad,) = torch.autograd.grad((loss.sum(1) / counts.sum(1)).sum(), at)
         new = at.detach() + STEP * grad.sign()
-        found.append(torch.minimum(torch.maximum(new, x - EPS), x + EPS).clamp(case.low, 1.0))
+        visited.append(torch.minimum(torch.maximum(new, x - EPS), x + EPS).clamp(case.low, 1.0))
     for m, mode in modes:
         m.training = mode
-    return found
+    return visited
 
 
 def right(case, net, batch, share):

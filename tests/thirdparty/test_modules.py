@@ -163,9 +163,9 @@ def case(request):
 
 def test_training_is_as_by_hand(case):
     module, reference, clean = User(case), User(case, by_hand=True), User(case)
-    found = fit(module, AdversarialTraining(case.attack(), **case.arguments()), loader=loader(case), max_epochs=1)
-    assert same(found, fit(reference, loader=loader(case), max_epochs=1))
-    assert not same(found, fit(clean, loader=loader(case), max_epochs=1))
+    fitted = fit(module, AdversarialTraining(case.attack(), **case.arguments()), loader=loader(case), max_epochs=1)
+    assert same(fitted, fit(reference, loader=loader(case), max_epochs=1))
+    assert not same(fitted, fit(clean, loader=loader(case), max_epochs=1))
     assert len(module.seen) == BATCHES
     for x, x_adv in zip(clean.seen, module.seen, strict=True):
         assert 0 < float((x_adv - x).abs().max()) <= EPS

@@ -37,9 +37,9 @@ def test_gaussian_errors_are_those_of_the_theory(theta_seed):
     sign = 2.0 * y - 1
     for radius in (0.0, eps):
         exact = float(gaussian_error(w, data.theta, sigma, radius))
-        found = float((sign * (x.double() @ w) <= radius * w.abs().sum()).double().mean())
+        measured = float((sign * (x.double() @ w) <= radius * w.abs().sum()).double().mean())
         assert 0.005 < exact < 0.8
-        assert abs(found - exact) < 4 * standard_error(exact, n)
+        assert abs(measured - exact) < 4 * standard_error(exact, n)
     for ball, p in ((Linf(eps), math.inf), (L2(1.0), 2)):
         x_adv = PGD(Threat(ball, LINE), steps=5, random_start=False)(Signs(w.float()), x, y)
         exact = float(gaussian_error(w, data.theta, sigma, float(ball.eps), p=p))

@@ -85,10 +85,13 @@ def kernels():
 
 
 def test_find_thresholds_on_constructed_filters():
-    found = find_thresholds(*kernels())
-    assert [(t.filter, t.channel, t.row, t.column, t.above) for t in found] == [(0, 1, 2, 3, True), (1, 0, 0, 1, False)]
-    assert [t.threshold for t in found] == pytest.approx([0.3, 0.7])
-    assert found[0].share == pytest.approx(1.5 / (1.5 + 31 * 0.001))
+    taps = find_thresholds(*kernels())
+    assert [(t.filter, t.channel, t.row, t.column, t.above) for t in taps] == [
+        (0, 1, 2, 3, True),
+        (1, 0, 0, 1, False),
+    ]
+    assert [t.threshold for t in taps] == pytest.approx([0.3, 0.7])
+    assert taps[0].share == pytest.approx(1.5 / (1.5 + 31 * 0.001))
     assert [t.filter for t in find_thresholds(*kernels(), dominance=0.99)] == [1]
     assert [t.filter for t in find_thresholds(*kernels(), value_range=(-1.0, 2.0))] == [0, 1, 3]
     # The filter with threshold 0 at the edge of the range, without a bias.

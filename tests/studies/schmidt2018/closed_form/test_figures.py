@@ -21,8 +21,8 @@ def test_the_gap_is_drawn_on_logarithmic_axes_a_panel_for_each_radius(rows, tiny
     figure, _ = FIGURES["gap"](rows, tiny)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["eps = 0.25", "eps = 0.5"]
     assert {(axes.get_xscale(), axes.get_yscale()) for axes in figure.axes} == {("log", "log")}
-    found = rows.query("metric == 'samples' and curve == 'n_half' and eps == 0.5")
-    np.testing.assert_array_equal(lines(figure.axes[1])["robust, 50 %"], found[["d", "value"]].to_numpy(float))
+    needed = rows.query("metric == 'samples' and curve == 'n_half' and eps == 0.5")
+    np.testing.assert_array_equal(lines(figure.axes[1])["robust, 50 %"], needed[["d", "value"]].to_numpy(float))
 
 
 def test_closed_forms_and_bounds_are_dashed_and_measured_curves_are_not(rows, tiny):

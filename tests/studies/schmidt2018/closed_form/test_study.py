@@ -29,8 +29,8 @@ def study(tmp_path_factory):
 
 
 def needs(rows, curve, eps):
-    found = rows[(rows["metric"] == "samples") & (rows["curve"] == curve) & (rows["eps"] == eps)]
-    return found["d"].to_numpy(float), found["value"].to_numpy()
+    needed = rows[(rows["metric"] == "samples") & (rows["curve"] == curve) & (rows["eps"] == eps)]
+    return needed["d"].to_numpy(float), needed["value"].to_numpy()
 
 
 def exponent(rows, curve, eps):

@@ -51,15 +51,15 @@ def _claims(rows, **options):
     return claims({data: LearningCurves([r for r in rows if r["data"] == data]) for data in names}, **options)
 
 
-def _verdicts(found):
+def _verdicts(judged):
     """The verdicts as letters: H holds, F does not, O not decided, U not measured."""
-    return "".join({"FAILS": "F", "UNKNOWN": "U"}.get(claim.verdict.name, claim.verdict.name[0]) for claim in found)
+    return "".join({"FAILS": "F", "UNKNOWN": "U"}.get(claim.verdict.name, claim.verdict.name[0]) for claim in judged)
 
 
 def test_all_claims_hold_where_the_numbers_are_those_of_the_paper():
-    found = _claims(_study(seeds=8))
-    assert _verdicts(found) == "HHHH"
-    more, rising, radii, gap = (claim.text for claim in found)
+    judged = _claims(_study(seeds=8))
+    assert _verdicts(judged) == "HHHH"
+    more, rising, radii, gap = (claim.text for claim in judged)
     assert "mnist, radius 0.3 (holds): " in more
     assert "N from 500 to 8,000, 8 seeds" in more
     assert "70 %: > 16 [" in more
@@ -101,8 +101,8 @@ def _robust_is_natural(n, eps_test, eps_train):
     ],
 )
 def test_each_claim_can_fail(changes, verdicts):
-    found = _claims(_study(**changes, seeds=8))
-    assert _verdicts(found)[: len(verdicts.rstrip("U"))] == verdicts.rstrip("U")
+    judged = _claims(_study(**changes, seeds=8))
+    assert _verdicts(judged)[: len(verdicts.rstrip("U"))] == verdicts.rstrip("U")
 
 
 def test_what_few_images_and_seeds_do_not_tell_is_not_decided():
@@ -112,9 +112,9 @@ def test_what_few_images_and_seeds_do_not_tell_is_not_decided():
         return 0.6 + 0.01 * math.log2(n / 500) - 0.1 * eps_test + 0.001 * (eps_train if eps_test else -eps_train)
 
     rows = [{**row, "count": 50} for row in _study(test, lambda n, *eps: 0.62, seeds=1)]
-    found = _claims(rows, targets=[0.6])
-    assert _verdicts(found) == "OOOO"
-    assert "mnist, radius 0.3 (not decided)" in found[1].text
+    judged = _claims(rows, targets=[0.6])
+    assert _verdicts(judged) == "OOOO"
+    assert "mnist, radius 0.3 (not decided)" in judged[1].text
 
 
 @pytest.mark.parametrize(("won", "verdict"), [(15, "O"), (13, "O"), (9, "F")])
@@ -130,10 +130,10 @@ def test_the_share_of_cases_has_an_interval(won, verdict):
 
 def test_a_claim_holds_on_every_data_set_or_not_at_all():
     rows = [*_study(data=("mnist",), seeds=8), *_study(_natural_is_robust, data=("svhn",))]
-    found = _claims(rows)
-    assert _verdicts(found) == "HHFH"
-    assert all("mnist, radius 0.3 (holds)" in claim.text and "svhn, radius 0.3 (" in claim.text for claim in found)
-    assert "svhn, radius 0.3 (does not hold here)" in found[2].text
+    judged = _claims(rows)
+    assert _verdicts(judged) == "HHFH"
+    assert all("mnist, radius 0.3 (holds)" in claim.text and "svhn, radius 0.3 (" in claim.text for claim in judged)
+    assert "svhn, radius 0.3 (does not hold here)" in judged[2].text
 
 
 def test_a_claim_that_one_data_set_leaves_open_is_open():
@@ -149,9 +149,9 @@ def test_candidates_are_picked_on_validation_images():
 
 
 def test_ties_count_for_both():
-    found = _claims(_study(lambda n, eps_test, eps_train: 0.5, seeds=8))
-    assert found[2].verdict is Verdict.HOLDS
-    assert "0.3, is best for 80 of 80" in found[2].text
+    judged = _claims(_study(lambda n, eps_test, eps_train: 0.5, seeds=8))
+    assert judged[2].verdict is Verdict.HOLDS
+    assert "0.3, is best for 80 of 80" in judged[2].text
 
 
 def test_targets_are_an_argument():
@@ -177,9 +177,9 @@ def test_what_was_not_measured_is_not_claimed(rows, verdicts):
 
 
 def test_targets_that_neither_reaches_decide_nothing():
-    found = _claims(_study(), targets=[0.995])
-    assert found[0].verdict is Verdict.UNKNOWN
-    assert "neither accuracy reaches a target within the sizes, N from 500 to 8,000, 3 seeds" in found[0].text
+    judged = _claims(_study(), targets=[0.995])
+    assert judged[0].verdict is Verdict.UNKNOWN
+    assert "neither accuracy reaches a target within the sizes, N from 500 to 8,000, 3 seeds" in judged[0].text
 
 
 def test_sizes_and_seeds_without_their_pair_are_left_out():

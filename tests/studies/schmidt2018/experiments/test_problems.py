@@ -58,9 +58,9 @@ def test_the_folder_of_the_data_does_not_tell_works_apart():
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_problems_can_be_sent_to_other_processes(name):
-    found = pickle.loads(pickle.dumps(BUILT_IN[name]))
-    assert isinstance(found, Problem)
-    assert list(found.models) == list(BUILT_IN[name].models)
+    problem = pickle.loads(pickle.dumps(BUILT_IN[name]))
+    assert isinstance(problem, Problem)
+    assert list(problem.models) == list(BUILT_IN[name].models)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
