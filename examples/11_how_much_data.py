@@ -6,7 +6,7 @@ import torch
 from lightning_robust.datamodules import TensorDataModule
 from lightning_robust.learning_curves import learning_curve
 
-STEPS = 200
+STEPS = 60
 
 
 class YourModule(pl.LightningModule):
@@ -46,7 +46,7 @@ def your_data(n, seed):
 
 
 if __name__ == "__main__":
-    options = {"seeds": 2, "steps": STEPS, "images": 200, "out": "runs/how_much_data"}
+    options = {"seeds": 2, "steps": STEPS, "images": 100, "out": "runs/how_much_data"}
     curves = learning_curve(your_data, YourModule, sizes=[20, 100, 500], eps_train=[0, 0.1], **options)
     print(curves.best()[["n", "seed", "eps_test", "eps_train", "value"]].to_string(index=False))
     print("Training images for 80 % without an attack:", curves.samples_needed(0.8, eps_test=0))

@@ -96,7 +96,8 @@ def _outcome(future: Any, call: Call) -> Outcome:
 def on_this_machine(calls: Sequence[Call], workers: int, threads: int | None) -> Outcomes:
     """Compute in processes. The death of one ends all: then the cells that were begun run again, each alone."""
     loky = optional("joblib.externals.loky", "report")
-    threads = threads or max(1, loky.cpu_count() // workers)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    threads = threads or (int(asked) if asked.isdigit() and int(asked) else max(1, loky.cpu_count() // workers))
     while calls:
         broken: list[Call] = []
         with _processes(loky, min(workers, len(calls)), threads) as pool:

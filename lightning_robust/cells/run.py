@@ -78,8 +78,8 @@ def run_cells(
         executor: computes the cells; see `lightning_robust.cells.executors`. None: processes of this machine, in which
             a cell prints to `log.txt` in its folder.
         workers: number of these processes.
-        threads: CPU threads of torch for each cell. None: these processes share the cores out, and other executors
-            keep what they have.
+        threads: CPU threads of torch for each cell. None: these processes have `OMP_NUM_THREADS` of the environment, or
+            share the cores out where it is not set; other executors keep what they have.
         progress: show a bar on a terminal, or print a line per cell elsewhere, both to the error stream.
         cost: the cost of a cell, in any unit; the most expensive cells start first, and the time left is by cost.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lightning_robust.cells import CellsError, CellsFailedError, Inline, Ray, cell_folder, read_rows, run_cells
 from tests.cells.cellwork import Trouble, draw, marks
@@ -166,3 +167,14 @@ def test_a_ray_cluster_gives_what_inline_gives_and_survives_trouble(tmp_path, mo
         assert rows == run_cells([{"n": 1}], draw, tmp_path / "b", executor=Inline(), threads=1, progress=False)
     finally:
         ray.shutdown()
+
+
+def threads_of(cell, folder):
+    return [{"threads": torch.get_num_threads()}]
+
+
+@pytest.mark.parametrize(("variable", "expected"), [("3", 3), ("", None)])
+def test_processes_have_the_threads_that_the_environment_asks_for(tmp_path, monkeypatch, variable, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    (row,) = run_cells([{"n": 1}], threads_of, tmp_path, progress=False)
+    assert row["threads"] == (expected or os.cpu_count())
