@@ -173,7 +173,7 @@ def threads_of(cell, folder):
     return [{"threads": torch.get_num_threads()}]
 
 
-@pytest.mark.parametrize(("variable", "expected"), [("3", 3), ("", None)])
+@pytest.mark.parametrize(("variable", "expected"), [("1", 1), ("", None)])
 def test_processes_have_the_threads_that_the_environment_asks_for(tmp_path, monkeypatch, variable, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     (row,) = run_cells([{"n": 1}], threads_of, tmp_path, progress=False)
