@@ -13,8 +13,7 @@ trains a model with it.
 """
 
 from collections.abc import Callable, Mapping
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
@@ -150,9 +149,9 @@ def _perturbed(callback: AdversarialTraining, gamma: float) -> AdversarialTraini
             "Expected argument `recipe` to attack every sample, because weight perturbation needs an objective, but "
             f"got one that attacks a fraction of {callback.fraction:g}."
         )
-    moved = copy(callback)
-    moved.objective = _awp(callback.objective or adversarial_loss, gamma)
-    return moved
+    objective = _awp(callback.objective or adversarial_loss, gamma)
+    where = {field.name: getattr(callback.reader, field.name) for field in fields(callback.reader)}
+    return AdversarialTraining(callback.attack, objective, schedule=callback.schedule, **where)
 
 
 def fgsm_rs(threat: Threat | Ball, **options: Any) -> Recipe:

@@ -90,6 +90,7 @@ def test_weight_perturbation_goes_around_any_recipe():
     assert callback.objective == awp_objective(adversarial_loss, 0.01)
     assert (callback.attack, callback.reader) == (plain[0].attack, plain[0].reader)
     assert plain[0].objective is None  # the recipe that was given is as it was
+    assert not [name for name in ("_clock", "_told") if getattr(callback, name) is getattr(plain[0], name)]
     other = pl.Callback()
     assert recipes.awp([other, *plain])[0] is other
 

@@ -39,4 +39,9 @@ def attacks_by_name(attacks: Any) -> dict[str, Attack]:
     for name in given:
         if not isinstance(name, str) or not name:
             raise TypeError(f"Expected argument `attacks` to have names that are not empty as keys, but got {name!r}.")
+        if f"worst_{name}" in given:
+            raise ValueError(
+                f"Expected argument `attacks` to have no attack of the name 'worst_{name}' beside {name!r}: both would "
+                f"report their success as `success_worst_{name}`. Give it another name."
+            )
     return {name: as_attack(attack, f"attacks[{name!r}]").thorough() for name, attack in given.items()}

@@ -73,3 +73,9 @@ def test_one_attack_has_no_name_and_all_are_thorough():
 def test_what_cannot_be_meant_is_refused(attacks, error, message):
     with pytest.raises(error, match=message):
         attacks_by_name(attacks)
+
+
+def test_names_whose_results_would_collide_are_refused():
+    with pytest.raises(ValueError, match=r"no attack of the name 'worst_x' beside 'x'"):
+        attacks_by_name({"x": PGD(Linf(0.1), 1), "worst_x": PGD(Linf(0.2), 1)})
+    assert list(attacks_by_name({"y": PGD(Linf(0.1), 1), "worst_x": PGD(Linf(0.2), 1)})) == ["y", "worst_x"]
