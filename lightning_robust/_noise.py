@@ -87,6 +87,10 @@ class Noise:
         """The noise of a sub-stream, e.g. of one restart."""
         return Noise(_mix_(self.words ^ _mix_int(*key)))
 
+    def take(self, rows: Tensor) -> "Noise":
+        """The noise of some of the samples."""
+        return Noise(self.words[rows])
+
     def seed(self) -> int:
         """One seed of 32 bits for a generator that knows no samples; waits for the device."""
         return int(self.words.sum(dtype=torch.int64)) % (1 << 32)

@@ -16,7 +16,7 @@ graphs as they are, and the first does not set the fields of frozen dataclasses.
 """
 
 from lightning_robust._nested.fields import Field, MissingFieldError, as_field, find, get, put
-from lightning_robust._nested.samples import take
+from lightning_robust._nested.samples import cut, take
 from lightning_robust._nested.tensors import leaves, ordinary, plain
 
-__all__ = ["Field", "MissingFieldError", "as_field", "find", "get", "leaves", "ordinary", "plain", "put", "take"]
+__all__ = ["Field", "MissingFieldError", "as_field", "cut", "find", "get", "leaves", "ordinary", "plain", "put", "take"]

@@ -62,6 +62,13 @@ def take(
     return _Cut(n, chosen).at(batch, {_inside(batch, field) for field in fields}, ())
 
 
+def cut(value: Any, n: int, rows: slice | Tensor) -> Any:
+    """Some of the n samples of a part of a batch that is per sample, such as labels or a code; None stays."""
+    if value is None:
+        return None
+    return value[rows] if type(value) is Tensor and value.ndim else take(value, n, rows, known=((),))
+
+
 def samples(batch: Any, n: int, known: tuple[Field, ...] = ()) -> tuple[Field, ...]:
     """The fields beside the known ones that are per sample, as far as one batch can tell.
 

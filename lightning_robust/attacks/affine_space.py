@@ -63,7 +63,7 @@ class AffineSpace(Space):
             ranges += [(low, high)] * times
         return ranges
 
-    def chart(self, x: Tensor, y: Tensor, code: Any = None) -> Chart:
+    def chart(self, x: Tensor, y: Any, code: Any = None) -> Chart:
         """The zero perturbation has the shape (N, 6) and is the identity."""
         if x.ndim != 4:
             raise ValueError(f"Expected images of shape (N, C, H, W), but got {tuple(x.shape)}.")
@@ -81,7 +81,8 @@ class AffineSpace(Space):
         def decode(delta: Tensor) -> Tensor:
             return warp(images, identity + delta)
 
-        return Chart(zero, decode, decode, (low - identity).expand_as(zero), (high - identity).expand_as(zero))
+        lower, upper = ((end - identity).expand_as(zero) for end in (low, high))
+        return Chart(zero, decode, decode, lower, upper, lambda rows: self.chart(x[rows], None))
 
     def check(self, x: Tensor) -> None:
         """Refuse images that are not in [0, 1]: black beyond the border means zero."""

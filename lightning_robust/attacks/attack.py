@@ -3,13 +3,15 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_robust._nested import cut
 from lightning_robust._noise import Noise
+from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.attacks.scope import guest, ordinary, scope
 
@@ -25,11 +27,23 @@ class Context:
         key: Changes the random starts, e.g. the epoch. The same key gives the same adversarial examples.
         correct: `(output, y) -> (N,) bool`: which samples are right. None: for class labels, those whose class has the
             largest logit; for other labels an attack cannot know when it has succeeded.
+        logits: (N, K) the model's output for the clean inputs, where it is known: gains that are measured against it
+            save a forward.
+        targets: (N, T) int64, the wrong classes, the nearest first, where they are known; see `nearest_classes`.
+        restart: Number of the first restart. Restart r by itself is restart r of a longer run.
     """
 
     code: Any = None
     key: int = 0
     correct: Correct | None = None
+    logits: Any = None
+    targets: Tensor | None = None
+    restart: int = 0
+
+    def take(self, rows: slice | Tensor, n: int) -> "Context":
+        """The context of some of `n` samples."""
+        code, logits, targets = (cut(value, n, rows) for value in (self.code, self.logits, self.targets))
+        return replace(self, code=code, logits=logits, targets=targets)
 
 
 NO_CONTEXT = Context()
@@ -48,6 +62,9 @@ class Outcome:
         first: (R, N) int, the step at which the sample was first misclassified, -1 for never; None likewise.
         stuck: (N,) bool, was the gradient zero throughout at the start? Such a sample cannot move, which is no
             robustness. None where no gradient was asked for.
+        gain: (N,) the gain of the perturbation; None where it is not known.
+        radius: (N,) the least norm of a perturbation that fooled the model, infinite where none did; None likewise.
+        signs: What the loop saw on its way; None where nobody looked.
     """
 
     x_adv: Tensor
@@ -55,10 +72,13 @@ class Outcome:
     fooled: Tensor | None = None
     first: Tensor | None = None
     stuck: Tensor | None = None
+    gain: Tensor | None = None
+    radius: Tensor | None = None
+    signs: Signs | None = None
 
 
-def rows_of(model: Any, rows: slice) -> Any:
-    """A model for some samples of its batch: of one that reads other fields of the batch, its `rows(slice)`."""
+def rows_of(model: Any, rows: slice | Tensor) -> Any:
+    """A model for some samples of its batch: of one that reads other fields of the batch, its `rows(rows)`."""
     return model.rows(rows) if hasattr(model, "rows") else model
 
 
@@ -107,6 +127,19 @@ class Attack(ABC):
     def thorough(self) -> "Attack":
         """The same attack for evaluation, where finding more counts and time does not."""
         return self
+
+    def quick(self) -> "Attack":
+        """The same attack for an evaluation in which the verdict alone counts: samples leave once they are fooled."""
+        return self
+
+    def waves(self) -> "tuple[Attack, ...]":
+        """The same attack as runs of one restart each, between which samples may leave. Run number r gets a context
+        with `restart=r`."""
+        return (self,)
+
+    def applies(self, output: Tensor, y: Any) -> bool:
+        """Is there such an attack for a model of this output? The target of rank 5 needs six classes."""
+        return True
 
     def brief(self) -> "Attack | None":
         """The same attack with the least work, to find out early what it refuses; None: there is no such."""

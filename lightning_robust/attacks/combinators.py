@@ -135,8 +135,7 @@ def check_fraction(fraction: float) -> float:
 
 def _part(model: Model, x: Tensor, y: Any, context: Context, rows: slice) -> tuple[Model, Tensor, Any, Context]:
     """What `run` takes, for some samples of a batch."""
-    labels, code = (_nested.take(value, len(x), rows, known=((),)) for value in (y, context.code))
-    return rows_of(model, rows), x[rows], labels, replace(context, code=code)
+    return rows_of(model, rows), x[rows], _nested.cut(y, len(x), rows), context.take(rows, len(x))
 
 
 @dataclass(frozen=True)

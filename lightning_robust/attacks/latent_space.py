@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_robust import _checks
+from lightning_robust import _checks, _nested
 from lightning_robust.attacks._tensors import wide
 from lightning_robust.attacks.spaces import Chart, Space
 
@@ -68,4 +68,8 @@ class LatentSpace(Space):
         if bounds is not None:
             low, high = (torch.as_tensor(b, dtype=z.dtype, device=z.device) for b in bounds)
             lower, upper = (low - z).clamp(max=0), (high - z).clamp(min=0)
-        return Chart(torch.zeros_like(z), decode, decode, lower, upper)
+
+        def again(rows: Tensor) -> Chart:
+            return self.chart(x[rows], *(_nested.cut(value, len(x), rows) for value in (y, (z, *fixed))))
+
+        return Chart(torch.zeros_like(z), decode, decode, lower, upper, again)

@@ -127,7 +127,7 @@ class PixelSpace(Space):
 
         # min and max with zero: an input outside the range stays where it is instead of leaving the ball.
         lower, upper = (self.low - pixels).clamp_(max=0), (self.high - pixels).clamp_(min=0)
-        return Chart(torch.zeros_like(base), decode, emit, lower, upper)
+        return Chart(torch.zeros_like(base), decode, emit, lower, upper, lambda rows: self.chart(x[rows], y))
 
     def _extremes(self, x: Tensor) -> tuple[float, float]:
         """The least and the greatest pixel; NaN where there is one. One reduction, one wait for the device."""

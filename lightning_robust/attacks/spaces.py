@@ -29,6 +29,8 @@ class Chart:
             perturbation set.
         lower: The least allowed perturbation, not above zero; None: no bound.
         upper: The greatest allowed perturbation, not below zero; None: no bound.
+        again: Numbers of samples, (M,) int64, to the chart of these alone; None: the batch cannot be cut, and samples
+            for which an attack is over stay in it.
     """
 
     zero: Tensor
@@ -36,6 +38,13 @@ class Chart:
     emit: Callable[[Tensor], Tensor]
     lower: Tensor | None = None
     upper: Tensor | None = None
+    again: "Callable[[Tensor], Chart] | None" = None
+
+    def take(self, rows: Tensor) -> "Chart":
+        """The chart of some of the samples."""
+        if self.again is None:
+            raise TypeError("Expected a chart that can be cut: give it `again`, from numbers of samples to their chart.")
+        return self.again(rows)
 
     def clip(self, delta: Tensor) -> Tensor:
         """The nearest perturbation within the bounds."""
