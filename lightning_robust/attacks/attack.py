@@ -134,7 +134,8 @@ class Attack(ABC):
 
     def waves(self) -> "tuple[Attack, ...]":
         """The same attack as runs of one restart each, between which samples may leave. Run number r gets a context
-        with `restart=r`."""
+        with `restart=r`.
+        """
         return (self,)
 
     def applies(self, output: Tensor, y: Any) -> bool:

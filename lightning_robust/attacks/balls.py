@@ -1,143 +1,22 @@
-r"""Balls: how far a perturbation may go.
-
-A ball :math:`B = \{\delta : \|\delta\| \le \epsilon\}` answers four questions, per sample, for every space it is used
-in: `project` (the nearest point of B), `support` (the point of B that is furthest along a direction), `sample` (a
-uniform point of B) and `norm`. The radius is one number or one per sample (N,), in the units of the space: pixels in
-[0, 1], latent codes, angles. A new ball is one class, in another file or in your project. Every space, gain and attack
-then has it, so it takes perturbations of any shape (N, ...): images, codes (N, Z), affine parameters (N, 6).
-"""
+"""The balls of this package: the maximum norm, boxes, the Euclidean norm, the sum of absolute values."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._tensors import column, dims, set_fields
+from lightning_robust.attacks._tensors import column, dims
+from lightning_robust.attacks.ball import Ball, Radius, Sized, per_sample, times
 
-Radius = float | Tensor
-_B = TypeVar("_B", bound="Ball")
-
-
-def per_sample(value: Radius, like: Tensor) -> Tensor | float:
-    """Make a radius broadcast against `like` (N, ...): a float stays, a tensor (N,) becomes (N, 1, ...)."""
-    if not isinstance(value, Tensor) or value.ndim == 0:
-        return value
-    if value.shape != like.shape[:1]:
-        raise ValueError(
-            f"Expected argument `eps` to be a number or one radius per sample, shape ({like.shape[0]},) for this "
-            f"batch, but got shape {tuple(value.shape)}."
-        )
-    return column(value.to(like), like)
+__all__ = ["L1", "L2", "Ball", "Box", "Linf", "Radius", "per_sample"]
 
 
-def _radius(value: Any) -> Radius:
-    """A radius: a number, or a float tensor (N,)."""
-    if not isinstance(value, Tensor):
-        return _checks.number("eps", value, 0)
-    if value.ndim > 1 or not value.dtype.is_floating_point:
-        got = f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
-        raise ValueError(f"Expected argument `eps` to be a number or a float tensor of shape (N,), but got {got}.")
-    if not bool(((value >= 0) & value.isfinite()).all()):
-        raise ValueError(f"Expected argument `eps` to be finite and not negative, but got {value}.")
-    return value
-
-
-def _times(value: Tensor | float, factor: float) -> Tensor | float:
-    return value if factor == 1.0 else value * factor
-
-
-class Ball(ABC):
-    """A convex set of perturbations around zero that is symmetric in every coordinate.
-
-    The symmetry matters: clipping a point of the ball towards zero, coordinate by coordinate, does not leave it. So a
-    projection onto the ball followed by clipping to bounds that contain zero (the pixel range) is always feasible.
-    """
-
-    wants_room = True
-    """Does `support` use `room`? A ball of independent coordinates need not: clipping afterwards is exact for it."""
-
-    sparse = False
-    """Does the steepest step move few coordinates only, chosen by the size of the gradient?"""
-
-    @property
-    @abstractmethod
-    def radius(self) -> Radius:
-        """The radius, the unit of relative step sizes."""
-
-    @abstractmethod
-    def norm(self, delta: Tensor) -> Tensor:
-        """(N, ...) -> (N,): the norm whose ball of size `radius` this is."""
-
-    @abstractmethod
-    def project(self, delta: Tensor) -> Tensor:
-        """The Euclidean projection argmin_{v in B} |v - delta|_2, per sample; a point of B stays as it is."""
-
-    @abstractmethod
-    def support(self, g: Tensor, size: float = 1.0, room: Tensor | None = None) -> Tensor:
-        """The steepest step argmax <g, v> over v in size * B, per sample.
-
-        Args:
-            g: (N, ...) the direction of ascent. Where it is zero the step is zero.
-            size: The size of the step relative to the ball.
-            room: (N, ...) how far each coordinate can go along the sign of `g` before it meets the bounds of the space;
-                None: no bounds. A longer step is clipped: what it spends on coordinates without room is lost.
-        """
-
-    @abstractmethod
-    def sample(self, noise: Noise, zero: Tensor) -> Tensor:
-        """A point that is uniform in B, of the shape and type of `zero` (N, ...)."""
-
-    @abstractmethod
-    def scaled(self: _B, factor: float) -> _B:
-        """The ball factor * B."""
-
-    def limit(self, like: Tensor) -> Tensor | float | None:
-        """How far each coordinate may go, where that is all that the ball asks; else None."""
-        return None
-
-    def _values(self) -> tuple[Any, ...]:
-        values = [torch.as_tensor(getattr(self, f.name), dtype=torch.float64) for f in fields(self)]  # type: ignore[arg-type]
-        return type(self), *((tuple(value.shape), tuple(value.flatten().tolist())) for value in values)
-
-    def __eq__(self, other: object) -> bool:
-        return self._values() == other._values() if type(other) is type(self) else NotImplemented  # type: ignore[attr-defined]
-
-    def __hash__(self) -> int:
-        return hash(self._values())
-
-    def contains(self, delta: Tensor, rtol: float = 1e-6) -> Tensor:
-        """(N, ...) -> (N,) bool: is the perturbation in the ball, up to the relative rounding error `rtol`?"""
-        radius = per_sample(self.radius, delta)
-        limit = radius.reshape(-1) if isinstance(radius, Tensor) and radius.ndim else radius
-        return self.norm(delta) <= limit * (1 + rtol)
-
-
-class _Sized(Ball):
-    """A ball with a field `eps`."""
-
-    eps: Radius
-
-    def __post_init__(self) -> None:
-        set_fields(self, eps=_radius(self.eps))
-
-    @property
-    def radius(self) -> Radius:
-        """`eps`."""
-        return self.eps
-
-    def scaled(self: _B, factor: float) -> _B:
-        """The ball with `factor * eps`."""
-        return replace(self, eps=self.radius * factor)  # type: ignore[type-var]
-
-
-class _Coordinates(_Sized):
+class _Coordinates(Sized):
     """A ball of independent coordinates: its `limit` says all."""
 
     wants_room = False
@@ -153,7 +32,7 @@ class _Coordinates(_Sized):
 
     def support(self, g: Tensor, size: float = 1.0, room: Tensor | None = None) -> Tensor:
         """Go to the limit along every sign. The bounds need no care here: clipping afterwards is exact."""
-        return g.sign().mul_(_times(self.limit(g), size))
+        return g.sign().mul_(times(self.limit(g), size))
 
     def sample(self, noise: Noise, zero: Tensor) -> Tensor:
         """Uniform in every coordinate."""
@@ -238,7 +117,7 @@ class Box(_Coordinates):
 
 
 @dataclass(frozen=True, eq=False)
-class L2(_Sized):
+class L2(Sized):
     r"""The Euclidean ball: :math:`\mathrm{project} = \delta\,\epsilon / \max(\|\delta\|_2, \epsilon)`,
     :math:`\mathrm{support} = \epsilon\,g / \|g\|_2`.
 
@@ -272,7 +151,7 @@ class L2(_Sized):
         top = g.abs().amax(dims(g), keepdim=True)
         g = g / torch.where(top > 0, top, torch.ones_like(top))
         norm = torch.linalg.vector_norm(g, dim=dims(g), keepdim=True)
-        return g * (_times(per_sample(self.eps, g), size) / torch.where(norm > 0, norm, torch.ones_like(norm)))
+        return g * (times(per_sample(self.eps, g), size) / torch.where(norm > 0, norm, torch.ones_like(norm)))
 
     def sample(self, noise: Noise, zero: Tensor) -> Tensor:
         """Uniform in the ball: a normal direction and a radius distributed as u^(1/d)."""
@@ -284,7 +163,7 @@ class L2(_Sized):
 
 
 @dataclass(frozen=True, eq=False)
-class L1(_Sized):
+class L1(Sized):
     r"""The ball of the sum of absolute values.
 
     :math:`\mathrm{project}(\delta)_i = \mathrm{sign}(\delta_i)\,(|\delta_i| - \tau)_+` with the threshold :math:`\tau`
@@ -327,7 +206,7 @@ class L1(_Sized):
         """Spend the radius on the largest entries, each up to its room."""
         flat = g.flatten(1)
         height = flat.abs()
-        budget = torch.as_tensor(_times(per_sample(self.eps, flat), size), dtype=g.dtype, device=g.device)
+        budget = torch.as_tensor(times(per_sample(self.eps, flat), size), dtype=g.dtype, device=g.device)
         if room is None:
             top = height.argmax(1, keepdim=True)
             step = torch.zeros_like(flat).scatter_(1, top, flat.gather(1, top).sign() * budget)

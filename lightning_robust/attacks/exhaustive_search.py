@@ -16,7 +16,7 @@ from lightning_robust.attacks._gain import GainFn, check_plain_gain
 from lightning_robust.attacks._queries import Search
 from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
-from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.gains import margin
 from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat

@@ -17,7 +17,7 @@ from lightning_robust.attacks._goal import Goal, Trace
 from lightning_robust.attacks._tensors import column, set_fields
 from lightning_robust.attacks.anchored import Anchored
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
-from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.gains import log_odds, margin
 from lightning_robust.attacks.rules import Best, Iterate, Rule, Steepest
 from lightning_robust.attacks.scope import Mode

@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_robust import _checks
 from lightning_robust.attacks._tensors import set_fields, wide
 from lightning_robust.attacks.attack import check_finite
-from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.spaces import Chart, Space
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lightning_robust._checks import count
-from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.gains import confident_margin
 from lightning_robust.attacks.pgd import PGD
 from lightning_robust.attacks.rules import Adam, Steepest

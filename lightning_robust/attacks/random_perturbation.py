@@ -10,7 +10,7 @@ from lightning_robust import _checks
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
-from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.starts import Start, uniform
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 

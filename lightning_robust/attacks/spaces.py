@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust.attacks.attack import check_finite
-from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.ball import Ball
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Chart:
     def take(self, rows: Tensor) -> "Chart":
         """The chart of some of the samples."""
         if self.again is None:
-            raise TypeError("Expected a chart that can be cut: give it `again`, from numbers of samples to their chart.")
+            raise TypeError("Expected a chart that can be cut: give it `again`, from row numbers to their chart.")
         return self.again(rows)
 
     def clip(self, delta: Tensor) -> Tensor:

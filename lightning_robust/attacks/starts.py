@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._tensors import column
-from lightning_robust.attacks.balls import Ball, per_sample
+from lightning_robust.attacks.ball import Ball, per_sample
 
 Start = Callable[[Ball, Noise, Tensor], Any]
 """`(ball, noise, zero) -> delta`; why `Any`, see `GainFn`."""

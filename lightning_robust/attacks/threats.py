@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust.attacks.attack import Attack, Context, Model, check_inputs
-from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import unwritten
 from lightning_robust.attacks.pixel_space import PixelSpace
 from lightning_robust.attacks.scope import Mode, ordinary, scope

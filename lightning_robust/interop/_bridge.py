@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._tensors import wide
 from lightning_robust.attacks.attack import Attack, Context, Model, Outcome, check_inputs
-from lightning_robust.attacks.balls import Ball
+from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import check_class_labels, check_output, class_labels
 from lightning_robust.attacks.pixel_space import PixelSpace, round_toward
 from lightning_robust.attacks.scope import guest, ordinary, scope
