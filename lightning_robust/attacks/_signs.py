@@ -8,6 +8,11 @@ from torch import Tensor
 from lightning_robust.attacks._tensors import dims, wide
 
 
+def _exact(x: Tensor) -> Tensor:
+    """In float64, where the device has it."""
+    return x.float() if x.device.type == "mps" else x.double()
+
+
 @dataclass(eq=False)
 class Signs:
     """Sums over the steps of one run, (N,) each.
@@ -41,7 +46,7 @@ class Signs:
     @classmethod
     def none(cls, n: int, device: torch.device) -> "Signs":
         """Nothing has been seen of n samples."""
-        zeros = {f.name: torch.zeros(n, dtype=torch.float64, device=device) for f in fields(cls)}
+        zeros = {f.name: _exact(torch.zeros(n, device=device)) for f in fields(cls)}
         zeros["silent"] = torch.zeros(n, dtype=torch.bool, device=device)
         return cls(**zeros)
 
@@ -85,12 +90,12 @@ class Lookout:
         """Look at a gradient (N, ...) before what is not finite in it is replaced."""
         signs = self.signs
         signs.steps += 1
-        signs.broken += 1 - grad.isfinite().flatten(1).double().mean(1)
+        signs.broken += 1 - _exact(grad.isfinite().flatten(1)).mean(1)
         signs.zero += (grad == 0).flatten(1).all(1)
 
     def gain(self, gain: Tensor, step: int) -> None:
         """Look at the gain (N,) before step number `step`; after the last, at their number."""
-        signs, value = self.signs, gain.double().nan_to_num(nan=3e38, posinf=3e38, neginf=-3e38)
+        signs, value = self.signs, _exact(gain).nan_to_num(nan=3e38, posinf=3e38, neginf=-3e38)
         if self._before is None:
             signs.start, signs.late, signs.best = value.clone(), value.clone(), value.clone()
         elif self._predicted is not None:
@@ -107,7 +112,7 @@ class Lookout:
     def move(self, grad: Tensor | None, move: Tensor) -> None:
         """Look at the gradient and the move (N, ...) that was made of it."""
         if grad is not None:
-            self._predicted = (wide(grad) * move).sum(dims(move)).double()
+            self._predicted = _exact((wide(grad) * move).sum(dims(move)))
 
     def take(self, rows: Tensor) -> "Lookout":
         """The lookout on some of the samples."""

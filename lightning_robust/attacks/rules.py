@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ class Iterate:
         grad: (N, ...) the gradient of the gain there; None for a rule of order zero.
         ball: The ball.
         chart: The space as it is around this batch: its bounds, and `room` up to them.
-        size: The step size relative to the radius of the ball.
+        size: The size of this step relative to the radius of the ball.
         step: The number of this step, from 0.
         steps: The number of steps.
         best: The point of the highest gain so far, this one included; None unless the rule sets `keeps_best`.
@@ -82,6 +82,20 @@ class Iterate:
         return self.ball.support(direction, self.size, room)
 
 
+def _take(state: Any, rows: Tensor) -> Any:
+    """Some rows of every tensor in tuples, lists, dicts and dataclasses."""
+    if isinstance(state, Tensor):
+        return state[rows] if state.ndim else state
+    if isinstance(state, dict):
+        return {name: _take(value, rows) for name, value in state.items()}
+    if isinstance(state, tuple | list):
+        parts = [_take(value, rows) for value in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    if is_dataclass(state) and not isinstance(state, type):
+        return replace(state, **{f.name: _take(getattr(state, f.name), rows) for f in fields(state) if f.init})
+    return state
+
+
 class Rule(ABC):
     """Which perturbation comes next.
 
@@ -106,6 +120,14 @@ class Rule(ABC):
 
     def init(self, at: Iterate) -> Any:
         """The state before the first step."""
+        return None
+
+    def take(self, state: Any, rows: Tensor) -> Any:
+        """The state of some of the samples, (M,) int64: all tensors in it, but those of one number, have N rows."""
+        return _take(state, rows)
+
+    def result(self, state: Any) -> Tensor | None:
+        """The perturbation (N, ...) that the rule wants returned; None: the loop chooses."""
         return None
 
     @abstractmethod

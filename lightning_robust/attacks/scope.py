@@ -9,6 +9,7 @@ What is kept, and at which price, is in `_state.py`. The scope is not thread-saf
 runs the same module or draws from the global generators sees the state of the attack.
 """
 
+import copy
 import functools
 import random
 import types
@@ -78,6 +79,22 @@ def _held(value: Any) -> list[Any]:
         entries = list(value.values()) if isinstance(value, dict) else list(value)
         return entries if len(entries) <= _MOST_ENTRIES else []
     return list(vars(value).values()) if hasattr(value, "__dict__") else []
+
+
+def wants_whole_batches(model: Any) -> bool:
+    """Must every forward have the samples of the batch, whether the attack is over for some or not?
+
+    Where parameters are sharded over processes, all of them make their forwards together. And a compiled network is
+    compiled anew for every size of a batch.
+    """
+    modules = modules_in(model)
+    if any(isinstance(module, torch._dynamo.OptimizedModule) for module in modules if "_orig_mod" in module._modules):
+        return True
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    names = {kind.__name__ for module in modules for kind in type(module).__mro__}
+    sharded = any(hasattr(p, "ds_id") or hasattr(p, "device_mesh") for p in _parameters(modules))
+    return sharded or bool(names & {"FSDPModule", "FullyShardedDataParallel"})
 
 
 def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
@@ -190,6 +207,12 @@ class _Repeatable:
         self._model, self._state = model, state
         self._looked: set[bool] = set()
         self._moves = False
+
+    def rows(self, rows: Tensor) -> "_Repeatable":
+        """The same for some samples of the batch, of a model that reads more of the batch than its input."""
+        part = copy.copy(self)
+        part._model = self._model.rows(rows) if hasattr(self._model, "rows") else self._model
+        return part
 
     def __call__(self, x: Tensor) -> Any:
         if self._moves:
