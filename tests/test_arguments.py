@@ -123,6 +123,7 @@ TABLE = {
     "attacks.confident_margin": case(attacks.confident_margin, kappa=1.0, infinite="kappa"),
     "attacks.dense": case(attacks.dense, free="class_dim ignore_index"),
     "attacks.dense_correct": case(attacks.dense_correct, free="class_dim ignore_index"),
+    "attacks.expectation": case(attacks.expectation, model=torch.relu),
     "attacks.fgsm": case(attacks.fgsm, **BALL),
     "attacks.finite_differences": case(attacks.finite_differences, **ATTACK, width=0.5),
     "attacks.in_turn": case(attacks.in_turn, attacks=[PGD(Linf(0.25)), PGD(Linf(0.5))]),

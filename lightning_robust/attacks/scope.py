@@ -26,7 +26,7 @@ from lightning_robust._modes import own_modes
 from lightning_robust._nested import ordinary
 from lightning_robust.attacks._state import INTERNAL, State
 
-__all__ = ["Mode", "guest", "modules_in", "ordinary", "own_random_stream", "scope"]
+__all__ = ["Mode", "guest", "modules_in", "ordinary", "other_random_streams", "own_random_stream", "scope"]
 
 Mode = Literal["eval", "train"]
 
@@ -134,7 +134,7 @@ def own_random_stream(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _other_streams(seed: int) -> Iterator[None]:
+def other_random_streams(seed: int) -> Iterator[None]:
     """The same for the global generators of numpy and Python, from which a forward or a guest may draw."""
     states = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
@@ -191,7 +191,7 @@ def scope(
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(own_random_stream(seed, torch.device("cpu") if x is None else x.device))
-        stack.enter_context(_other_streams(seed))
+        stack.enter_context(other_random_streams(seed))
         stack.enter_context(own_modes(modules, evaluate=mode == "eval"))
         stack.enter_context(own_modes(others, evaluate=True))
         stack.enter_context(_frozen([*modules, *others]))
