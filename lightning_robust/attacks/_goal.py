@@ -1,17 +1,29 @@
 """What an attacker wants on one batch, and the best that it has seen."""
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_robust._nested import cut
 from lightning_robust.attacks._gain import GainFn, anchor_of, check_gain, gain_of
 from lightning_robust.attacks._tensors import column, wide
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.labels import Judge, check_output, finite, judge_of
 from lightning_robust.attacks.threats import Batch
+
+
+def clean_logits(batch: Batch, context: Context) -> Tensor:
+    """The outputs for the clean inputs, in float32 or float64; asked for once, unless the context knows them."""
+    logits = context.logits
+    if logits is None:
+        with torch.no_grad():
+            logits = batch.model(batch.x.clone())  # a forward may write to its input
+    check_output(logits, len(batch.x))
+    return wide(logits)
 
 
 class Goal:
@@ -22,33 +34,48 @@ class Goal:
         batch: The model, the inputs and the labels.
         context: Of the attack.
         must_judge: Refuse labels that do not tell whether the attacker has won.
+
+    Attributes:
+        judges: Do the labels tell whether the attacker has won? Known after `check`.
     """
 
     def __init__(self, gain: GainFn, batch: Batch, context: Context, *, must_judge: bool = False) -> None:
         self._must_judge = must_judge
         self._gain, self._n, self._y, self._correct = gain, len(batch.x), batch.y, context.correct
         self._against: Any = batch.y
-        self._checked = False
-        self.judge: Judge | None = None
-        anchor = anchor_of(gain)
+        self._checked = self._looked = self.judges = False
+        self._judge: Judge | None = None
+        anchor, of_context = anchor_of(gain), getattr(gain, "of_context", None)
         if anchor is not None:
+            logits = clean_logits(batch, context)
             with torch.no_grad():
-                logits = batch.model(batch.x.clone())  # a forward may write to its input
-                check_output(logits, self._n)
-                self._against = anchor(wide(logits), batch.y)
+                self._against = anchor(logits, batch.y) if of_context is None else of_context(logits, batch.y, context)
+
+    def take(self, rows: Tensor) -> "Goal":
+        """The goal of some of the samples."""
+        part = copy.copy(self)
+        part._n, part._judge, part._looked = len(rows), None, False
+        part._y, part._against = (cut(value, self._n, rows) for value in (self._y, self._against))
+        return part
 
     def check(self, logits: Any) -> None:
         """Refuse an output or labels that cannot be meant; once for each batch."""
         if not self._checked:
             check_output(logits, self._n)
             check_gain(self._gain, logits, self._against)
-            self.judge = judge_of(self._correct, logits, self._y)
-            if self._must_judge and self.judge is None:
+            self.judges = self._judged(logits) is not None
+            if self._must_judge and not self.judges:
                 raise ValueError(
                     "Expected `early_stop` to be False for labels that are no class labels: the attack cannot know "
                     "when a sample is misclassified. Say what is right: correct=(output, y) -> (N,) bool."
                 )
             self._checked = True
+
+    def _judged(self, logits: Tensor) -> Judge | None:
+        """How the attacker knows that it has won; None: the labels do not tell. `logits`: an output of the batch."""
+        if not self._looked:
+            self._judge, self._looked = judge_of(self._correct, logits, self._y), True
+        return self._judge
 
     def gain(self, logits: Tensor) -> Tensor:
         """The gain of each sample, (N,), in float32 or float64."""
@@ -56,11 +83,13 @@ class Goal:
 
     def known(self, logits: Tensor) -> Tensor | None:
         """(N,) bool: has the attacker won? None where the labels do not tell."""
-        return None if self.judge is None else self.judge(logits)
+        judge = self._judged(logits)
+        return None if judge is None else judge(logits)
 
     def fooled(self, logits: Tensor) -> Tensor:
         """(N,) bool; where it cannot be known, only a model that breaks has lost."""
-        return ~finite(logits) if self.judge is None else self.judge(logits)
+        known = self.known(logits)
+        return ~finite(logits) if known is None else known
 
 
 @dataclass
@@ -75,24 +104,39 @@ class Trace:
     fooled: Tensor
     first: Tensor
     stuck: Tensor
+    radius: Tensor
 
     @classmethod
     def start(cls, delta: Tensor) -> "Trace":
         """Nothing has been seen."""
         none = torch.zeros(len(delta), dtype=torch.bool, device=delta.device)
         gain, first = (torch.full_like(none, -math.inf, dtype=torch.float), torch.full_like(none, -1, dtype=torch.long))
-        return cls(delta, gain, none, first, none)
+        return cls(delta, gain, none, first, none, -gain)
 
-    def see(self, delta: Tensor, gain: Tensor, fooled: Tensor, step: int | Tensor) -> None:
-        """Take a perturbation where it is better."""
+    def see(
+        self, delta: Tensor, gain: Tensor, fooled: Tensor, step: int | Tensor, radius: Tensor | None = None
+    ) -> None:
+        """Take a perturbation where it is better; `radius` (N,) is its norm."""
         self.keep((fooled & ~self.fooled) | ((fooled == self.fooled) & (gain > self.gain)), delta, gain)
         self.first = torch.where(fooled & (self.first < 0), step, self.first)
         self.fooled = fooled | self.fooled
+        if radius is not None:
+            self.radius = torch.where(fooled, torch.minimum(self.radius, radius), self.radius)
 
     def keep(self, better: Tensor, delta: Tensor, gain: Tensor) -> None:
         """Take a perturbation where `better` (N,) says so."""
         self.delta = torch.where(column(better, delta), delta, self.delta)
         self.gain = torch.where(better, gain, self.gain)
+
+    def take(self, rows: Tensor) -> "Trace":
+        """The trace of some of the samples."""
+        return Trace(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, rows: Tensor, part: "Trace") -> None:
+        """The trace with that of some of the samples written into it."""
+        for f in fields(self):
+            old, new = getattr(self, f.name), getattr(part, f.name)
+            setattr(self, f.name, old.to(new.dtype).index_copy(0, rows, new))
 
     def over(self) -> bool:
         """Are all samples misclassified? Never where processes run together: all must make as many forwards."""

@@ -46,6 +46,6 @@ class Search:
 
     def outcome(self) -> Outcome:
         """The best of all; `first` counts questions from 0."""
-        trace, known = self._trace, self._goal.judge is not None
+        trace, known = self._trace, self._goal.judges
         fooled, first = (trace.fooled[None], trace.first[None]) if known else (None, None)
         return Outcome(self._chart.emit(trace.delta), trace.delta, fooled=fooled, first=first)

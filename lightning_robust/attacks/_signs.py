@@ -122,5 +122,3 @@ class Lookout:
         part._before = None if self._before is None else self._before[rows]
         part._predicted = None if self._predicted is None else self._predicted[rows]
         return part
-
-

@@ -1,7 +1,7 @@
-r"""The ascent loop, the one of this library: projected gradient ascent on any gain, in any ball, along any space."""
+r"""Projected gradient ascent: the settings of the loop of this library."""
 
 import functools
-import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -12,59 +12,34 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._gain import GainFn
-from lightning_robust.attacks._goal import Goal, Trace
-from lightning_robust.attacks._tensors import column, set_fields
+from lightning_robust.attacks._ascent import Ascent
+from lightning_robust.attacks._gain import GainFn, anchor_of
+from lightning_robust.attacks._goal import Goal, clean_logits
+from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.anchored import Anchored
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.gains import log_odds, margin
-from lightning_robust.attacks.rules import Best, Iterate, Rule, Steepest
-from lightning_robust.attacks.scope import Mode
+from lightning_robust.attacks.rules import Rule, Steepest
+from lightning_robust.attacks.scope import Mode, wants_whole_batches
 from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.starts import Start, uniform
 from lightning_robust.attacks.threats import Batch, Threat, ThreatAttack, as_threat
 
 
-def _needs_scaling(logits: Tensor) -> bool:
-    half = (torch.float16, torch.bfloat16)
-    device = logits.device.type
-    return logits.dtype in half or (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) in half)
+def falling(steps: int) -> list[float]:
+    """Sizes of steps that fall from twice the radius: 2 (1 - t/T)^2; one step alone has the size of the radius."""
+    return [1.0] if steps == 1 else [2 * (1 - t / steps) ** 2 for t in range(steps)]
 
 
-def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The gain of each sample (N,) and its gradient with respect to `delta`, computed with respect to nothing else.
+def fits(gain: GainFn, output: Tensor, y: Any) -> bool:
+    """Does the output have all classes that a gain asks for? What a gain says by a method `fits(output, y)`."""
+    ask = getattr(gain, "fits", None)
+    return ask is None or bool(ask(output, y))
 
-    In half precision small gradients vanish: for a well-fitted network in float16 all of them, and the attack does
-    nothing. There the chain rule is cut at the logits z: :math:`\partial L/\partial z` in float32 is scaled per sample
-    by a power of two to a largest entry in [1, 2), sent through the network, and scaled back. The result does not
-    depend on the batch or on a gradient scaler.
-    """
-    if not logits.requires_grad:
-        raise RuntimeError(
-            "Expected the model's output to depend on its input differentiably, but it carries no gradient. "
-            "Does `forward` run under torch.no_grad, detach, return predicted classes instead of logits, or read "
-            "another field of the batch than `input` names?"
-        )
-    if _needs_scaling(logits):
-        z = logits.detach().float().requires_grad_()
-        value = gain(z)
-        (gz,) = torch.autograd.grad(value.sum(), z)
-        # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
-        top = gz.reshape(len(gz), -1).abs().amax(1)
-        power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
-        weights = (gz / column(power, gz)).to(logits.dtype)
-        (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
-        if grad is not None:
-            grad = grad * column(power.to(grad.dtype), grad)
-    else:
-        value = gain(logits)
-        (grad,) = torch.autograd.grad(value.sum(), delta, allow_unused=True)
-    if grad is None:
-        raise RuntimeError(
-            "Expected the model's output to depend on its input, but no gradient arrives at the perturbation."
-        )
-    return value.detach(), grad
+
+_THOROUGH: tuple[Any, ...] = (margin,)
+"""What the restarts raise in turn where an evaluation meets the default gain."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +55,24 @@ class PGD(ThreatAttack):
     Args:
         threat: The perturbation set: `Threat(ball, space)`, or a ball, which means pixels in [0, 1].
         steps: The number of gradient steps.
-        rel_step_size: The step size :math:`\alpha` relative to the radius; None: 2.5 / steps (Madry et al.), but 1
-            for a single step.
+        rel_step_size: The step size :math:`\alpha` relative to the radius, the same for all steps; Madry et al. take
+            2.5 / steps. None: a size that falls, :math:`\alpha_t = 2 (1 - t/T)^2` for t = 0, ..., T - 1, but 1 for a
+            single step. On linear models 20 such steps reach 0.996 of the optimum in the L1 ball and 0.9998 in the L2
+            ball, where a constant size reaches 0.990 and 0.987.
         restarts: Independent random starts; the best is kept per sample.
         random_start: True: uniform in the ball. False: the clean input. Or a function `(ball, noise, zero) -> delta`,
             whose point is clipped to the bounds of the space, but not projected; the result of every step is both.
+        first_clean: The first restart starts at the clean input, whatever `random_start` says of the others.
         gain: What is raised, `(logits, y) -> (N,)`. The default, `log_odds`, rises in the same direction as cross
-            entropy and does not saturate. Several in a tuple: the restarts raise them in turn. In evaluation every
-            second restart of the default raises `margin` instead: where logits are soft, log-odds and cross entropy
-            pull towards all wrong classes at once, and find less.
+            entropy and does not saturate. Several in a tuple: the restarts raise them in turn, those that the output
+            of the model has. In evaluation the restarts of the default raise margins instead, see `thorough`: where
+            logits are soft, log-odds and cross entropy pull towards all wrong classes at once, and find less.
         rule: How a gradient becomes a step: `Steepest(momentum=...)` or `Adam(lr=...)`.
         keep: "last": the last iterate, the cheapest, usual for training. "best": per sample, a misclassified iterate
             before any other, then the highest gain; one forward more. Evaluation always keeps the best. For labels that
             are no class labels, and without `correct`, the highest gain alone decides.
-        early_stop: Leave a sample where it is once it is misclassified. (The batch goes on until all are, or to the end
-            when processes run together.)
+        early_stop: A sample is left alone once it is misclassified. It leaves the batch, unless the model wants whole
+            batches, as those do whose parameters are sharded over processes.
         seed: Seeds the random starts, together with the content of each sample, the key of the call and the restart.
         mode: The mode of the model during the attack, see `scope`.
 
@@ -112,6 +90,7 @@ class PGD(ThreatAttack):
     rel_step_size: float | None = field(default=None, kw_only=True)
     restarts: int = field(default=1, kw_only=True)
     random_start: bool | Start = field(default=True, kw_only=True)
+    first_clean: bool = field(default=False, kw_only=True)
     gain: GainFn | Anchored | tuple[GainFn | Anchored, ...] = field(default=log_odds, kw_only=True)
     rule: Rule = field(default_factory=Steepest, kw_only=True)
     keep: Literal["last", "best"] = field(default="last", kw_only=True)
@@ -130,6 +109,7 @@ class PGD(ThreatAttack):
             restarts=_checks.count("restarts", self.restarts),
             seed=_checks.seed("seed", self.seed),
             early_stop=_checks.boolean("early_stop", self.early_stop),
+            first_clean=_checks.boolean("first_clean", self.first_clean),
             rel_step_size=None if size is None else _checks.number("rel_step_size", size, 0, above=True),
             keep=_checks.choice("keep", self.keep, ("last", "best")),
             mode=_checks.choice("mode", self.mode, ("eval", "train")),
@@ -143,7 +123,7 @@ class PGD(ThreatAttack):
             raise ValueError(f"Expected argument `gain` to be a gain or several, but got {self.gain!r}.")
         for one in self._gains:
             _checks.function("gain", one, "(logits, y) -> (N,)")
-        if self.random_start is False and self.restarts > 1:
+        if self.random_start is False and self.restarts > len(self._gains):
             raise ValueError(
                 f"Expected `random_start` with {self.restarts} restarts: without it they are all the same."
             )
@@ -158,83 +138,79 @@ class PGD(ThreatAttack):
         return self.gain if isinstance(self.gain, tuple) else (self.gain,)
 
     def thorough(self) -> "PGD":
-        """Keep the best iterate, and raise the margin, too, where there are restarts of the default gain."""
-        gain = (log_odds, margin) if self.gain is log_odds and self.restarts > 1 else self.gain
+        """Keep the best iterate, and raise margins in place of the default gain, whatever the scale of the logits."""
+        gain = _THOROUGH[: self.restarts] if self.gain is log_odds else self.gain
         return self if (self.keep, self.gain) == ("best", gain) else replace(self, keep="best", gain=gain)
+
+    def quick(self) -> "PGD":
+        """Keep the best iterate, and let samples leave once they are misclassified."""
+        return replace(self, keep="best", early_stop=True)
+
+    def waves(self) -> "tuple[PGD, ...]":
+        """One run for each restart."""
+        return (replace(self, restarts=1),) * self.restarts
+
+    def applies(self, output: Tensor, y: Any) -> bool:
+        """Does the output have all classes that the gain asks for?"""
+        return any(fits(gain, output, y) for gain in self._gains)
 
     def brief(self) -> "PGD":
         """One step from one start for each gain."""
         return replace(self, steps=1, restarts=min(self.restarts, len(self._gains)))
 
+    def sizes(self) -> list[float]:
+        """The size of each step relative to the radius."""
+        if self.rel_step_size is not None:
+            return [self.rel_step_size] * self.steps
+        return falling(self.steps)
+
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
+        leaving = self.early_stop and self.mode == "eval" and not wants_whole_batches(model)
+        look = self.keep == "best"
+        judged = look or self.restarts > 1
         with self._ready(model, x, y, context, mode=self.mode, gain=self.gain) as batch:
-            goals = [Goal(gain, batch, context, must_judge=self.early_stop) for gain in self._gains[: self.restarts]]
-            noise = functools.cache(lambda: Noise.of(batch.x, self.seed, context.key))
-            draw = [functools.partial(lambda *key: noise().fold(*key), r) for r in range(self.restarts)]
-            starts = [self._start(batch.chart, one) for one in draw]
-            traces = [self._ascend(batch, goals[r % len(goals)], starts[r], draw[r]) for r in range(self.restarts)]
+            goals, runs = self._goals(batch, context), []
+            content = functools.cache(lambda: Noise.of(batch.x, self.seed, context.key))
+            for number in range(context.restart, context.restart + self.restarts):
+                noise = functools.cache(lambda number=number: content().fold(number))
+                start, goal = self._start(batch.chart, noise, number), goals[number % len(goals)]
+                run = Ascent(batch, goal, self._threat, start, noise, self.rule, self.sizes(), look=look, judged=judged)
+                run.run(early=self.early_stop, leaving=leaving and batch.chart.again is not None)
+                runs.append(run)
+            first, traces = goals[context.restart % len(goals)], [run.trace for run in runs]
             with torch.no_grad():
-                if len(goals) > 1:  # gains have units of their own: what is best of all is judged by the first
+                if min(len(goals), len(runs)) > 1:
+                    # Gains have units of their own: what is best of all is judged by one of them.
                     for trace in traces:
-                        trace.gain = goals[0].gain(batch.model(batch.chart.decode(trace.delta)))
+                        trace.gain = first.gain(batch.model(batch.chart.decode(trace.delta)))
                 best = replace(traces[0])
                 for trace in traces[1:]:
                     best.see(trace.delta, trace.gain, trace.fooled, trace.first)
                 x_adv = batch.chart.emit(best.delta)
-        known = goals[0].judge is not None and (self.keep == "best" or self.restarts > 1)
+        known, signs = first.judges and judged, [run.lookout.signs for run in runs if run.lookout is not None]
         return Outcome(
             x_adv,
             best.delta,
             fooled=torch.stack([trace.fooled for trace in traces]) if known else None,
             first=torch.stack([trace.first for trace in traces]) if known else None,
             stuck=torch.stack([trace.stuck for trace in traces]).all(0) if self.rule.order else None,
+            gain=best.gain if judged else None,
+            radius=torch.stack([trace.radius for trace in traces]).amin(0) if known and look else None,
+            signs=functools.reduce(operator.add, signs) if signs else None,
         )
 
-    def _start(self, chart: Chart, draw: Callable[..., Noise]) -> Tensor:
-        """Where one restart begins."""
-        if self.random_start is False:
+    def _goals(self, batch: Batch, context: Context) -> list[Goal]:
+        """One for each gain that the output of the model has, in the order in which the restarts raise them."""
+        gains = self._gains
+        if any(anchor_of(gain) is not None or hasattr(gain, "fits") for gain in gains):
+            context = replace(context, logits=clean_logits(batch, context))
+            gains = tuple(gain for gain in gains if fits(gain, context.logits, batch.y)) or gains
+        return [Goal(gain, batch, context, must_judge=self.early_stop) for gain in gains]
+
+    def _start(self, chart: Chart, noise: Callable[[], Noise], number: int) -> Tensor:
+        """Where restart number `number` begins."""
+        if self.random_start is False or (self.first_clean and number == 0):
             return chart.zero.clone()
         start = uniform if self.random_start is True else self.random_start
-        return chart.clip(start(self._threat.ball, draw(), chart.zero))
-
-    def _ascend(self, batch: Batch, goal: Goal, delta: Tensor, draw: Callable[..., Noise]) -> Trace:
-        """The loop."""
-        model, chart, ball, rule = batch.model, batch.chart, self._threat.ball, self.rule
-        size = self.rel_step_size
-        if size is None:
-            size = 1.0 if self.steps == 1 else 2.5 / self.steps
-        project, trace, best, state = self._threat.projection(chart), Trace.start(delta), None, None
-        for step in range(self.steps):
-            with torch.set_grad_enabled(rule.order > 0):
-                logits = model(chart.decode(delta.requires_grad_(rule.order > 0)))
-                if step == 0:
-                    goal.check(logits)
-                gain, grad = gain_and_gradient(goal.gain, logits, delta) if rule.order else (goal.gain(logits), None)
-            with torch.no_grad():
-                delta, logits = delta.detach(), logits.detach()
-                if grad is not None:
-                    # An expanded gradient (of a model that sums its input) has no memory of its own to write to.
-                    grad = grad.nan_to_num_() if grad.is_contiguous() else grad.nan_to_num()
-                    if step == 0:
-                        trace.stuck = grad.flatten(1).abs().amax(1) == 0
-                if self.keep == "best" or self.early_stop:
-                    trace.see(delta, gain, goal.fooled(logits), step)
-                if self.early_stop and trace.over():
-                    break
-                if rule.keeps_best:
-                    best = Best(delta, gain, grad) if best is None else best.or_higher(delta, gain, grad)
-                judge, noise = functools.partial(goal.known, logits), functools.partial(draw, step + 1)
-                at = Iterate(delta, gain, grad, ball, chart, size, step, self.steps, best, project, judge, noise)
-                if step == 0:
-                    state = rule.init(at)
-                moved, state = rule(at, state)
-                moved = project(moved)
-                delta = torch.where(column(trace.fooled, delta), delta, moved) if self.early_stop else moved
-        if self.keep == "last":
-            trace.delta, trace.gain = delta, torch.full_like(trace.gain, -math.inf)
-        if self.keep == "best" or self.restarts > 1:
-            with torch.no_grad():
-                logits = model(chart.decode(delta))
-                trace.see(delta, goal.gain(logits), goal.fooled(logits), self.steps)
-        return trace
+        return chart.clip(start(self._threat.ball, noise(), chart.zero))

@@ -48,7 +48,8 @@ def pgd_cw(threat: Threat | Ball, steps: int = 30, kappa: float = 50.0) -> PGD:
     With steepest steps and the kappa of their code. The largest logit is taken of the wrong classes alone; theirs
     includes a zero for the true one.
     """
-    return PGD(threat, steps=steps, gain=confident_margin(kappa), keep="best")
+    size = 2.5 / count("steps", steps)
+    return PGD(threat, steps=steps, rel_step_size=size, gain=confident_margin(kappa), keep="best")
 
 
 def carlini_wagner(

@@ -33,6 +33,10 @@ class Best(NamedTuple):
         kept = None if grad is None else torch.where(rows, grad, self.grad)  # type: ignore[arg-type]
         return Best(torch.where(rows, delta, self.delta), torch.where(higher, gain, self.gain), kept)
 
+    def take(self, rows: Tensor) -> "Best":
+        """That of some of the samples."""
+        return Best(self.delta[rows], self.gain[rows], None if self.grad is None else self.grad[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Iterate:

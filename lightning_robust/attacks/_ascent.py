@@ -1,0 +1,217 @@
+r"""The ascent loop, the one of this library: projected ascent on any gain, in any ball, along any space."""
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_robust._noise import Noise
+from lightning_robust.attacks._goal import Goal, Trace
+from lightning_robust.attacks._signs import Lookout
+from lightning_robust.attacks._tensors import column
+from lightning_robust.attacks.attack import rows_of
+from lightning_robust.attacks.rules import Best, Iterate, Rule
+from lightning_robust.attacks.threats import Batch, Threat
+
+
+def _needs_scaling(logits: Tensor) -> bool:
+    half = (torch.float16, torch.bfloat16)
+    device = logits.device.type
+    return logits.dtype in half or (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) in half)
+
+
+def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The gain of each sample (N,) and its gradient with respect to `delta`, computed with respect to nothing else.
+
+    In half precision small gradients vanish: for a well-fitted network in float16 all of them, and the attack does
+    nothing. There the chain rule is cut at the logits z: :math:`\partial L/\partial z` in float32 is scaled per sample
+    by a power of two to a largest entry in [1, 2), sent through the network, and scaled back. The result does not
+    depend on the batch or on a gradient scaler.
+    """
+    if not logits.requires_grad:
+        raise RuntimeError(
+            "Expected the model's output to depend on its input differentiably, but it carries no gradient. "
+            "Does `forward` run under torch.no_grad, detach, return predicted classes instead of logits, or read "
+            "another field of the batch than `input` names?"
+        )
+    if _needs_scaling(logits):
+        z = logits.detach().float().requires_grad_()
+        value = gain(z)
+        (gz,) = torch.autograd.grad(value.sum(), z)
+        # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
+        top = gz.reshape(len(gz), -1).abs().amax(1)
+        power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
+        weights = (gz / column(power, gz)).to(logits.dtype)
+        (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
+        if grad is not None:
+            grad = grad * column(power.to(grad.dtype), grad)
+    else:
+        value = gain(logits)
+        (grad,) = torch.autograd.grad(value.sum(), delta, allow_unused=True)
+    if grad is None:
+        raise RuntimeError(
+            "Expected the model's output to depend on its input, but no gradient arrives at the perturbation."
+        )
+    return value.detach(), grad
+
+
+class Ascent:
+    """One run of the loop from one start.
+
+    Args:
+        batch: The model, the inputs and the chart.
+        goal: What is raised.
+        threat: Where the perturbation may go.
+        delta: (N, ...) the start.
+        noise: Gives the random numbers of the run.
+        rule: How a gradient becomes a step.
+        sizes: The size of each step relative to the radius.
+        look: Keep the best perturbation of all, and what else an evaluation wants to know.
+        judged: Look at the last perturbation at least.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        goal: Goal,
+        threat: Threat,
+        delta: Tensor,
+        noise: Callable[[], Noise],
+        rule: Rule,
+        sizes: Sequence[float],
+        *,
+        look: bool,
+        judged: bool,
+    ) -> None:
+        self._model, self._chart, self._goal, self._noise, self._rule = batch.model, batch.chart, goal, noise, rule
+        self._threat, self._ball, self._sizes = threat, threat.ball, sizes
+        self._project, self._state = threat.projection(batch.chart), None
+        self._best: Best | None = None
+        self._delta, self.trace, self._judged = delta, Trace.start(delta), judged
+        self.lookout = Lookout(len(delta), len(sizes), delta.device) if look else None
+
+    def run(self, *, early: bool, leaving: bool) -> None:
+        """Climb to the end.
+
+        Args:
+            early: A sample stays where it is once it is misclassified.
+            leaving: It leaves the batch, so that forwards get smaller.
+        """
+        lane, rows = self, torch.arange(len(self._delta), device=self._delta.device)
+        for step in range(len(self._sizes)):
+            logits, grad = lane._climb(step, early)
+            over = lane.trace.fooled if early else None
+            if over is not None and leaving and bool(over.any()):
+                stay = (~over).nonzero()[:, 0]
+                self._take_back(rows, lane)
+                if not len(stay):
+                    return
+                lane, rows, logits = lane._part(stay), rows[stay], logits[stay]
+                grad = None if grad is None else grad[stay]
+            elif early and lane.trace.over():
+                break
+            lane._move(step, logits, grad, over if not leaving else None)
+        lane._end(len(self._sizes))
+        self._take_back(rows, lane)
+
+    def _climb(self, step: int, early: bool) -> tuple[Tensor, Tensor | None]:
+        """Look at the present perturbation: the logits there, and the gradient."""
+        wanted, goal = self._rule.order > 0, self._goal
+        with torch.set_grad_enabled(wanted):
+            logits = self._model(self._chart.decode(self._delta.requires_grad_(wanted)))
+            if step == 0:
+                goal.check(logits)
+            self._gain, grad = (
+                gain_and_gradient(goal.gain, logits, self._delta) if wanted else (goal.gain(logits), None)
+            )
+        with torch.no_grad():
+            self._delta, logits = self._delta.detach(), logits.detach()
+            if grad is not None:
+                if self.lookout is not None:
+                    self.lookout.gradient(grad)
+                # An expanded gradient (of a model that sums its input) has no memory of its own to write to.
+                grad = grad.nan_to_num_() if grad.is_contiguous() else grad.nan_to_num()
+                if step == 0:
+                    self.trace.stuck = grad.flatten(1).abs().amax(1) == 0
+            if self.lookout is not None or early:
+                self._see(logits, step)
+        return logits, grad
+
+    def _see(self, logits: Tensor, step: int) -> None:
+        """Keep the present perturbation where it is better."""
+        radius = None
+        if self.lookout is not None:
+            self.lookout.gain(self._gain, step)
+            radius = self._ball.norm(self._delta)
+        self.trace.see(self._delta, self._gain, self._goal.fooled(logits), step, radius)
+
+    @torch.no_grad()
+    def _move(self, step: int, logits: Tensor, grad: Tensor | None, over: Tensor | None) -> None:
+        """Ask the rule for the next perturbation; where an attack is over, stay."""
+        delta, rule = self._delta, self._rule
+        if rule.keeps_best:
+            best = self._best
+            self._best = Best(delta, self._gain, grad) if best is None else best.or_higher(delta, self._gain, grad)
+        judge = functools.partial(self._goal.known, logits)
+        at = Iterate(
+            delta,
+            self._gain,
+            grad,
+            self._ball,
+            self._chart,
+            self._sizes[step],
+            step,
+            len(self._sizes),
+            self._best,
+            self._project,
+            judge,
+            lambda: self._noise().fold(step + 1),
+        )
+        if step == 0:
+            self._state = rule.init(at)
+        moved, self._state = rule(at, self._state)
+        moved = self._project(moved)
+        self._delta = moved if over is None else torch.where(column(over, delta), delta, moved)
+        if self.lookout is not None:
+            self.lookout.move(grad, self._delta - delta)
+
+    @torch.no_grad()
+    def _end(self, step: int) -> None:
+        """Look at the last perturbation."""
+        if self.lookout is None:
+            self.trace.delta, self.trace.gain = self._delta, torch.full_like(self.trace.gain, -math.inf)
+        if not self._judged:
+            return
+        logits, before = self._model(self._chart.decode(self._delta)), self.trace.fooled
+        self._gain = self._goal.gain(logits)
+        self._see(logits, step)
+        if self.lookout is not None:
+            self.lookout.signs.silent = before & ~self._goal.fooled(logits)
+        result = self._rule.result(self._state)
+        if result is not None:
+            self.trace.delta = result
+
+    def _part(self, rows: Tensor) -> "Ascent":
+        """The run on some of the samples."""
+        part, noise = copy.copy(self), self._noise
+        part._model, part._chart = rows_of(self._model, rows), self._chart.take(rows)
+        part._goal, part._ball = self._goal.take(rows), self._ball.take(rows)
+        part._threat = Threat(part._ball, self._threat.space)
+        part._project = part._threat.projection(part._chart)
+        part._delta, part._gain = self._delta[rows], self._gain[rows]
+        part._noise = lambda: noise().take(rows)
+        part._best = None if self._best is None else self._best.take(rows)
+        part._state = self._rule.take(self._state, rows)
+        part.trace = self.trace.take(rows)
+        part.lookout = None if self.lookout is None else self.lookout.take(rows)
+        return part
+
+    def _take_back(self, rows: Tensor, lane: "Ascent") -> None:
+        """Write what a part has seen into the whole."""
+        if lane is not self:
+            self.trace.put(rows, lane.trace)
+            if self.lookout is not None and lane.lookout is not None:
+                self.lookout.signs.put(rows, lane.lookout.signs)
