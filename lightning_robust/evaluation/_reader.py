@@ -18,6 +18,7 @@ from lightning_robust._step import muted
 from lightning_robust.attacks.attack import Attack, Context, Outcome
 from lightning_robust.attacks.labels import Correct, judged, unwritten
 from lightning_robust.attacks.scope import ordinary, scope
+from lightning_robust.evaluation._meter import Counter
 
 Forward = Callable[[Any, Any], Any]
 """`(module, batch) -> logits (N, K)`."""
@@ -29,11 +30,13 @@ class View(nn.Module):
     Args:
         module: The LightningModule, not wrapped in DDP: the attack's backward passes must not reach the reducer.
         sample: What is read of the batch.
+        counter: Counts the passes; None: nobody asks.
     """
 
-    def __init__(self, module: nn.Module, sample: "Sample") -> None:
+    def __init__(self, module: nn.Module, sample: "Sample", counter: Counter | None = None) -> None:
         super().__init__()
         self.module = module
+        self._counter = counter
         self._forward = sample.reader.forward
         self._sample = sample
         if self._forward is not None:
@@ -43,23 +46,32 @@ class View(nn.Module):
 
     def forward(self, x: Any) -> Any:
         """The logits of the inputs."""
-        if self._forward is None:
-            return self.module(x)
-        return self._forward(self.module, self._sample.with_input(x))
+        if self._counter is not None and isinstance(x, Tensor):
+            self._counter.watch(x)
+        output = self.module(x) if self._forward is None else self._forward(self.module, self._sample.with_input(x))
+        if self._counter is not None and isinstance(x, Tensor):
+            self._counter.forward(len(x))
+        return output
 
-    def rows(self, rows: slice) -> "View":
+    def rows(self, rows: slice | Tensor) -> "View":
         """The same module for some samples of the batch."""
-        return View(self.module, self._sample.rows(rows))
+        return View(self.module, self._sample.rows(rows), None if self._counter is None else self._counter.take(rows))
 
     def quietly(self) -> AbstractContextManager[None]:
         """Within, nothing that the module logs is logged; `awp` asks for it in its ascent."""
         return muted(self.module)
 
-    def attacked(self, attack: Attack, key: int) -> Outcome:
-        """The outcome of an attack on the batch. Nothing that the module logs in it is logged."""
+    def attacked(self, attack: Attack, key: int, **known: Any) -> Outcome:
+        """The outcome of an attack on the batch. Nothing that the module logs in it is logged.
+
+        Args:
+            attack: The attack.
+            key: Of its random starts.
+            known: What else its `Context` holds: `logits`, `targets`, `restart`.
+        """
         sample = self._sample
         with self.quietly():
-            return attack.run(self, sample.x, sample.y, Context(sample.code, key, sample.reader.correct))
+            return attack.run(self, sample.x, sample.y, Context(sample.code, key, sample.reader.correct, **known))
 
     def judged(self, x: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Which samples are right (N,), the module in evaluation mode, and the outputs that say so.
@@ -136,13 +148,13 @@ class Sample:
         """A copy of the batch with another input."""
         return _nested.put(self.batch, self.reader.input, x)
 
-    def rows(self, rows: slice) -> "Sample":
+    def rows(self, rows: slice | Tensor) -> "Sample":
         """Some of the samples. The rest of the batch is cut only where `forward` reads it."""
         n, reader = len(self), self.reader
-        if range(n)[rows] == range(n):
+        if isinstance(rows, slice) and range(n)[rows] == range(n):
             return self
         if reader.forward is None:
-            y, code = (v if v is None else _nested.take(v, n, rows, (), ((),)) for v in (self.y, self.code))
+            y, code = (_nested.cut(value, n, rows) for value in (self.y, self.code))
             return Sample(reader, None, self.x[rows], y, code)
         known = tuple(field for field in (reader.input, reader.target, reader.code) if field is not None)
         fields = None if reader.per_sample is None else tuple(reader.per_sample)
@@ -166,6 +178,6 @@ class Sample:
         assert part is not None
         return part
 
-    def view(self, module: nn.Module) -> View:
+    def view(self, module: nn.Module, counter: Counter | None = None) -> View:
         """The module as an attack sees it."""
-        return View(module, self)
+        return View(module, self, counter)
