@@ -1,7 +1,9 @@
 """Attacks made of attacks."""
 
+import functools
 import itertools
 import math
+import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +19,12 @@ from lightning_robust.attacks.labels import are_class_labels, check_class_labels
 from lightning_robust.attacks.scope import ordinary, scope
 
 
-def _worst(model: Model, x: Tensor, y: Any, outcomes: list[Outcome], context: Context) -> Outcome:
-    """Per sample the outcome that fools the model, else the one of the highest cross entropy."""
+def _worst(model: Model, x: Tensor, y: Any, outcomes: list[Outcome], context: Context, *, alike: bool) -> Outcome:
+    """Per sample the outcome that fools the model, else the one of the highest cross entropy.
+
+    `alike`: they are runs of one attack. Then a sample is stuck where all of them are; the alarm of one attack among
+    several is not hidden by the others.
+    """
     with scope(model, x, seed=context.key) as ready, torch.no_grad():
         y = ordinary(y)
         # A clone: a forward may write to its input.
@@ -35,10 +41,12 @@ def _worst(model: Model, x: Tensor, y: Any, outcomes: list[Outcome], context: Co
         rows = torch.arange(len(x), device=x.device)
         x_adv = torch.stack([o.x_adv for o in outcomes])[choice, rows]
     known = [outcome.stuck for outcome in outcomes if outcome.stuck is not None]
+    seen = [outcome.signs for outcome in outcomes if outcome.signs is not None]
     return Outcome(
         x_adv,
         fooled=torch.cat([fooled[i : i + 1] if o.fooled is None else o.fooled for i, o in enumerate(outcomes)]),
-        stuck=torch.stack(known).all(0) if known else None,
+        stuck=(torch.stack(known).all(0) if alike else torch.stack(known).any(0)) if known else None,
+        signs=functools.reduce(operator.add, seen) if seen else None,
     )
 
 
@@ -66,7 +74,7 @@ class WorstOf(Combined):
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run all attacks and choose per sample."""
-        return _worst(model, x, y, [attack.run(model, x, y, context) for attack in self.attacks], context)
+        return _worst(model, x, y, [attack.run(model, x, y, context) for attack in self.attacks], context, alike=False)
 
 
 def _several(attacks: tuple[Any, ...], least: int, wanted: str) -> tuple[Attack, ...]:
@@ -110,7 +118,7 @@ class Restarted(Combined):
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Run with the keys key, key + 2^32, key + 2 * 2^32, ..."""
         contexts = [replace(context, key=context.key + (run << 32)) for run in range(self.runs)]
-        return _worst(model, x, y, [self.attack.run(model, x, y, one) for one in contexts], context)
+        return _worst(model, x, y, [self.attack.run(model, x, y, one) for one in contexts], context, alike=True)
 
 
 def restarted(attack: Any, restarts: int) -> Restarted:

@@ -175,6 +175,11 @@ class PixelSpace(Space):
                 f"{ball} is less than a thousandth of {whole_range} of the images: such an attack does nothing. Is the "
                 "radius in the units of the images?"
             )
+        elif ball.wants_room and 0 < radius <= span / 255:
+            doubts.append(
+                f"{ball} cannot change one value of an image by more than a 255th of {whole_range}, and no two values "
+                "by as much: such an attack does nothing. Is the radius in the units of the images?"
+            )
         if 0 < high - low < span / 50:
             doubts.append(
                 f"The images use [{low:.4g}, {high:.4g}] of {whole_range} alone. Were they divided by 255 twice, or is "

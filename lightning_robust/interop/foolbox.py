@@ -12,6 +12,7 @@ from lightning_robust._optional import optional
 from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome
 from lightning_robust.attacks.balls import L1, L2, Ball, Linf
 from lightning_robust.attacks.pixel_space import PixelSpace
+from lightning_robust.attacks.threats import Threat
 from lightning_robust.interop._bridge import ForeignAttack, run_foreign
 
 
@@ -44,10 +45,15 @@ class FoolboxAttack(ForeignAttack):
     space: PixelSpace = field(default_factory=PixelSpace)
     seed: int = 0
 
+    @property
+    def threat(self) -> Threat | None:
+        """The set that the results are in; None where there is none but the range of the images."""
+        ball = _ball(self.attack, self.eps)
+        return None if ball is None else Threat(ball, self.space)
+
     def doubts(self, x: Tensor) -> list[str]:
         """What may be wrong with the radius, the range and these inputs."""
-        ball = _ball(self.attack, self.eps)
-        return [] if ball is None else self.space.doubts(ball, x)
+        return [] if self.threat is None else self.space.doubts(self.threat.ball, x)
 
     def scaled(self, factor: float) -> Attack:
         """The same attack with the radius times `factor`; a relative step size, the default of foolbox, follows."""

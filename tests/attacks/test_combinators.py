@@ -79,11 +79,13 @@ def test_worst_of_collects_what_its_attacks_tell():
 
 
 def test_worst_of_keeps_the_alarm_of_a_member_that_met_no_gradient():
-    """Beside an attack that asks for no gradient, a dead one is not forgotten; beside one that moves it is."""
+    """Beside an attack that asks for no gradient and beside one that moves; of restarts, one that moves is enough."""
     x, y = images(6), torch.zeros(6).long()
     dead = PGD(Linf(0.1), 2, gain=lambda z, y: 0 * z.sum(1))
     assert worst_of(dead, Shift(0.1)).run(class_scores, x, y).stuck.all()
-    assert not worst_of(dead, PGD(Linf(0.1), 2)).run(class_scores, x, y).stuck.any()
+    assert worst_of(dead, PGD(Linf(0.1), 2)).run(class_scores, x, y).stuck.all()
+    assert restarted(dead, 2).run(class_scores, x, y).stuck.all()
+    assert not restarted(PGD(Linf(0.1), 2), 2).run(class_scores, x, y).stuck.any()
 
 
 @pytest.mark.parametrize(

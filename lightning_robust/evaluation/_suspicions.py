@@ -1,0 +1,293 @@
+"""What an evaluation refuses, and what it doubts: results of attacks, inputs and outputs that cannot be meant."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust import _nested
+from lightning_robust.attacks._combined import Combined
+from lightning_robust.attacks._tensors import wide
+from lightning_robust.attacks.attack import Attack, Context, Outcome
+from lightning_robust.attacks.ball import Ball
+from lightning_robust.attacks.labels import are_class_labels, class_labels
+from lightning_robust.attacks.pixel_space import PixelSpace
+from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
+
+_OF_ALL = ("n", "right", "classes")
+_OF_ONE = ("right", "still", "surer")
+_FEW = 8  # samples; fewer tell nothing about a model or a range
+_ENOUGH = 50  # samples; fewer tell nothing about an accuracy
+_OTHER_RANGE = 100.0
+
+
+def declared(attack: Attack) -> tuple[Threat, ...] | None:
+    """The sets in one of which every result of an attack has to be; None where it declares none."""
+    if isinstance(attack, Combined):
+        parts = [declared(part) for part in attack.parts]
+        return None if None in parts else tuple(threat for part in parts if part for threat in part)
+    threat = getattr(attack, "threat", None)
+    return (as_threat(threat),) if isinstance(threat, Threat | Ball) else None
+
+
+def check_result(
+    name: str, attack: Attack, x: Tensor, y: Any, outcome: Outcome, context: Context, *, bounds: bool = True
+) -> None:
+    """Refuse a result of another shape, one that is not finite, and one outside the declared set, by name.
+
+    Images are looked at themselves, up to the rounding of their type. In other spaces the perturbation that the attack
+    tells of is looked at, if it tells of any. Waits for the device once.
+
+    Args:
+        name: What errors call the attack; "": nothing.
+        attack: The attack.
+        x: (N, ...) the clean inputs.
+        y: The labels.
+        outcome: The result.
+        context: What the attack knew.
+        bounds: Are the bounds of a space other than of pixels looked at, too? They may need the codes of the inputs.
+
+    Raises:
+        ValueError: for such a result.
+    """
+    called, x_adv = f"the attack `{name}`" if name else "the attack", outcome.x_adv
+    if not isinstance(x_adv, Tensor) or x_adv.shape != x.shape:
+        got = tuple(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__
+        raise ValueError(f"Expected {called} to return inputs of shape {tuple(x.shape)}, but got {got}.")
+    n, threats = len(x), declared(attack)
+    finite = x_adv.flatten(1).isfinite().all(1)
+    inside = None if threats is None else _inside(threats, attack, x, y, outcome, context, bounds)
+    infinite, outside = torch.stack(
+        [(~finite).sum(), (~(finite if inside is None else inside) & finite).sum()]
+    ).tolist()
+    if infinite:
+        raise ValueError(f"Expected {called} to return finite inputs, but {infinite} of {n} are NaN or infinite.")
+    if outside:
+        sets = " or ".join(map(str, threats or ()))
+        raise ValueError(
+            f"Expected {called} to stay in the set that it declares, {sets}, but {outside} of {n} of its inputs leave "
+            f"it: the largest perturbation has an Linf norm of {_largest(x, x_adv, math.inf):.3g} and an L2 norm of "
+            f"{_largest(x, x_adv, 2):.3g}. Project what it returns, or declare the set that is meant."
+        )
+
+
+def _inside(
+    threats: tuple[Threat, ...], attack: Attack, x: Tensor, y: Any, outcome: Outcome, context: Context, bounds: bool
+) -> Tensor | None:
+    """(N,) bool: is each result in one of the sets? None: nobody can say."""
+    if all(type(threat.space) is PixelSpace for threat in threats):
+        exact = torch.float32 if x.device.type == "mps" else torch.float64
+        start, move = x.detach().to(exact), (outcome.x_adv.to(exact) - x.to(exact))
+        # Rounding: up to this much of every coordinate is forgiven.
+        units = (1 if x.dtype in (torch.float16, torch.bfloat16) else 4) * torch.finfo(x.dtype).eps
+        slack = units * torch.maximum(start.abs(), outcome.x_adv.abs().to(exact))
+        near = start + move.sign() * (move.abs() - slack).clamp(min=0)
+        return torch.stack([threat.contains(start, near) for threat in threats]).any(0)
+    if len(threats) > 1 or outcome.delta is None:
+        return None
+    (threat,) = threats
+    inside = threat.ball.contains(outcome.delta, rtol=1e-4)
+    if bounds and isinstance(attack, ThreatAttack):
+        with attack._ready(None, x, y, context) as batch:
+            inside = inside & batch.chart.contains(outcome.delta, atol=1e-4)
+    return inside
+
+
+def _largest(x: Tensor, x_adv: Tensor, order: float) -> float:
+    """The largest norm of a perturbation of the batch."""
+    moves = (wide(x_adv) - wide(x)).flatten(1)
+    return float(torch.linalg.vector_norm(moves, ord=order, dim=1).nan_to_num().max())
+
+
+class Suspicions:
+    """Looks at every batch of an evaluation, refuses what cannot be meant, and counts what may not be meant.
+
+    Args:
+        attacks: The attacks by name.
+        device: Where to count.
+        settled: Is the model meant to be good? One that is being trained may still guess.
+
+    Attributes:
+        counts: int64, to be summed over processes; `texts` says what they mean.
+        doubts: Texts to warn the user with, about the first batch.
+    """
+
+    def __init__(self, attacks: Mapping[str, Attack], device: torch.device, *, settled: bool = True) -> None:
+        self._attacks, self._settled = attacks, settled
+        self.counts = torch.zeros(len(_OF_ALL) + len(_OF_ONE) * len(attacks), dtype=torch.int64, device=device)
+        self.doubts: list[str] = []
+        self._checked: set[str] = set()  # attacks with a result
+        self._span: float | None = None
+        self._one: tuple[Tensor, Any] | None = None  # output and label of the first sample
+        self._alike, self._labels_alike = 0, True
+
+    def inputs(self, x: Tensor, y: Any) -> None:
+        """Refuse inputs that an attack does not take, and a batch in another range than the first one."""
+        for attack in self._attacks.values():
+            attack.check(x, y)
+        if self._span is None:
+            self.doubts += dict.fromkeys(doubt for attack in self._attacks.values() for doubt in attack.doubts(x))
+        if len(x) < _FEW or not x.is_floating_point():
+            self._span = self._span or 0.0
+            return
+        low, high = torch.stack(wide(x.detach()).aminmax()).tolist()
+        span, first = high - low, self._span
+        if first and span and not 1 / _OTHER_RANGE < span / first < _OTHER_RANGE:
+            raise ValueError(
+                f"Expected all batches to be in one range, but the values of this one spread over {span:.3g} and those "
+                f"of the first over {first:.3g}. Are some images divided by 255, and others not, or twice?"
+            )
+        self._span = first or span
+
+    def clean(self, x: Tensor, y: Any, output: Any, right: Tensor, mask: Tensor) -> None:
+        """Look at the outputs for clean inputs. A model that answers the same to all inputs is refused.
+
+        Args:
+            x: (N, ...) inputs.
+            y: Labels.
+            output: Of the model.
+            right: (N,) bool, right when clean.
+            mask: (N,) bool, the samples that count.
+        """
+        classes = output.shape[1] if are_class_labels(output, y) else 0
+        self._count(0, mask.sum(), (right & mask).sum(), classes * mask.sum())
+        if self._settled and self._alike >= 0:
+            self._refuse_constant(x, y, output)
+
+    def _refuse_constant(self, x: Tensor, y: Any, output: Tensor) -> None:
+        labels = y if isinstance(y, Tensor) and y.ndim and len(y) == len(x) else None
+        self._one = self._one or (output[0].clone(), None if labels is None else labels[0].clone())
+        same = torch.eq(output, self._one[0]).all()
+        if labels is None:
+            alike = torch.zeros_like(same)  # nothing says that the outputs should differ but the inputs
+        else:
+            alike = (labels == self._one[1]).all()
+        same_outputs, same_labels = torch.stack([same, alike]).tolist()
+        self._alike = self._alike + len(x) if same_outputs else -1
+        self._labels_alike = self._labels_alike and same_labels
+        if self._alike >= _FEW and not self._labels_alike:
+            raise ValueError(
+                f"Expected a model whose output depends on its input, but it is the same for all of the first "
+                f"{self._alike} samples. Are the weights loaded, and are the inputs in the range that the model was "
+                "trained on?"
+            )
+
+    def result(
+        self,
+        name: str,
+        x: Tensor,
+        y: Any,
+        outcome: Outcome,
+        context: Context,
+        *,
+        right: Tensor,
+        mask: Tensor,
+        outputs: tuple[Any, Any] | None = None,
+    ) -> None:
+        """Look at the result of an attack.
+
+        Args:
+            name: Of the attack.
+            x: (N, ...) clean inputs.
+            y: Labels.
+            outcome: The result.
+            context: What the attack knew.
+            right: (N,) bool, right when clean.
+            mask: (N,) bool, the samples that count.
+            outputs: Of the model for the clean inputs and for the result, if known.
+        """
+        attack, first = self._attacks[name], name not in self._checked
+        check_result(name, attack, x, y, outcome, context, bounds=first)
+        if first and declared(attack) is None:
+            self.doubts.append(
+                f"The attack{f' `{name}`' if name else ''} declares no perturbation set, so nothing checks how far it "
+                f"goes. In the first batch its perturbations have an Linf norm of up to "
+                f"{_largest(x, outcome.x_adv, math.inf):.3g} and an L2 norm of up to "
+                f"{_largest(x, outcome.x_adv, 2):.3g}, in the units of the inputs."
+            )
+        self._checked.add(name)
+        counted = right & mask
+        still = (outcome.x_adv == x).flatten(1).all(1)
+        surer = torch.zeros_like(still) if outputs is None else surer_of(*outputs, y)
+        place = len(_OF_ALL) + len(_OF_ONE) * list(self._attacks).index(name)
+        self._count(place, counted.sum(), (still & counted).sum(), (surer & counted).sum())
+
+    def _count(self, place: int, *sums: Any) -> None:
+        values = torch.stack([torch.as_tensor(_nested.plain(v), device=self.counts.device).long() for v in sums])
+        self.counts[place : place + len(sums)] += values
+
+
+def surer_of(clean: Any, attacked: Any, y: Any) -> Tensor:
+    """(N,) bool: did the lead of the true class over all others grow under attack? False where labels are no classes.
+
+    Args:
+        clean: Outputs for the clean inputs.
+        attacked: Outputs for the results of the attack.
+        y: Labels.
+    """
+    if not are_class_labels(clean, y) or not are_class_labels(attacked, y):
+        return torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
+    labels = class_labels(clean, y)
+    labels = labels if labels.ndim == 1 else labels.argmax(1)
+    before, after = (_lead(wide(output), labels) for output in (clean, attacked))
+    return (after > before + 1e-6 * before.abs()) & after.isfinite()
+
+
+def _lead(logits: Tensor, labels: Tensor) -> Tensor:
+    own = logits.gather(1, labels[:, None])
+    return (own - logits.scatter(1, labels[:, None], -math.inf).amax(1, keepdim=True))[:, 0]
+
+
+def texts(counts: list[int], attacks: Mapping[str, Attack], *, settled: bool = True) -> list[str]:
+    """What the counts of `Suspicions`, summed over processes, give reason to doubt.
+
+    Args:
+        counts: As `Suspicions.counts`.
+        attacks: The attacks by name.
+        settled: Is the model meant to be good?
+    """
+    n, right, classes = counts[: len(_OF_ALL)]
+    said = []
+    if settled and n >= _ENOUGH and classes and n and guesses(right, n, classes // n):
+        said.append(
+            f"The clean accuracy, {right} of {n}, is no better than guessing among {classes // n} classes. Are the "
+            "inputs in the range that the model was trained on, the labels in its order, and the weights loaded?"
+        )
+    for place, name in enumerate(attacks):
+        start = len(_OF_ALL) + place * len(_OF_ONE)
+        of_one = dict(zip(_OF_ONE, counts[start : start + len(_OF_ONE)], strict=True))
+        under = f" under `{name}`" if name else ""
+        if of_one["right"] and of_one["still"] == of_one["right"] and not _is_nothing(attacks[name]):
+            said.append(
+                f"Robust accuracy{under} is the clean accuracy: the attack returned the clean input for all "
+                f"{of_one['right']} samples that are right. Does it attack the model at all?"
+            )
+        if of_one["right"] >= 20 and of_one["surer"] > 0.75 * of_one["right"]:
+            said.append(
+                f"Robust accuracy{under} may be too high: the attack makes the model surer of the right class for "
+                f"{of_one['surer']} of {of_one['right']} samples. Does its gain have the wrong sign? An attack raises "
+                "the gain."
+            )
+    return said
+
+
+def _is_nothing(attack: Attack) -> bool:
+    """Is the clean input all that the attack may return?"""
+    threats = declared(attack)
+    return threats is not None and all(not torch.as_tensor(threat.ball.radius).any() for threat in threats)
+
+
+def guesses(right: int, n: int, classes: int, level: float = 0.01) -> bool:
+    r"""Is an accuracy no better than guessing? True where a fair guess is as good with more than the probability
+    `level`, :math:`P(B \ge \text{right}) > \text{level}` with :math:`B \sim \text{Binomial}(n, 1/K)`.
+
+    Example:
+        >>> guesses(10, 100, 10), guesses(30, 100, 10)
+        (True, False)
+    """
+    k = torch.arange(right, n + 1, dtype=torch.float64)
+    count, p = torch.tensor(float(n), dtype=torch.float64), 1 / classes
+    ways = torch.lgamma(count + 1) - torch.lgamma(k + 1) - torch.lgamma(count - k + 1)
+    return float((ways + k * math.log(p) + (count - k) * math.log1p(-p)).exp().sum()) > level
