@@ -46,6 +46,7 @@ from lightning_robust.attacks import (
     log_odds,
     margin,
     mim,
+    normalized,
     on_fraction,
     pgd_cw,
     restarted,
@@ -53,6 +54,7 @@ from lightning_robust.attacks import (
     stutz,
     targeted,
     targeted_dlr,
+    targeted_margin,
     worst_of,
 )
 from lightning_robust.attacks.starts import norm_uniform
@@ -213,6 +215,8 @@ GAINS: dict[str, Any] = {
     "targeted_constant": targeted(log_odds, to=2),
     "targeted_least_likely": targeted(cross_entropy, to=least_likely),
     "targeted_dlr": targeted_dlr(2),
+    "targeted_margin": targeted_margin(2),
+    "normalized": normalized(cross_entropy),
     "mean_gap": mean_gap,
     "anchored": Anchored(lambda logits, anchor: (logits - anchor).square().sum(1), lambda logits, y: logits, flat=True),
 }

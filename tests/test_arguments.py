@@ -133,8 +133,10 @@ TABLE = {
     "attacks.restarted": case(attacks.restarted, **ATTACK, restarts=2),
     "attacks.rs_fgsm": case(attacks.rs_fgsm, **BALL),
     "attacks.stutz": case(attacks.stutz, **BALL),
+    "attacks.normalized": case(attacks.normalized, gain=attacks.cross_entropy),
     "attacks.targeted": case(attacks.targeted, gain=attacks.margin, to=1),
     "attacks.targeted_dlr": case(attacks.targeted_dlr),
+    "attacks.targeted_margin": case(attacks.targeted_margin),
     "attacks.worst_of": case(attacks.worst_of, attacks=[PGD(Linf(0.25)), PGD(Linf(0.5))]),
     # callbacks
     "callbacks.AdversarialExamples": case(

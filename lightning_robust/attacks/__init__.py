@@ -3,7 +3,16 @@
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._gain import of_classes
 from lightning_robust.attacks.affine_space import AffineSpace
-from lightning_robust.attacks.anchored import Anchored, divergence, least_likely, runner_up, targeted, targeted_dlr
+from lightning_robust.attacks.anchored import (
+    Anchored,
+    divergence,
+    least_likely,
+    normalized,
+    runner_up,
+    targeted,
+    targeted_dlr,
+    targeted_margin,
+)
 from lightning_robust.attacks.attack import Attack, Context, Foreign, Outcome, as_attack
 from lightning_robust.attacks.balls import L1, L2, Ball, Box, Linf
 from lightning_robust.attacks.binary import binary_correct, binary_cross_entropy, binary_margin
@@ -76,6 +85,7 @@ __all__ = [
     "log_odds",
     "margin",
     "mim",
+    "normalized",
     "of_classes",
     "on_fraction",
     "pgd_cw",
@@ -86,5 +96,6 @@ __all__ = [
     "stutz",
     "targeted",
     "targeted_dlr",
+    "targeted_margin",
     "worst_of",
 ]

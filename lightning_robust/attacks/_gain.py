@@ -1,16 +1,22 @@
 """What a gain is: a function `(logits, y) -> (N,)`, and the attributes that it may have."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_robust import _checks
-from lightning_robust.attacks.labels import check_class_labels
+from lightning_robust.attacks._tensors import column
+from lightning_robust.attacks.labels import check_class_labels, finite
 
 GainFn = Callable[[Tensor, Any], Any]
 """`(logits, y) -> (N,)`; `Any` for a tensor, as in all types of functions here that a configuration file may name:
 LightningCLI reads a class in this place as "makes objects of this class" and refuses functions without annotations."""
+
+BROKEN = 1e30
+"""The gain of a sample for which the model answers NaN or infinity: it has lost. Finite, so that means stay finite."""
 
 
 def check_gain(gain: Any, logits: Tensor, y: Any) -> None:
@@ -34,26 +40,6 @@ def check_plain_gain(gain: Any) -> GainFn:
     return _checks.function("gain", gain, "(logits, y) -> (N,)")
 
 
-def of_classes(gain: GainFn) -> GainFn:
-    """Mark a gain of class labels: their values are checked once for each batch.
-
-    Example:
-        >>> import torch
-        >>> from lightning_robust.attacks import class_labels, of_classes
-        >>> @of_classes
-        ... def wrong_probability(logits, y):
-        ...     return 1 - logits.softmax(1).gather(1, class_labels(logits, y)[:, None])[:, 0]
-        >>> wrong_probability(torch.zeros(1, 4), torch.tensor([2]))
-        tensor([0.7500])
-    """
-
-    def check(logits: Tensor, y: Any) -> None:
-        check_class_labels(logits, y, f"the gain `{gain.__name__}`")
-
-    gain.check = check  # type: ignore[attr-defined]
-    return gain
-
-
 def check_value(value: Any, n: int) -> None:
     """Refuse what is not one number per sample."""
     if not isinstance(value, Tensor) or value.shape != (n,):
@@ -65,7 +51,37 @@ def check_value(value: Any, n: int) -> None:
 
 
 def gain_of(gain: GainFn, logits: Tensor, y: Any) -> Tensor:
-    """The gain of each sample (N,), or an error where it gives something else."""
-    value = gain(logits, y)
+    """The gain of each sample (N,), or an error where it gives something else.
+
+    Where a logit is NaN or infinite it is `BROKEN`, without a gradient: the gain is not asked there.
+    """
+    whole = finite(logits)
+    value = gain(torch.where(column(whole, logits), logits, 0.0), y)
     check_value(value, len(logits))
-    return value
+    return torch.where(whole, value, BROKEN)
+
+
+def of_classes(gain: GainFn) -> GainFn:
+    """Mark a gain of class labels: their values are checked once for each batch.
+
+    The gain is asked for finite logits alone; where one is NaN or infinite, the model has lost, and the gain is 1e30.
+
+    Example:
+        >>> import torch
+        >>> from lightning_robust.attacks import class_labels, of_classes
+        >>> @of_classes
+        ... def wrong_probability(logits, y):
+        ...     return 1 - logits.softmax(1).gather(1, class_labels(logits, y)[:, None])[:, 0]
+        >>> wrong_probability(torch.zeros(1, 4), torch.tensor([2]))
+        tensor([0.7500])
+    """
+
+    @functools.wraps(gain)
+    def marked(logits: Tensor, y: Any) -> Tensor:
+        return gain_of(gain, logits, y)
+
+    def check(logits: Tensor, y: Any) -> None:
+        check_class_labels(logits, y, f"the gain `{gain.__name__}`")
+
+    marked.check = check  # type: ignore[attr-defined]
+    return marked

@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Categorical, kl_divergence
 
+from lightning_robust._nested import cut
 from lightning_robust.attacks import (
     Anchored,
+    Context,
+    binary_margin,
     confident_margin,
     cross_entropy,
     divergence,
@@ -15,10 +18,14 @@ from lightning_robust.attacks import (
     least_likely,
     log_odds,
     margin,
+    normalized,
+    of_classes,
     runner_up,
     targeted,
     targeted_dlr,
+    targeted_margin,
 )
+from lightning_robust.attacks._gain import BROKEN, gain_of
 from tests.helpers import GAINS
 
 N, K = 50, 6
@@ -125,6 +132,125 @@ def test_targeted_dlr_by_sorting(rank):
         assert math.isclose(value, -(row[label] - row[target]) / (first - (third + fourth) / 2))
 
 
+@pytest.mark.parametrize("rank", [1, 3, K - 1])
+def test_targeted_margin_by_sorting(rank):
+    (logits, y), (moved, _) = data(), data()
+    gain = targeted_margin(rank)
+    for i, value in enumerate(gain.gain(moved, gain.anchor(logits, y))):
+        target = sorted((j for j in range(K) if j != y[i]), key=lambda j: -float(logits[i, j]))[rank - 1]
+        assert value == moved[i, target] - moved[i, y[i]]
+
+
+@pytest.mark.parametrize("make", [targeted_margin, targeted_dlr])
+def test_targets_are_those_of_the_context_and_then_by_logit(make):
+    logits, y = data()
+    least_first = logits.masked_fill(F.one_hot(y, K).bool(), math.inf).argsort(1)[:, :2]
+    context = Context(targets=least_first)
+    order = logits.masked_fill(F.one_hot(y, K).bool(), -math.inf).argsort(1, descending=True)
+    expected = [least_first[:, 0], least_first[:, 1], order[:, 0], order[:, 1], order[:, 2]]
+    for rank, target in enumerate(expected, 1):
+        pair = make(rank).of_context(logits, y, context)
+        assert torch.equal(pair, torch.stack([y, target], 1))
+    assert torch.equal(make(1).of_context(logits, y, Context()), make(1).anchor(logits, y))
+    assert torch.equal(divergence.of_context(logits, y, context), divergence.anchor(logits, y))
+
+
+def test_where_a_target_of_that_rank_exists():
+    y = torch.tensor([0, 1])
+    fits = {(make, rank, k): make(rank).fits(torch.zeros(2, k), y)
+            for make in (targeted_margin, targeted_dlr) for rank in (1, 2, 5) for k in (2, 3, 4, 6)}  # fmt: skip
+    for (make, rank, k), fit in fits.items():
+        try:
+            make(rank).anchor(torch.zeros(2, k), y)
+        except ValueError:
+            assert not fit
+        else:
+            assert fit
+    assert not targeted_margin().fits(torch.zeros(2, 3, 4), torch.zeros(2, 4).long())
+    assert not targeted_margin().fits(torch.zeros(2, 1), y)
+    assert targeted_margin(2).fits(torch.zeros(2, 3), torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.0, 1.0]]))
+    assert divergence.fits(torch.zeros(2, 3, 4), y)
+
+
+@pytest.mark.parametrize("gain", [cross_entropy, log_odds])
+@pytest.mark.parametrize("scale", [1e-2, 0.3, 1e3])
+def test_normalized_does_not_see_the_scale_of_the_logits(gain, scale):
+    (logits, y), (moved, _) = data(), data()
+    one = normalized(gain)
+    anchor = one.anchor(scale * logits, y)
+    first = logits.amax(1)
+    torch.testing.assert_close(anchor[0], scale * (first - (logits.sum(1) - first) / (K - 1)))
+    torch.testing.assert_close(one(scale * moved, anchor), one(moved, one.anchor(logits, y)))
+    torch.testing.assert_close(one(scale * moved, anchor), gain(16 * scale * moved / anchor[0][:, None], y))
+    assert torch.equal(one(64 * moved, one.anchor(64 * logits, y)), one(moved, one.anchor(logits, y)))
+
+
+def test_normalized_takes_labels_of_any_kind_and_logits_without_a_scale():
+    y = torch.tensor([[1.0], [0.0]])
+    gain = normalized(binary_margin)
+    clean = torch.tensor([[2.0], [0.01]])
+    torch.testing.assert_close(gain(clean, gain.anchor(clean, y)), torch.tensor([-8.0, 8.0]))
+    gain, y = normalized(cross_entropy), torch.tensor([0, 1, 1])
+    clean = torch.tensor([[3.0, 3.0], [math.nan, 0.0], [1e-42, 0.0]])
+    assert gain.anchor(clean, y)[0].tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="labels to be less than the number of classes, 2, but got 5"):
+        gain.check(clean, gain.anchor(clean, torch.tensor([0, 1, 5])))
+    with pytest.raises(TypeError, match="`gain` to be a function"):
+        normalized(divergence)
+
+
+CLASS_GAINS = {name: gain for name, gain in GAINS.items() if not isinstance(gain, Anchored)}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("column", [0, 1])
+@pytest.mark.parametrize("name", GAINS)
+def test_a_model_that_breaks_has_lost(name, column, bad):
+    """In the attacks whatever the gain, and the gains of classes in any place."""
+    logits, y = torch.randn(4, K), torch.tensor([0, 0, 1, 2])
+    gain = GAINS[name]
+    against = gain.anchor(logits, y) if isinstance(gain, Anchored) else y
+    broken = logits.clone()
+    broken[1, column] = bad
+    broken.requires_grad_()
+    value = gain_of(gain, broken, against)
+    whole = torch.tensor([0, 2, 3])
+    torch.testing.assert_close(value[whole], gain(logits, against)[whole])
+    assert value[1] == BROKEN
+    (grad,) = torch.autograd.grad(value.sum(), broken)
+    assert grad.isfinite().all()
+    assert (grad[1] == 0).all()
+    if gain in (log_odds, margin, dlr):
+        assert gain(broken, y)[1] == BROKEN
+
+
+@pytest.mark.parametrize("gain", [log_odds, margin, dlr])
+def test_the_largest_logits_give_a_defined_value(gain):
+    largest = torch.finfo(torch.float32).max
+    logits = torch.tensor([[largest, -largest, 0.0], [0.0, 0.0, largest]])
+    value = gain(logits, torch.tensor([0, 0]))
+    assert value[0] < 0 < value[1]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    ("gain", "got"),
+    [
+        (lambda z, y: z.sum(), r"shape \(\)"),
+        (lambda z, y: z.sum(1, keepdim=True), r"shape \(\d, 1\)"),
+        (lambda z, y: z, r"shape \(\d, 6\)"),
+        (lambda z, y: z.sum(0), r"shape \(6,\)"),
+        (lambda z, y: 1.0, "float"),
+    ],
+)
+def test_a_gain_of_another_shape_is_refused(gain, got, n):
+    logits, y = torch.zeros(n, K), torch.zeros(n, dtype=torch.long)
+    gain.__name__ = "mine"
+    for function in (lambda: gain_of(gain, logits, y), lambda: of_classes(gain)(logits, y)):
+        with pytest.raises(ValueError, match=rf"one number per sample, shape \(N,\) with N={n}, but got {got}"):
+            function()
+
+
 @pytest.mark.parametrize("name", GAINS)
 def test_every_gain_treats_samples_alone_and_has_the_right_gradient(name):
     gain, (logits, y), (moved, _) = GAINS[name], data(), data()
@@ -132,9 +258,10 @@ def test_every_gain_treats_samples_alone_and_has_the_right_gradient(name):
     function = gain.gain if isinstance(gain, Anchored) else gain
     value = function(moved, anchor)
     assert value.shape == (N,)
-    alone = torch.cat([function(moved[i : i + 1], anchor[i : i + 1]) for i in range(N)])
+    rows = torch.arange(N)
+    alone = torch.cat([function(moved[i : i + 1], cut(anchor, N, rows[i : i + 1])) for i in range(N)])
     torch.testing.assert_close(alone, value)
-    few, part = moved[:4].clone().requires_grad_(), anchor[:4]
+    few, part = moved[:4].clone().requires_grad_(), cut(anchor, N, rows[:4])
     assert torch.autograd.gradcheck(lambda z: function(z, part), few)
 
 
@@ -162,7 +289,18 @@ def test_a_rank_beyond_the_wrong_classes_is_refused(rank):
         targeted_dlr(rank).anchor(*data())
 
 
-@pytest.mark.parametrize("gain", [divergence, targeted(margin), targeted(log_odds, to=2), targeted_dlr(3)])
+@pytest.mark.parametrize(
+    "gain",
+    [
+        divergence,
+        targeted(margin),
+        targeted(log_odds, to=2),
+        targeted_dlr(3),
+        targeted_margin(2),
+        normalized(cross_entropy),
+        normalized(log_odds),
+    ],
+)
 def test_gains_pickle(gain):
     (logits, y), (moved, _) = data(), data()
     again = pickle.loads(pickle.dumps(gain))
