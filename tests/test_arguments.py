@@ -171,6 +171,8 @@ TABLE = {
     "metrics.PerturbationNorm": case(metrics.PerturbationNorm, p=2.0, infinite="p"),
     "metrics.RobustAccuracy": case(metrics.RobustAccuracy, names=["a"]),
     "metrics.clustered_interval": case(metrics.clustered_interval, hits=5.0, squares=25.0, clusters=2.0, size=5),
+    "metrics.mcnemar_test": case(metrics.mcnemar_test, only_first=2, only_second=3),
+    "metrics.paired_interval": case(metrics.paired_interval, only_first=2, only_second=3, total=9),
     "metrics.perturbation_norm": case(metrics.perturbation_norm, **IMAGES, p=2.0, infinite="p"),
     "metrics.wilson_interval": case(metrics.wilson_interval, successes=1.0, total=2.0),
     # models

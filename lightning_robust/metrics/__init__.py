@@ -1,7 +1,7 @@
 """Metrics of robustness: torchmetrics, so that they accumulate over batches and synchronise over processes."""
 
 from lightning_robust.metrics.attack_success import AttackSuccessRate
-from lightning_robust.metrics.intervals import clustered_interval, wilson_interval
+from lightning_robust.metrics.intervals import clustered_interval, mcnemar_test, paired_interval, wilson_interval
 from lightning_robust.metrics.manifold_distance import ManifoldDistance, angle_between
 from lightning_robust.metrics.per_class_robust_accuracy import PerClassRobustAccuracy
 from lightning_robust.metrics.perturbation_norm import PerturbationNorm, perturbation_norm
@@ -15,6 +15,8 @@ __all__ = [
     "RobustAccuracy",
     "angle_between",
     "clustered_interval",
+    "mcnemar_test",
+    "paired_interval",
     "perturbation_norm",
     "wilson_interval",
 ]

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, multinomial
 
-from lightning_robust.metrics import clustered_interval, wilson_interval
+from lightning_robust.metrics import clustered_interval, mcnemar_test, paired_interval, wilson_interval
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])
@@ -117,3 +117,60 @@ def test_clustered_names_the_wrong_argument():
     for wrong in ({"hits": 11}, {"hits": -1}, {"squares": math.nan}, {"clusters": -1}, {"size": 0}):
         with pytest.raises(ValueError, match=f"argument `{next(iter(wrong))}`"):
             clustered_interval(**{"hits": 5, "squares": 25, "clusters": 2, "size": 5, **wrong})
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (0, 1), (3, 3), (3, 4), (2, 9), (40, 90), (600, 400)])
+def test_mcnemar_agrees_with_scipy(b, c):
+    reference = binomtest(b, b + c).pvalue if b + c else 1.0
+    assert mcnemar_test(b, c).item() == pytest.approx(reference, rel=1e-9)
+    assert mcnemar_test(b, c) == mcnemar_test(c, b)
+
+
+def test_paired_covers_at_least_as_often_as_it_says():
+    """All results of 9 samples, with their probabilities: no chance of coverage is left to chance."""
+    n = 9
+    results = [(b, c) for b in range(n + 1) for c in range(n + 1 - b)]
+    ends = {result: [end.item() for end in paired_interval(*result, n, 0.8)] for result in results}
+    for first in (0.0, 0.02, 0.1, 0.3, 0.5, 0.9):
+        for second in (0.0, 0.05, 0.1, 0.4):
+            if first + second <= 1:
+                chances = multinomial(n, [first, second, round(1 - first - second, 9)])
+                covered = [r for r in results if ends[r][0] - 1e-8 <= first - second <= ends[r][1] + 1e-8]
+                assert sum(chances.pmf([b, c, n - b - c]) for b, c in covered) >= 0.8
+
+
+def test_paired_covers_where_the_conditional_interval_does_not():
+    """Of two models one is right alone on a share of 0.04, the other never; 300 draws of 200 samples.
+
+    Clopper-Pearson's interval given the number of discordant samples has that number over 200 as its upper end.
+    """
+    draws = np.random.default_rng(0).binomial(200, 0.04, 300)
+    ends = {b: [end.item() for end in paired_interval(int(b), 0, 200)] for b in set(draws)}
+    assert np.mean([ends[b][0] <= 0.04 <= ends[b][1] for b in draws]) > 0.94
+    assert np.mean([b / 200 >= 0.04 for b in draws]) < 0.7
+
+
+def test_paired_ends_are_those_of_the_exact_distribution():
+    """With psi known to be 1, the lower end solves P(D >= d) = alpha / 2 - beta: a binomial that scipy inverts."""
+    low, high = paired_interval(7, 3, 10)
+    reference = binomtest(7, 10).proportion_ci(1 - 2 * (0.025 - 0.001))
+    assert low.item() == pytest.approx(2 * reference.low - 1, abs=1e-6)
+    assert high.item() == pytest.approx(2 * reference.high - 1, abs=1e-6)
+
+
+def test_paired_is_close_to_the_normal_interval_of_many_samples():
+    low, high = paired_interval(3100, 3000, 10_000)
+    error = math.sqrt((0.61 - 0.01**2) / 10_000)
+    assert low.item() == pytest.approx(0.01 - 1.96 * error, abs=0.06 * error)
+    assert high.item() == pytest.approx(0.01 + 1.96 * error, abs=0.06 * error)
+
+
+def test_paired_mirrors():
+    assert paired_interval(9, 4, 50)[0] == -paired_interval(4, 9, 50)[1]
+    low, high = paired_interval(0, 0, 1000)  # no difference was seen, but there may be a small one
+    assert -0.01 < low == -high < 0
+
+
+def test_paired_names_the_wrong_argument():
+    with pytest.raises(ValueError, match="`total` to be at least `only_first` plus `only_second`, 5, but got 4"):
+        paired_interval(3, 2, 4)
