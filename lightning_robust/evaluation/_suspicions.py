@@ -120,7 +120,7 @@ class Suspicions:
         self.doubts: list[str] = []
         self._checked: set[str] = set()  # attacks with a result
         self._span: float | None = None
-        self._one: tuple[Tensor, Any] | None = None  # output and label of the first sample
+        self._one: tuple[Tensor, Tensor] | None = None  # output and label of the first sample
         self._alike, self._labels_alike = 0, True
 
     def inputs(self, x: Tensor, y: Any) -> None:
@@ -157,13 +157,12 @@ class Suspicions:
             self._refuse_constant(x, y, output)
 
     def _refuse_constant(self, x: Tensor, y: Any, output: Tensor) -> None:
-        labels = y if isinstance(y, Tensor) and y.ndim and len(y) == len(x) else None
-        self._one = self._one or (output[0].clone(), None if labels is None else labels[0].clone())
-        same = torch.eq(output, self._one[0]).all()
-        if labels is None:
-            alike = torch.zeros_like(same)  # nothing says that the outputs should differ but the inputs
-        else:
-            alike = (labels == self._one[1]).all()
+        # Without labels nothing says that the outputs should differ but the inputs.
+        labels = y if isinstance(y, Tensor) and y.ndim and len(y) == len(x) else torch.full((len(x),), math.nan)
+        self._one = self._one or (output[0].clone(), labels[0].clone())
+        same, alike = (
+            torch.eq(v, one).all().to(output.device) for v, one in zip((output, labels), self._one, strict=True)
+        )
         same_outputs, same_labels = torch.stack([same, alike]).tolist()
         self._alike = self._alike + len(x) if same_outputs else -1
         self._labels_alike = self._labels_alike and same_labels
