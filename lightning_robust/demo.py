@@ -205,7 +205,7 @@ class _TrainAndAttack:
         steps = math.ceil(options.train_size / TRAIN_BATCH)
         module = RobustClassifier(standard_net(), scheduler=lambda optimizer: ExponentialDecay(optimizer, steps))
         if threat is not None:
-            attack = PGD(self.threats[threat], options.train_steps)
+            attack = PGD(self.threats[threat], options.train_steps, rel_step_size=2.5 / options.train_steps)
             callbacks.append(AdversarialTraining(attack, fraction=0.5, code=2))
         trainer = quiet_trainer(callbacks, accelerator="auto", max_epochs=options.epochs, limit_val_batches=0)
         trainer.fit(module, _data(options))

@@ -55,6 +55,11 @@ class Recipe(list[pl.Callback]):
     """The callbacks of a training method: a list, which a Trainer takes as it is."""
 
 
+def _textbook(steps: int) -> float:
+    """The size of a step relative to the radius (Madry et al., ICLR 2018)."""
+    return 2.5 / _checks.count("steps", steps)
+
+
 def madry(threat: Threat | Ball, steps: int = 10, **options: Any) -> Recipe:
     r"""Train on the adversarial examples of PGD alone: :math:`\min_w E \max_{x' \in P(x)} L(f_w(x'), y)`.
 
@@ -72,7 +77,7 @@ def madry(threat: Threat | Ball, steps: int = 10, **options: Any) -> Recipe:
         >>> from lightning_robust import Linf, recipes
         >>> trainer = pl.Trainer(callbacks=recipes.madry(Linf(8 / 255), steps=7), logger=False)
     """
-    return Recipe([AdversarialTraining(PGD(threat, steps=steps), **options)])
+    return Recipe([AdversarialTraining(PGD(threat, steps=steps, rel_step_size=_textbook(steps)), **options)])
 
 
 def trades(threat: Threat | Ball, beta: float = 6.0, steps: int = 10, **options: Any) -> Recipe:
@@ -91,7 +96,7 @@ def trades(threat: Threat | Ball, beta: float = 6.0, steps: int = 10, **options:
         steps: The number of steps of PGD.
         **options: Further arguments of `AdversarialTraining`.
     """
-    attack = PGD(threat, steps=steps, gain=divergence, random_start=NearbyStart())
+    attack = PGD(threat, steps=steps, rel_step_size=_textbook(steps), gain=divergence, random_start=NearbyStart())
     return Recipe([AdversarialTraining(attack, _trades(beta), **options)])
 
 
@@ -109,7 +114,7 @@ def mart(threat: Threat | Ball, beta: float = 5.0, steps: int = 10, **options: A
         steps: The number of steps of PGD.
         **options: Further arguments of `AdversarialTraining`.
     """
-    attack = PGD(threat, steps=steps, gain=cross_entropy, random_start=NearbyStart())
+    attack = PGD(threat, steps=steps, rel_step_size=_textbook(steps), gain=cross_entropy, random_start=NearbyStart())
     return Recipe([AdversarialTraining(attack, _mart(beta), **options)])
 
 
@@ -181,7 +186,9 @@ def half_adversarial(threat: Threat | Ball, steps: int = 40, fraction: float = 0
         fraction: The share of adversarial samples in a batch.
         **options: Further arguments of `AdversarialTraining`.
     """
-    return Recipe([AdversarialTraining(PGD(threat, steps=steps), fraction=fraction, **options)])
+    return Recipe(
+        [AdversarialTraining(PGD(threat, steps=steps, rel_step_size=_textbook(steps)), fraction=fraction, **options)]
+    )
 
 
 def on_manifold(manifold: Any, eta: float = 0.3, steps: int = 40, **options: Any) -> Recipe:

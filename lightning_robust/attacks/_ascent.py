@@ -66,7 +66,7 @@ class Ascent:
         goal: What is raised.
         threat: Where the perturbation may go.
         delta: (N, ...) the start.
-        noise: Gives the random numbers of the run.
+        noise: `(*key) -> Noise`, the random numbers of the run.
         rule: How a gradient becomes a step.
         sizes: The size of each step relative to the radius.
         look: Keep the best perturbation of all, and what else an evaluation wants to know.
@@ -79,7 +79,7 @@ class Ascent:
         goal: Goal,
         threat: Threat,
         delta: Tensor,
-        noise: Callable[[], Noise],
+        noise: Callable[..., Noise],
         rule: Rule,
         sizes: Sequence[float],
         *,
@@ -168,7 +168,7 @@ class Ascent:
             self._best,
             self._project,
             judge,
-            lambda: self._noise().fold(step + 1),
+            functools.partial(self._noise, step + 1),
         )
         if step == 0:
             self._state = rule.init(at)
@@ -202,7 +202,7 @@ class Ascent:
         part._threat = Threat(part._ball, self._threat.space)
         part._project = part._threat.projection(part._chart)
         part._delta, part._gain = self._delta[rows], self._gain[rows]
-        part._noise = lambda: noise().take(rows)
+        part._noise = lambda *key: noise(*key).take(rows)
         part._best = None if self._best is None else self._best.take(rows)
         part._state = self._rule.take(self._state, rows)
         part.trace = self.trace.take(rows)

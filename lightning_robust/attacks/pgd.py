@@ -139,7 +139,9 @@ class PGD(ThreatAttack):
 
     def thorough(self) -> "PGD":
         """Keep the best iterate, and raise margins in place of the default gain, whatever the scale of the logits."""
-        gain = _THOROUGH[: self.restarts] if self.gain is log_odds else self.gain
+        gain: Any = self.gain
+        if gain is log_odds:
+            gain = _THOROUGH[0] if self.restarts == 1 else _THOROUGH[: self.restarts]
         return self if (self.keep, self.gain) == ("best", gain) else replace(self, keep="best", gain=gain)
 
     def quick(self) -> "PGD":
@@ -173,7 +175,7 @@ class PGD(ThreatAttack):
             goals, runs = self._goals(batch, context), []
             content = functools.cache(lambda: Noise.of(batch.x, self.seed, context.key))
             for number in range(context.restart, context.restart + self.restarts):
-                noise = functools.cache(lambda number=number: content().fold(number))
+                noise = functools.partial(lambda *key: content().fold(*key), number)
                 start, goal = self._start(batch.chart, noise, number), goals[number % len(goals)]
                 run = Ascent(batch, goal, self._threat, start, noise, self.rule, self.sizes(), look=look, judged=judged)
                 run.run(early=self.early_stop, leaving=leaving and batch.chart.again is not None)
@@ -208,7 +210,7 @@ class PGD(ThreatAttack):
             gains = tuple(gain for gain in gains if fits(gain, context.logits, batch.y)) or gains
         return [Goal(gain, batch, context, must_judge=self.early_stop) for gain in gains]
 
-    def _start(self, chart: Chart, noise: Callable[[], Noise], number: int) -> Tensor:
+    def _start(self, chart: Chart, noise: Callable[[], Noise], number: int = 0) -> Tensor:
         """Where restart number `number` begins."""
         if self.random_start is False or (self.first_clean and number == 0):
             return chart.zero.clone()

@@ -112,7 +112,7 @@ def means(table: "DataFrame", names: Sequence[str]) -> "DataFrame":
 
 def linf_pgd(eps: float, steps: int = 20, **options: Any) -> PGD:
     """PGD in the maximum norm on images in [0, 1]."""
-    return PGD(Linf(eps), steps, **options)
+    return PGD(Linf(eps), steps, rel_step_size=2.5 / steps, **options)
 
 
 _TRAINING = partial(linf_pgd, steps=10)

@@ -54,9 +54,28 @@ def test_is_the_textbook_loop():
     assert ((default - x_adv).abs() < 1e-6).float().mean() > 0.99, "log-odds rise in the same direction"
 
 
-def test_the_step_size_is_relative_to_the_radius_and_2_5_over_the_steps_by_default():
+def test_steps_fall_by_default():
+    assert PGD(Linf(0.1), steps=4).sizes() == pytest.approx([2, 2 * 9 / 16, 0.5, 2 / 16])
+    assert PGD(Linf(0.1), steps=1).sizes() == [1]
+    assert PGD(Linf(0.1), steps=3, rel_step_size=0.7).sizes() == [0.7] * 3
+
+
+@pytest.mark.parametrize(("name", "least"), [("Linf", 1), ("L2", 0.999), ("L1", 0.99), ("Box", 1)])
+def test_falling_steps_reach_the_optimum_of_a_linear_model(name, least):
+    x, y, w = images(8), torch.zeros(8).long(), torch.randn(SHAPE)
+    threat, model = threat_of(name, "pixels"), Linear(w)
+    reached, optimum = (
+        PGD(threat, steps=steps, gain=margin, keep="best").run(model, x, y).gain - margin(model(x), y)
+        for steps in (20, 2000)
+    )
+    assert (reached >= (least - 1e-5) * optimum).all()
+    constant = PGD(threat, steps=20, rel_step_size=2.5 / 20, gain=margin, keep="best").run(model, x, y).gain
+    assert (reached >= constant - margin(model(x), y) - 1e-5).all()
+
+
+def test_the_step_size_is_relative_to_the_radius():
     x, y, w = torch.full((1, *SHAPE), 0.5), torch.zeros(1).long(), torch.randn(SHAPE)
-    attack = PGD(Linf(0.1), steps=100, random_start=False)
+    attack = PGD(Linf(0.1), steps=100, rel_step_size=0.025, random_start=False)
     lengths = []
 
     class Spy(Linear):
@@ -281,7 +300,7 @@ def test_radii_per_sample_can_be_compared():
 
 def test_thorough_and_scaled():
     attack = PGD(Linf(0.2), steps=3, seed=4)
-    assert attack.thorough() == PGD(Linf(0.2), steps=3, seed=4, keep="best")
+    assert attack.thorough() == PGD(Linf(0.2), steps=3, seed=4, gain=margin, keep="best")
     assert attack.thorough().thorough() is attack.thorough() or attack.thorough().keep == "best"
     assert attack.scaled(0.5) == PGD(Linf(0.1), steps=3, seed=4)
     x, y = labelled(4)

@@ -107,7 +107,7 @@ def test_what_a_rule_is_told():
     x, y = images(8), torch.arange(8) % 5
     outcome = PGD(Linf(0.3), steps=6, rule=Watching(), gain=margin).run(class_scores, x, y, Context(key=3))
     every = [at for at, _, _ in seen]
-    assert [(at.step, at.steps, at.size) for at in every] == [(k, 6, 2.5 / 6) for k in range(6)]
+    assert [(at.step, at.steps, at.size) for at in every] == [(k, 6, 2 * (1 - k / 6) ** 2) for k in range(6)]
     for at, fooled, _ in seen:
         point = at.delta.clone().requires_grad_()
         gain = margin(class_scores(x + point), y)

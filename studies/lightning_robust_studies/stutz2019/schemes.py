@@ -64,7 +64,7 @@ class Scheme:
 
 
 def _pgd(name: str) -> Callable[[Threats, int], Attack]:
-    return lambda threats, steps: PGD(threats.known(name), steps)
+    return lambda threats, steps: PGD(threats.known(name), steps, rel_step_size=2.5 / steps)
 
 
 def _random(name: str) -> Callable[[Threats, int], Attack]:
@@ -72,7 +72,9 @@ def _random(name: str) -> Callable[[Threats, int], Attack]:
 
 
 def _off_and(name: str) -> Callable[[Threats, int], Attack]:
-    return lambda threats, steps: in_turn(PGD(threats.pixels, steps), PGD(threats.known(name), steps))
+    return lambda threats, steps: in_turn(
+        *(PGD(threat, steps, rel_step_size=2.5 / steps) for threat in (threats.pixels, threats.known(name)))
+    )
 
 
 _HALF: Mapping[str, Scheme] = {

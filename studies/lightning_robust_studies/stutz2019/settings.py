@@ -26,7 +26,7 @@ PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in 
 
 
 def _steepest(threat: Threat, steps: int, restarts: int) -> PGD:
-    return PGD(threat, steps, restarts=restarts, keep="best")
+    return PGD(threat, steps, rel_step_size=2.5 / steps, restarts=restarts, keep="best")
 
 
 ATTACKS: Mapping[str, Callable[[Threat, int, int], PGD]] = {"stutz": stutz, "pgd": _steepest}

@@ -63,11 +63,18 @@ class Attacks:
 
     def pgd(self, eps: float, **changes: Any) -> PGD:
         """PGD as the evaluation uses it, but for `changes`."""
-        return PGD(self.threat(eps), self.test_steps, restarts=self.restarts, keep="best", **changes)
+        return PGD(
+            self.threat(eps),
+            self.test_steps,
+            rel_step_size=2.5 / self.test_steps,
+            restarts=self.restarts,
+            keep="best",
+            **changes,
+        )
 
     def training(self, eps: float) -> PGD:
         """The attack of training and of validation in training."""
-        return PGD(self.threat(eps), self.train_steps)
+        return PGD(self.threat(eps), self.train_steps, rel_step_size=2.5 / self.train_steps)
 
     def evaluation(self, eps: float, module: nn.Module) -> Attack:
         """The attack of the evaluation; with threshold filters, which mislead white-box PGD, also through them."""

@@ -1,0 +1,135 @@
+"""The loop where samples leave it, and what it keeps of what it saw."""
+
+import pytest
+import torch
+
+from lightning_robust.attacks import PGD, Adam, Context, Linf, Steepest, margin, pgd as module
+from lightning_robust.attacks.scope import wants_whole_batches
+from tests.helpers import THREATS, batch, class_scores, images, net, threat_of
+
+
+def both(monkeypatch, attack, model, x, y, context):
+    """The outcome where samples leave, and where they stay."""
+    left = attack.run(model, x, y, context)
+    monkeypatch.setattr(module, "wants_whole_batches", lambda model: True)
+    return left, attack.run(model, x, y, context)
+
+
+@pytest.mark.parametrize("rule", [Steepest(), Steepest(0.5), Adam(0.01)], ids=["steepest", "momentum", "adam"])
+@pytest.mark.parametrize("name", THREATS)
+def test_samples_that_leave_change_nothing(name, rule, monkeypatch):
+    ball, space = THREATS[name]
+    threat, model, (x, y, code) = threat_of(ball, space), net(), batch(space, 12)
+    attack = PGD(threat.scaled(0.5), steps=6, rule=rule, gain=margin, keep="best", early_stop=True, restarts=2)
+    left, stayed = both(monkeypatch, attack, model, x, y, Context(code))
+    assert torch.equal(left.fooled, stayed.fooled)
+    assert torch.equal(left.first, stayed.first)
+    torch.testing.assert_close(left.x_adv, stayed.x_adv, rtol=0, atol=1e-5)
+    torch.testing.assert_close(left.radius, stayed.radius)
+
+
+def test_forwards_get_smaller():
+    x, y, sizes = images(64), torch.arange(64) % 5, []
+
+    def model(z):
+        sizes.append(len(z))
+        return class_scores(z)
+
+    outcome = PGD(Linf(0.06), steps=8, gain=margin, keep="best", early_stop=True).run(model, x, y)
+    first = outcome.first[0]
+    alive = [64, *(int(((first < 0) | (first >= step)).sum()) for step in range(1, 9))]
+    assert sizes == [size for size in alive if size]
+    assert 0 < alive[-1] < 64
+
+
+def test_restart_r_alone_is_restart_r_of_a_longer_run():
+    x, y = images(16), torch.arange(16) % 5
+    attack = PGD(Linf(0.05), steps=3, restarts=3, gain=margin, keep="best")
+    whole, waves = attack.run(class_scores, x, y), attack.waves()
+    assert len(waves) == 3
+    for r, wave in enumerate(waves):
+        alone = wave.run(class_scores, x, y, Context(restart=r))
+        assert torch.equal(alone.fooled[0], whole.fooled[r])
+        assert torch.equal(alone.first[0], whole.first[r])
+
+
+def test_the_first_restart_may_start_at_the_clean_input():
+    x, y = images(4), torch.arange(4)
+    attack = PGD(Linf(0.1), steps=1, rel_step_size=1e-9, restarts=2, first_clean=True, gain=margin)
+    torch.testing.assert_close(attack.waves()[0].run(class_scores, x, y).x_adv, x, rtol=0, atol=1e-6)
+    assert (attack.waves()[1].run(class_scores, x, y, Context(restart=1)).x_adv - x).abs().amax() > 0.05
+
+
+def test_what_the_loop_saw_of_an_honest_model():
+    x, y = images(16), torch.arange(16) % 5
+    signs = PGD(Linf(1e-3), steps=30, gain=margin, keep="best").run(net().double(), x.double(), y).signs
+    assert (signs.steps == 30).all()
+    assert not signs.zero.any()
+    assert not signs.broken.any()
+    assert (signs.agreed >= 0.9 * signs.asked).all()
+    torch.testing.assert_close(signs.rise, signs.predicted, rtol=0.2, atol=1e-4)
+    assert (signs.late <= signs.best).all()
+    assert (signs.start <= signs.late).all()
+
+
+def test_what_the_loop_saw_of_gradients_that_mean_nothing():
+    class Flip(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return -grad
+
+    class Zero(Flip):
+        @staticmethod
+        def backward(ctx, grad):
+            return torch.zeros_like(grad)
+
+    class Half(Flip):
+        @staticmethod
+        def backward(ctx, grad):
+            grad = grad.clone()
+            grad[..., ::2] = torch.nan
+            return grad
+
+    x, y, inner = images(16), torch.arange(16) % 5, net()
+    run = {
+        kind: PGD(Linf(0.01), steps=10, gain=margin, keep="best").run(lambda z, k=kind: inner(k.apply(z)), x, y).signs
+        for kind in (Flip, Zero, Half)
+    }
+    assert (run[Flip].rise < 0).all()
+    assert (run[Flip].agreed == 0).float().mean() > 0.5
+    assert (run[Zero].zero == 10).all()
+    assert run[Half].broken.tolist() == pytest.approx([5.0] * 16)
+
+
+def test_silent_is_what_was_misclassified_on_the_way_only():
+    x, y = torch.full((1, 3, 6, 6), 0.5), torch.tensor([0])
+
+    def model(z):  # wrong only near the middle of the way
+        total = (z - 0.5).flatten(1).mean(1)
+        return torch.stack([torch.zeros_like(total), total * (1 + 100 * ((total - 0.02).abs() < 0.01)) - 0.05], 1)
+
+    attack = PGD(Linf(0.04), steps=8, rel_step_size=0.125, random_start=False, gain=margin, keep="best")
+    outcome = attack.run(model, x, y)
+    assert outcome.fooled.all()
+    assert outcome.signs.silent.all()
+
+
+def test_the_radius_is_that_of_the_nearest_misclassified_iterate():
+    x, y = torch.full((1, 3, 6, 6), 0.5), torch.tensor([0])
+
+    def model(z):
+        total = (z - 0.5).flatten(1).mean(1)
+        return torch.stack([torch.zeros_like(total), total - 0.019], 1)
+
+    attack = PGD(Linf(0.04), steps=8, rel_step_size=0.125, random_start=False, gain=margin, keep="best")
+    assert attack.run(model, x, y).radius.tolist() == pytest.approx([0.02], abs=1e-6)
+    assert attack.scaled(0.1).run(model, x, y).radius.tolist() == [torch.inf]
+
+
+def test_compiled_models_keep_their_batch():
+    assert wants_whole_batches(torch.compile(net()))
+    assert not wants_whole_batches(net())
