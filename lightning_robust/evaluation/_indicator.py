@@ -1,0 +1,205 @@
+"""The table of indicators: what a flag means and what to do, with threshold and source."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+_IOAF = "Pintor et al., Indicators of Attack Failure, NeurIPS 2022"
+_AUTOATTACK = "Croce & Hein, AutoAttack, ICML 2020, flags of the reference code"
+_ATHALYE = "Athalye, Carlini, Wagner, Obfuscated Gradients, ICML 2018"
+_MEASURED = "threshold measured on masked and honest networks"
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """One reason to believe or to doubt a robust accuracy.
+
+    Args:
+        name: By which it is logged.
+        value: What was measured; NaN where it could not be.
+        threshold: Beyond it there is a doubt.
+        flagged: Is the value beyond the threshold?
+        text: What a flag means, and what to do.
+        source: Where the indicator and its threshold come from.
+    """
+
+    name: str
+    value: float
+    threshold: float
+    flagged: bool
+    text: str
+    source: str
+
+
+class _Kind(NamedTuple):
+    threshold: float
+    text: str
+    source: str
+    below: bool = False
+
+
+_BPDA = "Attack it through `Bpda` or `finite_differences`, or with an attack without gradients (`RandomSearch`)."
+_LOSS = "Try another gain (`margin`, `dlr`) and another precision; where the network rounds or cuts, `Bpda`."
+_HONEST = "Look for a backward pass of its own in the model (autograd functions, hooks, detach), and attack without it."
+_STEPS = "Take more steps, or a rule that sets its step size by itself (`apgd`)."
+_EXPECTATION = "Evaluate it in expectation, `evaluate(expectation(model, 16), ...)`, or turn its noise off."
+
+KINDS = {
+    # ---- a few questions to the model
+    "random": _Kind(
+        1e-3,
+        "The model answers the same input differently, by {value:.2g} standard deviations of its output: one forward "
+        f"decides by luck. {_EXPECTATION}",
+        f"{_AUTOATTACK} (randomized)",
+    ),
+    "few_draws": _Kind(
+        0.05,
+        "{value:.1%} of the verdicts in expectation change with other draws. Take more: `expectation(model, draws)`.",
+        f"{_ATHALYE}, 5.2",
+    ),
+    "optimizing": _Kind(
+        0.5,
+        "The model computes gradients in its own forward pass: a defense that optimizes at test time is not what the "
+        "attack differentiates. Attack the whole procedure: unroll it, or use `finite_differences`.",
+        f"{_AUTOATTACK} (dynamic)",
+    ),
+    "grad_mode": _Kind(
+        0.02,
+        "The model answers otherwise when a gradient is asked for, by {value:.2g} standard deviations of its output: "
+        "attacks see another function than the verdict. Remove what depends on `torch.is_grad_enabled()` or on "
+        "`x.requires_grad`.",
+        f"{_ATHALYE}; {_MEASURED}",
+    ),
+    "company": _Kind(
+        0.05,
+        "The answer for a sample depends on what else is in its batch, or on earlier batches, by {value:.2g} standard "
+        "deviations of the output. Take away caches, and statistics of the batch: `model.eval()` must reach all of it.",
+        _MEASURED,
+    ),
+    "constant": _Kind(
+        1e-6,
+        "The output does not depend on the input, so nothing can be attacked. Is an output cached, has the model "
+        "collapsed, or are its weights zero?",
+        _MEASURED,
+        below=True,
+    ),
+    "probabilities": _Kind(
+        0.99,
+        "The outputs are probabilities, whose gradient vanishes where the model is confident. Return logits from "
+        "`forward`, without the softmax or sigmoid, or say how to get them: forward=...",
+        f"{_AUTOATTACK} (softmax)",
+    ),
+    "broken_logits": _Kind(
+        0.0,
+        "{value:.1%} of the outputs are NaN or infinite without an attack; they count as wrong and have no gradient. A "
+        "class that is masked out should have a large negative logit, not minus infinity.",
+        f"{_IOAF}, indicator 1",
+    ),
+    "zero_gradient": _Kind(
+        0.01,
+        "{value:.1%} of the samples have a gradient of zero, or none, inside the ball: an attack cannot move them. "
+        f"{_LOSS} {_BPDA}",
+        f"{_IOAF}, indicator 1; {_AUTOATTACK} (zero gradient)",
+    ),
+    "broken_gradient": _Kind(
+        0.001,
+        "{value:.1%} of the gradient is NaN or infinite; attacks take zero in its place. Look for roots and logarithms "
+        "of zero and for divisions, with torch.autograd.detect_anomaly().",
+        f"{_IOAF}, indicator 1",
+    ),
+    "gradient_moves": _Kind(
+        0.05,
+        "The gradient at one point changes when it is asked for again (1 - cosine: {value:.2g}). "
+        f"{_HONEST} Where the model itself is random: {_EXPECTATION}",
+        f"{_ATHALYE} (stochastic gradients)",
+    ),
+    "gradient_rise": _Kind(
+        0.25,
+        "A step along the gradient raises the gain {value:.2f} times as much as it promises, in units of random steps "
+        f"of the same size: it is not the gradient of this model. {_HONEST} {_BPDA}",
+        f"{_ATHALYE} (shattered gradients); {_MEASURED}",
+        below=True,
+    ),
+    "foreign_gradient": _Kind(
+        0.95,
+        "The model is smooth here, but a small step along its gradient raises the gain only {value:.2f} times as much "
+        f"as the gradient promises, in units of random steps: it is the gradient of another function. {_HONEST}",
+        f"central differences; {_MEASURED}",
+        below=True,
+    ),
+    "unstable": _Kind(
+        0.1,
+        "Small random steps change the gain by {value:.1%} of its size in the median: the gradient at a point tells "
+        f"little of what lies around it. Take `expectation` for random models, else many restarts. {_BPDA}",
+        f"{_IOAF}, indicator 2",
+    ),
+    # ---- the loop
+    "loop_zero_gradient": _Kind(
+        0.01,
+        "{value:.1%} of the samples withstood while most of their gradients were zero: they did not move, which is no "
+        f"robustness. {_LOSS} {_BPDA}",
+        f"{_IOAF}, indicator 1; {_AUTOATTACK} (zero gradient)",
+    ),
+    "loop_broken_gradient": _Kind(
+        0.001,
+        "{value:.1%} of the gradients of the samples that withstood were NaN or infinite, and taken as zero. Look for "
+        "roots and logarithms of zero and for divisions, with torch.autograd.detect_anomaly().",
+        f"{_IOAF}, indicator 1",
+    ),
+    "loop_rise": _Kind(
+        0.1,
+        "Over all steps the gain rose by {value:.2f} of what <gradient, step> predicts, and moved the right way in "
+        f"{{agreed:.0%}} of them: steps do not do what their gradients say. {_HONEST} {_STEPS}",
+        f"{_ATHALYE}; {_MEASURED}",
+        below=True,
+    ),
+    "silent_success": _Kind(
+        0.1,
+        "{value:.1%} of the samples were misclassified on the way and right at the end. Keep the best iterate "
+        "(`keep='best'`), and take smaller steps; a random model needs `expectation`.",
+        f"{_IOAF}, indicator 3; {_MEASURED}",
+    ),
+    "still_rising": _Kind(
+        0.05,
+        "In its last steps the gain of the samples that withstood still rose by {value:.1%} of its whole rise: the "
+        f"attack has not ended. {_STEPS}",
+        f"{_IOAF}, indicator 4",
+    ),
+    "radius_used": _Kind(
+        0.5,
+        "The perturbations of the samples that withstood use {value:.0%} of the radius in the median: the attack does "
+        "not try what it may. Is the radius in the units of the inputs, and does the attack return what it has found?",
+        _MEASURED,
+        below=True,
+    ),
+    # ---- another run
+    "unbounded": _Kind(
+        0.05,
+        "{value:.1%} of the samples withstand the attack when the perturbation may be of any size, where every model "
+        f"can be broken: the attack does not work on this model. {_LOSS} {_BPDA}",
+        f"{_IOAF}, indicator 6",
+    ),
+    "search_beats_gradients": _Kind(
+        0.002,
+        "A search without gradients broke {value:.1%} of the samples that no attack with gradients broke ({more}): "
+        f"gradients are masked. {_BPDA}",
+        f"{_AUTOATTACK} (Square improves)",
+    ),
+    "transfer_beats_gradients": _Kind(
+        0.002,
+        "Adversarial examples of another model broke {value:.1%} of the samples that no attack on this model broke "
+        f"({{more}}): gradients are masked. {_BPDA}",
+        f"{_IOAF}, indicator 5; {_AUTOATTACK}",
+    ),
+}
+
+REFUSED = ("random", "constant")
+"""Where there can be no verdict."""
+
+
+def indicator(name: str, value: float | Tensor, **shown: Any) -> Indicator:
+    """The indicator of a value; `shown` is what else its text shows."""
+    kind, number = KINDS[name], float(value)
+    flagged = number < kind.threshold if kind.below else number > kind.threshold
+    return Indicator(name, number, kind.threshold, flagged, kind.text.format(value=number, **shown), kind.source)

@@ -1,0 +1,260 @@
+"""What a few questions to a model tell: the measurements behind the indicators, on few samples."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust._nested import cut
+from lightning_robust._noise import Noise
+from lightning_robust.attacks._ascent import gain_and_gradient
+from lightning_robust.attacks._goal import Goal
+from lightning_robust.attacks._tensors import column, dims, wide
+from lightning_robust.attacks.attack import Context, rows_of
+from lightning_robust.attacks.expectation import Expectation
+from lightning_robust.attacks.scope import modules_in, ordinary, scope
+from lightning_robust.attacks.threats import Batch, Threat
+from lightning_robust.evaluation._indicator import KINDS
+
+MOST = 64
+"""Number of samples that are looked at, at most."""
+
+_SIZES = (0.03125, 0.125, 0.5, 1.0)
+_DRAWS = 3
+_REPEATS = 4
+
+_SMOOTH = 0.98
+"""Where random moves of one direction and two sizes have this cosine, the model is smooth."""
+
+
+class Questions:
+    """A model, a gain and a space on few samples, inside `scope`.
+
+    Args:
+        batch: The model, the inputs, the labels and the chart.
+        goal: What the attacker wants.
+        threat: The perturbation set.
+        key: Of the random moves.
+    """
+
+    def __init__(self, batch: Batch, goal: Goal, threat: Threat, key: int) -> None:
+        self.batch, self.goal, self.threat = batch, goal, threat
+        self.noise = Noise.of(batch.x, key)
+        self.project = threat.projection(batch.chart)
+        with torch.no_grad():
+            self.clean = self.output(batch.chart.zero)
+        self.goal.check(self.clean)
+
+    def output(self, delta: Tensor) -> Tensor:
+        """The model's output at a perturbation."""
+        return self.batch.model(self.batch.chart.decode(delta))
+
+    @torch.no_grad()
+    def gain(self, delta: Tensor) -> Tensor:
+        """The gain (N,) at a perturbation."""
+        return self.goal.gain(self.output(delta)).double()
+
+    def gradient(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """The output and the gradient of the gain, as they come; zeros where there is none."""
+        delta = delta.clone().requires_grad_()
+        with torch.enable_grad():
+            logits = self.output(delta)
+            try:
+                grad = gain_and_gradient(self.goal.gain, logits, delta)[1]
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # no gradient arrives
+                grad = torch.zeros_like(delta)
+        return logits.detach(), grad.detach()
+
+    def difference(self, one: Tensor, other: Tensor) -> float:
+        """The largest difference of two outputs, in standard deviations of the clean output."""
+        one, other, scale = (wide(v).nan_to_num(nan=1e30, posinf=2e30, neginf=-2e30) for v in (one, other, self.clean))
+        return float((one - other).abs().max() / scale.std(unbiased=False).clamp(min=1e-30))
+
+
+def few_of(model: Any, x: Tensor, y: Any, threat: Threat, context: Context) -> tuple[Any, Tensor, Any, Threat, Context]:
+    """All of them for the first samples of the batch, 64 at most."""
+    n = len(x)
+    if n <= MOST:
+        return model, x, y, threat, context
+    few = torch.arange(MOST, device=x.device)
+    part = Threat(threat.ball.take(few), threat.space)
+    return rows_of(model, few), x[few], cut(y, n, few), part, context.take(few, n)
+
+
+def reach_of_the_bounds(x: Tensor, y: Any, threat: Threat, context: Context) -> float | None:
+    """The factor by which the ball covers the bounds of the space around all samples; None where it has none."""
+    with scope(None, x, seed=context.key, also=(threat.space,)), torch.no_grad():
+        chart = threat.space.chart(ordinary(x), ordinary(y), ordinary(context.code))
+        if chart.lower is None or chart.upper is None:
+            return None
+        farthest = threat.ball.norm(torch.maximum(chart.upper, -chart.lower).expand_as(chart.zero)).double()
+        factor = (farthest / torch.as_tensor(threat.ball.radius, dtype=torch.float64, device=x.device)).max()
+    return float(factor) if bool(factor.isfinite()) and factor > 0 else None
+
+
+def measure(
+    model: Any,
+    x: Tensor,
+    y: Any,
+    threat: Threat,
+    gain: Any,
+    context: Context,
+    probabilities: Callable[[Tensor], Tensor],
+) -> dict[str, float]:
+    """The values of the indicators of `indicators.probe`, by name; those that were not measured are left out."""
+    model, x, y, threat, context = few_of(model, x, y, threat, context)
+    with scope(model, x, seed=context.key, also=(threat.space, gain)) as ready:
+        x, y, code = ordinary(x), ordinary(y), ordinary(context.code)
+        batch = Batch(ready, x, y, threat.space.chart(x, y, code))
+        asked = Questions(batch, Goal(gain, batch, context), threat, context.key)
+        values = _answers(asked, probabilities)
+        if any(isinstance(module, Expectation) for module in modules_in(model)):
+            values |= _of_the_draws(asked, model)
+        elif values["random"] <= KINDS["random"].threshold:  # else what follows would say the same in other words
+            values |= _of_the_batch(asked)
+        values |= _of_the_gradient(asked)
+    return values
+
+
+@torch.no_grad()
+def _answers(asked: Questions, probabilities: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """The same question twice and in other words, and what kind of numbers the answers are."""
+    zero, clean = asked.batch.chart.zero, asked.clean
+    with _backward_passes() as passes:
+        random = max(asked.difference(asked.output(zero), clean) for _ in range(_REPEATS))
+    values = {}
+    if random <= KINDS["random"].threshold:
+        values["grad_mode"] = asked.difference(asked.gradient(zero)[0], clean)
+    finite = clean.reshape(len(clean), -1).isfinite().all(1)
+    return values | {
+        "random": random,
+        "optimizing": float(bool(passes)),
+        "broken_logits": float((~finite).double().mean()),
+        "probabilities": float(probabilities(clean).double().mean()),
+    }
+
+
+@torch.no_grad()
+def _of_the_batch(asked: Questions) -> dict[str, float]:
+    """Does the answer depend on the input, and on nothing but the input?"""
+    batch, clean, n = asked.batch, asked.clean, len(asked.clean)
+    model, x = batch.model, batch.x
+    values = {}
+    if n > 1:
+        rolled, half = torch.arange(n, device=x.device).roll(1), torch.arange((n + 1) // 2, device=x.device)
+        moved = rows_of(model, rolled)(x[rolled].clone())
+        part = rows_of(model, half)(x[half].clone())
+        company = max(asked.difference(moved, clean[rolled]), asked.difference(part, clean[half]))
+        values = {"company": company, "constant": asked.difference(moved, clean)}
+        if not bool((x[rolled] != x).any()):
+            del values["constant"]
+    return values
+
+
+@torch.no_grad()
+def _of_the_draws(asked: Questions, model: Any) -> dict[str, float]:
+    """Would other draws give another verdict?"""
+    means = [module for module in modules_in(model) if isinstance(module, Expectation)]
+    verdict = asked.goal.fooled(asked.clean)
+    for module in means:
+        module.seed += 1
+    try:
+        other = asked.goal.fooled(asked.output(asked.batch.chart.zero))
+    finally:
+        for module in means:
+            module.seed -= 1
+    return {"few_draws": float((verdict != other).double().mean())}
+
+
+def _of_the_gradient(asked: Questions) -> dict[str, float]:
+    """Is there a gradient, is it the same each time, and does the gain rise along it?"""
+    chart, ball, project = asked.batch.chart, asked.threat.ball, asked.project
+    with torch.no_grad():
+        here = project(chart.clip(ball.sample(asked.noise.fold(0), chart.zero) / 2))
+    grads = [asked.gradient(here)[1] for _ in range(3)]
+    broken = torch.stack([1 - g.isfinite().double().flatten(1).mean(1) for g in grads]).amax(0)
+    zero = torch.stack([(g == 0).flatten(1).all(1) for g in grads]).any(0)
+    grads = [g.nan_to_num(0.0, 0.0, 0.0) for g in grads]
+    moves = torch.stack([1 - _cosine(grads[0], g) for g in grads[1:]]).amax(0)
+    values = {
+        "zero_gradient": float(zero.double().mean()),
+        "broken_gradient": float(broken.mean()),
+        "gradient_moves": float(moves.median()),
+    }
+    return values | _along(asked, here, grads[-1])
+
+
+@torch.no_grad()
+def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
+    r"""The rise along the gradient against the rise that it promises, in units of random moves.
+
+    .. math:: \frac{G(+s) - G(-s)}{\langle g, s_+ - s_-\rangle} \cdot
+              \sqrt{\frac{\sum_u \langle g, u_+ - u_-\rangle^2}{\sum_u (G(+u) - G(-u))^2}}
+
+    The first factor is the rise along the steepest step s by that which the gradient g promises, the second the
+    promise for random moves u of the same size by what they really do. 1 for a linear gain and its own gradient, also
+    times a constant; 0 in the median for a gradient at random, -1 for a flipped one, a cosine for a foreign one.
+    Differences of both sides: what is curved cancels. The median over the samples, at the size at which it is highest:
+    rounding hides small moves, and bends hide large ones.
+    """
+    chart, ball, project = asked.batch.chart, asked.threat.ball, asked.project
+
+    def sides(direction: Tensor, size: float) -> tuple[Tensor, Tensor]:
+        """The rise (N,) between the two ends of a move, and what the gradient promises of it."""
+        ends = []
+        for way in (direction, -direction):
+            room = chart.room(here, way) if ball.wants_room else None
+            ends.append(project(here + ball.support(way, size, room)))
+        promised = (wide(grad) * (ends[0] - ends[1])).sum(dims(grad)).double()
+        return asked.gain(ends[0]) - asked.gain(ends[1]), promised
+
+    found: dict[str, float] = {}
+    values: dict[float, float] = {}
+    moves: list[Tensor] = []
+    for size in _SIZES:
+        rise, promised = sides(grad, size)
+        random = [sides(_random(asked, k), size) for k in range(_DRAWS)]
+        moves.append(torch.stack([move for move, _ in random], 1))
+        real = moves[-1].square().sum(1).sqrt()
+        hoped = torch.stack([promise for _, promise in random], 1).square().sum(1).sqrt()
+        value = torch.where((rise == 0) | (hoped == 0), 0.0, (rise * hoped) / (promised * real))
+        values[size] = float(value.nan_to_num(0.0).median())
+    if values[_SIZES[0]] and _cosine(moves[0], moves[1]).median() > _SMOOTH:
+        found["foreign_gradient"] = values[_SIZES[0]]
+    step = moves[1].square().mean(1).sqrt() / 2
+    found["unstable"] = float((step / asked.gain(here).abs().clamp(min=1e-300)).clamp(max=1).median())
+    return found | {"gradient_rise": max(values.values())}
+
+
+def _random(asked: Questions, k: int) -> Tensor:
+    """A random direction of each sample."""
+    return asked.noise.normal(tuple(asked.batch.chart.zero.shape[1:]), 1, k).to(asked.batch.chart.zero.dtype)
+
+
+def _cosine(one: Tensor, other: Tensor) -> Tensor:
+    """(N,); 1 where both are zero, 0 where one is."""
+    units = []
+    for v in (one, other):
+        top = v.abs().amax(dims(v), keepdim=True)
+        v = wide(v / torch.where(top > 0, top, torch.ones_like(top))).double()
+        norm = torch.linalg.vector_norm(v.flatten(1), dim=1)
+        units.append(v / column(norm.clamp(min=1e-30), v))
+    both = (one == 0).flatten(1).all(1) & (other == 0).flatten(1).all(1)
+    return torch.where(both, 1.0, (units[0] * units[1]).sum(dims(one)))
+
+
+@contextmanager
+def _backward_passes() -> Iterator[list[int]]:
+    """A list that grows when something inside, asked without a gradient, computes one."""
+    passes: list[int] = []
+
+    def unpack(tensor: Tensor) -> Tensor:
+        passes.append(1)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
+        yield passes

@@ -1,0 +1,229 @@
+"""When not to believe a robust accuracy: indicators of attacks that failed, with threshold, source and remedy.
+
+Among them are the six of Pintor et al., "Indicators of Attack Failure" (NeurIPS 2022), and the five flags of AutoAttack
+(Croce & Hein, ICML 2020). None of them proves anything: an evaluation that no indicator doubts can be wrong, and a
+doubt says where to look.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust import _checks
+from lightning_robust.attacks import PGD, binary_correct, margin
+from lightning_robust.attacks._signs import Signs
+from lightning_robust.attacks.attack import Context
+from lightning_robust.attacks.ball import Ball
+from lightning_robust.attacks.labels import Correct
+from lightning_robust.attacks.threats import Threat, as_threat
+from lightning_robust.evaluation._indicator import KINDS, REFUSED, Indicator, indicator
+from lightning_robust.evaluation._probe import few_of, measure, reach_of_the_bounds
+from lightning_robust.evaluation._tally import are_probabilities
+
+__all__ = [
+    "Indicator",
+    "from_signs",
+    "probe",
+    "radius_used",
+    "refuse",
+    "search_beats_gradients",
+    "transfer_beats_gradients",
+    "unbounded",
+    "warning",
+]
+
+
+def probe(
+    model: Any,
+    x: Tensor,
+    y: Any,
+    threat: Threat | Ball,
+    *,
+    gain: Any = margin,
+    correct: Correct | None = None,
+    logits: Tensor | None = None,
+    code: Any = None,
+    key: int = 0,
+) -> list[Indicator]:
+    """What a few forwards and four backwards of at most 64 samples tell of a model.
+
+    Does it answer the same question alike: again, with and without gradients, in other company? Are the answers finite
+    logits? Is there a gradient, the same each time, and does the gain rise along it more than along random steps?
+
+    Args:
+        model: x (N, ...) -> output; a module, a function, or one that has `rows`.
+        x: (N, ...) clean inputs.
+        y: Labels.
+        threat: The perturbation set of the evaluation.
+        gain: What the attacks raise.
+        correct: What "right" means.
+        logits: The clean output, where it is known.
+        code: Known latent codes.
+        key: Of the random steps.
+
+    Returns:
+        What was measured; of a random model nothing that its randomness alone would explain.
+
+    Example:
+        >>> from lightning_robust.attacks import Linf
+        >>> net = torch.nn.Linear(8, 3)
+        >>> x, y = torch.rand(16, 8), torch.arange(16) % 3
+        >>> [i.name for i in probe(net, x, y, Linf(0.1)) if i.flagged]
+        []
+        >>> [i.name for i in probe(lambda x: net(x.round()), x, y, Linf(0.1)) if i.flagged]
+        ['zero_gradient', 'gradient_rise']
+    """
+    yes_no = correct is binary_correct
+
+    def probabilities(output: Tensor) -> Tensor:
+        if correct is None or yes_no:
+            return are_probabilities(output, yes_no)
+        return torch.zeros(len(output), dtype=torch.bool, device=output.device)
+
+    values = measure(model, x, y, as_threat(threat), gain, Context(code, key, correct, logits), probabilities)
+    return [indicator(name, values[name]) for name in KINDS if name in values]
+
+
+def from_signs(signs: Signs, n: int, *, steps: int | None = None) -> list[Indicator]:
+    """What the ascent loop saw of the samples that withstood.
+
+    Args:
+        signs: Of the samples that withstood all attacks: of the others it does not matter how they were broken.
+        n: Number of all samples.
+        steps: Of the longest run. None: the most that any sample made. In less than 50 the last 10 are no small part,
+            and whether the gain still rises is not asked.
+    """
+    n = _checks.count("n", n)
+    made, asked = signs.steps.clamp(min=1), signs.asked.sum()
+    if not len(signs.steps) or not bool((signs.steps > 0).any()):
+        return []
+    steps = int(signs.steps.max()) if steps is None else _checks.count("steps", steps)
+    stuck = (signs.zero > 0.5 * made).sum() / n
+    broken = (signs.broken / made).sum() / n
+    rise = float(signs.rise.sum() / signs.predicted.sum()) if bool(signs.predicted.sum() > 0) else math.nan
+    agreed = float(signs.agreed.sum() / asked) if bool(asked > 0) else math.nan
+    values = [
+        indicator("loop_zero_gradient", stuck),
+        indicator("loop_broken_gradient", broken),
+        indicator("loop_rise", rise, agreed=agreed),
+        indicator("silent_success", signs.silent.sum() / n),
+    ]
+    if steps >= 50:
+        whole = signs.best - signs.start
+        late = torch.where(whole > 0, (signs.best - signs.late) / whole.clamp(min=1e-300), 0.0)
+        values.append(indicator("still_rising", late.mean()))
+    return values
+
+
+def radius_used(norm: Tensor, radius: Tensor | float) -> list[Indicator]:
+    """How much of the radius the perturbations of the samples that withstood use.
+
+    Args:
+        norm: (N,) `ball.norm(delta)` of these samples.
+        radius: One number, or (N,).
+
+    Example:
+        >>> radius_used(torch.tensor([0.0, 0.02, 0.1]), 0.1)[0].flagged
+        True
+    """
+    share = (norm.double() / torch.as_tensor(radius, dtype=torch.float64, device=norm.device)).flatten()
+    share = share[share.isfinite()]
+    return [indicator("radius_used", float(share.median()))] if len(share) else []
+
+
+def unbounded(
+    model: Any,
+    x: Tensor,
+    y: Any,
+    threat: Threat | Ball,
+    *,
+    gain: Any = margin,
+    correct: Correct | None = None,
+    code: Any = None,
+    key: int = 0,
+    steps: int = 20,
+) -> list[Indicator]:
+    """Does anything withstand a perturbation of any size, on at most 64 samples?
+
+    The ball is scaled until it covers the bounds of the space; the ascent starts at the clean input, so that it is the
+    gradient, and not a start that is far off, which must find the way.
+
+    Args:
+        model: x (N, ...) -> output.
+        x: (N, ...) clean inputs.
+        y: Labels.
+        threat: The perturbation set of the evaluation.
+        gain: What the attack raises.
+        correct: What "right" means.
+        code: Known latent codes.
+        key: Of the attack.
+        steps: Number of steps.
+
+    Returns:
+        One indicator; none where the space has no bounds, no sample is right, or the labels do not tell what is.
+    """
+    threat = as_threat(threat)
+    model, x, y, threat, context = few_of(model, x, y, threat, Context(code, key, correct))
+    factor = reach_of_the_bounds(x, y, threat, context)
+    if factor is None:
+        return []
+    start = bool(getattr(gain, "flat", False))
+    attack = PGD(threat.scaled(factor), steps=steps, gain=gain, random_start=start, keep="best")
+    outcome = attack.run(model, x, y, context)
+    if outcome.first is None or outcome.fooled is None:
+        return []
+    right = outcome.first.amin(0) != 0
+    withstood = right & ~outcome.fooled.any(0)
+    return [indicator("unbounded", withstood.sum() / right.sum())] if bool(right.any()) else []
+
+
+def search_beats_gradients(broken_by_gradients: int, broken_by_search: int, n: int) -> Indicator:
+    """Does a search find what attacks with gradients do not?
+
+    Args:
+        broken_by_gradients: Number of samples that attacks with gradients broke.
+        broken_by_search: Number of those among the others that a search broke.
+        n: Number of all samples that both were tried on.
+
+    Example:
+        >>> search_beats_gradients(400, 3, 1000).flagged
+        True
+    """
+    return _beats("search_beats_gradients", broken_by_gradients, broken_by_search, n)
+
+
+def transfer_beats_gradients(broken_by_gradients: int, broken_by_transfer: int, n: int) -> Indicator:
+    """Do adversarial examples of another model, a surrogate, find what attacks on this one do not?
+
+    Deviation: Pintor et al. flag examples that fool the surrogate and not the model, as those of any unlike surrogate
+    do. Here they count where they succeed.
+
+    Args:
+        broken_by_gradients: Number of samples that attacks on the model broke.
+        broken_by_transfer: Number of those among the others that adversarial examples of the surrogate broke.
+        n: Number of all samples that both were tried on.
+    """
+    return _beats("transfer_beats_gradients", broken_by_gradients, broken_by_transfer, n)
+
+
+def _beats(name: str, ours: int, theirs: int, n: int) -> Indicator:
+    n = _checks.count("n", n)
+    theirs = _checks.count(name.replace("beats_gradients", "broken"), theirs, 0, n)
+    ours = _checks.count("broken_by_gradients", ours, 0, n)
+    return indicator(name, theirs / n, more=f"{theirs} beside {ours} of {n}")
+
+
+def refuse(indicators: Iterable[Indicator]) -> None:
+    """Raise a ValueError where there can be no verdict: for a model that is random, or whose output is constant."""
+    for one in indicators:
+        if one.flagged and one.name in REFUSED:
+            raise ValueError(f"Expected a model that can be evaluated. {one.text}")
+
+
+def warning(indicators: Iterable[Indicator]) -> str | None:
+    """One warning of all that is flagged; None where nothing is."""
+    texts = [f"{one.name}: {one.text}" for one in indicators if one.flagged]
+    return "Robust accuracy may be too high. " + " ".join(texts) if texts else None
