@@ -37,6 +37,10 @@ class Row:
         """Right without an attack, and broken by none."""
         return self.clean and not self.broken_by
 
+    def has(self, stage: str, wave: int) -> bool:
+        """Was this run made? -1: any of the attack."""
+        return any(name == stage for name, _ in self.done) if wave < 0 else (stage, wave) in self.done
+
 
 class Record:
     """What is known of all samples, by their places in the data."""
