@@ -14,6 +14,7 @@ from lightning_robust.attacks.anchored import (
     targeted_margin,
 )
 from lightning_robust.attacks.attack import Attack, Context, Foreign, Outcome, as_attack
+from lightning_robust.attacks.auto_pgd import AutoPGD, Shrinking, apgd
 from lightning_robust.attacks.balls import L1, L2, Ball, Box, Linf
 from lightning_robust.attacks.binary import binary_correct, binary_cross_entropy, binary_margin
 from lightning_robust.attacks.combinators import in_turn, on_fraction, restarted, worst_of
@@ -43,6 +44,7 @@ __all__ = [
     "AffineSpace",
     "Anchored",
     "Attack",
+    "AutoPGD",
     "Ball",
     "Box",
     "Chart",
@@ -59,10 +61,12 @@ __all__ = [
     "RandomPerturbation",
     "RandomSearch",
     "Rule",
+    "Shrinking",
     "Space",
     "Steepest",
     "Threat",
     "WarmUp",
+    "apgd",
     "as_attack",
     "bim",
     "binary_correct",

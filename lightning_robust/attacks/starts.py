@@ -28,3 +28,19 @@ def norm_uniform(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
     norm = ball.norm(direction)
     length = noise.uniform((1,), 1)[:, 0].to(zero.dtype) / torch.where(norm > 0, norm, torch.ones_like(norm))
     return ball.project(direction * column(length, direction) * per_sample(ball.radius, direction))
+
+
+def on_sphere(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
+    """Uniform in the ball, scaled to its surface, as Auto-PGD starts (Croce & Hein, ICML 2020).
+
+    In the maximum norm: uniform in the cube, divided by the largest entry. In the Euclidean norm: a uniform direction.
+    """
+    point = ball.sample(noise, zero)
+    norm = ball.norm(point)
+    length = per_sample(ball.radius, zero) / column(torch.where(norm > 0, norm, torch.ones_like(norm)), zero)
+    return ball.project(point * length)
+
+
+def projected_normal(ball: Ball, noise: Noise, zero: Tensor) -> Tensor:
+    """A standard normal point, projected onto the ball, as Auto-PGD starts in the L1 ball (Croce & Hein, ICML 2021)."""
+    return ball.project(noise.normal(tuple(zero.shape[1:])).to(zero.dtype))
