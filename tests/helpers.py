@@ -30,6 +30,7 @@ from lightning_robust.attacks import (
     RandomPerturbation,
     RandomSearch,
     Space,
+    Square,
     Steepest,
     Threat,
     apgd,
@@ -282,6 +283,10 @@ ATTACKS: dict[str, AttackCase] = {
     "grid_search_random": AttackCase(GridSearch(L1(0.2), points=1, random_points=3)),
     "random_search": AttackCase(RandomSearch(_LINF, queries=8)),
     "random_search_log_odds": AttackCase(RandomSearch(_LINF, queries=8, gain=log_odds, seed=3)),
+    "square_search": AttackCase(
+        PGD(_LINF, steps=8, rule=Square(), gain=targeted_margin(), random_start=False, early_stop=True)
+    ),
+    "square_search_restarts": AttackCase(PGD(L2(1.0), steps=4, rule=Square(), gain=margin, keep="best", restarts=2)),
     **{
         f"random_search_{space}": AttackCase(RandomSearch(threat_of(ball, space), queries=8), space)
         for ball, space in (

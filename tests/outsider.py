@@ -48,6 +48,9 @@ class Halves(Ball):
     def scaled(self, factor: float) -> "Halves":
         return replace(self, eps=self.eps * factor)
 
+    def take(self, rows: Tensor) -> "Halves":
+        return replace(self, eps=self.eps[rows]) if isinstance(self.eps, Tensor) and self.eps.ndim else self
+
 
 class Directions(Space):
     """x_adv = x + net(delta): few directions, from a network with layers that must be in evaluation mode."""

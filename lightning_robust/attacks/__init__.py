@@ -34,6 +34,7 @@ from lightning_robust.attacks.rules import Adam, Iterate, Rule, Steepest
 from lightning_robust.attacks.schedules import WarmUp
 from lightning_robust.attacks.scope import scope
 from lightning_robust.attacks.spaces import Chart, Space
+from lightning_robust.attacks.square import Square
 from lightning_robust.attacks.threats import Threat
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Rule",
     "Shrinking",
     "Space",
+    "Square",
     "Steepest",
     "Threat",
     "WarmUp",

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_robust._noise import Noise
 from lightning_robust.attacks import (
     L2,
     PGD,
@@ -17,7 +16,7 @@ from lightning_robust.attacks import (
     margin,
 )
 from lightning_robust.attacks.exhaustive_search import GridSearch
-from lightning_robust.attacks.random_search import RandomSearch, boldness, square, stripes
+from lightning_robust.attacks.random_search import RandomSearch
 from tests.helpers import (
     ATTACKS,
     BALLS,
@@ -77,7 +76,9 @@ def test_monotone_in_queries(space):
 # ------------------------------------------------------------------------------------------ what it is to find
 
 
-@pytest.mark.parametrize(("ball", "share"), [("Linf", 0.85), ("Box", 0.85), ("L2", 0.8), ("L1", 0.5)])
+@pytest.mark.parametrize(
+    ("ball", "share"), [("Linf", 0.95), ("Box", 0.95), ("L2", 0.93), ("L1", 0.85), ("Halves", 0.85)]
+)
 def test_close_to_the_optimum_of_a_linear_model(ball, share):
     w = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
     x, y = 0.5 + 0.01 * images(4), torch.zeros(4, dtype=torch.long)
@@ -139,38 +140,10 @@ def test_with_no_gradient_at_all():
     def forward(x):
         with torch.no_grad():
             total = x.detach().flatten(1).sum(1)
-        return torch.stack([total.new_full((len(x),), 60.0), total], 1)
+        return torch.stack([total.new_full((len(x),), 60.05), total], 1)
 
     x, y = torch.full((3, 3, 6, 6), 0.5), torch.zeros(3, dtype=torch.long)
     assert (forward(RandomSearch(Linf(0.1), 100)(forward, x, y)).argmax(1) == 1).all()
-
-
-def test_the_square_attack_by_hand():
-    """Windows of the size of the paper, one sign per channel, everywhere in the image, on the corners of the ball."""
-    x = images(4000)
-    noise, chart = Noise.of(x), PixelSpace(-9, 9).chart(x, x[:, 0, 0, 0])
-    delta = 0.05 * torch.sign(torch.randn(1, *SHAPE)).expand(4000, -1, -1, -1)
-    for size, side in ((1.0, 5), (0.25, 3), (1 / 64, 1)):
-        moved = Linf(0.1).project(square(noise, delta, chart, Linf(0.1), size))
-        inside = moved.abs() == torch.tensor(0.1)
-        assert torch.equal(moved[~inside], delta[~inside])
-        assert (inside[:, 0].any(2).sum(1) == side).all()
-        assert (inside[:, 1].any(1).sum(1) == side).all()
-        assert (inside.flatten(1).sum(1) == 3 * side * side).all()
-        corner = inside[:, 0].flatten(1).float().argmax(1)
-        assert corner.unique().numel() == (6 - side + 1) ** 2
-        sign = moved.sign() * inside
-        assert ((sign.flatten(2).sum(2)).abs() == side * side).all()
-        assert abs(float(sign[:, 0].sum((1, 2)).sign().mean())) < 0.08
-    first = stripes(noise, chart, Linf(0.1))
-    assert torch.equal(first.abs(), torch.full_like(first, 0.1))
-    assert torch.equal(first, first[:, :, :1].expand_as(first))
-    assert not torch.equal(first[:, :, :, 0], first[:, :, :, 1])
-
-
-def test_the_schedule_of_the_paper():
-    asked = {0: 1, 10: 1, 11: 2, 50: 2, 51: 4, 201: 8, 501: 16, 1001: 32, 2001: 64, 4001: 128, 6001: 256, 8001: 512}
-    assert {query: 1 / boldness(query) for query in asked} == asked
 
 
 @pytest.mark.parametrize("shape", [(24,), (2, 12), (2, 3, 4, 5)])
