@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from functools import partial
 
 import jsonargparse
 import pytest
@@ -62,15 +63,24 @@ def test_all_recipes_are_listed():
 
 
 def test_the_parts_are_those_of_the_papers():
+    pgd = partial(PGD, threat=BALL, steps=2, rel_step_size=1.25)
     start = recipes.NearbyStart()
     maps = AffineSpace()
     expected = {
-        "madry": (PGD(BALL, steps=2), None, 1.0),
-        "trades": (PGD(BALL, steps=2, gain=divergence, random_start=start), trades_objective(6.0), 1.0),
-        "mart": (PGD(BALL, steps=2, gain=cross_entropy, random_start=start), mart_objective(5.0), 1.0),
+        "madry": (pgd(), None, 1.0),
+        "trades": (
+            pgd(gain=divergence, random_start=start),
+            trades_objective(6.0),
+            1.0,
+        ),
+        "mart": (
+            pgd(gain=cross_entropy, random_start=start),
+            mart_objective(5.0),
+            1.0,
+        ),
         "fgsm_rs": (PGD(BALL, steps=1, rel_step_size=1.25), None, 1.0),
-        "half_adversarial": (PGD(BALL, steps=2), None, 0.5),
-        "adversarial_transformations": (PGD(Threat(Linf(0.3), maps), steps=2), None, 0.5),
+        "half_adversarial": (pgd(), None, 0.5),
+        "adversarial_transformations": (pgd(threat=Threat(Linf(0.3), maps)), None, 0.5),
         "random_transformations": (RandomPerturbation(Threat(Linf(0.3), maps)), None, 0.5),
     }
     for name, (attack, objective, fraction) in expected.items():

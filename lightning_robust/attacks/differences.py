@@ -75,6 +75,8 @@ class _Estimated(nn.Module):
     `noise` is that of the batch that is attacked, `key` that of the call.
     """
 
+    whole_batches = True  # its directions count the forwards of the batch
+
     def __init__(self, model: Model, estimate: "FiniteDifferences", noise: Noise, key: int) -> None:
         super().__init__()
         self.model, self._estimate, self._noise, self._key, self._count = model, estimate, noise, key, _Count()

@@ -16,7 +16,7 @@ from lightning_robust.attacks._ascent import Ascent
 from lightning_robust.attacks._gain import GainFn, anchor_of
 from lightning_robust.attacks._goal import Goal, clean_logits
 from lightning_robust.attacks._tensors import set_fields
-from lightning_robust.attacks.anchored import Anchored
+from lightning_robust.attacks.anchored import Anchored, normalized, targeted_margin
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.gains import log_odds, margin
@@ -38,7 +38,7 @@ def fits(gain: GainFn, output: Tensor, y: Any) -> bool:
     return ask is None or bool(ask(output, y))
 
 
-_THOROUGH: tuple[Any, ...] = (margin,)
+_THOROUGH: tuple[Any, ...] = (margin, *(targeted_margin(rank) for rank in (1, 2, 3)), normalized(log_odds))
 """What the restarts raise in turn where an evaluation meets the default gain."""
 
 
@@ -208,7 +208,9 @@ class PGD(ThreatAttack):
         if any(anchor_of(gain) is not None or hasattr(gain, "fits") for gain in gains):
             context = replace(context, logits=clean_logits(batch, context))
             gains = tuple(gain for gain in gains if fits(gain, context.logits, batch.y)) or gains
-        return [Goal(gain, batch, context, must_judge=self.early_stop) for gain in gains]
+        # A search without gradients goes on to the end where nobody knows what success is.
+        must_judge = self.early_stop and self.rule.order > 0
+        return [Goal(gain, batch, context, must_judge=must_judge) for gain in gains]
 
     def _start(self, chart: Chart, noise: Callable[[], Noise], number: int = 0) -> Tensor:
         """Where restart number `number` begins."""

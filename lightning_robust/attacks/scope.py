@@ -84,9 +84,11 @@ def _held(value: Any) -> list[Any]:
 def wants_whole_batches(model: Any) -> bool:
     """Must every forward have the samples of the batch, whether the attack is over for some or not?
 
-    Where parameters are sharded over processes, all of them make their forwards together. And a compiled network is
-    compiled anew for every size of a batch.
+    Where parameters are sharded over processes, all of them make their forwards together. A compiled network is
+    compiled anew for every size of a batch. And a model may say so itself: `whole_batches = True`.
     """
+    if getattr(model, "whole_batches", False):
+        return True
     modules = modules_in(model)
     if any(isinstance(module, torch._dynamo.OptimizedModule) for module in modules if "_orig_mod" in module._modules):
         return True

@@ -14,6 +14,7 @@ from lightning_robust.attacks import (
     fgsm,
     finite_differences,
     in_turn,
+    margin,
     on_fraction,
     restarted,
     worst_of,
@@ -194,7 +195,9 @@ def test_on_fraction_refuses_what_is_no_share(fraction):
 
 def test_on_fraction_passes_on():
     attack = on_fraction(PGD(Linf(0.1)), 0.25)
-    assert attack.thorough() == PGD(Linf(0.1), keep="best")  # a sample that is not attacked must not count as robust
+    assert attack.thorough() == PGD(
+        Linf(0.1), gain=margin, keep="best"
+    )  # a sample that is not attacked must not count as robust
 
 
 @pytest.mark.parametrize("shares", [(3, 3), (2, 3), (0, 1), (2, 2, 2), (2, 2, 3), (0, 1, 1)])
@@ -232,7 +235,7 @@ def test_in_turn_each_sample_fares_as_under_its_attack():
 
 def test_in_turn_in_evaluation_is_the_worst_of_all():
     attack = in_turn(PGD(Linf(0.1)), PGD(L2(0.5)))
-    assert attack.thorough() == worst_of(PGD(Linf(0.1), keep="best"), PGD(L2(0.5), keep="best"))
+    assert attack.thorough() == worst_of(*(PGD(ball, gain=margin, keep="best") for ball in (Linf(0.1), L2(0.5))))
     with pytest.raises(ValueError, match="at least two attacks to take turns, but got 1"):
         in_turn(PGD(Linf(0.1)))
     with pytest.raises(TypeError, match=r"`attacks\[1\]` to be an attack"):

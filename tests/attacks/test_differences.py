@@ -181,7 +181,7 @@ def test_it_is_the_plain_attack_where_differences_are_exact(space, ball):
 def test_random_signs_find_most_of_what_a_gradient_finds():
     x, model = images(16), Linear(torch.randn(SHAPE))
     y = torch.zeros(16).long()
-    attack = PGD(L2(1.0), steps=20, random_start=False)
+    attack = PGD(L2(1.0), steps=20, rel_step_size=0.125, random_start=False)
     clean, best = log_odds(model(x), y), log_odds(model(attack(model, x, y)), y)
     reached = log_odds(model(finite_differences(attack, 0.1, samples=16)(model, x, y)), y)
     assert ((reached - clean) / (best - clean)).mean() > 0.8

@@ -73,7 +73,8 @@ def test_presets_are_settings():
     paper = stutz(Linf(0.3))
     assert (paper.steps, paper.restarts, paper.rule, paper.keep) == (40, 5, Adam(0.005), "best")
     assert paper.random_start is norm_uniform
-    assert pgd_cw(Linf(0.1), 7, 5.0) == PGD(Linf(0.1), 7, rel_step_size=2.5 / 7, gain=confident_margin(5.0), keep="best")
+    size, gain = 2.5 / 7, confident_margin(5.0)
+    assert pgd_cw(Linf(0.1), 7, 5.0) == PGD(Linf(0.1), 7, rel_step_size=size, gain=gain, keep="best")
     cw = carlini_wagner(Linf(0.3), restarts=2)
     assert (cw.steps, cw.restarts, cw.rule, cw.keep) == (120, 2, Adam(0.005), "best")
     assert cw.gain == confident_margin(3.0)
