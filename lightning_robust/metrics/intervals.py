@@ -8,6 +8,9 @@ from torch import Tensor
 from lightning_robust._checks import count
 from lightning_robust.metrics._checks import amounts, coverage
 
+_NEAR = 3
+"""Differences of up to so many samples are tested by McNemar's test: enough up to 10,000 that differ, as measured."""
+
 
 def wilson_interval(
     successes: float | Tensor, total: float | Tensor, confidence: float = 0.95
@@ -156,9 +159,11 @@ def paired_interval(only_first: int, only_second: int, total: int, confidence: f
     .. math:: \max_{|\delta| \le \psi \le \psi_u} P_{\delta, \psi}(D \ge d) + \beta > \alpha / 2,
 
     where :math:`\psi_u` is the upper Clopper-Pearson bound of :math:`\psi`, which fails with probability :math:`\beta`
-    (Berger and Boos). The upper end is that of the models swapped, with the other sign. The distribution of D is
-    computed exactly, by a Fourier transform; the maximum over five values of :math:`\psi`, the largest of which nearly
-    always attains it.
+    (Berger and Boos). McNemar's exact test takes the place of this one for :math:`-3/n \le \delta \le 0`, so that the
+    interval and the p-value agree: 0 is outside, or is itself the end, where p is at most :math:`\alpha`. The upper end
+    is that of the models swapped, with the other sign. As each value of :math:`\delta` has one test, fixed beforehand
+    and valid at :math:`\alpha / 2`, the interval covers. The distribution of D is computed exactly, by a Fourier
+    transform; the maximum is over five values of :math:`\psi`, the largest of which nearly always attains it.
 
     The shorter conditional interval, Clopper-Pearson's for the share of the first model among the samples that differ,
     times their number over n, takes that number as known: where only one model is ever right alone it ends at the
@@ -192,8 +197,13 @@ def paired_interval(only_first: int, only_second: int, total: int, confidence: f
     beta = alpha / 50
     most = 1.0 if b + c == n else _first_true(lambda psi: bool(_binomial_cdf(b + c, n, psi) <= beta), 0.0, 1.0)
 
+    differ, near = float(mcnemar_test(b, c)) <= alpha, min(_NEAR / n, 1.0)
+
     def low(d: int) -> float:
-        return _first_true(lambda delta: _most_tail(n, d, delta, most) > alpha / 2 - beta, -most, min(most, d / n))
+        end = _first_true(lambda delta: _most_tail(n, d, delta, most) > alpha / 2 - beta, -most, min(most, d / n))
+        if differ and d > 0:
+            return max(end, 0.0) if end > -near else end
+        return min(end, -near)
 
     ends = torch.tensor([low(b - c), -low(c - b)], dtype=torch.float64)
     return ends[0], ends[1]

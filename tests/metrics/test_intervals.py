@@ -165,6 +165,15 @@ def test_paired_is_close_to_the_normal_interval_of_many_samples():
     assert high.item() == pytest.approx(0.01 + 1.96 * error, abs=0.06 * error)
 
 
+@pytest.mark.parametrize("total", [5, 60, 2000])
+def test_paired_and_mcnemar_agree(total):
+    for b, c in [(5, 0), (6, 0), (12, 2), (11, 4), (15, 5), (60, 40), (61, 39), (538, 462), (530, 470)]:
+        if b + c <= total:
+            low, high = paired_interval(b, c, total)
+            assert (low.item() >= 0) == (mcnemar_test(b, c).item() <= 0.05), (b, c)
+            assert low < (b - c) / total <= high
+
+
 def test_paired_mirrors():
     assert paired_interval(9, 4, 50)[0] == -paired_interval(4, 9, 50)[1]
     low, high = paired_interval(0, 0, 1000)  # no difference was seen, but there may be a small one

@@ -1,0 +1,115 @@
+"""Reports that are read from files again."""
+
+import csv
+import json
+import math
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust.evaluation._indicator import Indicator
+from lightning_robust.evaluation._record import Record
+from lightning_robust.evaluation.images import Images
+from lightning_robust.evaluation.ledger import header_of, join
+
+_INTEGERS = ("target", "restart", "step", "passes")
+_FLOATS = ("gain", "radius")
+_UNFINISHED = (
+    "This report was read from ledgers alone. They do not say whether the evaluation came to its end: images that look "
+    "robust may be those that were not attacked yet. Run the evaluation again in the same folder to finish it."
+)
+
+
+def saved_fields(folder: Path, own: Set[str]) -> dict[str, Any]:
+    """The arguments of the report in a folder, or of that which its ledgers tell.
+
+    Args:
+        folder: Where the files are.
+        own: Names of columns that are no attacks.
+    """
+    if not (folder / "report.json").exists():
+        if not any(folder.glob("ledger-*.jsonl")):
+            raise FileNotFoundError(
+                f"Expected argument `folder` to hold a report or a ledger, but {folder} has neither report.json nor "
+                "ledger-*.jsonl."
+            )
+        return _of_ledgers(folder)
+    try:
+        return _of_files(folder, own)
+    except FileNotFoundError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected argument `folder` to hold a report as `Report.write` writes it, but that in {folder} cannot be "
+            f"read ({type(error).__name__}: {error}). Evaluate again, into another folder."
+        ) from error
+
+
+def _of_files(folder: Path, own: Set[str]) -> dict[str, Any]:
+    content = json.loads((folder / "report.json").read_text("utf-8"))
+    with (folder / "samples.csv").open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        names = next(reader)
+        columns = dict(zip(names, map(list, zip(*reader, strict=True)), strict=True))
+    right = {name: _bools(columns[name]) for name in names if name not in own}
+    if len(right["clean"]) != content["n"]:
+        raise ValueError(f"samples.csv has {len(right['clean'])} rows where report.json has n = {content['n']}")
+    labels = torch.tensor([int(text) for text in columns["label"]]) if "label" in columns else None
+    eps = content["eps"]
+    return {
+        "right": right,
+        "labels": labels,
+        "warnings": tuple(content["warnings"]),
+        "attacks": content["attacks"],
+        "seconds": content["seconds"],
+        "images": _images(columns, labels) if "key" in columns else None,
+        "indicators": tuple(_indicator(one) for one in content["indicators"]),
+        "passes": (content["passes"]["forward"], content["passes"]["backward"]),
+        "eps": None if eps is None else float(eps),
+        "threat": content["threat"],
+        "about": content["about"],
+    }
+
+
+def _images(columns: dict[str, list[str]], labels: Tensor | None) -> Images:
+    return Images(
+        key=columns["key"],
+        label=labels,
+        clean=_bools(columns["clean"]),
+        attack=columns["broken_by"],
+        **{name: torch.tensor([int(text) for text in columns[name]]) for name in _INTEGERS},
+        **{
+            name: torch.tensor([float(text) if text else math.nan for text in columns[name]], dtype=torch.float64)
+            for name in _FLOATS
+        },
+    )
+
+
+def _bools(texts: list[str]) -> Tensor:
+    values = {"True": True, "False": False}
+    return torch.tensor([values[text] for text in texts])
+
+
+def _indicator(content: dict[str, Any]) -> Indicator:
+    numbers = {name: float(content[name]) for name in ("value", "threshold")}
+    return Indicator(**{**content, **numbers})
+
+
+def _of_ledgers(folder: Path) -> dict[str, Any]:
+    events, header = join(folder), header_of(folder)
+    images = Record(events).images()
+    stages = dict.fromkeys(event.stage for event in events if event.stage != "clean")
+    eps = header.get("eps")
+    return {
+        "right": {"clean": images.clean},
+        "labels": images.label,
+        "warnings": (_UNFINISHED,),
+        "attacks": dict.fromkeys(stages, ""),
+        "images": images,
+        "eps": float(eps) if isinstance(eps, int | float) else None,
+        "threat": str(header.get("threat") or ""),
+        "about": header,
+    }
