@@ -17,7 +17,7 @@ class Keys:
 
     def __init__(self, prefix: str, attacks: Iterable[str]) -> None:
         self._prefix = prefix
-        self._names = {"clean_acc", "robust_acc", *(f"robust_acc_{name}" for name in attacks)}
+        self._names = {"clean_acc", "robust_acc", "suspicious", *(f"robust_acc_{name}" for name in attacks)}
         self._allowed: set[str] = set()
         self._filter: Any = None
 

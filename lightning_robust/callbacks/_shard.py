@@ -17,9 +17,10 @@ class Shard:
         loader: The dataloader.
         replicas: How many processes see different data: the data-parallel group, not the world.
         max_samples: Number of samples to count, the first ones over all processes; None: all.
+        rank: Which of the processes this is.
     """
 
-    def __init__(self, loader: Any, replicas: int, max_samples: int | None) -> None:
+    def __init__(self, loader: Any, replicas: int, max_samples: int | None, rank: int = 0) -> None:
         sampler = getattr(loader, "sampler", None)
         if not isinstance(sampler, DistributedSampler):
             sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
@@ -29,9 +30,8 @@ class Shard:
             self.replicas, self.rank = sampler.num_replicas, sampler.rank
             self.limit = min(limit, len(sampler.dataset))  # type: ignore[arg-type]
         else:
-            # Every process sees samples of its own.
-            self.replicas, self.rank = replicas, 0
-            self.limit = limit if limit == math.inf else math.ceil(limit / replicas) * replicas
+            # Every process sees samples of its own: the r-th of them counts as if they were dealt out in turn.
+            self.replicas, self.rank, self.limit = replicas, rank, limit
 
     def exhausted(self, seen: int) -> bool:
         """The same on all processes."""
@@ -46,6 +46,12 @@ def replicas(trainer: pl.Trainer) -> int:
     """How many processes see different data. Under tensor parallelism fewer than there are processes."""
     kwargs = trainer.distributed_sampler_kwargs
     return trainer.world_size if kwargs is None else int(kwargs["num_replicas"])
+
+
+def rank_of(trainer: pl.Trainer) -> int:
+    """Which of these processes this is."""
+    kwargs = trainer.distributed_sampler_kwargs
+    return trainer.global_rank if kwargs is None else int(kwargs["rank"])
 
 
 def summed(trainer: pl.Trainer, counts: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """Robust accuracy in validation and test, for any LightningModule, unchanged."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torchmetrics import Metric
 
 from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
@@ -13,13 +15,15 @@ from lightning_robust._step import Step, recorded
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
+from lightning_robust.callbacks._counts import Counts, Verdict
 from lightning_robust.callbacks._every import Every
+from lightning_robust.callbacks._handed import check_metrics
 from lightning_robust.callbacks._keys import Keys
 from lightning_robust.callbacks._results import Results
-from lightning_robust.callbacks._shard import Shard, loaders_of, replicas, summed
+from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas, summed
 from lightning_robust.evaluation._plan import Plan, attacks_by_name, is_plan
 from lightning_robust.evaluation._reader import Forward, Reader, Sample
-from lightning_robust.evaluation._tally import Interval, Summary, Tally, measured
+from lightning_robust.evaluation._tally import Interval
 
 _KEYS = {"val": -1, "test": -2}
 _STEPS = dict.fromkeys(("fit", "validate", "val"), "validation_step") | {"test": "test_step"}
@@ -37,6 +41,7 @@ class RobustEvaluation(StepCallback):
     - `clean_acc`: the accuracy on clean inputs.
     - `robust_acc`: the share of samples that are right on the clean input and under every attack.
     - `robust_acc_<name>`: the share that are right on the clean input and under one attack, if it has a name.
+    - `suspicious`: number of reasons not to believe these values. One warning says what they are, and what to do.
 
     So `ModelCheckpoint(monitor="val/robust_acc", mode="max")` and `EarlyStopping` work. With several dataloaders each
     has its own values, with Lightning's suffix `/dataloader_idx_<i>`, whether the others are empty or not. A key that
@@ -60,6 +65,11 @@ class RobustEvaluation(StepCallback):
         correct: `(output, y) -> (N,) bool`.
         per_sample: The fields with one entry per sample: `max_samples` cuts a batch.
         prefix: Before every key, e.g. "strong/". Several of this callback need different ones.
+        metrics: Metrics by name, of `lightning_robust.metrics` or torchmetrics. `update` is called with those of these
+            that it takes: `x`, the clean inputs; `x_adv`, for each sample the first adversarial input that fools the
+            module, else the last; `preds`, the outputs for it; `y` and `target`, the labels; `correct` (V, N), right
+            when clean and under each attack; `correct_clean` (N,); `fooled` (A, N), the success of each attempt of each
+            attack; `mask` (N,), the samples that count. The value is logged as `<name>`, several as `<name>_<key>`.
 
     Example:
         >>> from lightning_robust import PGD, Linf, RobustEvaluation
@@ -80,6 +90,7 @@ class RobustEvaluation(StepCallback):
         correct: Correct | None = None,
         per_sample: Sequence[Field] | None = None,
         prefix: str = "",
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         self.attacks = attacks_by_name(attacks)
         self._plan = attacks if is_plan(attacks) else None
@@ -91,9 +102,11 @@ class RobustEvaluation(StepCallback):
         self._keys = Keys(self.prefix, () if self._plan else filter(None, self.attacks))
         self._results = Results()
         self._logged: dict[str, float] = {}
-        self._tallies: dict[int, Tally] = {}
+        self.metrics = check_metrics(metrics)
+        self._counts: dict[int, Counts] = {}
         self._loaders: list[Any] = []
-        self._active = self._checked = self._measured = self._reached = False
+        self._told: set[str] = set()
+        self._active = self._measured = self._reached = False
 
     @property
     def state_key(self) -> str:
@@ -112,12 +125,14 @@ class RobustEvaluation(StepCallback):
 
     @property
     def intervals(self) -> dict[str, Interval]:
-        """The 95 % interval of each value of `results` but `n`, by the same key."""
+        """The 95 % interval of each share in `results`, by the same key."""
         return self._results.intervals
 
     def _argument(self, name: str) -> Any:
         if name == "attacks":
             return self._plan or self.attacks.get("", self.attacks)
+        if name == "metrics":
+            return self.metrics or None
         return super()._argument(name)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -131,6 +146,7 @@ class RobustEvaluation(StepCallback):
         if trainer.world_size > 1:
             self._keys.silence()
         self._measured = self._reached = False
+        self._told = set()
         if stage == "fit":
             self._every.reset()
 
@@ -202,29 +218,36 @@ class RobustEvaluation(StepCallback):
 
     def _start(self, active: bool) -> None:
         self._active = active
-        self._tallies, self._loaders = {}, []
+        self._counts, self._loaders = {}, []
+
+    def _new(self, trainer: Any, pl_module: Any) -> Counts:
+        return Counts(self.attacks, self.metrics, pl_module.device, settled=trainer.state.fn != "fit")
 
     def _install(self, trainer: Any, pl_module: Any, stage: str, dataloader_idx: int) -> None:
         self._remove()
         if not self._active:
             return
         self._loaders = self._loaders or loaders_of(trainer, stage)
-        first = dataloader_idx not in self._tallies
+        first = dataloader_idx not in self._counts
         if first:
-            self._tallies[dataloader_idx] = Tally(len(self.attacks), pl_module.device)
-        tally = self._tallies[dataloader_idx]
-        shard = Shard(self._loaders[dataloader_idx], replicas(trainer), self.max_samples)
-        if shard.exhausted(tally.seen) or (trainer.sanity_checking and not first):
+            self._counts[dataloader_idx] = self._new(trainer, pl_module)
+        counts = self._counts[dataloader_idx]
+        shard = Shard(self._loaders[dataloader_idx], replicas(trainer), self.max_samples, rank_of(trainer))
+        if shard.exhausted(counts.seen) or (trainer.sanity_checking and not first):
             return
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
             # Before the step, which may take labels out of the batch, or write to it.
             sample = self.reader.read(batch)
-            if sample is not None and trainer.sanity_checking:
-                self._rehearse(pl_module, sample)
-                tally.seen += len(sample)
-            elif sample is not None:
-                self._attack(pl_module, sample, stage, tally, shard)
+            if sample is not None:
+                counts.check(sample)
+                if trainer.sanity_checking:
+                    self._rehearse(pl_module, sample)
+                    counts.seen += len(sample)
+                else:
+                    self._attack(pl_module, sample, stage, counts, shard)
+                for doubt in counts.doubts:
+                    self._tell(doubt, warnings.warn)
             with recorded(pl_module) as names:
                 output = step(batch, *args, **kwargs)
             self._keys.refuse(names, stage)
@@ -232,18 +255,15 @@ class RobustEvaluation(StepCallback):
 
         self._put(pl_module, _STEPS[stage], around)
 
-    def _check(self, sample: Sample) -> None:
-        """Refuse inputs that cannot be meant, and warn of those that may not be."""
-        for attack in self.attacks.values():
-            attack.check(sample.x, sample.y)
-        if not self._checked:
-            self._checked = True
-            for doubt in dict.fromkeys(d for attack in self.attacks.values() for d in attack.doubts(sample.x)):
-                warnings.warn(doubt, stacklevel=2)
+    def _tell(self, text: str, warn: Callable[..., Any]) -> None:
+        """Warn once of one thing in a run, whatever the numbers in the text are."""
+        kind = re.sub(r"[0-9.e+-]+", "0", text)
+        if kind not in self._told:
+            self._told.add(kind)
+            warn(text, stacklevel=3)
 
     def _rehearse(self, pl_module: pl.LightningModule, sample: Sample) -> None:
         """Find out before training what would be refused after it."""
-        self._check(sample)
         view = sample.view(pl_module)
         view.judged()
         for attack in self.attacks.values():
@@ -251,15 +271,14 @@ class RobustEvaluation(StepCallback):
             if brief is not None:
                 view.attacked(brief, 0)
 
-    def _attack(self, pl_module: pl.LightningModule, sample: Sample, stage: str, tally: Tally, shard: Shard) -> None:
-        self._check(sample)
-        mask = shard.counted(tally.seen, len(sample), sample.x.device)
-        tally.seen += len(sample)
+    def _attack(self, pl_module: pl.LightningModule, sample: Sample, stage: str, counts: Counts, shard: Shard) -> None:
+        mask = shard.counted(counts.seen, len(sample), sample.x.device)
+        counts.seen += len(sample)
         if shard.replicas == 1 and not bool(mask[-1]):
             # Alone, what is not counted need not be computed. Together, all processes make the same number of forwards.
             rows = slice(0, int(mask.sum()))
             sample, mask = sample.rows(rows), mask[rows]
-        tally.add(mask, *measured(sample.view(pl_module), self.attacks.values(), _KEYS[stage], self.reader.correct))
+        counts.add(pl_module, sample, _KEYS[stage], mask)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._remove()
@@ -275,25 +294,29 @@ class RobustEvaluation(StepCallback):
                 pl_module.log(key, value, prog_bar=shown, sync_dist=False, add_dataloader_idx=False)
 
     def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """All counts of all processes, in one reduction."""
-        restarts = {name: attack.restarts for name, attack in self.attacks.items()}
-        loaders, empty = len(loaders_of(trainer, stage)), Tally(len(restarts), pl_module.device)
-        counts = summed(trainer, torch.stack([self._tallies.get(i, empty).counts for i in range(loaders)]))
-        summaries = {i: Summary(row, restarts, each=self._plan is None) for i, row in enumerate(counts.tolist())}
-        if not any(summary.n for summary in summaries.values()):
+        """All counts of all processes, in one reduction; metrics make their own."""
+        loaders = len(loaders_of(trainer, stage))
+        each = [self._counts.get(i) or self._new(trainer, pl_module) for i in range(loaders)]
+        rows = summed(trainer, torch.stack([counts.row for counts in each])).tolist()
+        settled = trainer.state.fn != "fit"
+        verdicts = [Verdict(row, self.attacks, each=self._plan is None, settled=settled) for row in rows]
+        if not any(verdict.summary.n for verdict in verdicts):
             return
         results: dict[str, float] = {}
         intervals: dict[str, Interval] = {}
         self._logged = {}
-        for i, summary in summaries.items():
-            if summary.n:
-                suffix = f"/dataloader_idx_{i}" if loaders > 1 else ""
-                keys = {name: self._keys.of(stage, name, suffix) for name in summary.logged | summary.more}
-                self._logged |= {keys[name]: value for name, value in summary.logged.items()}
-                results |= {keys[name]: value for name, value in (summary.logged | summary.more).items()}
-                intervals |= {keys[name]: ends for name, ends in summary.intervals.items()}
-                for text in summary.warnings:
-                    pl.utilities.rank_zero_warn(text)
+        for i, (counts, verdict) in enumerate(zip(each, verdicts, strict=True)):
+            summary = verdict.summary
+            if not summary.n:
+                continue
+            suffix = f"/dataloader_idx_{i}" if loaders > 1 else ""
+            logged = {**summary.logged, "suspicious": float(len(verdict.warnings)), **counts.handed.values()}
+            keys = {name: self._keys.of(stage, name, suffix) for name in logged | summary.more}
+            self._logged |= {keys[name]: value for name, value in logged.items()}
+            results |= {keys[name]: value for name, value in (logged | summary.more).items()}
+            intervals |= {keys[name]: ends for name, ends in summary.intervals.items()}
+            if verdict.warnings:
+                self._tell(" ".join(verdict.warnings), pl.utilities.rank_zero_warn)
         self._results.write(results, intervals, publish=trainer.is_global_zero)
         self._measured = True
         self._every.done(trainer)

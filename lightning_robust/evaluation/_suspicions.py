@@ -209,9 +209,16 @@ class Suspicions:
         self._checked.add(name)
         counted = right & mask
         still = (outcome.x_adv == x).flatten(1).all(1)
-        surer = torch.zeros_like(still) if outputs is None else surer_of(*outputs, y)
-        place = len(_OF_ALL) + len(_OF_ONE) * list(self._attacks).index(name)
-        self._count(place, counted.sum(), (still & counted).sum(), (surer & counted).sum())
+        self._count(self._place(name), counted.sum(), (still & counted).sum())
+        if outputs is not None:
+            self.answers(name, y, outputs, right=right, mask=mask)
+
+    def answers(self, name: str, y: Any, outputs: tuple[Any, Any], *, right: Tensor, mask: Tensor) -> None:
+        """Look at the outputs for the clean inputs and for the result of an attack; arguments as for `result`."""
+        self._count(self._place(name) + 2, (surer_of(*outputs, y) & right & mask).sum())
+
+    def _place(self, name: str) -> int:
+        return len(_OF_ALL) + len(_OF_ONE) * list(self._attacks).index(name)
 
     def _count(self, place: int, *sums: Any) -> None:
         values = torch.stack([torch.as_tensor(_nested.plain(v), device=self.counts.device).long() for v in sums])

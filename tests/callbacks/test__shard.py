@@ -32,3 +32,16 @@ def test_the_shards_of_a_sampler_count_every_sample_once(n, max_samples):
             if not shard.exhausted(seen) and bool(shard.counted(seen, 1, torch.device("cpu"))[0]):
                 counted.append(sample)
     assert sorted(counted) == list(range(min(n, max_samples or n)))
+
+
+@pytest.mark.parametrize("max_samples", [1, 5, 7, 9])
+def test_of_samples_that_the_user_has_shared_out_as_many_count_as_were_asked_for(max_samples):
+    """Also where the processes cannot share their number equally; all stop at once, as collective models ask."""
+    counted, seen = 0, []
+    for rank in range(3):
+        shard = Shard(SimpleNamespace(sampler=None), 3, max_samples, rank)
+        rows = [i for i in range(10) if not shard.exhausted(i)]
+        seen.append(len(rows))
+        counted += sum(int(shard.counted(i, 1, torch.device("cpu"))) for i in rows)
+    assert counted == max_samples
+    assert len(set(seen)) == 1

@@ -1,0 +1,118 @@
+"""Metrics that a user hands to an evaluation: fed batch by batch, computed at the end."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_robust import _checks
+
+_OFFERED = {
+    "x": "(N, ...) clean inputs",
+    "x_adv": "(N, ...) adversarial inputs, the worst for each sample",
+    "y": "labels",
+    "target": "labels",
+    "preds": "outputs for `x_adv`",
+    "correct": "(V, N) bool, right when clean and under each attack",
+    "correct_clean": "(N,) bool, right when clean",
+    "fooled": "(A, N) bool, the success of each attempt of each attack",
+}
+"""What `update` is called with, as far as it takes it; and `mask`, the samples that count."""
+
+_OWN = ("clean_acc", "robust_acc", "suspicious", "n", "success", "success_worst")
+
+
+def check_metrics(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
+    """Metrics by name; those that need what an evaluation does not know are refused."""
+    given = {} if metrics is None else _checks.instance("metrics", metrics, Mapping, "a mapping from names to metrics")
+    for name, metric in given.items():
+        called = f"metrics[{name!r}]"
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"Expected argument `metrics` to have names that are not empty as keys, but got {name!r}.")
+        if name in _OWN or name.startswith(("robust_acc_", "success_")):
+            raise ValueError(
+                f"Expected argument `metrics` to have no name of a value that is logged anyway, but got {name!r}. "
+                "Give it another name."
+            )
+        _checks.instance(called, metric, Metric, "a metric of lightning_robust.metrics or of torchmetrics")
+        takes = _takes(metric).items()
+        unknown = ", ".join(f"`{p}`" for p, required in takes if required and p not in (*_OFFERED, "mask"))
+        if unknown:
+            offered = "; ".join(f"`{key}`, {text}" for key, text in _OFFERED.items())
+            raise ValueError(
+                f"Expected argument `{called}` to be a metric whose `update` takes what an evaluation knows "
+                f"({offered}), but {type(metric).__name__} needs {unknown}. Write a subclass whose `update` makes it "
+                "of these."
+            )
+    return dict(given)
+
+
+def _takes(metric: Metric) -> dict[str, bool]:
+    """The parameters of `update` by name: is each of them required?"""
+    parameters = inspect.signature(type(metric).update).parameters
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {n: p.default is p.empty for n, p in list(parameters.items())[1:] if p.kind in kinds}
+
+
+class Handed:
+    """The metrics of one dataloader on one process: copies that nobody else feeds.
+
+    Args:
+        metrics: By name.
+        device: Where they count.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric], device: torch.device) -> None:
+        self._metrics = {name: metric.clone().to(device) for name, metric in metrics.items()}
+        for metric in self._metrics.values():
+            metric.reset()
+
+    def update(self, mask: Tensor, known: Mapping[str, Any]) -> None:
+        """Feed all metrics with a batch.
+
+        Args:
+            mask: (N,) bool, the samples that count. A metric whose `update` takes no mask is given these alone.
+            known: What is known of the batch, see `check_metrics`.
+        """
+        rows = mask.nonzero()[:, 0] if self._metrics else None
+        for name, metric in self._metrics.items():
+            takes = _takes(metric)
+            given = {key: value for key, value in known.items() if key in takes}
+            lost = [key for key, required in takes.items() if required and key not in (*given, "mask")]
+            if lost:
+                raise ValueError(
+                    f"Expected an evaluation that knows what `metrics[{name!r}]` needs, but `{lost[0]}` is not known "
+                    "here: give the attacks by name, RobustEvaluation({'pgd': ...}, metrics=...)."
+                )
+            if "mask" in takes:
+                metric.update(**given, mask=mask)
+            elif rows is not None and len(rows):
+                metric.update(**{key: _cut(key, value, rows) for key, value in given.items()})
+
+    def values(self) -> dict[str, float]:
+        """The value of each metric by its name, several values as `<name>_<key>`. All processes ask together."""
+        found: dict[str, float] = {}
+        for name, metric in self._metrics.items():
+            _flatten(name, metric.compute(), found)
+        return found
+
+
+def _cut(key: str, value: Any, rows: Tensor) -> Any:
+    """Some samples of a value; those of `correct` and `fooled` are in the second dimension."""
+    if not isinstance(value, Tensor):
+        return value
+    return value[:, rows] if key in ("correct", "fooled") else value[rows]
+
+
+def _flatten(name: str, value: Any, into: dict[str, float]) -> None:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _flatten(f"{name}_{key}", part, into)
+    elif isinstance(value, list | tuple) or (isinstance(value, Tensor) and value.ndim):
+        for number, part in enumerate(value):
+            _flatten(f"{name}_{number}", part, into)
+    else:
+        into[name] = float(value)
