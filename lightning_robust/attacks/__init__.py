@@ -35,6 +35,7 @@ from lightning_robust.attacks.schedules import WarmUp
 from lightning_robust.attacks.scope import scope
 from lightning_robust.attacks.spaces import Chart, Space
 from lightning_robust.attacks.square import Square
+from lightning_robust.attacks.targets import nearest_classes
 from lightning_robust.attacks.threats import Threat
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "log_odds",
     "margin",
     "mim",
+    "nearest_classes",
     "normalized",
     "of_classes",
     "on_fraction",

@@ -72,7 +72,7 @@ r"""The Kullback-Leibler divergence :math:`\mathrm{KL}(p(x) \,\|\, p(x_{adv}))` 
 maximization of TRADES (Zhang et al., ICML 2019, eq. 3). It is flat at the clean input: it needs a random start."""
 
 
-def _hard(clean_logits: Tensor, y: Any) -> Tensor:
+def hard(clean_logits: Tensor, y: Any) -> Tensor:
     """(N,) the classes to get away from; of probabilities the most likely one."""
     check_class_labels(clean_logits, y, "a targeted gain")
     labels = class_labels(clean_logits, y)
@@ -89,12 +89,12 @@ def _check_rank(name: str, rank: int, clean_logits: Tensor) -> None:
 
 def least_likely(clean_logits: Tensor, y: Tensor) -> Tensor:
     """The class with the least clean logit (Kurakin et al., 2017), other than the true one."""
-    return without(clean_logits, _hard(clean_logits, y), torch.inf).argmin(1)
+    return without(clean_logits, hard(clean_logits, y), torch.inf).argmin(1)
 
 
 def runner_up(clean_logits: Tensor, y: Tensor) -> Tensor:
     """The most likely class other than the true one."""
-    return without(clean_logits, _hard(clean_logits, y), -torch.inf).argmax(1)
+    return without(clean_logits, hard(clean_logits, y), -torch.inf).argmax(1)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class _Constant:
     target: int
 
     def __call__(self, clean_logits: Tensor, y: Tensor) -> Tensor:
-        _hard(clean_logits, y)
+        hard(clean_logits, y)
         _check_rank("to", self.target, clean_logits)
         return torch.full((len(clean_logits),), self.target, device=clean_logits.device)
 
@@ -170,7 +170,7 @@ class _LabelAndRank:
         return self.of_context(clean_logits, y, Context())
 
     def of_context(self, clean_logits: Tensor, y: Tensor, context: Context) -> Tensor:
-        labels, known = _hard(clean_logits, y), context.targets
+        labels, known = hard(clean_logits, y), context.targets
         if clean_logits.shape[1] < self.least:
             raise ValueError(
                 f"Expected at least {self.least} classes for the gain `{self.gain}`, but got {clean_logits.shape[1]}."
