@@ -122,7 +122,7 @@ KINDS = {
         below=True,
     ),
     "foreign_gradient": _Kind(
-        0.95,
+        0.93,
         "The model is smooth here, but a small step along its gradient raises the gain only {value:.2f} times as much "
         f"as the gradient promises, in units of random steps: it is the gradient of another function. {_HONEST}",
         f"central differences; {_MEASURED}",
@@ -130,9 +130,10 @@ KINDS = {
     ),
     "unstable": _Kind(
         0.1,
-        "Small random steps change the gain by {value:.1%} of its size in the median: the gradient at a point tells "
-        f"little of what lies around it. Take `expectation` for random models, else many restarts. {_BPDA}",
-        f"{_IOAF}, indicator 2",
+        "Small random steps change the gain by {value:.1%} of its size in the median, beyond what is in proportion to "
+        "the steps: the gradient at a point tells little of what lies around it. Take `expectation` for random models, "
+        f"else many restarts. {_BPDA}",
+        f"{_IOAF}, indicator 2; without the part in proportion to the step, which is slope",
     ),
     # ---- the loop
     "loop_zero_gradient": _Kind(

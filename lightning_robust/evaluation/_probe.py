@@ -25,7 +25,7 @@ _SIZES = (0.03125, 0.125, 0.5, 1.0)
 _DRAWS = 3
 _REPEATS = 4
 
-_SMOOTH = 0.98
+_SMOOTH = 0.99
 """Where random moves of one direction and two sizes have this cosine, the model is smooth."""
 
 
@@ -44,7 +44,7 @@ class Questions:
         self.noise = Noise.of(batch.x, key)
         self.project = threat.projection(batch.chart)
         with torch.no_grad():
-            self.clean = self.output(batch.chart.zero)
+            self.clean = batch.model(batch.x.clone())  # a forward may write to its input
         self.goal.check(self.clean)
 
     def output(self, delta: Tensor) -> Tensor:
@@ -123,12 +123,12 @@ def measure(
 @torch.no_grad()
 def _answers(asked: Questions, probabilities: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """The same question twice and in other words, and what kind of numbers the answers are."""
-    zero, clean = asked.batch.chart.zero, asked.clean
+    model, x, zero, clean = asked.batch.model, asked.batch.x, asked.batch.chart.zero, asked.clean
     with _backward_passes() as passes:
-        random = max(asked.difference(asked.output(zero), clean) for _ in range(_REPEATS))
+        random = max(asked.difference(model(x.clone()), clean) for _ in range(_REPEATS))
     values = {}
     if random <= KINDS["random"].threshold:
-        values["grad_mode"] = asked.difference(asked.gradient(zero)[0], clean)
+        values["grad_mode"] = asked.difference(asked.gradient(zero)[0], asked.output(zero))
     finite = clean.reshape(len(clean), -1).isfinite().all(1)
     return values | {
         "random": random,
@@ -163,7 +163,7 @@ def _of_the_draws(asked: Questions, model: Any) -> dict[str, float]:
     for module in means:
         module.seed += 1
     try:
-        other = asked.goal.fooled(asked.output(asked.batch.chart.zero))
+        other = asked.goal.fooled(asked.batch.model(asked.batch.x.clone()))
     finally:
         for module in means:
             module.seed -= 1
@@ -225,8 +225,8 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
         values[size] = float(value.nan_to_num(0.0).median())
     if values[_SIZES[0]] and _cosine(moves[0], moves[1]).median() > _SMOOTH:
         found["foreign_gradient"] = values[_SIZES[0]]
-    step = moves[1].square().mean(1).sqrt() / 2
-    found["unstable"] = float((step / asked.gain(here).abs().clamp(min=1e-300)).clamp(max=1).median())
+    jump = (moves[0] - moves[1] * (_SIZES[0] / _SIZES[1])).square().mean(1).sqrt() / 2
+    found["unstable"] = float((jump / asked.gain(here).abs().clamp(min=1e-300)).clamp(max=1).median())
     return found | {"gradient_rise": max(values.values())}
 
 

@@ -1,18 +1,31 @@
 """Indicators: the zoo of masked and honest networks, closed forms of what is measured, and what is refused."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from lightning_robust.attacks import (
+    L1,
+    L2,
     PGD,
+    Linf,
+    PixelSpace,
     RandomSearch,
+    Threat,
+    expectation,
     margin,
 )
+from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.labels import judged
 from lightning_robust.evaluation import indicators
 from lightning_robust.evaluation._indicator import KINDS
+from lightning_robust.evaluation._probe import reach_of_the_bounds
 from tests.evaluation import zoo
+from tests.helpers import SHAPE, SPACES, THREATS, class_scores, threat_of, unchanged
 
 QUERIES = 50
 POINTS = 0.05
@@ -38,10 +51,10 @@ def right(model, x, y, correct=None):
 
 
 def evaluated(model, gain=margin, correct=None):
-    """The robust accuracy under 20 steps of PGD, and the names of what is flagged."""
+    """The robust accuracy under twice 20 steps of PGD, and the names of what is flagged."""
     _, _, x, y = zoo.digits()
     found = indicators.probe(model, x, y, zoo.THREAT, gain=gain, correct=correct)
-    attack = PGD(zoo.THREAT, steps=20, gain=gain, keep="best")
+    attack = PGD(zoo.THREAT, steps=20, restarts=2, gain=gain, keep="best")
     outcome = attack.run(model, x, y, Context(correct=correct))
     clean = right(model, x, y, correct)
     withstood = clean & right(model, outcome.x_adv, y, correct)
@@ -77,3 +90,243 @@ def test_a_mask_that_inflates_is_flagged_by_what_is_meant_for_it(name, networks,
 def test_no_honest_network_is_flagged(name, networks):
     _, flagged = evaluated(zoo.HONEST[name].make(networks[0]))
     assert not flagged
+
+
+def test_the_zoo_is_large_enough_and_a_third_was_written_afterwards():
+    inflating = [mask for mask in zoo.MASKS.values() if mask.inflates]
+    assert len(inflating) >= 20
+    assert len(zoo.HONEST) >= 10
+    for group in (zoo.MASKS, zoo.HONEST):
+        assert sum(one.written == "after" for one in group.values()) >= len(group) / 3
+
+
+# ------------------------------------------------------------------------------------------------- the probe
+
+
+X, Y = torch.rand(24, *SHAPE, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
+LINEAR = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(SHAPE), 3))
+
+
+def named(found):
+    return {one.name: one for one in found}
+
+
+def flagged(found):
+    return {one.name for one in found if one.flagged}
+
+
+class Scaled(nn.Module):
+    """A network whose gradient is multiplied on its way to the input."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return LINEAR(zoo._Changed.apply(x, lambda grad: self.factor * grad))
+
+
+@pytest.mark.parametrize("ball", [Linf(0.05), L2(0.5), L1(1.0)], ids=lambda ball: type(ball).__name__)
+@pytest.mark.parametrize(("factor", "value"), [(1.0, 1.0), (1e3, 1.0), (-1.0, -1.0), (0.0, 0.0)])
+def test_the_rise_along_the_gradient_of_a_linear_gain(ball, factor, value):
+    # two classes: the margin is linear
+    x, y = X * 0.5 + 0.25, Y % 2
+
+    def two(x):
+        return Scaled(factor)(x)[:, :2]
+
+    found = named(indicators.probe(two, x, y, ball))
+    assert found["gradient_rise"].value == pytest.approx(value, abs=1e-3)
+    assert found["gradient_rise"].flagged == (value < 0.25)
+    assert found["zero_gradient"].value == (factor == 0)
+
+
+@pytest.mark.parametrize("name", THREATS)
+def test_a_smooth_model_is_not_flagged_in_any_ball_and_space(name):
+    ball, space = THREATS[name]
+    case, x = SPACES[space], SPACES[space].inputs(X)
+    size = float(x.abs().max())
+
+    def model(x):
+        return class_scores(x / size)
+
+    y = model(x).argmax(1)
+    threat = threat_of(ball, space)
+    found = indicators.probe(model, x, y, threat, code=case.code(X))
+    assert not flagged(found)
+    assert {"random", "company", "constant", "zero_gradient", "gradient_rise", "unstable"} <= named(found).keys()
+
+
+def test_the_probe_leaves_everything_as_it_was_and_repeats_itself():
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(math.prod(SHAPE)), nn.Dropout(), nn.Linear(math.prod(SHAPE), 3))
+    with unchanged(net):
+        first = indicators.probe(net, X, Y, Linf(0.1))
+        more = indicators.unbounded(net, X, Y, Linf(0.1))
+    assert first == indicators.probe(net, X, Y, Linf(0.1))
+    assert more == indicators.unbounded(net, X, Y, Linf(0.1))
+
+
+def test_at_most_64_samples_are_asked_and_models_of_a_batch_are_cut():
+    sizes = []
+
+    class Shifted:
+        def __init__(self, shift):
+            self.shift = shift
+
+        def __call__(self, x):
+            sizes.append(len(x))
+            return LINEAR(x) + self.shift
+
+        def rows(self, rows):
+            return Shifted(self.shift[rows])
+
+    x, y = torch.rand(100, *SHAPE), torch.arange(100) % 3
+    model = Shifted(torch.randn(100, 3))
+    eps = torch.full((100,), 0.1)
+    assert not flagged(indicators.probe(model, x, y, Linf(eps)))
+    indicators.unbounded(model, x, y, Linf(eps))
+    assert max(sizes) <= 64
+
+
+def test_values_do_not_depend_on_the_scale_of_the_logits():
+    def values(factor):
+        return [one.value for one in indicators.probe(lambda x: factor * LINEAR(x), X, Y, Linf(0.1))]
+
+    assert values(1e3) == pytest.approx(values(1.0), rel=1e-3, abs=1e-6)
+
+
+def test_a_random_model_is_refused_and_its_expectation_is_not():
+    noisy = zoo.noisy(LINEAR, LINEAR)
+    found = indicators.probe(noisy, X, Y, Linf(0.1))
+    with pytest.raises(ValueError, match=r"answers the same input differently.*expectation\(model"):
+        indicators.refuse(found)
+    assert "grad_mode" not in named(found)
+    mean = indicators.probe(expectation(noisy, 64), X, Y, Linf(0.1))
+    indicators.refuse(mean)
+    assert "company" not in named(mean)
+    lottery = expectation(lambda x: torch.randn(len(x), 3) + 0 * LINEAR(x), 1)
+    assert "few_draws" in flagged(indicators.probe(lottery, X, Y, Linf(0.1)))
+
+
+def test_a_constant_model_is_refused():
+    found = indicators.probe(lambda x: 0 * LINEAR(x) + torch.arange(3.0), X, Y, Linf(0.1))
+    with pytest.raises(ValueError, match="does not depend on the input"):
+        indicators.refuse(found)
+
+
+def test_one_image_and_equal_images_are_not_called_constant():
+    assert "constant" not in named(indicators.probe(LINEAR, X[:1], Y[:1], Linf(0.1)))
+    assert "constant" not in named(indicators.probe(LINEAR, X[:1].repeat(4, 1, 1, 1), Y[:4], Linf(0.1)))
+
+
+# ----------------------------------------------------------------------------------------------- the loop
+
+
+def signs_of(**values):
+    """Signs of two samples, of 100 steps that do as they should, but for what is given."""
+    ones = torch.ones(2, dtype=torch.float64)
+    good = {
+        "steps": 100 * ones,
+        "asked": 100 * ones,
+        "agreed": 90 * ones,
+        "rise": ones,
+        "predicted": ones,
+        "best": ones,
+    }
+    signs = Signs.none(2, torch.device("cpu"))
+    for name, value in ({**good, "late": ones} | values).items():
+        setattr(signs, name, torch.as_tensor(value, dtype=getattr(signs, name).dtype).expand(2))
+    return signs
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "value"),
+    [
+        ({"zero": [60.0, 40.0]}, "loop_zero_gradient", 0.1),
+        ({"broken": [50.0, 0.0]}, "loop_broken_gradient", 0.05),
+        ({"rise": [0.1, -0.1]}, "loop_rise", 0.0),
+        ({"silent": [True, True]}, "silent_success", 0.2),
+        ({"late": [0.9, 0.7]}, "still_rising", 0.2),
+    ],
+)
+def test_the_signs_of_the_loop(values, name, value):
+    found = indicators.from_signs(signs_of(**values), 10)
+    assert named(found)[name].value == pytest.approx(value)
+    assert flagged(found) == {name}
+
+
+def test_good_signs_few_steps_and_nothing_that_withstood():
+    assert not flagged(indicators.from_signs(signs_of(), 10))
+    assert "still_rising" not in named(indicators.from_signs(signs_of(late=0.0), 10, steps=20))
+    assert not indicators.from_signs(signs_of().take(torch.tensor([], dtype=torch.long)), 10)
+    assert not indicators.from_signs(Signs.none(3, torch.device("cpu")), 3)
+
+
+def test_an_ascent_that_has_not_ended(networks):
+    _, _, x, y = zoo.digits()
+
+    def rising(size):
+        attack = PGD(zoo.THREAT, steps=60, rel_step_size=size, random_start=False, gain=margin, keep="best")
+        outcome = attack.run(networks[0], x, y)
+        return flagged(indicators.from_signs(outcome.signs.take(~outcome.fooled.any(0)), len(x)))
+
+    assert rising(0.01) == {"still_rising"}
+    assert not rising(None)
+
+
+def test_radius_used():
+    assert indicators.radius_used(torch.tensor([0.2, 0.4, 0.9]), 1.0)[0].value == pytest.approx(0.4)
+    assert not flagged(indicators.radius_used(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0])))
+    assert not indicators.radius_used(torch.tensor([]), 0.1)
+
+
+# -------------------------------------------------------------------------------------------- another run
+
+
+def test_the_ball_covers_the_bounds():
+    x = torch.tensor([[0.2, 0.5], [1.0, 0.0]])
+    y = torch.tensor([0, 1])
+    for ball, factor in ((Linf(0.1), 10.0), (L2(0.5), 2 * math.sqrt(2)), (L1(0.5), 4.0)):
+        assert reach_of_the_bounds(x, y, Threat(ball), Context()) == pytest.approx(factor)
+    assert reach_of_the_bounds(x, y, Threat(Linf(0.1), PixelSpace(-math.inf, math.inf)), Context()) is None
+
+
+def test_what_withstands_any_size_is_counted():
+    x, y = torch.full((4, 2), 0.5), torch.zeros(4, dtype=torch.long)
+
+    def half(x):  # of the samples two move, two have a gradient of zero
+        stopped = torch.tensor([1.0, 1.0, 0.0, 0.0])[: len(x), None]
+        return (0.8 - x) * stopped * torch.tensor([2.0, -2.0]) + torch.tensor([0.1, 0.0]) * (1 - stopped)
+
+    (found,) = indicators.unbounded(half, x, y, Linf(0.01))
+    assert (found.value, found.flagged) == (0.5, True)
+
+
+def test_a_search_and_a_transfer_that_beat_gradients():
+    assert indicators.search_beats_gradients(10, 2, 1000).flagged is False
+    assert indicators.search_beats_gradients(10, 3, 1000).flagged is True
+    assert indicators.transfer_beats_gradients(10, 3, 1000).value == 0.003
+    for wrong in ((-1, 0, 10), (0, 11, 10), (0, 0, 0)):
+        with pytest.raises(ValueError, match="Expected argument"):
+            indicators.search_beats_gradients(*wrong)
+
+
+# --------------------------------------------------------------------------------------------------- texts
+
+
+def test_every_indicator_has_a_source_and_says_what_to_do():
+    for kind in KINDS.values():
+        text = kind.text.format(value=0.5, agreed=0.5, more="x")
+        assert text.endswith((".", "?"))
+        assert "{" not in text
+        assert kind.source
+
+
+def test_one_warning_of_all_that_is_flagged():
+    good, bad = indicators.search_beats_gradients(10, 0, 1000), indicators.search_beats_gradients(10, 30, 1000)
+    assert indicators.warning([good]) is None
+    text = indicators.warning([good, bad])
+    assert "3.0%" in text
+    assert "30 beside 10 of 1000" in text
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        good.value = 1.0

@@ -1,6 +1,6 @@
 """Networks that mask their gradients or their answers around one small network, and honest networks.
 
-A mask inflates if 20 steps of PGD on the margin leave it more than 5 points above the robust accuracy of the bare
+A mask inflates if PGD on the margin, twice 20 steps, leaves it more than 5 points above the robust accuracy of the bare
 network. Each that does must be flagged by an indicator that is meant for it, or be refused; no honest network may be.
 The thresholds of `lightning_robust.evaluation.indicators` were chosen on the masks and honest networks marked `before`.
 Those marked `after` were written when the thresholds were frozen.
@@ -214,6 +214,101 @@ def winners(net: nn.Module, other: nn.Module) -> Any:
     return seeded(2, lambda: network(Winners))
 
 
+# ------------------------------------------------- masks that were written when the thresholds were frozen
+
+
+def jpeg(net: nn.Module, other: nn.Module) -> Any:
+    """The coefficients of the cosine transform of the 8 x 8 image are rounded."""
+    k = torch.arange(8.0)
+    transform = (
+        torch.cos(torch.pi / 8 * (k[None] + 0.5) * k[:, None]) * torch.where(k == 0, 0.125, 0.25)[:, None].sqrt()
+    )
+
+    def model(x: Tensor) -> Tensor:
+        coefficients = (transform @ x @ transform.T * 4).round() / 4
+        return net(transform.T @ coefficients @ transform)
+
+    return model
+
+
+def detecting(net: nn.Module, other: nn.Module) -> Any:
+    """One more class, of images that two networks see differently: rejected."""
+
+    def model(x: Tensor) -> Tensor:
+        z, seen = net(x), other(x)
+        unlike = (z.softmax(1) - seen.softmax(1)).abs().sum(1, keepdim=True)
+        return torch.cat([z, z.amax(1, keepdim=True) + 20 * (unlike - 0.5)], 1)
+
+    return model
+
+
+def right_or_rejected(output: Tensor, y: Tensor) -> Tensor:
+    predicted = output.argmax(1)
+    return (predicted == y) | (predicted == 10)
+
+
+def predicted_class(net: nn.Module, other: nn.Module) -> Any:
+    return lambda x: F.one_hot(net(x).argmax(1), 10).float()
+
+
+def remembering(net: nn.Module, other: nn.Module) -> Any:
+    """What is close to an image that was seen before is answered as that one was, with the gradient of its own."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def model(x: Tensor) -> Tensor:
+        z = net(x)
+        if not seen:
+            _, _, images, _ = digits()
+            seen.append((images, net(images).detach()))
+        images, answers = seen[0]
+        distance, nearest = torch.cdist(x.detach().flatten(1), images.flatten(1), p=torch.inf).min(1)
+        return torch.where(distance[:, None] < 0.15, z - z.detach() + answers[nearest], z)
+
+    return model
+
+
+def purifying(net: nn.Module, other: nn.Module) -> Any:
+    """Some steps towards the most confident image near by, made in every forward."""
+
+    def model(x: Tensor) -> Tensor:
+        moved = x.detach()
+        with torch.enable_grad():
+            for _ in range(5):
+                moved = moved.detach().requires_grad_()
+                (grad,) = torch.autograd.grad(other(moved).logsumexp(1).sum(), moved)
+                moved = moved + 0.05 * grad.sign()
+        return net(x + (moved - x).detach())
+
+    return model
+
+
+def _half_flipped(grad: Tensor) -> Tensor:
+    grad = grad.clone()
+    grad[..., ::2] *= -1
+    return grad
+
+
+def _drowned(grad: Tensor) -> Tensor:
+    return grad + 5 * grad.abs().amax() * torch.randn_like(grad)
+
+
+def _of_the_batch(grad: Tensor) -> Tensor:
+    return grad.mean(0, keepdim=True).expand_as(grad)
+
+
+def dropping(net: nn.Module, other: nn.Module) -> Any:
+    return lambda x: net(F.dropout(x, 0.3, training=True))
+
+
+def shattered(net: nn.Module, other: nn.Module) -> Any:
+    """Ripples on the input, too fine for a step."""
+    return lambda x: net(x + 0.1 * torch.sin(100 * x))
+
+
+def rounded(net: nn.Module, other: nn.Module) -> Any:
+    return lambda x: net(x).round()
+
+
 # ------------------------------------------------------------------------------------------ honest networks
 
 
@@ -226,6 +321,36 @@ class _In(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.to(self.dtype))
+
+
+def _normalized() -> nn.Module:
+    hidden = nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU()
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(64, 10))
+
+
+def _pooled() -> nn.Module:
+    first = nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)
+    return nn.Sequential(
+        *first, nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)
+    )
+
+
+def _dropped() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 10))
+
+
+class Attention(nn.Module):
+    """A small vision transformer: patches of 4 x 4, one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, 32, 4, stride=4)
+        self.place = nn.Parameter(torch.randn(1, 4, 32) / 5)
+        self.layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.patches(x).flatten(2).transpose(1, 2) + self.place).mean(1))
 
 
 # ------------------------------------------------------------------------------------------------- the zoo
@@ -249,13 +374,33 @@ MASKS: dict[str, Mask] = {
     "softmax": Mask(softmax, "probabilities", "before"),
     "softmax twice": Mask(softmax_twice, "probabilities", "before"),
     "k winners take all": Mask(winners, "search_beats_gradients", "before"),
+    "JPEG": Mask(jpeg, "zero_gradient", "after"),
+    "detector": Mask(detecting, "search_beats_gradients", "after", correct=right_or_rejected),
+    "predicted class": Mask(predicted_class, "refused", "after"),
+    "memory of near images": Mask(remembering, "gradient_rise loop_rise", "after"),
+    "optimizing at test time": Mask(purifying, "optimizing", "after"),
+    "half of the gradient flipped": Mask(backward(_half_flipped), "foreign_gradient gradient_rise", "after"),
+    "gradient drowned in noise": Mask(backward(_drowned), "gradient_moves", "after"),
+    "gradient of the batch": Mask(backward(_of_the_batch), "foreign_gradient gradient_rise", "after"),
+    "honest four times": Mask(honest_for(4), "loop_zero_gradient", "after"),
+    "dropout that stays": Mask(dropping, "random", "after", inflates=False),
+    "ripples": Mask(shattered, "loop_rise search_beats_gradients", "after"),
+    "rounded logits": Mask(rounded, "zero_gradient", "after"),
 }
 
 HONEST: dict[str, Honest] = {
     "plain": Honest(lambda net: net, "before"),
-    "adversarially trained": Honest(lambda net: seeded(3, network, eps=EPS, epochs=12), "before"),
+    "adversarially trained": Honest(lambda net: seeded(3, network, eps=EPS), "before"),
     "straight-through rounding": Honest(lambda net: nn.Sequential(Bpda(lambda x: (x * 4).round() / 4), net), "before"),
     "float16": Honest(lambda net: _In(net, torch.float16), "before"),
     "logits x 100": Honest(lambda net: lambda x: 100 * net(x), "before"),
     "logits / 100": Honest(lambda net: lambda x: net(x) / 100, "before"),
+    "bfloat16": Honest(lambda net: _In(net, torch.bfloat16), "after"),
+    "batch normalization": Honest(lambda net: seeded(4, _normalized), "after"),
+    "convolution and maximum pooling": Honest(lambda net: seeded(5, _pooled, epochs=3), "after"),
+    "tanh": Honest(lambda net: seeded(6, lambda: network(nn.Tanh)), "after"),
+    "sigmoid": Honest(lambda net: seeded(7, lambda: network(nn.Sigmoid), epochs=12), "after"),
+    "ReLU6": Honest(lambda net: seeded(8, lambda: network(nn.ReLU6)), "after"),
+    "dropout in training": Honest(lambda net: seeded(9, _dropped), "after"),
+    "attention": Honest(lambda net: seeded(10, Attention, epochs=6), "after"),
 }
