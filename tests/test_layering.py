@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "interop": {"attacks"},
     "manifolds": {"attacks"},  # protocols only, see below
     "models": {"attacks"},  # protocols only
-    "evaluation": {"attacks", "metrics", "plots"},
+    "evaluation": {"attacks", "interop", "metrics", "plots"},  # a plan is an attack of another package
     "callbacks": {
         "attacks",
         "evaluation",

@@ -17,8 +17,8 @@ def common_threat(attacks: Iterable[Attack]) -> Threat | None:
 
 
 def _same(some: tuple[Threat, ...], other: tuple[Threat, ...] | None) -> bool:
-    """Radii per sample are tensors, which `==` compares entry by entry: they are the same where they are one object."""
-    return other is some or (other is not None and not _by_sample(some) and not _by_sample(other) and other == some)
+    """Radii that are tensors cannot be compared by `==`; their texts say what they are."""
+    return other is some or (other is not None and not _by_sample(some) and repr(other) == repr(some))
 
 
 def _by_sample(threats: tuple[Threat, ...]) -> bool:

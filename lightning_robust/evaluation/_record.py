@@ -13,6 +13,9 @@ from lightning_robust.evaluation.ledger import Event
 CLEAN = "clean"
 """The stage of the pass without an attack."""
 
+END = "end"
+"""The stage of the event that says that a process has come to its end; it is of no sample."""
+
 
 @dataclass
 class Row:
@@ -43,15 +46,19 @@ class Row:
 
 
 class Record:
-    """What is known of all samples, by their places in the data."""
+    """What is known of all samples, by their places in the data; `ended`: number of processes that are at their end."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.rows: dict[int, Row] = {}
+        self.ended = 0
         self.see(events)
 
     def see(self, events: Iterable[Event]) -> None:
         """Take events in; one that was seen before changes nothing."""
         for event in events:
+            if event.stage == END:
+                self.ended += 1
+                continue
             row = self.rows.setdefault(event.sample, Row(event.key, event.label))
             if (event.stage, event.wave) in row.done:
                 continue

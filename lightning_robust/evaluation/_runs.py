@@ -15,6 +15,7 @@ from lightning_robust.attacks._gain import anchor_of
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Attack, Context, Outcome
 from lightning_robust.attacks.labels import are_class_labels, finite
+from lightning_robust.attacks.targets import nearest_classes
 from lightning_robust.evaluation._declared import common_threat
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part
@@ -62,10 +63,10 @@ def waves_of(name: str, attack: Attack, full: bool) -> list[Wave]:
 
 @dataclass(eq=False)
 class Seen:
-    """What is seen besides events; all by the name of the attack where it is of one.
+    """What is seen besides events; by the name of the attack where it is of one.
 
     Args:
-        signs: What the loop saw, run by run, for the samples that were attacked.
+        signs: What the loop saw, run by run: the places of the samples, and of each its signs.
         fooled: (R, N) bool of each run that was made in full.
         stuck: Places of the samples whose gradient was zero at the start of every run that they withstood.
         moved: Places of the samples whose gradient was not zero at the start of some run.
@@ -75,7 +76,7 @@ class Seen:
         examples: The adversarial input of each sample that was broken, by place.
     """
 
-    signs: dict[str, list[Signs]] = field(default_factory=dict)
+    signs: list[tuple[list[int], Signs]] = field(default_factory=list)
     fooled: dict[str, list[Tensor]] = field(default_factory=dict)
     stuck: dict[str, set[int]] = field(default_factory=dict)
     moved: dict[str, set[int]] = field(default_factory=dict)
@@ -106,7 +107,11 @@ class Runs:
     ) -> None:
         self.module, self.key, self.keep_examples = module, key, keep_examples
         self.threat = common_threat(stage.attack for stage in stages.values())
-        self.seen = Seen(*({name: kind() for name in stages} for kind in (list, list, set, set)))
+        self.seen = Seen(
+            fooled={name: [] for name in stages},
+            stuck={name: set() for name in stages},
+            moved={name: set() for name in stages},
+        )
         self._suspicions = suspicions
 
     def _view(self, part: Part, rows: Tensor) -> tuple[View, Any]:
@@ -155,8 +160,8 @@ class Runs:
         attack, logits = wave.patient if whole else wave.attack, part.logits_of(rows)
         if logits is not None and not attack.applies(logits, sample.y):
             return []
-        targets = self._targets(part, rows, logits) if _aims(attack) else None
-        known = {"logits": logits, "targets": targets, "restart": max(wave.number, 0)}
+        targets = self._targets(part, rows, logits) if wave.number >= 0 and _aims(attack) else None
+        known: dict[str, Any] = {"logits": logits, "targets": targets, "restart": max(wave.number, 0)}
         outcome = view.attacked(attack, self.key, **known)
         if self._suspicions is not None:
             context = Context(sample.code, self.key, sample.reader.correct, **known)
@@ -231,7 +236,8 @@ class Runs:
         index = torch.tensor(kept, dtype=torch.long, device=device)
         if outcome.signs is not None and kept:
             some = outcome.signs.take(index)
-            seen.signs[name].append(Signs(**{f.name: getattr(some, f.name).cpu() for f in fields(some)}))
+            places = [part.places[int(rows[i])] for i in kept]
+            seen.signs.append((places, Signs(**{f.name: getattr(some, f.name).cpu() for f in fields(some)})))
         if wave.number < 0:
             fooled = wrong[None] if outcome.fooled is None else outcome.fooled.cpu()
             seen.fooled[name].append(fooled[:, kept])
@@ -247,14 +253,13 @@ class Runs:
         """(M, T) the nearest wrong classes, looked for once."""
         if self.threat is None or logits is None or part.labels is None:
             return None
-        from lightning_robust.attacks.targets import nearest_classes
-
         unknown = rows[~part.aimed[rows]]
         if len(unknown):
             view, sample = self._view(part, unknown)
             count = min(TARGETS, logits.shape[1] - 1)
             with view.quietly():
-                nearest = nearest_classes(view, sample.x, sample.y, self.threat, part.logits_of(unknown), count)
+                known = part.logits_of(unknown)
+                nearest = nearest_classes(view, sample.x, sample.y, self.threat, known, count, code=sample.code)
             part.aim(unknown, nearest)
         return None if part.targets is None else part.targets[rows.to(part.targets.device)]
 

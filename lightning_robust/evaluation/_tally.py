@@ -105,7 +105,7 @@ class Summary:
         self.logged: dict[str, float] = {}
         self.more: dict[str, float] = {"n": float(n)}
         self.intervals: dict[str, Interval] = {}
-        self.warnings: list[str] = []
+        stuck: dict[str, int] = {}
         self._rate(self.logged, "clean_acc", of_all["clean"], n)
         self._rate(self.logged, "robust_acc", of_all["robust"], n)
         for place, (name, number) in enumerate(restarts.items()):
@@ -114,23 +114,8 @@ class Summary:
             if name:
                 self._rate(self.logged if each else self.more, f"robust_acc_{name}", of_one["right"], n)
             self._success(f"_{name}" if name else "", of_one, of_all["clean"], number)
-            if of_one["stuck"] > 0.01 * n:
-                self.warnings.append(
-                    f"Robust accuracy{f' under `{name}`' if name else ''} may be too high: {of_one['stuck']} of {n} "
-                    "samples withstood only because their gradient is zero. Try another gain (`margin`, `dlr`), "
-                    "another precision, or an attack without gradients (`RandomSearch`)."
-                )
-        if n and of_all["probabilities"] == n:
-            self.warnings.append(
-                "Robust accuracy may be too high: the model's outputs are probabilities, whose gradient vanishes "
-                "where it is confident, and which are never negative as the logit of a no is. Return logits from "
-                "`forward`, without the softmax or sigmoid, or say how to get them: forward=..."
-            )
-        if of_all["broken"]:
-            self.warnings.append(
-                f"{of_all['broken']} of {n} samples have outputs that are NaN or infinite without an attack; they "
-                "count as wrong. A class that is masked out should have a large negative logit, not minus infinity."
-            )
+            stuck[name] = of_one["stuck"]
+        self.warnings = cautions(n, stuck, of_all["probabilities"], of_all["broken"])
 
     def _rate(self, into: dict[str, float], name: str, count: int, of: int) -> None:
         into[name] = count / of if of else math.nan
@@ -143,6 +128,36 @@ class Summary:
         sums = (torch.tensor(of_one["hits"]), torch.tensor(of_one["squares"]), torch.tensor(clean))
         low, high = clustered_interval(*sums, restarts, 0.95)
         self.intervals[f"success{suffix}"] = float(low), float(high)
+
+
+def cautions(n: int, stuck: Mapping[str, int], probabilities: int, broken: int) -> list[str]:
+    """Texts to warn the user with.
+
+    Args:
+        n: Number of samples.
+        stuck: By the name of an attack, the number of samples that withstood it without a gradient; "": of all.
+        probabilities: Number of samples whose output is a distribution without an attack.
+        broken: Number of samples whose output is NaN or infinite without an attack.
+    """
+    texts = [
+        f"Robust accuracy{f' under `{name}`' if name else ''} may be too high: {number} of {n} samples withstood only "
+        "because their gradient is zero. Try another gain (`margin`, `dlr`), another precision, or an attack without "
+        "gradients (`RandomSearch`)."
+        for name, number in stuck.items()
+        if number > 0.01 * n
+    ]
+    if n and probabilities == n:
+        texts.append(
+            "Robust accuracy may be too high: the model's outputs are probabilities, whose gradient vanishes where it "
+            "is confident, and which are never negative as the logit of a no is. Return logits from `forward`, without "
+            "the softmax or sigmoid, or say how to get them: forward=..."
+        )
+    if broken:
+        texts.append(
+            f"{broken} of {n} samples have outputs that are NaN or infinite without an attack; they count as wrong. A "
+            "class that is masked out should have a large negative logit, not minus infinity."
+        )
+    return texts
 
 
 def are_probabilities(output: Tensor, yes_no: bool = False) -> Tensor:

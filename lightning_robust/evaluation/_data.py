@@ -1,0 +1,115 @@
+"""The batches of whatever data is given to an evaluation, on the device of the model."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from lightning_robust._lightning import move_to_device, pl
+from lightning_robust.evaluation._reader import Reader, Sample
+
+Ready = Callable[[Any], Any]
+"""Moves a batch to the device."""
+
+
+def loader_of(data: Any, batch_size: int, device: torch.device) -> tuple[Iterable[Any], Ready]:
+    """The batches of whatever was given, and the function that moves one to the device."""
+    if isinstance(data, pl.LightningDataModule):
+        return _of_module(data, device)
+    loader: Iterable[Any]
+    if _is_pair(data):
+        if len(data[0]) != len(data[1]):
+            raise ValueError(
+                f"Expected argument `data` to have as many labels as inputs, but got {len(data[1])} for {len(data[0])}."
+            )
+        loader = DataLoader(TensorDataset(*data), batch_size=batch_size)
+    elif isinstance(data, Dataset):
+        loader = DataLoader(data, batch_size=batch_size)
+    elif isinstance(data, Iterable) and not isinstance(data, Tensor | Mapping | str | nn.Module):
+        loader = data
+    else:
+        raise TypeError(
+            "Expected argument `data` to be a pair of tensors (x, y), a Dataset, a DataLoader or a "
+            f"LightningDataModule, but got {type(data).__name__}."
+        )
+    return loader, lambda batch: move_to_device(batch, device)
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+
+
+def _of_module(module: Any, device: torch.device) -> tuple[Iterable[Any], Ready]:
+    """The test batches of a LightningDataModule, moved by its own hooks."""
+    module.prepare_data()
+    module.setup("test")
+    loader: Any = module.test_dataloader()
+    if isinstance(loader, list | tuple | Mapping):
+        if len(loader) != 1:
+            raise ValueError(
+                f"Expected argument `data` to have one test dataloader, but got {len(loader)}: evaluate each by itself."
+            )
+        (loader,) = loader.values() if isinstance(loader, Mapping) else loader
+
+    def ready(batch: Any) -> Any:
+        moved = module.transfer_batch_to_device(module.on_before_batch_transfer(batch, 0), device, 0)
+        return module.on_after_batch_transfer(moved, 0)
+
+    return loader, ready
+
+
+def samples_of(
+    batches: Iterable[Any], reader: Reader, limit: int | None, shard: tuple[int, int]
+) -> Iterator[tuple[list[int], Sample]]:
+    """What the attacks read of each batch, and the places of the samples in the data.
+
+    Args:
+        batches: On the device.
+        reader: Where things are in a batch.
+        limit: Number of samples, the first ones; None: all.
+        shard: Number of this process, and number of processes: each takes every so many-th sample.
+    """
+    seen, (number, processes) = 0, shard
+    for batch in batches:
+        sample = reader.read(batch)
+        if sample is None:
+            continue
+        if limit is not None:
+            sample = sample.rows(slice(0, limit - seen))
+        places = list(range(seen, seen + len(sample)))
+        seen += len(sample)
+        if processes > 1:
+            rows = [row for row, place in enumerate(places) if place % processes == number]
+            places, sample = [places[row] for row in rows], sample.rows(torch.tensor(rows, dtype=torch.long))
+        if places:
+            yield places, sample
+        if seen == limit:
+            return
+
+
+def number_of(loader: Any, limit: int | None, shard: tuple[int, int]) -> int | None:
+    """The number of samples that `samples_of` gives, where that is known beforehand."""
+    data = getattr(loader, "dataset", None)
+    if not isinstance(data, Sized):
+        return limit
+    n = len(data) if limit is None else min(len(data), limit)
+    return len(range(shard[0], n, shard[1]))
+
+
+def fingerprint_of_data(data: Any) -> str | None:
+    """16 hexadecimal digits made of the content of tensors; None where data is of another kind."""
+    tensors = data.tensors if isinstance(data, TensorDataset) else data if _is_pair(data) else None
+    return None if tensors is None else fingerprint((str(i), tensor) for i, tensor in enumerate(tensors))
+
+
+def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """16 hexadecimal digits made of the names, types, shapes and contents of tensors."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in tensors:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        content = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+        digest.update(content.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

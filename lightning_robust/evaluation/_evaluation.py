@@ -1,0 +1,234 @@
+"""One evaluation from its samples to its report."""
+
+import math
+import platform
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_robust.attacks.threats import Threat
+from lightning_robust.evaluation._data import fingerprint_of_data
+from lightning_robust.evaluation._declared import common_threat, per_sample_radius
+from lightning_robust.evaluation._doubts import asked, cautions_of, of_the_run
+from lightning_robust.evaluation._engine import Engine, Sink
+from lightning_robust.evaluation._indicator import Indicator
+from lightning_robust.evaluation._meter import Meter
+from lightning_robust.evaluation._models import fingerprint_of_model
+from lightning_robust.evaluation._plan import Stage
+from lightning_robust.evaluation._pool import Part, pools
+from lightning_robust.evaluation._progress import Bar
+from lightning_robust.evaluation._reader import Reader, Sample
+from lightning_robust.evaluation._record import END, Record
+from lightning_robust.evaluation._suspicions import Suspicions, texts
+from lightning_robust.evaluation.indicators import refuse, warning
+from lightning_robust.evaluation.ledger import Event
+from lightning_robust.evaluation.report import Report
+
+TEST_KEY = -2
+"""The key of the random starts in `trainer.test`, so that both give the same numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What an evaluation was asked for.
+
+    Args:
+        stages: The attacks by name, in their thorough form.
+        full: Is each attack made in full, and reported?
+        note: What a reader shall know of the plan.
+        seed: Of the random starts.
+        batch_size: Samples per batch.
+        limit: Number of samples; None: all.
+        shard: Number of this process, and number of processes.
+        keep_examples: Are adversarial inputs kept?
+    """
+
+    stages: Mapping[str, Stage]
+    full: bool
+    note: str
+    seed: int
+    batch_size: int
+    limit: int | None
+    shard: tuple[int, int]
+    keep_examples: bool
+
+    @cached_property
+    def threat(self) -> Threat | None:
+        """The perturbation set of all attacks; None where they have several, or one does not tell."""
+        return common_threat(stage.attack for stage in self.stages.values())
+
+    @property
+    def eps(self) -> float | None:
+        """Its radius, where it is one number."""
+        radius = None if self.threat is None else self.threat.ball.radius
+        return float(radius) if radius is not None and not (isinstance(radius, Tensor) and radius.ndim) else None
+
+    def attacks(self) -> dict[str, str]:
+        """What the attacks are, in words."""
+        return {
+            name: _plain(stage.attack) + ("" if stage.on == "survivors" else f", on {stage.on}")
+            for name, stage in self.stages.items()
+        }
+
+    def header(self, module: nn.Module, data: Any, reader: Reader) -> dict[str, str | int | float | None]:
+        """What must be equal for results to belong together."""
+        from lightning_robust import __version__
+
+        return {
+            "version": __version__,
+            "model": fingerprint_of_model(module),
+            "data": fingerprint_of_data(data),
+            "attacks": "; ".join(f"{name}: {text}" for name, text in self.attacks().items()),
+            "full": int(self.full),
+            "threat": "" if self.threat is None else _plain(self.threat),
+            "eps": self.eps,
+            "seed": self.seed,
+            "max_samples": self.limit,
+            "reads": _plain((reader.input, reader.target, reader.code, reader.forward, reader.correct)),
+        }
+
+
+class Evaluation:
+    """Attacks samples, and reports.
+
+    Args:
+        module: The model.
+        settings: What is asked for.
+        device: Where to count.
+        record: What is known from an earlier run.
+        sink: Takes events before they count.
+        bar: Shows the progress.
+    """
+
+    def __init__(
+        self, module: nn.Module, settings: Settings, device: torch.device, record: Record, sink: Sink | None, bar: Bar
+    ) -> None:
+        self._module, self._settings, self._sink, self._bar = module, settings, sink, bar
+        self._key, self._began = TEST_KEY - settings.seed, time.monotonic()
+        self._attacks = {name: stage.attack for name, stage in settings.stages.items()}
+        self._suspicions = Suspicions(self._attacks, device)
+        self._meter = Meter(0)
+        self._first: list[Indicator] | None = None
+        self._engine = Engine(
+            module,
+            settings.stages,
+            key=self._key,
+            batch_size=settings.batch_size,
+            full=settings.full,
+            record=record,
+            sink=sink,
+            suspicions=self._suspicions,
+            keep_examples=settings.keep_examples,
+            tell=bar,
+        )
+
+    def over(self, samples: Iterable[tuple[list[int], Sample]]) -> None:
+        """Attack all samples."""
+        whole = any(per_sample_radius(attack) for attack in self._attacks.values())
+        clean: dict[int, Tensor] = {}
+        for parts in pools(self._checked(samples), whole=whole):
+            self._compare(parts)
+            if self._first is None:
+                self._ask(parts[0])
+            self._bar.read(sum(map(len, parts)))
+            self._engine.run(parts)
+            if self._settings.keep_examples:
+                for part in parts:
+                    clean |= dict(zip(part.places, part.sample.x.detach().cpu(), strict=True))
+        if self._first is None:
+            raise ValueError("Expected argument `data` to have samples, but got none.")
+        self._clean = clean
+        if self._sink is not None and not self._engine.record.ended:
+            self._sink([Event(-1, END, 0, False, -1, -1, math.nan, math.inf, 0, "", None)])
+
+    def _checked(self, samples: Iterable[tuple[list[int], Sample]]) -> Iterable[tuple[list[int], Sample]]:
+        for places, sample in samples:
+            self._suspicions.inputs(sample.x, sample.y)
+            yield places, sample
+
+    def _compare(self, parts: list[Part]) -> None:
+        """Refuse to go on with other data."""
+        for part in parts:
+            for row, (place, key) in enumerate(zip(part.places, part.keys, strict=True)):
+                known = self._engine.record.rows.get(place)
+                label = None if part.labels is None else part.labels[row]
+                if known is not None and (known.key, known.label) != (key, label):
+                    raise ValueError(
+                        f"Expected argument `out` to hold results for the same data in the same order, but sample "
+                        f"{place} is another one. Is the data shuffled? Give another folder, or the data as it was."
+                    )
+
+    def _ask(self, part: Part) -> None:
+        threat = self._settings.threat
+        self._first = []
+        self._meter = Meter(len(part))
+        if threat is not None and not per_sample_radius(next(iter(self._attacks.values()))):
+            self._first = asked(self._module, part, self._settings.stages, threat, self._key, self._meter)
+            refuse(self._first)
+
+    def report(self) -> Report:
+        """What was found."""
+        settings, record, seen = self._settings, self._engine.record, self._engine.seen
+        indicators = (*(self._first or ()), *of_the_run(settings.stages, record, seen))
+        doubt = warning(indicators)
+        cautions = [
+            *self._suspicions.doubts,
+            *cautions_of(settings.stages, record, seen, each=settings.full),
+            *texts(self._suspicions.counts.tolist(), self._attacks),
+            *([] if doubt is None else [doubt]),
+        ]
+        images = record.images(self._examples())
+        right = {"clean": images.clean} | (
+            {name: record.right(name) for name in self._attacks} if settings.full else {}
+        )
+        engine, meter = self._engine, self._meter
+        return Report(
+            right=right,
+            labels=images.label,
+            warnings=tuple(dict.fromkeys(cautions)),
+            attacks=settings.attacks(),
+            seconds=time.monotonic() - self._began,
+            images=images,
+            indicators=indicators,
+            passes=(engine.forwards + meter.forwards, engine.backwards + meter.backwards),
+            eps=settings.eps,
+            threat="" if settings.threat is None else _plain(settings.threat),
+            about=self._about(),
+        )
+
+    def _examples(self) -> Tensor | None:
+        """(N, ...) the adversarial inputs, and the clean ones where there are none."""
+        if not self._settings.keep_examples:
+            return None
+        inputs = self._clean | self._engine.seen.examples
+        shapes = {tuple(x.shape) for x in inputs.values()}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"Expected inputs of one shape for `keep_examples`, but got {', '.join(map(str, sorted(shapes)))}. "
+                "Evaluate without it."
+            )
+        return torch.stack([inputs[place] for place in sorted(inputs)])
+
+    def _about(self) -> dict[str, Any]:
+        settings = self._settings
+        about: dict[str, Any] = {"plan": settings.note} if settings.note else {}
+        if settings.shard[1] > 1:
+            about["shard"] = f"{settings.shard[0]} of {settings.shard[1]}"
+        return about | {
+            "seed": settings.seed,
+            "batch_size": self._engine.batch_size,
+            "device": str(self._suspicions.counts.device),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+
+
+def _plain(value: Any) -> str:
+    """What something is, in words that are the same in every run."""
+    return re.sub(" at 0x[0-9a-f]+", "", repr(value))

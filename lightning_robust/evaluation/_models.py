@@ -1,0 +1,133 @@
+"""The model of whatever is given to an evaluation, and where it is."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_robust import _checks
+from lightning_robust.attacks.scope import modules_in
+from lightning_robust.evaluation._data import fingerprint
+
+
+def module_of(model: Any, model_class: Any = None) -> nn.Module:
+    """The model as a module: of a function, one that calls it; of a path, one with the weights of that file.
+
+    Args:
+        model: A module, a function, or the path of a checkpoint.
+        model_class: Of a path: the class of the model, or a model that takes the weights.
+    """
+    if isinstance(model, str | Path):
+        return _loaded(Path(model), model_class)
+    if model_class is not None:
+        raise ValueError("Expected argument `model_class` to be None, unless `model` is the path of a checkpoint.")
+    if isinstance(model, nn.Module):
+        return model
+    return Function(_checks.function("model", model, "(x) -> logits, or a module"))
+
+
+class Function(nn.Module):
+    """A module that calls a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        """What the function gives."""
+        return self.function(x)
+
+
+def home_of(module: nn.Module) -> torch.device:
+    """Where the first parameter or buffer of a model is, or of a network that a function holds; else the CPU."""
+    tensors = (t for part in modules_in(module) for t in (*part.parameters(), *part.buffers()))
+    return next((t.device for t in tensors), torch.device("cpu"))
+
+
+def device_of(device: Any) -> torch.device:
+    """A device that is there."""
+    _checks.instance("device", device, (str, torch.device), 'a device such as "cpu" or "cuda:0"')
+    try:
+        place = torch.device(device)
+        return torch.empty(0, device=place).device
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"Expected argument `device` to be a device of this machine, but got {str(device)!r}: {reason}"
+        ) from error
+
+
+def fingerprint_of_model(module: nn.Module) -> str | None:
+    """16 hexadecimal digits made of all parameters and buffers; None where there are none to be seen."""
+    tensors = [
+        (f"{number}.{name}", tensor)
+        for number, part in enumerate(modules_in(module))
+        for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+    ]
+    return fingerprint(tensors) if tensors else None
+
+
+def _loaded(path: Path, model_class: Any) -> nn.Module:
+    """A model with the weights of a file."""
+    content = read_checkpoint(path)
+    if isinstance(model_class, nn.Module):
+        module = model_class
+    elif isinstance(model_class, type) and issubclass(model_class, nn.Module):
+        settings = content.get("hyper_parameters") or {}
+        try:
+            inspect.signature(model_class).bind(**settings)
+        except TypeError as error:
+            raise ValueError(
+                f"Expected argument `model_class` to be made of what {path} says of it, {sorted(settings)}, but "
+                f"{error}. Give a model that takes the weights: model_class=Net(...)."
+            ) from error
+        module = model_class(**settings)
+    else:
+        raise TypeError(
+            "Expected argument `model_class` to be the class of the model whose weights are in the checkpoint, or such "
+            f"a model, but got {model_class!r}."
+        )
+    put_weights(module, content, path)
+    return module
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint of Lightning, or a file with a state dict, holds. Nothing in it is executed.
+
+    Raises:
+        ValueError: if the file cannot be read safely.
+        TypeError: if it holds something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"Expected argument `ckpt` to be a file of weights that can be read safely, but {path} cannot: "
+            f"{str(error).splitlines()[0]} Save the weights alone: torch.save(module.state_dict(), path)."
+        ) from error
+    if not isinstance(content, dict):
+        raise TypeError(f"Expected argument `ckpt` to hold a state dict, but {path} holds {type(content).__name__}.")
+    return content
+
+
+def put_weights(module: nn.Module, content: dict[str, Any], path: str | Path) -> None:
+    """Load the weights that a checkpoint holds.
+
+    Raises:
+        ValueError: if they are those of another module.
+        TypeError: if it holds no state dict.
+    """
+    weights = content.get("state_dict", content)
+    if not isinstance(weights, dict):
+        raise TypeError(f"Expected argument `ckpt` to hold a state dict, but {path} holds {type(weights).__name__}.")
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected argument `ckpt` to hold the weights of {type(module).__name__}, but {path} does not: {error}"
+        ) from error

@@ -1,0 +1,148 @@
+"""Plans: which attacks an evaluation makes, in which order, and on which samples."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from lightning_robust import _checks
+from lightning_robust.attacks import (
+    L2,
+    PGD,
+    Linf,
+    RandomSearch,
+    apgd,
+    cross_entropy,
+    margin,
+    normalized,
+    targeted_margin,
+)
+from lightning_robust.attacks.ball import Ball
+from lightning_robust.attacks.pixel_space import PixelSpace
+from lightning_robust.attacks.threats import Threat, as_threat
+from lightning_robust.evaluation._plan import Plan, Stage
+
+__all__ = ["Plan", "Stage", "autoattack", "standard"]
+
+
+def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) -> Plan:
+    """The attacks by which a robust accuracy is to be judged, each on the samples that all before it left.
+
+    1. `margin`, 10 steps from the clean input: it breaks nearly all samples of a model without a defense.
+    2. The margin of each of the three nearest classes, 15 steps each. Where logits are soft, the highest wrong class is
+       not the one that can be reached.
+    3. Auto-PGD on the cross entropy of normalized logits, 40 steps.
+    4. Auto-PGD on the margin of each of the nine nearest classes, 35 steps each: the part that decides. The classes
+       are in the order of MALT, see `nearest_classes`.
+    5. With `radii`, an attack of minimum norm on all samples that are right, for accuracy over the radius.
+    6. Random search of 2,000 queries on a tenth of the survivors, and on all of them if it breaks one of these: no
+       gradient is asked for.
+
+    No part depends on the scale of the logits. A sample that withstands everything costs about 900 passes, one forward
+    or backward each; AutoAttack takes more than 5,000. The parts are ordinary attacks:
+    `Plan({**standard(threat).attacks, "own": own})` has one more. Of K classes there are K - 1 targets, and attacks
+    towards others are left out.
+
+    Args:
+        threat: The perturbation set: a `Threat`, or a ball, which means pixels in [0, 1].
+        gain: `margin` is for class labels. For labels of another kind, a gain such as `binary_margin` or
+            `dense(margin)`, together with the `correct=` of the evaluation: then there are no targets, and the plan is
+            ascent of that gain, Auto-PGD from three starts, and the search.
+        radii: Look for the least radius of every sample that is right.
+
+    Raises:
+        TypeError: for a threat of another kind.
+        ValueError: for a ball of one radius per sample.
+
+    Example:
+        >>> from lightning_robust.attacks import binary_margin
+        >>> list(standard(Linf(8 / 255)).attacks)[:5]
+        ['margin', 'target 1', 'target 2', 'target 3', 'apgd']
+        >>> list(standard(Linf(8 / 255), gain=binary_margin).attacks)
+        ['gain', 'apgd', 'search']
+    """
+    threat = _one_radius(as_threat(threat))
+    _checks.function("gain", gain, "(logits, y) -> (N,)")
+    _checks.boolean("radii", radii)
+    return _of_classes(threat, radii) if gain is margin else _of_other_labels(threat, gain, radii)
+
+
+def _of_classes(threat: Threat, radii: bool) -> Plan:
+    attacks: dict[str, Any] = {"margin": PGD(threat, 10, gain=margin, random_start=False)}
+    for rank in range(1, 4):
+        attacks[f"target {rank}"] = PGD(threat, 15, gain=targeted_margin(rank), random_start=False)
+    attacks["apgd"] = apgd(threat, 40, gain=normalized(cross_entropy))
+    for rank in range(1, 10):
+        attacks[f"apgd target {rank}"] = apgd(threat, 35, gain=targeted_margin(rank), seed=rank)
+    if radii:
+        attacks["minimum norm"] = _minimum_norm(threat, margin)
+    attacks["search"] = Stage(RandomSearch(threat, 2000), on="few")
+    return Plan(attacks)
+
+
+def _of_other_labels(threat: Threat, gain: Any, radii: bool) -> Plan:
+    start = bool(getattr(gain, "flat", False))
+    attacks: dict[str, Any] = {"gain": PGD(threat, 20, gain=gain, random_start=start)}
+    attacks["apgd"] = apgd(threat, 50, gain=gain, restarts=3)
+    note = "The gain is not `margin`: there are no targets, and every attack raises that gain."
+    if radii:
+        attacks["minimum norm"] = _minimum_norm(threat, gain)
+    if hasattr(gain, "anchor"):
+        return Plan(attacks, note=f"{note} A search takes no such gain, and is left out.")
+    attacks["search"] = Stage(RandomSearch(threat, 2000, gain=gain), on="few")
+    return Plan(attacks, note=note)
+
+
+def _minimum_norm(threat: Threat, gain: Any) -> Stage:
+    from lightning_robust.attacks.minimum_norm import MinimumNorm
+
+    return Stage(MinimumNorm(threat, 100, gain=gain), on="right")
+
+
+def _one_radius(threat: Threat) -> Threat:
+    radius = threat.ball.radius
+    if isinstance(radius, Tensor) and radius.ndim:
+        raise ValueError(
+            f"Expected argument `threat` to have one radius for all samples, but {type(threat.ball).__name__} has "
+            f"{len(radius)}. There is no standard for it: evaluate the samples of each radius by themselves."
+        )
+    return threat
+
+
+def autoattack(threat: Threat | Ball, *, classes: int = 10, version: str = "standard") -> Plan:
+    """AutoAttack (Croce & Hein, ICML 2020) as torchattacks has it, for those who want that name. Needs the extra
+    `torchattacks`.
+
+    `standard` finds as much for a fifth of the passes, on all threats, and keeps more of each sample.
+
+    Args:
+        threat: `Linf` or `L2` of pixels in [0, 1].
+        classes: Number of classes, 4 at least: its targeted loss is a ratio of four logits.
+        version: "standard", "plus" or "rand", as in the paper.
+
+    Raises:
+        ValueError: for other threats, which torchattacks does not have.
+        ModuleNotFoundError: without the extra.
+
+    Example:
+        >>> list(autoattack(Linf(8 / 255)).attacks)
+        ['autoattack']
+    """
+    from lightning_robust._optional import optional
+    from lightning_robust.interop import from_torchattacks
+
+    threat, classes = _one_radius(as_threat(threat)), _checks.count("classes", classes, 4)
+    _checks.choice("version", version, ("standard", "plus", "rand"))
+    norms: dict[type[Ball], str] = {Linf: "Linf", L2: "L2"}
+    ball, space = threat.ball, threat.space
+    pixels = type(space) is PixelSpace and math.isclose(space.low, 0) and math.isclose(space.high, 1)
+    if type(ball) not in norms or not isinstance(space, PixelSpace) or not pixels:
+        raise ValueError(
+            "Expected argument `threat` to be Linf or L2 of pixels in [0, 1], which is what AutoAttack has, but got "
+            f"{threat!r}. Use standard(threat)."
+        )
+    arguments = {"norm": norms[type(ball)], "eps": float(ball.radius), "version": version, "n_classes": classes}
+    attack = from_torchattacks(
+        optional("torchattacks", "torchattacks").AutoAttack, arguments, mean=space.mean, std=space.std
+    )
+    return Plan({"autoattack": attack})
