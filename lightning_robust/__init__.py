@@ -31,7 +31,7 @@ _FROM = {
     ),
     "callbacks": "AdversarialExamples AdversarialTraining ManifoldSheets RobustEvaluation RobustGeneralizationGap",
     "datamodules": "Fonts",
-    "evaluation": "Report evaluate",
+    "evaluation": "Report evaluate standard",
     "interop": "from_foolbox from_torchattacks",
     "manifolds": "VAEGAN FontsManifold",
     "models": "Normalize RobustClassifier",
@@ -79,6 +79,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors; a test ties the two
     )
     from lightning_robust.datamodules import Fonts as Fonts
     from lightning_robust.evaluation.evaluate import evaluate as evaluate
+    from lightning_robust.evaluation.plan import standard as standard
     from lightning_robust.evaluation.report import Report as Report
     from lightning_robust.interop import (
         from_foolbox as from_foolbox,
