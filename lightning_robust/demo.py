@@ -36,6 +36,7 @@ from lightning_robust._files import replacing, write_text
 from lightning_robust._fitting import loaded, quiet_trainer
 from lightning_robust._lightning import pl
 from lightning_robust._versions import versions
+from lightning_robust.attacks import margin
 from lightning_robust.datamodules import Fonts
 from lightning_robust.manifolds import FontsManifold
 from lightning_robust.models import ExponentialDecay, RobustClassifier, standard_net
@@ -214,7 +215,13 @@ class _TrainAndAttack:
     def _evaluate(self, module: RobustClassifier, bar: pl.Callback) -> list[dict[str, Any]]:
         options = self.options
         evaluation = RobustEvaluation(
-            {name: PGD(self.threats[name], options.test_steps, restarts=options.restarts) for name in ATTACKED}, code=2
+            {
+                name: PGD(
+                    self.threats[name], options.test_steps, restarts=options.restarts, gain=margin, early_stop=True
+                )
+                for name in ATTACKED
+            },
+            code=2,
         )
         quiet_trainer([bar, evaluation], accelerator="auto").test(module, _data(options), verbose=False)
         value, interval = evaluation.results, evaluation.intervals
