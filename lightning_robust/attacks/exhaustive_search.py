@@ -1,9 +1,8 @@
 """Grid search: every combination of a few values of a few parameters."""
 
-import itertools
 import math
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,13 +10,13 @@ import torch
 from torch import Tensor
 
 from lightning_robust import _checks
-from lightning_robust._noise import Noise
 from lightning_robust.attacks._gain import GainFn, check_plain_gain
-from lightning_robust.attacks._queries import Search
 from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.gains import margin
+from lightning_robust.attacks.pgd import PGD
+from lightning_robust.attacks.rules import Iterate, Rule
 from lightning_robust.attacks.spaces import Chart
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
@@ -37,6 +36,32 @@ def ranges(ball: Ball, chart: Chart) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
+class _Grid(Rule):
+    """Random points, then every combination of `counts` values of the coordinates, the last coordinate first."""
+
+    counts: tuple[int, ...]
+    random_points: int
+
+    order = 0
+
+    def init(self, at: Iterate) -> tuple[Tensor, Tensor]:
+        """The ends of the grid."""
+        return ranges(at.ball, at.chart)
+
+    def __call__(self, at: Iterate, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The point of this step. A coordinate of one value stays at zero."""
+        low, high = state
+        if at.step < self.random_points:
+            return low + at.noise.uniform(tuple(low.shape[1:])).to(low.dtype) * (high - low), state
+        number, place = at.step - self.random_points, []
+        for count in reversed(self.counts):
+            number, digit = divmod(number, count)
+            place.append(digit / (count - 1) if count > 1 else math.nan)
+        share = low.new_tensor(place[::-1]).reshape(low.shape[1:])
+        return torch.where(share.isnan(), 0.0, low + share * (high - low)), state
+
+
+@dataclass(frozen=True)
 class GridSearch(ThreatAttack):
     """The worst of a grid of perturbations, for spaces of few dimensions such as `AffineSpace`.
 
@@ -45,9 +70,9 @@ class GridSearch(ThreatAttack):
     translation and 31 of the rotation, and the worst of 10 random maps as a cheap substitute). Take the worst of both
     with `worst_of(PGD(threat), GridSearch(threat))`.
 
-    The zero perturbation is tried first, then the grid, which spans the ball and the bounds of the space in every
-    coordinate, its ends included, then random points. Combinations outside the ball are projected onto it. A sample
-    that is misclassified stays where it is; otherwise the perturbation with the highest gain counts.
+    The zero perturbation is tried first, then random points, then the grid, which spans the ball and the bounds of the
+    space in every coordinate, its ends included. Combinations outside the ball are projected onto it. A sample that is
+    misclassified is left alone; otherwise the perturbation with the highest gain counts.
 
     Args:
         threat: The perturbation set: `Threat(ball, space)`. For all of `AffineSpace(...)` take a ball that holds its
@@ -93,14 +118,20 @@ class GridSearch(ThreatAttack):
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
-        ball = self._threat.ball
         with self._ready(model, x, y, context, gain=self.gain) as batch, torch.no_grad():
-            search = Search(batch, self.gain, context)
-            for delta in self._candidates(ball, batch.chart, Noise.of(batch.x, self.seed, context.key)):
-                search.ask(batch.chart.clip(ball.project(delta)))
-                if search.over():
-                    break
-            return search.outcome()
+            low, high = ranges(self._threat.ball, batch.chart)
+            counts = tuple(self._counts((low < high).flatten(1).any(0).tolist()))
+        loop = PGD(
+            self.threat,
+            self.random_points + math.prod(counts),
+            rule=_Grid(counts, self.random_points),
+            gain=self.gain,
+            random_start=False,
+            keep="best",
+            early_stop=True,
+            seed=self.seed,
+        )
+        return loop.run(model, x, y, context)
 
     def _counts(self, moves: list[bool]) -> list[int]:
         """How many values each coordinate takes, given which can move at all."""
@@ -117,16 +148,3 @@ class GridSearch(ThreatAttack):
                 f"{len(moves)} coordinates. Take fewer `points`, or RandomSearch."
             )
         return counts
-
-    def _candidates(self, ball: Ball, chart: Chart, noise: Noise) -> Iterator[Tensor]:
-        """Zero, the grid, the random points."""
-        low, high = ranges(ball, chart)
-        counts = self._counts((low < high).flatten(1).any(0).tolist())
-        yield chart.zero
-        values = [torch.linspace(0, 1, n).tolist() if n > 1 else [math.nan] for n in counts]
-        for combination in itertools.product(*values):
-            place = low.new_tensor(combination).reshape(chart.zero.shape[1:])
-            yield torch.where(place.isnan(), chart.zero, low + place * (high - low))
-        for number in range(self.random_points):
-            place = noise.fold(number).uniform(tuple(low.shape[1:])).to(low.dtype)
-            yield low + place * (high - low)

@@ -25,7 +25,7 @@ from lightning_robust.attacks import (
     targeted_dlr,
     targeted_margin,
 )
-from lightning_robust.attacks._gain import BROKEN, gain_of
+from lightning_robust.attacks._gain import BROKEN, check_plain_gain, gain_of
 from tests.helpers import GAINS
 
 N, K = 50, 6
@@ -305,3 +305,10 @@ def test_gains_pickle(gain):
     (logits, y), (moved, _) = data(), data()
     again = pickle.loads(pickle.dumps(gain))
     assert torch.equal(again.gain(moved, again.anchor(logits, y)), gain.gain(moved, gain.anchor(logits, y)))
+
+
+def test_what_is_no_gain_of_labels():
+    assert check_plain_gain(margin) is margin
+    for wrong in (divergence, "margin"):
+        with pytest.raises(TypeError, match="`gain` to be a function"):
+            check_plain_gain(wrong)

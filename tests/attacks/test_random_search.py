@@ -157,6 +157,25 @@ def test_inputs_of_any_shape(shape):
     assert (x_adv - x).mean() > 0.17
 
 
+@pytest.mark.parametrize("make", [lambda gain: RandomSearch(Linf(0.1), 3, gain=gain),
+                                  lambda gain: GridSearch(Linf(0.1), 1, random_points=3, gain=gain)])  # fmt: skip
+def test_scores_in_half_precision_and_scores_that_are_no_numbers(make):
+    x, y, seen = images(3), torch.zeros(3, dtype=torch.long), []
+
+    def gain(logits, y):
+        seen.append(logits.dtype)
+        return margin(logits, y)
+
+    def model(x):
+        return torch.stack([torch.full((len(x),), 1e4), x.flatten(1).sum(1)], 1)
+
+    assert not make(gain).run(lambda x: model(x).bfloat16(), x, y).fooled.any()
+    assert set(seen) == {torch.float32}
+    broken = make(gain).run(lambda x: model(x) * math.nan, x, y)
+    assert broken.fooled.all()
+    assert torch.equal(broken.first, torch.zeros(1, 3, dtype=torch.long))
+
+
 def test_arguments():
     attack = RandomSearch(Linf(0.2), 7)
     assert attack.scaled(0.5).threat == Threat(Linf(0.1))
