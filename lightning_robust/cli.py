@@ -11,7 +11,8 @@ from typing import Any
 _HELP = """usage: lightning-robust COMMAND [options]
 
   demo       four models on letters: test error, robust error, on-manifold error; a report in runs/demo
-  evaluate   robust accuracy of a checkpoint: lightning-robust evaluate --ckpt FILE --model ... --data ... --attacks ...
+  evaluate   robust accuracy of a checkpoint: lightning-robust evaluate --ckpt last.ckpt --model my.module.Net
+             --data my.module.Data --threat linf --eps 8/255 --out DIR
   study      experiments that can be stopped and continued, where they are installed: lightning-robust study NAME
   fit        train a module:     lightning-robust fit --config config.yaml
   validate   evaluate on the validation data

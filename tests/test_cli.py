@@ -290,13 +290,9 @@ def test_a_checkpoint_is_evaluated(kind, tmp_path, capsys):
     torch.save(module.state_dict() if kind == "state dict" else {"state_dict": module.state_dict(), "epoch": 3}, path)
     main([*EVALUATE, "--ckpt", str(path), "--max_samples", "20", "--out", str(tmp_path / "out")])
     report = evaluate(module, data, attacks.PGD(attacks.Linf(0.1), steps=2), max_samples=20, progress=False)
-    assert capsys.readouterr().out.startswith(report.table())
+    assert report.table() in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["accuracy"] == report.to_dict()["accuracy"]
     assert (tmp_path / "out" / "report.html").exists()
-    with pytest.raises(SystemExit) as error:
-        main([*EVALUATE, "--out", str(tmp_path / "out")])
-    assert error.value.code == 2
-    assert "without a report" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

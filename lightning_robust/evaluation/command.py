@@ -1,96 +1,250 @@
 """`lightning-robust evaluate`: the robust accuracy of a checkpoint."""
 
 import argparse
+import importlib
+import inspect
+import itertools
+import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from lightning_robust import _checks
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import Attack
+from lightning_robust.attacks import L1, L2, Attack, Ball, Linf, PixelSpace, Threat
+from lightning_robust.evaluation._models import put_weights, read_checkpoint
+from lightning_robust.evaluation._plan import Plan
 from lightning_robust.evaluation.evaluate import evaluate
-from lightning_robust.evaluation.report import check_new
+from lightning_robust.evaluation.plan import standard
+from lightning_robust.evaluation.report import Report, check_new
 
-_DESCRIPTION = """Attack a trained model on the test part of a data module, and write report.html, report.json and
-samples.csv. Classes of lightning_robust go by their bare names, all others by their import path."""
+PROG = "lightning-robust evaluate"
+_DESCRIPTION = """Attack a trained model on the test part of a data module.
+
+    lightning-robust evaluate --ckpt last.ckpt --model my.module.Net --data my.module.Data
+        --threat linf --eps 8/255 --out runs/evaluation
+
+Classes go by their import path, from the working folder too; those of lightning_robust by their bare names. Arguments
+of a class are options of their own, --model.width 64; those that a checkpoint of Lightning holds need not be given.
+With --out, report.html, report.json and samples.csv are written, and what is found is kept from the first batch on:
+the same command goes on where it was stopped."""
+_NORMS: dict[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
 def main(args: Sequence[str]) -> None:
     """Run the command with these words."""
-    prog = "lightning-robust evaluate"
     try:
-        config, made = _parsed(prog, args)
-        if config.out is not None:
-            check_new("out", Path(config.out))
-        if config.ckpt is not None:
-            load_weights(made.model, config.ckpt)
-        report = evaluate(
-            made.model,
-            made.data,
-            made.attacks,
-            input=config.input,
-            target=config.target,
-            code=config.code,
-            max_samples=config.max_samples,
-            device=config.device,
-        )
-    except (argparse.ArgumentError, OSError, TypeError, ValueError) as error:
-        sys.stderr.write(f"{prog}: {' '.join(str(error).split())}\n")
+        with _working_folder(), _short_warnings():
+            match list(args):
+                case ["--join", folder]:
+                    _join(Path(folder))
+                case []:
+                    _run(["--help"])
+                case words:
+                    _run(words)
+    except KeyboardInterrupt:
+        if (out := _value(list(args), "out")) is not None:
+            sys.stderr.write(
+                f"{PROG}: stopped. What was found is kept in {out}; the same command goes on from there.\n"
+            )
+        raise
+    except (argparse.ArgumentError, ImportError, OSError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        sys.stderr.write(f"{PROG}: {text if len(text) <= 600 else f'{text[:600]} ...'}\n")
         raise SystemExit(2) from None
-    sys.stdout.write(f"{report.table()}\n")
-    if config.out is not None:
-        sys.stdout.write(f"Report: {report.write(config.out)}\n")
 
 
-def _parsed(prog: str, args: Sequence[str]) -> tuple[Any, Any]:
-    """The options, and the objects that they describe."""
+def _run(words: list[str]) -> None:
+    """Evaluate, print the table, and write the report."""
+    config, made, content = _parsed(words)
+    attacks = _attacks(config, made)
+    shard = _shard(config.shard)
+    if shard[1] > 1 and config.out is None:
+        raise ValueError("Expected argument `out` to be a folder that all shards write to, but got none.")
+    if content is None:
+        warnings.warn("No --ckpt was given: the model is as its class makes it, untrained.", stacklevel=2)
+    else:
+        put_weights(made.model, content, config.ckpt)
+    reads = {name: getattr(config, name) for name in ("input", "target", "code")}
+    amounts = {name: getattr(config, name) for name in ("max_samples", "batch_size", "device", "seed")}
+    report = evaluate(made.model, made.data, attacks, **reads, **amounts, out=config.out, shard=shard)
+    sys.stdout.write(f"{report}\n\n{report.table()}\n")
+    if shard[1] > 1:
+        sys.stdout.write(
+            f"Shard {shard[0]} of {shard[1]} is done. When all are, {PROG} --join {config.out} writes the report.\n"
+        )
+    elif config.out is not None:
+        sys.stdout.write(f"Report: {Path(config.out) / 'report.html'}\n")
+
+
+def _join(folder: Path) -> None:
+    """The report of all shards."""
+    check_new("out", folder)
+    report = Report.load(folder)
+    sys.stdout.write(f"{report}\n\n{report.table()}\nReport: {report.write(folder)}\n")
+
+
+def _parsed(words: list[str]) -> tuple[Any, Any, dict[str, Any] | None]:
+    """The options, the objects that they describe, and what the checkpoint holds."""
     from jsonargparse import ActionConfigFile, ArgumentParser
 
-    parser = ArgumentParser(prog=prog, description=_DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=PROG, description=_DESCRIPTION, exit_on_error=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of options")
-    parser.add_argument("--model", type=nn.Module, required=True, help="module from inputs to logits")
+    parser.add_argument("--model", type=nn.Module, required=True, help="class of the model, from inputs to logits")
     parser.add_argument("--ckpt", type=str | None, default=None, help="checkpoint of Lightning, or a state dict")
     parser.add_argument("--data", type=pl.LightningDataModule, required=True, help="its test data is attacked")
-    parser.add_argument("--attacks", type=Attack | dict[str, Attack], required=True, help="one, or several by name")
+    parser.add_argument("--threat", type=str | None, default=None, help="linf, l2 or l1, of pixels in [0, 1]")
+    parser.add_argument("--eps", type=str | None, default=None, help="its radius, such as 8/255")
+    parser.add_argument("--mean", type=str | None, default=None, help="if the data is normalized: 0.5, or 0.5,0.4,0.4")
+    parser.add_argument("--std", type=str | None, default=None, help="likewise; eps stays in units of [0, 1]")
+    parser.add_argument("--radii", type=bool, default=False, help="accuracy over the radius, too")
+    attacks = Attack | Plan | dict[str, Attack] | None
+    parser.add_argument("--attacks", type=attacks, default=None, help="in place of a threat: attacks of your own")
     parser.add_argument("--input", type=int | str, default=0, help="where the input is in a batch")
     parser.add_argument("--target", type=int | str, default=1, help="where the labels are")
     parser.add_argument("--code", type=int | str | None, default=None, help="where the latent codes are")
     parser.add_argument("--max_samples", type=int | None, default=None, help="number of samples; default: all")
+    parser.add_argument("--batch_size", type=int, default=250, help="samples per batch of an attack")
     parser.add_argument("--device", type=str | None, default=None, help="such as cuda; default: the CPU")
+    parser.add_argument("--seed", type=int, default=0, help="of the random starts")
+    parser.add_argument("--shard", type=str, default="0/1", help="number of this process / number of processes")
     parser.add_argument("--out", type=str | None, default=None, help="folder of the report")
-    config = parser.parse_args(list(args))
-    return config, parser.instantiate_classes(config)
+    for option, base in (("model", nn.Module), ("data", pl.LightningDataModule)):
+        _check_class(option, _value(words, option), base)
+    path = _value(words, "ckpt")
+    content = None if path is None else read_checkpoint(path)
+    config = parser.parse_args([*words, *_saved_arguments(words, content)])
+    if content is None and config.ckpt is not None:  # named in a file of options
+        content = read_checkpoint(config.ckpt)
+    return config, parser.instantiate_classes(config), content
 
 
-def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load the weights of a file: a checkpoint of Lightning, or a state dict as `torch.save` writes it.
+def _value(words: list[str], option: str) -> str | None:
+    """What follows an option, the last time it is given."""
+    found = None
+    for word, after in itertools.pairwise([*words, ""]):
+        if word == f"--{option}":
+            found = after
+        elif word.startswith(f"--{option}="):
+            found = word.partition("=")[2]
+    return found
 
-    Args:
-        module: Takes the weights.
-        path: The file. It is read safely: nothing in it is executed.
 
-    Raises:
-        ValueError: if the file cannot be read safely, or its weights are those of another module.
-        TypeError: if it holds something else.
-    """
+def _named(name: str) -> Any:
+    """What an import path, or the bare name of something of `lightning_robust`, stands for; None: nobody knows."""
+    if "." not in name:
+        places = ("models", "datamodules")
+        return next(
+            (o for p in places if (o := getattr(importlib.import_module(f"lightning_robust.{p}"), name, 0))), None
+        )
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _check_class(option: str, name: str | None, base: type) -> None:
+    """Refuse a name that stands for nothing."""
+    if name is None or not name or name[0] in "{[" or name.endswith((".yaml", ".yml", ".json")):
+        return
+    wanted = f"Expected argument `{option}` to be the import path of a {base.__name__}, such as my.module.MyClass"
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"Expected argument `ckpt` to be a file of weights that can be read safely, but {path} cannot: "
-            f"{str(error).splitlines()[0]} Save the weights alone: torch.save(module.state_dict(), path)."
-        ) from error
-    weights = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(weights, dict):
-        raise TypeError(f"Expected argument `ckpt` to hold a state dict, but {path} holds {type(weights).__name__}.")
+        value = _named(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{wanted}, but got {name!r}: {error}.") from error
+    if value is None and not any(kind.__name__ == name for kind in _kinds_of(base)):
+        raise ValueError(f"{wanted}, but got {name!r}, which is no class of lightning_robust.")
+    if isinstance(value, type) and not issubclass(value, base):
+        raise TypeError(f"{wanted}, but {name!r} is none.")
+
+
+def _kinds_of(base: type) -> Iterator[type]:
+    kinds: list[type] = base.__subclasses__()
+    for kind in kinds:
+        yield kind
+        yield from _kinds_of(kind)
+
+
+def _saved_arguments(words: list[str], content: dict[str, Any] | None) -> list[str]:
+    """Options for the arguments of the model that a checkpoint holds and the words do not give."""
+    name, saved = _value(words, "model"), (content or {}).get("hyper_parameters")
+    value = _named(name) if name is not None and name[:1] not in "{[" else None
+    if not isinstance(value, type) or not isinstance(saved, dict):
+        return []
+    given = {word.split("=")[0].split(".")[-1] for word in words if word.startswith("--model.")}
+    options = []
+    for key in inspect.signature(value).parameters:
+        if key in saved and key not in given:
+            try:
+                options.append(f"--model.{key}={json.dumps(saved[key])}")
+            except TypeError:  # no text stands for it: it is to be given
+                continue
+    return options
+
+
+def _attacks(config: Any, made: Any) -> Any:
+    """The attacks that are named, or the standard of a threat."""
+    if (config.threat is None) == (config.attacks is None):
+        raise ValueError("Expected one of `threat`, such as --threat linf --eps 8/255, and `attacks`.")
+    if config.threat is None:
+        return made.attacks
+    norm = _checks.choice("threat", config.threat.lower(), tuple(_NORMS))
+    if config.eps is None:
+        raise ValueError(f"Expected argument `eps` to be the radius of {norm}, such as 8/255, but got none.")
+    mean, std = (
+        None if v is None else [_fraction(n, p) for p in v.strip("[]").split(",")]
+        for n, v in (("mean", config.mean), ("std", config.std))
+    )
+    threat = Threat(_NORMS[norm](_fraction("eps", config.eps)), PixelSpace(mean=mean, std=std))
+    return standard(threat, radii=config.radii)
+
+
+def _fraction(name: str, text: str) -> float:
+    """A number such as 0.03 or 8/255."""
+    top, slash, bottom = text.partition("/")
     try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
+        return float(top) / (float(bottom) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"Expected argument `{name}` to be a number such as 8/255, but got {text!r}.") from None
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """0/4: the first of four processes."""
+    number, slash, processes = text.partition("/")
+    if not (slash and number.isdecimal() and processes.isdecimal() and int(number) < int(processes)):
         raise ValueError(
-            f"Expected argument `ckpt` to hold the weights of {type(module).__name__}, but {path} does not: {error}"
-        ) from error
+            f"Expected argument `shard` to be the number of this process and that of all, such as 0/4, but got "
+            f"{text!r}."
+        )
+    return int(number), int(processes)
+
+
+@contextmanager
+def _working_folder() -> Iterator[None]:
+    """Modules in the working folder can be imported, as in a program that stands there."""
+    folder = str(Path.cwd())
+    known = folder in sys.path or "" in sys.path
+    if not known:
+        sys.path.append(folder)
+    try:
+        yield
+    finally:
+        if not known and folder in sys.path:
+            sys.path.remove(folder)
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Warnings without the place in the source."""
+
+    def show(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:
+        sys.stderr.write(f"Warning: {message}\n")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
