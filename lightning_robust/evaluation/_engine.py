@@ -5,7 +5,7 @@ record alone, so an evaluation that goes on with the events of an earlier one en
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,7 @@ class Engine:
     def run(self, parts: list[Part]) -> None:
         """Attack the samples that are in memory."""
         for part in parts:
-            self._over(part, self._unseen(part), self._runs.clean)
+            self._over(part, self._unseen(part), self._runs.clean, known=self.record.rows.keys())
         for name, stage in self._stages.items():
             few = self._few(parts, name) if stage.on == "few" and not (self._together or self.full) else None
             self._stage(parts, name, few)
@@ -134,9 +134,17 @@ class Engine:
 
     # In which batches.
 
-    def _over(self, part: Part, rows: list[int], job: _Job, cost: float = 1.0) -> None:
-        """Do a job on some samples, batch by batch; where memory runs out, on half a batch."""
-        whole, meant = part.whole or self._together, set(rows)
+    def _over(self, part: Part, rows: list[int], job: _Job, cost: float = 1.0, known: Collection[int] = ()) -> None:
+        """Do a job on some samples, batch by batch; where memory runs out, on half a batch.
+
+        Args:
+            part: The samples in memory.
+            rows: Those of them that the job is to be done on.
+            job: Gives events.
+            cost: Passes for a sample.
+            known: Places of samples whose events are known already.
+        """
+        whole, meant = part.whole or self._together, {row for row in rows if part.places[row] not in known}
         todo = list(range(len(part))) if self._together or (part.whole and rows) else rows
         while todo:
             size = len(todo) if part.whole else self.batch_size
@@ -182,14 +190,14 @@ class Engine:
     def _make_examples(self, parts: list[Part]) -> None:
         """Examples that an earlier run found are found again: an attack draws the same numbers on a sample."""
         for part in parts:
+            lost = {
+                row: known
+                for row, place in enumerate(part.places)
+                if (known := self.record.rows[place]).clean and known.attack and place not in self.seen.examples
+            }
+            self._over(part, list(lost), _silent(self._runs.clean))
             for wave in (wave for waves in self._waves.values() for wave in waves):
-                rows = [
-                    row
-                    for row, place in enumerate(part.places)
-                    if (known := self.record.rows[place]).attack == wave.name
-                    and wave.number in (-1, known.restart)
-                    and place not in self.seen.examples
-                ]
+                rows = [r for r, k in lost.items() if k.attack == wave.name and wave.number in (-1, k.restart)]
                 self._over(part, rows, _silent(self._job(part, wave)))
 
 

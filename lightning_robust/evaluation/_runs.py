@@ -140,10 +140,9 @@ class Runs:
             self._suspicions.clean(sample.x, sample.y, output, right, mask)
         part.know(rows, output)
         answers = _classes(output, sample.y)
-        passes = part.meter.drain(rows)
         return [
-            _event(part, int(rows[i]), CLEAN, 0, not right[i], passes[i], target=-1 if right[i] else answers[i])
-            for i in kept
+            _event(part, int(rows[i]), CLEAN, 0, not right[i], passes, target=-1 if right[i] else answers[i])
+            for i, passes in zip(kept, part.meter.drain(rows[kept]), strict=True)
         ]
 
     def attack(self, part: Part, rows: Tensor, kept: list[int], wave: Wave, *, whole: bool) -> list[Event]:
@@ -203,8 +202,8 @@ class Runs:
         self._look(part, rows, kept, wave, outcome, wrong)
         gains, radii = (None if v is None else v.tolist() for v in (outcome.gain, outcome.radius))
         fooled, first = (None if v is None else v.cpu() for v in (outcome.fooled, outcome.first))
-        passes, reach, events = part.meter.drain(rows), self._reach(wave), []
-        for i in kept:
+        reach, events = self._reach(wave), []
+        for i, passes in zip(kept, part.meter.drain(rows[kept]), strict=True):
             run, step = max(wave.number, 0), -1
             if wrong[i] and fooled is not None and fooled[:, i].any():
                 winner = int(fooled[:, i].int().argmax())
@@ -216,7 +215,7 @@ class Runs:
                 wave.name,
                 run,
                 bool(wrong[i]),
-                passes[i],
+                passes,
                 target=answers[i] if wrong[i] else -1,
                 step=step,
                 gain=math.nan if gains is None else float(gains[i]),
