@@ -163,7 +163,13 @@ TABLE = {
     "callbacks.RobustEvaluation": case(callbacks.RobustEvaluation, attacks=PGD(Linf(0.25)), max_samples=4, **READING),
     "callbacks.RobustGeneralizationGap": case(callbacks.RobustGeneralizationGap, **ATTACK, **READING),
     # evaluation
-    "evaluation.Report": case(evaluation.Report, right={"clean": Y == 0}, labels=Y, skip="attacks warnings"),
+    "evaluation.Comparison": case(
+        evaluation.Comparison, both=5, only_first=2, only_second=1, neither=0, skip="notes"
+    ),
+    "evaluation.Report": case(
+        evaluation.Report, right={"clean": Y == 0}, labels=Y, skip="attacks warnings", empty="indicators",
+        free="indicators",
+    ),
     "evaluation.evaluate": case(
         timeless, model=LOGITS, data=[{"x": X, "y": Y, "z": X}], attacks=PGD(Linf(0.25), 1), input="x", target="y",
         code="z", forward=forward, correct=right, per_sample=["z"], max_samples=4, device="cpu",

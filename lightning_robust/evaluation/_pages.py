@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from lightning_robust.evaluation._rows import samples
+from lightning_robust.evaluation._rows import doubts, samples
 from lightning_robust.plots import Facts, Heading, Page, Picture, Table, bar_chart, radius_curve
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ _RADII = (
 
 def report_page(report: Report, title: str) -> Page:
     """The page of a report: what to doubt first, then the numbers, then what was run."""
-    doubts = list(dict.fromkeys([*report.warnings, *(one.text for one in report.flagged)]))
-    parts: list[Any] = [Heading("Read with care"), *doubts] if doubts else []
+    parts: list[Any] = [Heading("Read with care"), *doubts(report)] if doubts(report) else []
     parts += [
-        Table(report.rows(), caption=f"{samples(report.n)}, attacked in {report.seconds:.1f} s"),
+        Table(report.rows(), caption=f"Attacked in {report.seconds:.1f} s"),
         *_accuracies(report),
         *_radii(report),
         *_classes(report),
@@ -53,7 +52,8 @@ def _accuracies(report: Report) -> list[Any]:
         pairs = zip(names, stages, strict=True)
         rows = [stage["accuracy after"].row(inputs=name, measure="accuracy") for name, stage in pairs]
     figure = bar_chart(rows[:_MOST_BARS], group="measure", bar="inputs")
-    shares = [{**stage, "of the images": f"{stage['broke'] / report.n:.1%}".replace("%", " %")} for stage in stages]
+    shares = [{**stage, "of the images": f"{100 * stage['broke'] / report.n:.1f} %"} for stage in stages]
+    shares[0]["attack"] = "none: wrong when clean"
     columns = ("attack", "broke", "of the images", "accuracy after")
     return [
         Picture(figure, caption="Accuracy with 95 % intervals.", alt=report.table()),
@@ -95,21 +95,16 @@ def _indicators(report: Report) -> list[Any]:
     if not report.indicators:
         return []
     ordered = sorted(report.indicators, key=lambda one: not one.flagged)
-    raised = len(report.flagged)
-    text = f"{raised} of {len(ordered)} indicators are raised. None of them proves anything: without a doubt, a figure "
-    text += "can be too high; a doubt says where to look."
+    text = (
+        f"{len(report.flagged)} of {len(ordered)} indicators are raised; what that means stands at the top. They prove "
+        "nothing: a figure that no indicator doubts can be too high, and a doubt says where to look."
+    )
     return [Heading("Indicators of attacks that failed"), text, Table([_row(one) for one in ordered])]
 
 
 def _row(one: Indicator) -> dict[str, Any]:
-    return {
-        "indicator": one.name,
-        "raised": one.flagged,
-        "value": one.value,
-        "threshold": one.threshold,
-        "what it means": one.text if one.flagged else "no doubt",
-        "source": one.source,
-    }
+    values = {"value": one.value, "threshold": one.threshold}
+    return {"indicator": one.name, "raised": one.flagged, **values, "source": one.source}
 
 
 def _run(report: Report) -> list[Any]:
@@ -130,7 +125,5 @@ def report_html(report: Report) -> str:
     )
     if any(report.passes):
         lines += f"<tr><th style='text-align: left'>passes</th><td>{report.passes_text()}</td></tr>"
-    threat = f", {html.escape(report.threat)}" if report.threat else ""
-    doubts = dict.fromkeys([*report.warnings, *(one.text for one in report.flagged)])
-    notes = "".join(f"<p>{html.escape(text)}</p>" for text in doubts)
-    return f"<table><caption>{samples(report.n)}{threat}</caption>{lines}</table>{notes}"
+    notes = "".join(f"<p>{html.escape(text)}</p>" for text in doubts(report))
+    return f"<table><caption>{html.escape(samples(report))}</caption>{lines}</table>{notes}"

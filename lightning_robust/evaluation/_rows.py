@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,19 @@ def known_images(report: Report) -> Images:
     return report.images
 
 
-def samples(n: int) -> str:
-    """A number of samples in words."""
-    return f"{n:,} sample{'' if n == 1 else 's'}"
+def samples(report: Report) -> str:
+    """How many samples were attacked, and how far, in words.
+
+    Of a threat that is written as a call the ball alone is shown, its numbers with four digits.
+    """
+    ball = re.search(r"\bball=(\w+\([^()]*\))", report.threat)
+    threat = ball[1] if ball else report.threat
+    threat = re.sub(r"\d+\.\d{5,}", lambda number: f"{float(number[0]):.4g}", threat)
+    return f"{report.n:,} sample{'' if report.n == 1 else 's'}{f' under {threat}' if threat else ''}"
+
+
+def doubts(report: Report) -> list[str]:
+    """Warnings and indicators that are raised, each once: a warning that is made of indicators is taken apart."""
+    raised = [f"{one.name}: {one.text}" for one in report.flagged]
+    others = [text for text in report.warnings if not any(one.text in text for one in report.flagged)]
+    return [*others, *raised]

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from lightning_robust.evaluation._indicator import Indicator
-from lightning_robust.evaluation._record import Record
+from lightning_robust.evaluation._record import CLEAN, END, Record
 from lightning_robust.evaluation.images import Images
 from lightning_robust.evaluation.ledger import header_of, join
 
 _INTEGERS = ("target", "restart", "step", "passes")
 _FLOATS = ("gain", "radius")
+_FROM_LEDGERS = "This report was read from ledgers. They hold all verdicts, but no indicators and no other doubts."
 _UNFINISHED = (
-    "This report was read from ledgers alone. They do not say whether the evaluation came to its end: images that look "
-    "robust may be those that were not attacked yet. Run the evaluation again in the same folder to finish it."
+    "The evaluation has not come to its end: images that look robust may be those that were not attacked yet. Run it "
+    "again with the same folder to finish it."
 )
 
 
@@ -100,14 +101,15 @@ def _indicator(content: dict[str, Any]) -> Indicator:
 
 def _of_ledgers(folder: Path) -> dict[str, Any]:
     events, header = join(folder), header_of(folder)
-    images = Record(events).images()
-    stages = dict.fromkeys(event.stage for event in events if event.stage != "clean")
-    eps = header.get("eps")
+    record, processes = Record(events), len(list(folder.glob("ledger-*.jsonl")))
+    images, eps = record.images(), header.get("eps")
+    names = dict.fromkeys(event.stage for event in events if event.stage not in (CLEAN, END))
+    full = {name: record.right(name) for name in names} if header.get("full") else {}
     return {
-        "right": {"clean": images.clean},
+        "right": {"clean": images.clean, **full},
         "labels": images.label,
-        "warnings": (_UNFINISHED,),
-        "attacks": dict.fromkeys(stages, ""),
+        "warnings": (_FROM_LEDGERS, *([] if record.ended >= processes else [_UNFINISHED])),
+        "attacks": dict.fromkeys(names, ""),
         "images": images,
         "eps": float(eps) if isinstance(eps, int | float) else None,
         "threat": str(header.get("threat") or ""),

@@ -260,10 +260,8 @@ class Report:
         return cls(**saved_fields(_checks.path("folder", folder), frozenset(_OWN_NAMES) - {"clean"}))
 
     def __str__(self) -> str:
-        threat = f" under {self.threat}" if self.threat else ""
         return (
-            f"{_rows.samples(self.n)}{threat}: clean accuracy {self.clean_acc.text()}, "
-            f"robust accuracy {self.robust_acc.text()}"
+            f"{_rows.samples(self)}: clean accuracy {self.clean_acc.text()}, robust accuracy {self.robust_acc.text()}"
         )
 
     def __repr__(self) -> str:

@@ -196,25 +196,46 @@ def test_damaged_and_missing_reports_are_refused(tmp_path):
 def test_a_ledger_is_a_report_with_a_doubt(tmp_path):
     values = {"key": "00c0ffee00c0ffee", "label": 1, "gain": math.nan, "wave": 0, "passes": 3}
     nothing = {"target": -1, "step": -1, "radius": math.inf}
-    with Ledger.open(tmp_path, {"eps": 0.1, "seed": 3}) as ledger:
+    with Ledger.open(tmp_path, {"eps": 0.1, "seed": 3, "full": 0}) as ledger:
         ledger.add(Event(n, "clean", fooled=n == 2, **values, **nothing) for n in range(3))
         ledger.add([Event(1, "pgd", fooled=True, target=0, step=4, radius=0.02, **values)])
-    report = Report.load(tmp_path)
-    assert report.robust.tolist() == [True, False, False]
+        report = Report.load(tmp_path)
+        ledger.add([Event(-1, "end", fooled=False, **values, **nothing)])
+        ended = Report.load(tmp_path)
+    assert report.robust.tolist() == ended.robust.tolist() == [True, False, False]
     assert report.images.radius.tolist() == [math.inf, 0.02, 0]
-    assert (report.eps, report.about["seed"], list(report.attacks)) == (0.1, 3, ["pgd"])
-    assert "whether the evaluation came to its end" in report.warnings[0]
+    assert (report.eps, report.about["seed"], list(ended.attacks), list(report.right)) == (0.1, 3, ["pgd"], ["clean"])
+    assert "not come to its end" in report.warnings[1]
+    assert len(ended.warnings) == 1
+
+
+def test_attacks_that_were_made_in_full_are_read_from_ledgers(tmp_path):
+    values = {"key": "0", "label": None, "gain": 0.0, "wave": 0, "passes": 3, "target": -1, "step": -1, "radius": 1.0}
+    with Ledger.open(tmp_path, {"full": 1}) as ledger:
+        ledger.add(Event(0, stage, fooled=stage == "b", **values) for stage in ("clean", "a", "b"))
+    assert {name: right.item() for name, right in Report.load(tmp_path).right.items()} == {
+        "clean": True,
+        "a": True,
+        "b": False,
+    }
+
+
+def test_a_long_threat_is_shown_short():
+    threat = "Threat(ball=Linf(eps=0.03137254901960784), space=PixelSpace(low=0.0, high=1.0))"
+    assert str(Report(RIGHT, threat=threat)).startswith("6 samples under Linf(eps=0.03137): clean")
+    assert threat in Report(RIGHT, threat=threat).page().html()
 
 
 def test_a_page_has_a_part_for_each_question():
-    html = dataclasses.replace(PLAN, warnings=("Beware.", "Do <s>this</s>.")).page().html()
+    html = dataclasses.replace(PLAN, warnings=("Beware.", "Too high. <u>loud: Do <s>this</s>.")).page().html()
     headings = [part.split("</h2>")[0] for part in html.split("<h2>")[1:]]
     assert headings == [
         *("Read with care", "Which attack broke how many", "Over the radius", "Class by class"),
         "Indicators of attacks that failed",
     ]
     assert html.count("data:image/png") == 2
-    assert html.count("<p>Do &lt;s&gt;this") == 1
+    assert html.count("<p>&lt;u&gt;loud: Do &lt;s&gt;this") == 1
+    assert "Too high" not in html
 
 
 def test_json_has_no_number_that_is_none(tmp_path):
