@@ -55,6 +55,7 @@ def main(args: Sequence[str]) -> None:
         raise
     except (argparse.ArgumentError, ImportError, OSError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
+        text = text[max(text.find("Expected argument `"), 0) :]  # and not how the parser came upon it
         sys.stderr.write(f"{PROG}: {text if len(text) <= 600 else f'{text[:600]} ...'}\n")
         raise SystemExit(2) from None
 

@@ -96,25 +96,42 @@ def from_signs(signs: Signs, n: int, *, steps: int | None = None) -> list[Indica
         steps: Of the longest run. None: the most that any sample made. In less than 50 the last 10 are no small part,
             and whether the gain still rises is not asked.
     """
-    n = _checks.count("n", n)
-    made, asked = signs.steps.clamp(min=1), signs.asked.sum()
-    if not len(signs.steps) or not bool((signs.steps > 0).any()):
+    if not len(signs.steps):
         return []
     steps = int(signs.steps.max()) if steps is None else _checks.count("steps", steps)
-    stuck = (signs.zero > 0.5 * made).sum() / n
-    broken = (signs.broken / made).sum() / n
-    rise = float(signs.rise.sum() / signs.predicted.sum()) if bool(signs.predicted.sum() > 0) else math.nan
-    agreed = float(signs.agreed.sum() / asked) if bool(asked > 0) else math.nan
+    return from_sums(sums_of(signs), _checks.count("n", n), steps)
+
+
+def sums_of(signs: Signs) -> Tensor:
+    """What `from_sums` needs of the samples that withstood, (9,): it adds up over batches and processes."""
+    made, whole = signs.steps.clamp(min=1), signs.best - signs.start
+    late = torch.where(whole > 0, (signs.best - signs.late) / whole.clamp(min=1e-300), 0.0)
+    sums = (signs.zero > 0.5 * made, signs.broken / made, signs.silent, late, signs.steps > 0)
+    rises = (signs.rise, signs.predicted, signs.agreed, signs.asked)
+    return torch.stack([value.to(signs.rise).sum() for value in (*sums, *rises)])
+
+
+def from_sums(sums: Tensor, n: int, steps: int) -> list[Indicator]:
+    """As `from_signs`.
+
+    Args:
+        sums: (9,) those of `sums_of`.
+        n: Number of all samples.
+        steps: Of the longest run.
+    """
+    stuck, broken, silent, late, moved, rise, predicted, agreed, asked = sums.tolist()
+    if not moved:
+        return []
     values = [
-        indicator("loop_zero_gradient", stuck),
-        indicator("loop_broken_gradient", broken),
-        indicator("loop_rise", rise, agreed=agreed),
-        indicator("silent_success", signs.silent.sum() / n),
+        indicator("loop_zero_gradient", stuck / n),
+        indicator("loop_broken_gradient", broken / n),
+        indicator(
+            "loop_rise", rise / predicted if predicted > 0 else math.nan, agreed=agreed / asked if asked else math.nan
+        ),
+        indicator("silent_success", silent / n),
     ]
     if steps >= 50:
-        whole = signs.best - signs.start
-        late = torch.where(whole > 0, (signs.best - signs.late) / whole.clamp(min=1e-300), 0.0)
-        values.append(indicator("still_rising", late.mean()))
+        values.append(indicator("still_rising", late / moved))
     return values
 
 
