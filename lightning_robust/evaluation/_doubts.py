@@ -72,7 +72,7 @@ def of_the_run(stages: Mapping[str, Stage], record: Record, seen: Seen) -> list[
         seen: What was seen besides.
     """
     survivors = [place for place in record.places() if record.rows[place].open]
-    found = from_signs(signs_of(seen, survivors), len(record.rows), steps=_steps(stages)) if survivors else []
+    found = from_signs(signs_of(seen, survivors), len(record.rows), steps=steps_of(stages)) if survivors else []
     searches = {name for name, stage in stages.items() if is_search(stage.attack)}
     if searches and len(searches) < len(stages):
         broken = [row.broken_by for row in record.rows.values() if row.clean and row.broken_by]
@@ -92,7 +92,7 @@ def signs_of(seen: Seen, places: list[int]) -> Signs:
     return total
 
 
-def _steps(stages: Mapping[str, Stage]) -> int | None:
+def steps_of(stages: Mapping[str, Stage]) -> int | None:
     """Those of the longest attack with gradients."""
     attacks = [stage.attack for stage in stages.values() if not is_search(stage.attack)]
     return max((getattr(attack, "steps", 0) for attack in attacks), default=0) or None
