@@ -90,6 +90,7 @@ class Ascent:
         self._threat, self._ball, self._sizes = threat, threat.ball, sizes
         self._project, self._state = threat.projection(batch.chart), None
         self._best: Best | None = None
+        self._kept: Tensor | None = None  # which samples of the whole these are; None: all
         self._delta, self.trace, self._judged = delta, Trace.start(delta), judged
         self.lookout = Lookout(len(delta), len(sizes), delta.device) if look else None
 
@@ -148,6 +149,11 @@ class Ascent:
             radius = self._ball.norm(self._delta)
         self.trace.see(self._delta, self._gain, self._goal.fooled(logits), step, radius)
 
+    def _draw(self, *key: int) -> Noise:
+        """The random numbers of these samples."""
+        noise = self._noise(*key)
+        return noise if self._kept is None else noise.take(self._kept)
+
     @torch.no_grad()
     def _move(self, step: int, logits: Tensor, grad: Tensor | None, over: Tensor | None) -> None:
         """Ask the rule for the next perturbation; where an attack is over, stay."""
@@ -168,7 +174,7 @@ class Ascent:
             self._best,
             self._project,
             judge,
-            functools.partial(self._noise, step + 1),
+            functools.partial(self._draw, step + 1),
         )
         if step == 0:
             self._state = rule.init(at)
@@ -196,13 +202,13 @@ class Ascent:
 
     def _part(self, rows: Tensor) -> "Ascent":
         """The run on some of the samples."""
-        part, noise = copy.copy(self), self._noise
+        part = copy.copy(self)
         part._model, part._chart = rows_of(self._model, rows), self._chart.take(rows)
         part._goal, part._ball = self._goal.take(rows), self._ball.take(rows)
         part._threat = Threat(part._ball, self._threat.space)
         part._project = part._threat.projection(part._chart)
         part._delta, part._gain = self._delta[rows], self._gain[rows]
-        part._noise = lambda *key: noise(*key).take(rows)
+        part._kept = rows if self._kept is None else self._kept[rows]
         part._best = None if self._best is None else self._best.take(rows)
         part._state = self._rule.take(self._state, rows)
         part.trace = self.trace.take(rows)

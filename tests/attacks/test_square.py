@@ -140,3 +140,19 @@ def test_labels_that_do_not_tell_what_success_is():
     outcome = RandomSearch(Linf(0.1), 40, gain=gain).run(model, x, y)
     assert outcome.fooled is None
     torch.testing.assert_close(outcome.gain, gain(model(x) + 0.1, y), rtol=0.02, atol=0)
+
+
+def test_the_noise_of_those_that_stay_is_cut_once_a_step(monkeypatch):
+    """Not once more for each time that samples left before."""
+    x, _, _ = batch(n=40)
+    y, cuts, take = class_scores(x).argmax(1), [], Noise.take
+
+    def counted(self, rows):
+        cuts.append(len(rows))
+        return take(self, rows)
+
+    monkeypatch.setattr(Noise, "take", counted)
+    outcome = attack(Threat(Linf(0.05)), 60).run(class_scores, x, y)
+    leaving = outcome.first[outcome.first >= 0].unique().numel()
+    assert leaving > 5
+    assert len(cuts) <= 60
