@@ -402,5 +402,5 @@ HONEST: dict[str, Honest] = {
     "sigmoid": Honest(lambda net: seeded(7, lambda: network(nn.Sigmoid), epochs=12), "after"),
     "ReLU6": Honest(lambda net: seeded(8, lambda: network(nn.ReLU6)), "after"),
     "dropout in training": Honest(lambda net: seeded(9, _dropped), "after"),
-    "attention": Honest(lambda net: seeded(10, Attention, epochs=6), "after"),
+    "attention": Honest(lambda net: seeded(10, Attention, epochs=4), "after"),
 }
