@@ -66,7 +66,7 @@ class Engine:
         self.batch_size, self.full = batch_size, full
         self.forwards = self.backwards = 0
         self._stages = dict(stages)
-        self._waves = {name: waves_of(name, stage.attack, full) for name, stage in stages.items()}
+        self._waves = {name: waves_of(name, stage, full) for name, stage in stages.items()}
         self._runs = Runs(module, stages, key, suspicions, keep_examples)
         self._keep_examples, self._sink, self._tell = keep_examples, sink, tell
         several = torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -15,6 +15,7 @@ from lightning_robust.attacks._gain import anchor_of
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Attack, Context, Outcome
 from lightning_robust.attacks.labels import are_class_labels, finite
+from lightning_robust.attacks.minimum_norm import MinimumNorm
 from lightning_robust.attacks.targets import nearest_classes
 from lightning_robust.evaluation._declared import common_threat
 from lightning_robust.evaluation._plan import Stage
@@ -53,11 +54,12 @@ class Wave:
         return float(steps * (2 if order else 1) * (self.attack.restarts if self.number < 0 else 1))
 
 
-def waves_of(name: str, attack: Attack, full: bool) -> list[Wave]:
-    """The runs of a thorough attack: each restart by itself, or all in one."""
+def waves_of(name: str, stage: Stage, full: bool) -> list[Wave]:
+    """The runs of a thorough attack: each restart by itself, or all in one. One for least radii is not cut short."""
+    attack = stage.attack
     if full:
         return [Wave(name, -1, attack, attack)]
-    pairs = zip(attack.quick().waves(), attack.waves(), strict=True)
+    pairs = zip((attack if stage.on == "right" else attack.quick()).waves(), attack.waves(), strict=True)
     return [Wave(name, number, quick, patient) for number, (quick, patient) in enumerate(pairs)]
 
 
@@ -268,6 +270,8 @@ def _aims(attack: Attack) -> bool:
     if isinstance(attack, Combined):
         return any(_aims(part) for part in attack.parts)
     gain = getattr(attack, "gain", None)
+    if isinstance(attack, MinimumNorm) and gain is None:
+        return True
     return any(hasattr(anchor_of(one), "of_context") for one in (gain if isinstance(gain, tuple) else (gain,)))
 
 

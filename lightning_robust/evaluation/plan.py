@@ -18,6 +18,7 @@ from lightning_robust.attacks import (
     targeted_margin,
 )
 from lightning_robust.attacks.ball import Ball
+from lightning_robust.attacks.minimum_norm import MinimumNorm
 from lightning_robust.attacks.pixel_space import PixelSpace
 from lightning_robust.attacks.threats import Threat, as_threat
 from lightning_robust.evaluation._plan import Plan, Stage
@@ -31,10 +32,11 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
     1. `margin`, 10 steps from the clean input: it breaks nearly all samples of a model without a defense.
     2. The margin of each of the three nearest classes, 15 steps each. Where logits are soft, the highest wrong class is
        not the one that can be reached.
-    3. Auto-PGD on the cross entropy of normalized logits, 40 steps.
-    4. Auto-PGD on the margin of each of the nine nearest classes, 35 steps each: the part that decides. The classes
+    3. With `radii`, an attack of minimum norm on all samples that are right, for accuracy over the radius. It breaks
+       most of what is to be broken, so the later attacks have less to do.
+    4. Auto-PGD on the cross entropy of normalized logits, 40 steps.
+    5. Auto-PGD on the margin of each of the nine nearest classes, 35 steps each: the part that decides. The classes
        are in the order of MALT, see `nearest_classes`.
-    5. With `radii`, an attack of minimum norm on all samples that are right, for accuracy over the radius.
     6. Random search of 2,000 queries on a tenth of the survivors, and on all of them if it breaks one of these: no
        gradient is asked for.
 
@@ -59,7 +61,7 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
         >>> list(standard(Linf(8 / 255)).attacks)[:5]
         ['margin', 'target 1', 'target 2', 'target 3', 'apgd']
         >>> list(standard(Linf(8 / 255), gain=binary_margin).attacks)
-        ['gain', 'apgd', 'search']
+        ['pgd', 'apgd', 'search']
     """
     threat = _one_radius(as_threat(threat))
     _checks.function("gain", gain, "(logits, y) -> (N,)")
@@ -71,32 +73,26 @@ def _of_classes(threat: Threat, radii: bool) -> Plan:
     attacks: dict[str, Any] = {"margin": PGD(threat, 10, gain=margin, random_start=False)}
     for rank in range(1, 4):
         attacks[f"target {rank}"] = PGD(threat, 15, gain=targeted_margin(rank), random_start=False)
+    if radii:
+        attacks["minimum norm"] = Stage(MinimumNorm(threat), on="right")
     attacks["apgd"] = apgd(threat, 40, gain=normalized(cross_entropy))
     for rank in range(1, 10):
         attacks[f"apgd target {rank}"] = apgd(threat, 35, gain=targeted_margin(rank), seed=rank)
-    if radii:
-        attacks["minimum norm"] = _minimum_norm(threat, margin)
     attacks["search"] = Stage(RandomSearch(threat, 2000), on="few")
     return Plan(attacks)
 
 
 def _of_other_labels(threat: Threat, gain: Any, radii: bool) -> Plan:
     start = bool(getattr(gain, "flat", False))
-    attacks: dict[str, Any] = {"gain": PGD(threat, 20, gain=gain, random_start=start)}
+    attacks: dict[str, Any] = {"pgd": PGD(threat, 20, gain=gain, random_start=start)}
     attacks["apgd"] = apgd(threat, 50, gain=gain, restarts=3)
     note = "The gain is not `margin`: there are no targets, and every attack raises that gain."
     if radii:
-        attacks["minimum norm"] = _minimum_norm(threat, gain)
+        attacks["minimum norm"] = Stage(MinimumNorm(threat, 100, gain=gain), on="right")
     if hasattr(gain, "anchor"):
         return Plan(attacks, note=f"{note} A search takes no such gain, and is left out.")
     attacks["search"] = Stage(RandomSearch(threat, 2000, gain=gain), on="few")
     return Plan(attacks, note=note)
-
-
-def _minimum_norm(threat: Threat, gain: Any) -> Stage:
-    from lightning_robust.attacks.minimum_norm import MinimumNorm
-
-    return Stage(MinimumNorm(threat, 100, gain=gain), on="right")
 
 
 def _one_radius(threat: Threat) -> Threat:

@@ -1,0 +1,171 @@
+"""The plans: exact where the truth is known, within the passes that were promised, and clear about what they refuse."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_robust import evaluate
+from lightning_robust.attacks import (
+    L1,
+    L2,
+    PGD,
+    AffineSpace,
+    Linf,
+    PixelSpace,
+    Threat,
+    binary_correct,
+    binary_margin,
+    dense,
+    dense_correct,
+    margin,
+)
+from lightning_robust.evaluation import Plan, Stage, autoattack, standard
+from lightning_robust.evaluation._plan import stages_of
+
+
+def brief(plan):
+    """With a search of few queries, which take most of the time."""
+    stage = plan.attacks["search"]
+    return Plan({**plan.attacks, "search": Stage(replace(stage.attack, queries=20), stage.on)}, note=plan.note)
+
+
+DUAL = {Linf: 1, L2: 2, L1: float("inf")}
+
+
+def linear(classes, scale, n=60, pixels=25):
+    """A linear model, inputs so far from the pixel range that it does not matter, and the distance of each sample."""
+    noise = torch.Generator().manual_seed(classes)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes)).double().requires_grad_(False)
+    weight = torch.randn(classes, pixels, generator=noise).double()
+    model[1].weight.copy_(scale * weight)
+    model[1].bias.copy_(-0.5 * scale * weight.sum(1))
+    x = 0.35 + 0.3 * torch.rand(n, 1, 5, 5, generator=noise).double()
+    z = model(x) / scale
+    y = z.argmax(1)
+
+    def distance(ball):
+        norms = torch.linalg.vector_norm(weight[None] - weight[y][:, None], ord=DUAL[ball], dim=-1).clamp_min(1e-9)
+        gaps = (z.gather(1, y[:, None]) - z) / norms
+        return gaps.scatter(1, y[:, None], torch.inf).amin(1)
+
+    return model, x, y, distance
+
+
+@pytest.mark.parametrize(("classes", "scale"), [(2, 1.0), (3, 1e3), (4, 1e-2), (12, 1.0)])
+def test_exact_on_linear_models(classes, scale):
+    model, x, y, distance = linear(classes, scale)
+    far = distance(Linf)
+    eps = float(far.sort().values[42:44].mean())
+    plan = standard(Linf(eps))
+    report = evaluate(model, (x, y), plan if classes == 12 else brief(plan), progress=False)
+    assert torch.equal(report.robust, far > eps)
+    assert list(report.right) == ["clean"]
+    broken = ~report.robust
+    assert (report.images.radius[broken] <= eps).all()
+    assert (report.images.radius[broken] >= far[broken] * (1 - 1e-9)).all()
+    passes = report.images.passes.double()
+    assert passes[report.robust].mean() <= 1100
+    assert passes[~report.robust].mean() <= 60
+
+
+def test_other_norms():
+    model, x, y, distance = linear(4, 1.0)
+    for ball in (L2, L1):
+        far = distance(ball)
+        eps = float(far.sort().values[42:44].mean())
+        robust = evaluate(model, (x, y), brief(standard(ball(eps))), progress=False).robust
+        assert not (robust & (far < 0.97 * eps)).any()
+        assert robust[far > eps].all()
+
+
+def test_a_normal_model_costs_little():
+    model, x, y, distance = linear(10, 1.0, n=100)
+    report = evaluate(model, (x, y), standard(Linf(4 * float(distance(Linf).max()))), progress=False)
+    assert not report.robust.any()
+    assert report.images.passes.double().mean() <= 30
+
+
+def test_other_labels_have_a_plan_of_their_own():
+    """Yes/no labels, labels of positions, and a space of few dimensions."""
+    plan = standard(Linf(0.05), gain=binary_margin)
+    assert "no targets" in plan.note
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(25, 1)), torch.rand(30, 1, 5, 5)
+    y = (model(x) > 0).float()
+    report = evaluate(model, (x, y), brief(plan), correct=binary_correct, progress=False)
+    far = model(x).abs()[:, 0] / model[1].weight.abs().sum()
+    sure = ((far - 0.05).abs() > 1e-3) & (far < 0.04)
+    assert not report.robust[sure].any()
+    assert report.robust[far > 0.05].all()
+    assert report.about["plan"] == plan.note
+
+    pixels = nn.Conv2d(1, 3, 1)
+    y = pixels(x).argmax(1)
+    plan = standard(Linf(0.05), gain=dense(margin))
+    report = evaluate(pixels, (x, y), brief(plan), correct=dense_correct(1.0), progress=False)
+    assert report.labels is None
+    assert report.clean_acc.value == 1
+
+    classes = nn.Sequential(nn.Flatten(), nn.Linear(25, 3))
+    plan = standard(Threat(Linf(0.1), AffineSpace()))
+    report = evaluate(classes, (x, classes(x).argmax(1)), brief(plan), progress=False)
+    assert report.n == 30
+
+
+def test_a_plan_is_an_ordinary_composition():
+    plan = standard(Linf(8 / 255))
+    assert list(plan.attacks) == [
+        "margin",
+        *(f"target {rank}" for rank in (1, 2, 3)),
+        "apgd",
+        *(f"apgd target {rank}" for rank in range(1, 10)),
+        "search",
+    ]
+    own = Plan({**plan.attacks, "own": lambda model, x, y: x})
+    assert list(stages_of(own)) == [*plan.attacks, "own"]
+    assert stages_of(own)["search"].on == "few"
+    assert repr(pickle.loads(pickle.dumps(plan))) == repr(plan)
+    assert repr(standard(L2(0.5))) != repr(standard(L2(0.6)))
+
+
+def test_radii_come_with_an_attack_of_minimum_norm():
+    model, x, y, distance = linear(4, 1.0, n=40)
+    far = distance(L2)
+    report = evaluate(model, (x, y), brief(standard(L2(0.1), radii=True)), progress=False)
+    assert stages_of(standard(L2(0.1), radii=True))["minimum norm"].on == "right"
+    near = far < 0.1
+    assert (report.images.radius[near] >= far[near] * (1 - 1e-9)).all()
+    assert float((far[near] / report.images.radius[near]).mean()) >= 0.99
+
+
+def test_autoattack_is_that_of_torchattacks():
+    pytest.importorskip("torchattacks")
+    threat = Threat(L2(0.5), PixelSpace(mean=0.5, std=0.25))
+    attack = autoattack(threat, classes=4, version="plus").attacks["autoattack"]
+    assert attack.arguments == {"norm": "L2", "eps": 0.5, "version": "plus", "n_classes": 4}
+    assert (attack.space.mean, attack.space.std) == (threat.space.mean, threat.space.std)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: standard(Linf(torch.tensor([0.1, 0.2]))), "one radius for all samples, but Linf has 2"),
+        (lambda: standard(Linf), "`threat` to be a Ball"),
+        (lambda: standard(Linf(0.1), gain=3), "`gain`"),
+        (lambda: autoattack(L1(1.0)), "Linf or L2 of pixels .* but got .*L1"),
+        (lambda: autoattack(Threat(Linf(0.1), AffineSpace())), "Linf or L2 of pixels .* but got .*AffineSpace"),
+        (lambda: autoattack(Threat(Linf(0.1), PixelSpace(0, 255))), "Linf or L2 of pixels"),
+        (lambda: autoattack(Linf(0.1), classes=3), "`classes`"),
+        (lambda: autoattack(Linf(0.1), version="fast"), "`version`"),
+        (lambda: Stage(PGD(Linf(0.1)), on="all"), "`on` to be"),
+        (lambda: Stage(3), "to be an attack"),
+        (lambda: Plan({}), "at least one attack"),
+        (lambda: Plan([PGD(Linf(0.1))]), "a mapping from names"),
+        (lambda: stages_of({"a": Stage(PGD(Linf(0.1)))}), "a Stage, which is part of a plan"),
+    ],
+)
+def test_what_has_no_standard_is_refused(make, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        make()
