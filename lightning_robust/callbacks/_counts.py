@@ -7,22 +7,32 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_robust.attacks.attack import Attack, Context
+from lightning_robust.attacks._signs import Signs
+from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.binary import binary_correct
 from lightning_robust.attacks.labels import finite
 from lightning_robust.callbacks._handed import Handed
+from lightning_robust.evaluation._declared import per_sample_radius
+from lightning_robust.evaluation._doubts import is_search, signs_of, steps_of
+from lightning_robust.evaluation._engine import Engine
+from lightning_robust.evaluation._plan import Stage
+from lightning_robust.evaluation._pool import pools
 from lightning_robust.evaluation._reader import Sample
 from lightning_robust.evaluation._suspicions import Suspicions, texts
 from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
+from lightning_robust.evaluation.indicators import from_sums, search_beats_gradients, sums_of, warning
+
+_SUMS = 9  # of `sums_of`
 
 
 class Counts:
     """The counts of one dataloader on one process.
 
     Args:
-        attacks: In their thorough form, by name.
+        stages: The attacks in their thorough form, by name.
         metrics: Of the user, by name.
         device: Where to count.
+        plan: Do samples leave once they are broken? Then the worst case alone is counted. Else all attacks run in full.
         settled: Is the module meant to be good? One that is being trained may still guess.
 
     Attributes:
@@ -32,25 +42,38 @@ class Counts:
     """
 
     def __init__(
-        self, attacks: Mapping[str, Attack], metrics: Mapping[str, Metric], device: torch.device, *, settled: bool
+        self,
+        stages: Mapping[str, Stage],
+        metrics: Mapping[str, Metric],
+        device: torch.device,
+        *,
+        plan: bool,
+        settled: bool,
     ) -> None:
-        self._attacks, self.seen = attacks, 0
-        self._tally = Tally(len(attacks), device)
-        self._suspicions = Suspicions(attacks, device, settled=settled)
+        self._stages, self._plan, self.seen = stages, plan, 0
+        self._attacks = {name: stage.attack for name, stage in stages.items()}
+        self._searches = {name for name, attack in self._attacks.items() if is_search(attack)}
+        self._tally = Tally(1 if plan else len(stages), device)
+        self._suspicions = Suspicions(self._attacks, device, settled=settled)
+        self._broken = torch.zeros(2, dtype=torch.int64, device=device)  # by gradients; by a search alone
+        exact = torch.device("cpu") if device.type == "mps" else device
+        self._sums = torch.zeros(_SUMS, dtype=torch.float64, device=exact)
         self.handed = Handed(metrics, device)
         self.doubts = self._suspicions.doubts
+        self._engine: Engine | None = None
 
     @property
     def row(self) -> Tensor:
-        """int64, to be summed over processes."""
-        return torch.cat([self._tally.counts, self._suspicions.counts])
+        """To be summed over processes: integers, which float64 holds exactly, and the sums of `sums_of`."""
+        counts = torch.cat([self._broken, self._tally.counts, self._suspicions.counts])
+        return torch.cat([self._sums, counts.to(self._sums.device).double()])
 
     def check(self, sample: Sample) -> None:
         """Refuse inputs that cannot be meant."""
         self._suspicions.inputs(sample.x, sample.y)
 
     def add(self, module: Any, sample: Sample, key: int, mask: Tensor) -> None:
-        """Make all attacks in full, and count.
+        """Attack a batch, and count.
 
         Args:
             module: The module, not wrapped in DDP.
@@ -58,10 +81,15 @@ class Counts:
             key: Of the random starts.
             mask: (N,) bool, the samples that count.
         """
+        (self._add_plan if self._plan else self._add_each)(module, sample, key, mask)
+
+    def _add_each(self, module: Any, sample: Sample, key: int, mask: Tensor) -> None:
+        """All attacks in full."""
         view, x, y, correct = sample.view(module), sample.x, sample.y, sample.reader.correct
         clean, output = view.judged()
         self._suspicions.clean(x, y, output, clean, mask)
-        none, attacked, worst = torch.zeros_like(clean), [], _Worst(clean)
+        none, attacked, worst, signs = torch.zeros_like(clean), [], _Worst(clean), None
+        by_gradients, by_search = none, none
         for name, attack in self._attacks.items():
             outcome = view.attacked(attack, key)
             self._suspicions.result(name, x, y, outcome, Context(sample.code, key, correct), right=clean, mask=mask)
@@ -70,13 +98,70 @@ class Counts:
             fooled = ~right[None] if outcome.fooled is None else outcome.fooled
             attacked.append((clean & right, fooled, none if outcome.stuck is None else outcome.stuck))
             worst.add(right, outcome.x_adv, output_adv)
+            if outcome.signs is not None:
+                signs = outcome.signs if signs is None else signs + outcome.signs
+            if name in self._searches:
+                by_search = by_search | (clean & ~right)
+            else:
+                by_gradients = by_gradients | (clean & ~right)
         yes_no = correct is binary_correct
         probabilities = are_probabilities(output, yes_no) if correct is None or yes_no else none
         self._tally.add(mask, clean, ~finite(output), probabilities, attacked)
+        self._look(signs, clean & ~by_gradients & ~by_search & mask, by_gradients & mask, by_search & mask)
         views = torch.stack([clean, *worst.rights])
-        fooled = torch.cat([some for _, some, _ in attacked])
         known = {"x": x, "x_adv": worst.x_adv, "y": y, "target": y, "preds": worst.output}
+        fooled = torch.cat([some for _, some, _ in attacked])
         self.handed.update(mask, {**known, "correct": views, "correct_clean": clean, "fooled": fooled})
+
+    def _add_plan(self, module: Any, sample: Sample, key: int, mask: Tensor) -> None:
+        """The attacks of a plan, each on the samples that those before it have left."""
+        if self._engine is None:
+            keep = bool(self.handed)
+            self._engine = Engine(
+                module, self._stages, key=key, suspicions=self._suspicions, keep_examples=keep, batch_size=len(sample)
+            )
+        engine, n, seen = self._engine, len(sample), self._engine.seen
+        before = len(engine.record.rows)
+        lost, spread = seen.broken, seen.probabilities
+        whole = any(per_sample_radius(attack) for attack in self._attacks.values())
+        with torch.inference_mode(False):
+            ((part,),) = pools([(list(range(before, before + n)), sample)], whole=whole)
+            engine.run([part])
+        rows = [engine.record.rows[place] for place in part.places]
+        never = set().union(*seen.stuck.values()) - set().union(*seen.moved.values())
+
+        def told(values: Any) -> Tensor:
+            return torch.tensor(list(values), dtype=torch.bool, device=mask.device)
+
+        clean, robust = told(row.clean for row in rows), told(row.open for row in rows)
+        stuck = told(place in never for place in part.places)
+        by_gradients = told(row.clean and bool(row.broken_by - self._searches) for row in rows)
+        order = torch.arange(n, device=mask.device)
+        self._tally.add(
+            mask,
+            clean,
+            order < seen.broken - lost,
+            order < seen.probabilities - spread,
+            [(robust, ~robust[None], stuck)],
+        )
+        signs = signs_of(seen, part.places)
+        self._look(signs, robust & mask, by_gradients & mask, clean & ~robust & mask)
+        seen.signs.clear()
+        if self.handed:
+            x_adv = sample.x.detach().clone()
+            for row, place in enumerate(part.places):
+                if (example := seen.examples.pop(place, None)) is not None:
+                    x_adv[row] = example.to(x_adv)
+            known = {"x": sample.x, "x_adv": x_adv, "y": sample.y, "target": sample.y, "correct_clean": clean}
+            known["preds"] = sample.view(module).judged(x_adv)[1]
+            self.handed.update(mask, {**known, "correct": torch.stack([clean, robust]), "fooled": ~robust[None]})
+
+    def _look(self, signs: Signs | None, withstood: Tensor, by_gradients: Tensor, by_search: Tensor) -> None:
+        """Count what the loop saw of the samples that withstood, and what broke the others; all (N,) bool."""
+        self._broken += torch.stack([by_gradients.sum(), (by_search & ~by_gradients).sum()])
+        if signs is not None:
+            rows = withstood.nonzero()[:, 0].to(signs.rise.device)
+            self._sums += sums_of(signs.take(rows)).to(self._sums)
 
 
 class _Worst:
@@ -106,16 +191,28 @@ class Verdict:
 
     Args:
         row: As `Counts.row`.
-        attacks: By name.
-        each: Is the robust accuracy under each attack logged?
+        stages: The attacks by name.
+        plan: As for `Counts`.
         settled: As for `Counts`.
 
     Attributes:
         summary: The values.
         warnings: Texts to warn the user with.
+        suspicious: Number of reasons not to believe the values.
     """
 
-    def __init__(self, row: list[int], attacks: Mapping[str, Attack], *, each: bool, settled: bool) -> None:
-        width = Tally(len(attacks), torch.device("cpu")).counts.numel()
-        self.summary = Summary(row[:width], {name: attack.restarts for name, attack in attacks.items()}, each=each)
-        self.warnings = [*self.summary.warnings, *texts(row[width:], attacks, settled=settled)]
+    def __init__(self, row: list[float], stages: Mapping[str, Stage], *, plan: bool, settled: bool) -> None:
+        attacks = {name: stage.attack for name, stage in stages.items()}
+        restarts = {"": 1} if plan else {name: attack.restarts for name, attack in attacks.items()}
+        ours, searched, *counts = map(round, row[_SUMS:])
+        width = Tally(len(restarts), torch.device("cpu")).counts.numel()
+        self.summary = Summary(counts[:width], restarts)
+        n, right = self.summary.n, counts[1]
+        found = from_sums(torch.tensor(row[:_SUMS], dtype=torch.float64), n, steps_of(stages) or 1) if n else []
+        searches = sum(is_search(attack) for attack in attacks.values())
+        if right and 0 < searches < len(attacks):
+            found.append(search_beats_gradients(ours, searched, right))
+        reasons = [*self.summary.warnings, *texts(counts[width:], attacks, settled=settled)]
+        doubt = warning(found)
+        self.suspicious = len(reasons) + sum(one.flagged for one in found)
+        self.warnings = [*reasons, *([] if doubt is None else [doubt])]

@@ -70,6 +70,9 @@ class Handed:
         for metric in self._metrics.values():
             metric.reset()
 
+    def __bool__(self) -> bool:
+        return bool(self._metrics)
+
     def update(self, mask: Tensor, known: Mapping[str, Any]) -> None:
         """Feed all metrics with a batch.
 

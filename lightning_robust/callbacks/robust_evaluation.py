@@ -21,7 +21,7 @@ from lightning_robust.callbacks._handed import check_metrics
 from lightning_robust.callbacks._keys import Keys
 from lightning_robust.callbacks._results import Results
 from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas, summed
-from lightning_robust.evaluation._plan import Plan, attacks_by_name, is_plan
+from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._reader import Forward, Reader, Sample
 from lightning_robust.evaluation._tally import Interval
 
@@ -52,9 +52,9 @@ class RobustEvaluation(StepCallback):
     would be refused is refused before training. Not supported: `fraction`al attacks.
 
     Args:
-        attacks: An attack, such as `PGD(Linf(8 / 255), steps=50)`; a dictionary of attacks by name; or a plan, an
-            object whose attribute `attacks` is such a dictionary. Of a plan the worst case alone is logged; the values
-            of its attacks are in `results`.
+        attacks: A plan, such as `standard(Linf(8 / 255))`: its attacks are made one after the other, each on the
+            samples that those before it have left, so the worst case alone is known and logged. Or an attack, or a
+            dictionary of attacks by name: these run in full, and each is logged.
         every_n_epochs: Within fit, attack every n-th epoch only, from the first on and in the last. In between, the
             last values are logged again, so that monitors find them.
         max_samples: Number of samples to attack, the first of each dataloader, over all processes; None: all.
@@ -92,7 +92,8 @@ class RobustEvaluation(StepCallback):
         prefix: str = "",
         metrics: Mapping[str, Metric] | None = None,
     ) -> None:
-        self.attacks = attacks_by_name(attacks)
+        self._stages = stages_of(attacks)
+        self.attacks = {name: stage.attack for name, stage in self._stages.items()}
         self._plan = attacks if is_plan(attacks) else None
         self.max_samples = None if max_samples is None else _checks.count("max_samples", max_samples)
         self.reader = Reader(input, target, code, forward, correct, per_sample)
@@ -119,7 +120,8 @@ class RobustEvaluation(StepCallback):
 
         All that was logged, and besides `success_<name>`, the share of attempts that succeed on samples that are right
         when clean (Stutz et al., CVPR 2019), `success_worst_<name>`, the share of these samples on which at least one
-        attempt succeeds, and `n`, the number of samples; `success` and `success_worst` for a single attack.
+        attempt succeeds, and `n`, the number of samples; `success` and `success_worst` for a single attack, and for a
+        plan, all of which is one attempt.
         """
         return self._results.values
 
@@ -221,7 +223,9 @@ class RobustEvaluation(StepCallback):
         self._counts, self._loaders = {}, []
 
     def _new(self, trainer: Any, pl_module: Any) -> Counts:
-        return Counts(self.attacks, self.metrics, pl_module.device, settled=trainer.state.fn != "fit")
+        plan, settled = self._plan is not None, trainer.state.fn != "fit"
+        with torch.inference_mode(False):  # counts of a plan are added to outside of it
+            return Counts(self._stages, self.metrics, pl_module.device, plan=plan, settled=settled)
 
     def _install(self, trainer: Any, pl_module: Any, stage: str, dataloader_idx: int) -> None:
         self._remove()
@@ -265,10 +269,10 @@ class RobustEvaluation(StepCallback):
     def _rehearse(self, pl_module: pl.LightningModule, sample: Sample) -> None:
         """Find out before training what would be refused after it."""
         view = sample.view(pl_module)
-        view.judged()
+        _, output = view.judged()
         for attack in self.attacks.values():
             brief = attack.brief()
-            if brief is not None:
+            if brief is not None and attack.applies(output, sample.y):
                 view.attacked(brief, 0)
 
     def _attack(self, pl_module: pl.LightningModule, sample: Sample, stage: str, counts: Counts, shard: Shard) -> None:
@@ -299,7 +303,8 @@ class RobustEvaluation(StepCallback):
         each = [self._counts.get(i) or self._new(trainer, pl_module) for i in range(loaders)]
         rows = summed(trainer, torch.stack([counts.row for counts in each])).tolist()
         settled = trainer.state.fn != "fit"
-        verdicts = [Verdict(row, self.attacks, each=self._plan is None, settled=settled) for row in rows]
+        plan = self._plan is not None
+        verdicts = [Verdict(row, self._stages, plan=plan, settled=settled) for row in rows]
         if not any(verdict.summary.n for verdict in verdicts):
             return
         results: dict[str, float] = {}
@@ -310,7 +315,7 @@ class RobustEvaluation(StepCallback):
             if not summary.n:
                 continue
             suffix = f"/dataloader_idx_{i}" if loaders > 1 else ""
-            logged = {**summary.logged, "suspicious": float(len(verdict.warnings)), **counts.handed.values()}
+            logged = {**summary.logged, "suspicious": float(verdict.suspicious), **counts.handed.values()}
             keys = {name: self._keys.of(stage, name, suffix) for name in logged | summary.more}
             self._logged |= {keys[name]: value for name, value in logged.items()}
             results |= {keys[name]: value for name, value in (logged | summary.more).items()}

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+import torchmetrics
 from callbacks_fakes import (
     BATCH,
     CLASSES,
@@ -38,12 +39,22 @@ from lightning_robust import (
     Linf,
     RobustEvaluation,
     Threat,
+    evaluate,
     worst_of,
 )
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import Attack, Context, on_fraction, targeted
+from lightning_robust.attacks import Attack, Context, RandomSearch, on_fraction, targeted
 from lightning_robust.attacks.attack import Outcome
 from lightning_robust.attacks.gains import cross_entropy, log_odds, margin
+from lightning_robust.evaluation._plan import Plan
+from lightning_robust.evaluation.plan import standard
+from lightning_robust.metrics import (
+    AttackSuccessRate,
+    ManifoldDistance,
+    PerClassRobustAccuracy,
+    PerturbationNorm,
+    RobustAccuracy,
+)
 
 WEAK = replace(TEXTBOOK, threat=Linf(EPS))
 TO_ZERO = PGD(Linf(1.5 * EPS), 2, random_start=False, gain=targeted(log_odds, to=0))
@@ -170,14 +181,104 @@ def test_no_name_of_an_attack_collides_with_anything(names):
         assert metrics[f"val/robust_acc_{name}"] == pytest.approx(expected(48)[f"robust_acc_{own}"])
 
 
-def test_of_a_plan_the_worst_case_alone_is_logged():
-    """A plan is any object with a mapping of attacks."""
-    callback = RobustEvaluation(SimpleNamespace(attacks=BOTH))
-    check(validate(callback), {name: expected(48)[name] for name in SHARED})
-    by_name = RobustEvaluation(BOTH)
-    validate(by_name)
-    assert callback.results == by_name.results
-    assert callback.intervals == by_name.intervals
+@pytest.mark.parametrize("inference_mode", [True, False])
+def test_of_a_plan_the_worst_case_alone_is_logged(inference_mode):
+    """A plan is any object with a mapping of attacks. What one of them has broken is spared the others."""
+    seen = []
+
+    def watch(model, x, y):
+        seen.append(len(x))
+        return TO_ZERO(model, x, y)
+
+    callback = RobustEvaluation(SimpleNamespace(attacks={"pgd": WEAK, "zero": watch}))
+    check(validate(callback, inference_mode=inference_mode), {name: expected(48)[name] for name in SHARED})
+    names = (*SHARED, "suspicious", "success", "success_worst", "n")
+    assert callback.results.keys() == {f"val/{name}" for name in names}
+    broken = 1 - expected(48)["robust_acc"] / expected(48)["clean_acc"]
+    assert callback.results["val/success"] == callback.results["val/success_worst"] == pytest.approx(broken)
+    assert sum(seen) == round(48 * expected(48)["robust_acc_pgd"])
+
+
+def test_the_standard_plan_in_a_fit_and_after_it():
+    """In the sanity check, too, where its targets are more than there are classes; and with few samples."""
+    plan = Plan({**standard(Linf(EPS)).attacks, "search": RandomSearch(Linf(EPS), 20)})
+    callback, module = RobustEvaluation(plan, max_samples=9, every_n_epochs=2), trained()
+    t = trainer(callback, max_epochs=1, num_sanity_val_steps=1)
+    t.fit(module, loader(), validation_loader())
+    assert {"val/clean_acc", "val/robust_acc", "val/suspicious"} <= t.callback_metrics.keys()
+    assert callback.results["val/n"] == 9
+    (metrics,) = t.validate(module, validation_loader(), verbose=False)
+    x, y = validation_data()
+    report = evaluate(module, (x[:9], y[:9]), plan, progress=False)
+    assert metrics["val/robust_acc"] == pytest.approx(report.robust_acc.value)
+
+
+# Metrics of the user
+
+
+class Largest(torchmetrics.Metric):
+    """The largest change of a pixel, without a mask of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("far", torch.tensor(0.0), dist_reduce_fx="max")
+
+    def update(self, x, x_adv):
+        self.far = torch.maximum(self.far, (x_adv - x).abs().max())
+
+    def compute(self):
+        return {"far": self.far, "pair": torch.stack([self.far, 2 * self.far])}
+
+
+@pytest.mark.parametrize("max_samples", [None, 10])
+def test_metrics_are_fed_with_what_the_attacks_found(max_samples):
+    metrics = {
+        "classes": PerClassRobustAccuracy(CLASSES),
+        "all": RobustAccuracy(["pgd", "zero"]),
+        "hits": AttackSuccessRate(2),
+        "adv": MulticlassAccuracy(CLASSES, average="micro"),
+        "own": Largest(),
+    }
+    callback = RobustEvaluation(BOTH, metrics=metrics, max_samples=max_samples)
+    logged = validate(callback)
+    assert not [m for m in metrics.values() if m.update_called]  # copies are fed
+    same = {"all_acc": "clean_acc", "all_robust_acc": "robust_acc", "all_acc_pgd": "robust_acc_pgd"}
+    for ours, theirs in list(same.items())[:2]:
+        assert logged[f"val/{ours}"] == pytest.approx(logged[f"val/{theirs}"])
+    hits = (callback.results["val/success_pgd"] + callback.results["val/success_zero"]) / 2
+    assert logged["val/hits_success_mean"] == pytest.approx(hits)
+    x, y = (t[:max_samples] for t in validation_data())
+    net = trained().net.eval()
+    first = replace(WEAK, keep="best")(net, x, y)
+    second = replace(TO_ZERO, keep="best")(net, x, y)
+    worst = torch.where((net(first).argmax(1) == y).reshape(-1, 1, 1, 1), second, first)
+    assert logged["val/adv"] == pytest.approx(float((net(worst).argmax(1) == y).float().mean()))
+    assert logged["val/own_far"] == pytest.approx(float((worst - x).abs().max()))
+    assert logged["val/own_pair_1"] == pytest.approx(2 * logged["val/own_far"])
+    assert callback.results.items() >= {k: v for k, v in logged.items() if k.startswith("val/hits")}.items()
+
+
+def test_metrics_of_a_plan():
+    metrics = {"norm": PerturbationNorm(math.inf), "all": RobustAccuracy(["worst"])}
+    logged = validate(RobustEvaluation(SimpleNamespace(attacks=BOTH), metrics=metrics))
+    assert logged["val/all_robust_acc"] == pytest.approx(logged["val/robust_acc"])
+    assert logged["val/norm_linf_max"] == pytest.approx(1.5 * EPS, abs=1e-6)  # the second breaks some
+
+
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        ({"robust_acc": PerturbationNorm(2)}, "no name of a value that is logged anyway"),
+        ({"success_x": PerturbationNorm(2)}, "no name"),
+        ({"": PerturbationNorm(2)}, "not empty"),
+        ({"a": ManifoldDistance()}, "`projection`"),
+        ({"a": 3}, "a metric of"),
+        (PerturbationNorm(2), "a mapping"),
+    ],
+)
+def test_metrics_that_cannot_be_fed_are_refused(metrics, text):
+    with pytest.raises((TypeError, ValueError), match=text):
+        RobustEvaluation(WEAK, metrics=metrics)
 
 
 def test_a_prefix_of_ones_own():
