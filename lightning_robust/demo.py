@@ -214,15 +214,8 @@ class _TrainAndAttack:
 
     def _evaluate(self, module: RobustClassifier, bar: pl.Callback) -> list[dict[str, Any]]:
         options = self.options
-        evaluation = RobustEvaluation(
-            {
-                name: PGD(
-                    self.threats[name], options.test_steps, restarts=options.restarts, gain=margin, early_stop=True
-                )
-                for name in ATTACKED
-            },
-            code=2,
-        )
+        attacks = {name: _attack(self.threats[name], options, early_stop=True) for name in ATTACKED}
+        evaluation = RobustEvaluation(attacks, code=2)
         quiet_trainer([bar, evaluation], accelerator="auto").test(module, _data(options), verbose=False)
         value, interval = evaluation.results, evaluation.intervals
         n, estimates = round(value["test/n"]), []
@@ -233,6 +226,10 @@ class _TrainAndAttack:
             success = "test/success_on_manifold"
             estimates.append(plots.Estimate(value[success], *interval[success], right))
         return [estimate.row(metric=metric) for metric, estimate in zip(METRICS, estimates, strict=False)]
+
+
+def _attack(threat: Threat, options: Settings, **how: Any) -> PGD:
+    return PGD(threat, options.test_steps, restarts=options.restarts, gain=margin, **how)
 
 
 def _data(options: Settings) -> Fonts:
@@ -265,7 +262,7 @@ def _examples(module: RobustClassifier, options: Settings, count: int = 8) -> li
     groups = []
     module.cpu().eval()
     for name, threat in threats(options.eps, options.eta).items():
-        x_adv = PGD(threat, options.test_steps, restarts=options.restarts, keep="best")(module, x, y, code=code)
+        x_adv = _attack(threat, options, keep="best")(module, x, y, code=code)
         with torch.no_grad():
             before, after = module(x).argmax(1), module(x_adv).argmax(1)
         heading = f"{name.replace('_', '-')}, Linf {threat.ball.radius:g}"
