@@ -138,7 +138,9 @@ class Runs:
         self.seen.broken += int(lost[kept].sum())
         self.seen.probabilities += int(spread[kept].sum())
         if self._suspicions is not None:
-            mask = torch.zeros_like(right).index_fill(0, torch.tensor(kept, device=right.device), True)
+            mask = torch.zeros_like(right).index_fill(
+                0, torch.tensor(kept, dtype=torch.long, device=right.device), True
+            )
             self._suspicions.clean(sample.x, sample.y, output, right, mask)
         part.know(rows, output)
         answers = _classes(output, sample.y)

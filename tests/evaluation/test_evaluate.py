@@ -1,6 +1,7 @@
 """`evaluate` gives the numbers of the callback without a Trainer, from any model and any data."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from lightning_robust import PGD, Linf, RobustEvaluation, evaluate
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import binary_correct, binary_margin, margin
 from lightning_robust.datamodules import Fonts
+from lightning_robust.evaluation import Plan, Report
 from lightning_robust.models import RobustClassifier, standard_net
 
 X, Y = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2
@@ -206,3 +208,150 @@ def test_what_cannot_be_meant_is_refused(change, match):
     }
     with pytest.raises((ValueError, TypeError), match=match):
         evaluate(**(valid | change), progress=False)
+
+
+PLAN = Plan({"margin": PGD(Linf(0.03), 1, gain=margin), "pgd": PGD(Linf(0.1), 4, restarts=2)})
+
+
+def balanced():
+    """A model at whose boundary a gray image lies."""
+    model = linear(2)
+    with torch.no_grad():
+        model[1].bias -= model(torch.full((1, 1, 4, 4), 0.5))[0]
+    return model
+
+
+class Killed(nn.Module):
+    """A network that ends its process after some forwards."""
+
+    def __init__(self, network, forwards):
+        super().__init__()
+        self.network, self.count, self.forwards = network, itertools.count(), forwards
+
+    def forward(self, x):
+        if next(self.count) == self.forwards:
+            raise KeyboardInterrupt
+        return self.network(x)
+
+
+def same(one, other):
+    return one.images.attack == other.images.attack and torch.equal(one.images.step, other.images.step)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
+def test_an_evaluation_that_was_killed_goes_on(tmp_path, share):
+    x = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    data, model = (x, balanced()(x).argmax(1)), Killed(balanced(), -1)
+    whole = evaluate(model, data, PLAN, batch_size=9, progress=False)
+    assert set(whole.images.attack) >= {"", "pgd"}
+    forwards = int(share * next(model.count))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Killed(balanced(), forwards), data, PLAN, batch_size=9, out=tmp_path, progress=False)
+    assert not (tmp_path / "report.json").exists()
+    again = evaluate(Killed(balanced(), -1), data, PLAN, batch_size=7, out=tmp_path, progress=False)
+    assert same(whole, again)
+    assert (tmp_path / "report.html").exists()
+    finished = evaluate(Killed(balanced(), -1), data, PLAN, out=tmp_path, progress=False)
+    assert same(whole, finished)
+    assert sum(finished.passes) < sum(whole.passes)
+    assert Report.load(tmp_path).images.attack == whole.images.attack
+
+
+def test_processes_share_the_samples(tmp_path):
+    data = (torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(3)), torch.arange(20) % 2)
+    whole = evaluate(linear(2), data, PLAN, progress=False)
+    shards = [evaluate(linear(2), data, PLAN, out=tmp_path, shard=(i, 2), progress=False) for i in range(2)]
+    assert [shard.n for shard in shards] == [10, 10]
+    assert shards[1].images.key == whole.images.key[1::2]
+    assert same(whole, Report.load(tmp_path))
+
+
+def test_results_of_another_evaluation_are_not_mixed(tmp_path):
+    evaluate(linear(2), (X, Y), PLAN, out=tmp_path, progress=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    for change, match in (
+        ({"seed": 1}, "`seed` was 0 and is 1"),
+        ({"model": other}, "`model` was"),
+        ({"attacks": Plan({"pgd": PGD(Linf(0.04), 5)})}, "`attacks` was"),
+        ({"data": (X.flip(0), Y)}, "`data` was"),
+        ({"data": [(X.flip(0), Y)]}, "`data` was .* and is None"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            evaluate(**({"model": linear(2), "data": (X, Y), "attacks": PLAN} | change), out=tmp_path, progress=False)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    loader, shuffled = [(X, Y)], [(X.flip(0), Y.flip(0))]
+    evaluate(linear(2), loader, PLAN, out=tmp_path / "loader", progress=False)
+    with pytest.raises(ValueError, match="sample 0 is another one"):
+        evaluate(linear(2), shuffled, PLAN, out=tmp_path / "loader", progress=False)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "report.html").write_text("mine")
+    with pytest.raises(FileExistsError, match="without a report"):
+        evaluate(linear(2), loader, PLAN, out=tmp_path / "own", progress=False)
+
+
+def test_examples_on_request():
+    model = balanced()
+    images = evaluate(model, (X, model(X).argmax(1)), PLAN, keep_examples=True, progress=False).images
+    assert images.examples.shape == X.shape
+    wrong = model(images.examples).argmax(1) != model(X).argmax(1)
+    assert torch.equal(wrong, ~images.robust)
+    assert 0 < wrong.sum() < 8
+    assert torch.equal(images.examples[~wrong], X[~wrong])
+
+
+class Net(pl.LightningModule):
+    def __init__(self, classes=2):
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = linear(classes)
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def test_a_checkpoint_is_a_model(tmp_path):
+    net = Net(classes=3)
+    nn.init.normal_(net.network[1].weight)
+    trainer = pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu", enable_model_summary=False)
+    trainer.strategy.connect(net)
+    trainer.save_checkpoint(tmp_path / "net.ckpt")
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    data, expected = (X, Y), evaluate(net, (X, Y), PLAN, progress=False)
+    for path, model_class in (("net.ckpt", Net), ("weights.pt", Net(classes=3)), ("net.ckpt", Net(classes=3))):
+        assert same(evaluate(str(tmp_path / path), data, PLAN, model_class=model_class, progress=False), expected)
+    for path, model_class, error, match in (
+        ("weights.pt", Net, ValueError, "the weights of Net"),
+        ("net.ckpt", None, TypeError, "`model_class` to be the class"),
+        ("net.ckpt", nn.Linear, ValueError, "`model_class` to be made of what"),
+        ("none.ckpt", Net, FileNotFoundError, "none.ckpt"),
+    ):
+        with pytest.raises(error, match=match):
+            evaluate(tmp_path / path, data, PLAN, model_class=model_class, progress=False)
+
+
+def test_what_an_attack_may_not_return_is_refused_by_name():
+    for name, attack, match in (
+        ("shape", lambda model, x, y: x[:, :, :2], "to return inputs of shape"),
+        ("nan", lambda model, x, y: x / 0, "`nan` to return finite inputs"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            evaluate(linear(2), (X, Y), Plan({name: attack}), progress=False)
+    with pytest.warns(UserWarning, match="`own` declares no perturbation set"):
+        evaluate(linear(2), (X, Y), Plan({"own": lambda model, x, y: x + 0.01}), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"shard": (2, 2)}, r"`shard\[0\]`"),
+        ({"shard": 2}, "`shard` to be a pair"),
+        ({"seed": 0.5}, "`seed`"),
+        ({"keep_examples": 3}, "`keep_examples`"),
+        ({"model_class": nn.Linear}, "`model_class` to be None"),
+        ({"out": 3}, "`out`"),
+    ],
+)
+def test_arguments_are_checked(change, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        evaluate(linear(2), (X, Y), PLAN, progress=False, **change)
