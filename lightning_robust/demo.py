@@ -213,10 +213,9 @@ class _TrainAndAttack:
         return module
 
     def _evaluate(self, module: RobustClassifier, bar: pl.Callback) -> list[dict[str, Any]]:
-        options = self.options
-        attacks = {name: _attack(self.threats[name], options, early_stop=True) for name in ATTACKED}
+        attacks = {name: _attack(self.threats[name], self.options, early_stop=True) for name in ATTACKED}
         evaluation = RobustEvaluation(attacks, code=2)
-        quiet_trainer([bar, evaluation], accelerator="auto").test(module, _data(options), verbose=False)
+        quiet_trainer([bar, evaluation], accelerator="auto").test(module, _data(self.options), verbose=False)
         value, interval = evaluation.results, evaluation.intervals
         n, estimates = round(value["test/n"]), []
         for key in ("test/clean_acc", *(f"test/robust_acc_{name}" for name in ATTACKED)):
