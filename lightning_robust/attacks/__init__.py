@@ -25,6 +25,7 @@ from lightning_robust.attacks.expectation import expectation
 from lightning_robust.attacks.gains import confident_margin, cross_entropy, dlr, log_odds, margin
 from lightning_robust.attacks.labels import Correct, class_labels, classified
 from lightning_robust.attacks.latent_space import LatentSpace
+from lightning_robust.attacks.minimum_norm import DDN, FMN, Boundary, MinimumNorm
 from lightning_robust.attacks.pgd import PGD
 from lightning_robust.attacks.pixel_space import PixelSpace
 from lightning_robust.attacks.presets import bim, carlini_wagner, fgsm, mim, pgd_cw, rs_fgsm, stutz
@@ -39,6 +40,8 @@ from lightning_robust.attacks.targets import nearest_classes
 from lightning_robust.attacks.threats import Threat
 
 __all__ = [
+    "DDN",
+    "FMN",
     "L1",
     "L2",
     "PGD",
@@ -48,6 +51,7 @@ __all__ = [
     "Attack",
     "AutoPGD",
     "Ball",
+    "Boundary",
     "Box",
     "Chart",
     "Context",
@@ -57,6 +61,7 @@ __all__ = [
     "Iterate",
     "LatentSpace",
     "Linf",
+    "MinimumNorm",
     "Noise",
     "Outcome",
     "PixelSpace",

@@ -1,0 +1,178 @@
+"""The nearest adversarial example of each sample, and so robust accuracy at every radius."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_robust import _checks
+from lightning_robust._nested import cut
+from lightning_robust.attacks._gain import GainFn
+from lightning_robust.attacks._goal import Goal, clean_logits
+from lightning_robust.attacks._radii import DDN, FMN, Boundary, NearestRule
+from lightning_robust.attacks._signs import Signs
+from lightning_robust.attacks._tensors import column, set_fields
+from lightning_robust.attacks.anchored import Anchored, targeted_margin
+from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome, rows_of
+from lightning_robust.attacks.ball import Ball
+from lightning_robust.attacks.gains import margin
+from lightning_robust.attacks.labels import are_class_labels
+from lightning_robust.attacks.pgd import PGD
+from lightning_robust.attacks.targets import nearest_classes
+from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
+
+__all__ = ["DDN", "FMN", "Boundary", "MinimumNorm"]
+
+
+@dataclass(frozen=True)
+class MinimumNorm(ThreatAttack):
+    """Looks for the nearest adversarial example in a ball larger than the declared one.
+
+    `Outcome.radius` is the norm of the nearest one: the share of the samples that are right and whose radius is above
+    r is an upper bound of robust accuracy at r, for all r in one run. `fooled` says whether the radius is within the
+    declared ball.
+
+    The gains are raised one after the other, each from the clean input, and each looks below the least radius so far.
+    At the end the nearest perturbation is shortened as far as it fools, by a tenth at most, by bisection.
+
+    Args:
+        threat: The perturbation set.
+        steps: Number of steps for each gain.
+        targets: Number of wrong classes, the nearest first, towards which margins are raised; where there are fewer,
+            all of them.
+        gain: What is raised in place of these margins; several are raised in turn.
+        reach: How much larger the ball is in which it looks.
+        rule: How a gradient becomes a step, and how the radius moves: `Boundary`, `FMN` or `DDN`.
+        halvings: Number of forward passes of the bisection.
+        early_stop: Spare a sample the gains that are left once it is fooled within the declared ball: the verdict is
+            the same, the radius is not the least.
+
+    Example:
+        >>> from lightning_robust.attacks import L2
+        >>> model = lambda x: x @ torch.tensor([[3.0, -3.0], [4.0, -4.0]]) + torch.tensor([-2.5, 2.5])
+        >>> x, y = torch.tensor([[0.5, 0.5]]), torch.tensor([0])  # the boundary is 3 a + 4 b = 2.5, at 0.2
+        >>> outcome = MinimumNorm(L2(0.1)).run(model, x, y)
+        >>> round(float(outcome.radius), 3), bool(outcome.fooled)
+        (0.2, False)
+    """
+
+    threat: Threat | Ball
+    steps: int = 30
+    targets: int = field(default=9, kw_only=True)
+    gain: GainFn | Anchored | tuple[GainFn | Anchored, ...] | None = field(default=None, kw_only=True)
+    reach: float = field(default=4.0, kw_only=True)
+    rule: NearestRule = field(default_factory=Boundary, kw_only=True)
+    halvings: int = field(default=6, kw_only=True)
+    early_stop: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        gain = self.gain
+        set_fields(
+            self,
+            threat=as_threat(self.threat),
+            steps=_checks.count("steps", self.steps),
+            targets=_checks.count("targets", self.targets),
+            gain=_checks.sequence("gain", gain, "a gain or several") if isinstance(gain, list | tuple) else gain,
+            reach=_checks.number("reach", self.reach, 1),
+            halvings=_checks.count("halvings", self.halvings, 0),
+            early_stop=_checks.boolean("early_stop", self.early_stop),
+        )
+        _checks.instance("rule", self.rule, NearestRule, "a rule such as Boundary(), FMN() or DDN()")
+        self._runs  # noqa: B018  checks the gains
+
+    @property
+    def _runs(self) -> list[PGD]:
+        """One run for each gain."""
+        given = self.gain if isinstance(self.gain, tuple) else (self.gain,)
+        gains = [targeted_margin(rank + 1) for rank in range(self.targets)] if self.gain is None else given
+        threat = self._threat.scaled(self.reach)
+        return [PGD(threat, self.steps, gain=g, rule=self.rule, random_start=False, keep="best") for g in gains]  # type: ignore[arg-type]
+
+    def quick(self) -> "MinimumNorm":
+        """Spare samples the rest once they are fooled."""
+        return replace(self, early_stop=True)
+
+    def brief(self) -> "MinimumNorm":
+        """One step of the first gain."""
+        gain = self.gain[:1] if isinstance(self.gain, tuple) else self.gain
+        return replace(self, steps=1, targets=1, gain=gain, halvings=0)
+
+    def applies(self, output: Tensor, y: Any) -> bool:
+        """Does the output have the classes that one of the gains asks for?"""
+        return any(run.applies(output, y) for run in self._runs)
+
+    def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
+        """Attack and tell everything, see `Attack.run`."""
+        context = self._informed(model, x, y, context)
+        runs = [run for run in self._runs if run.applies(context.logits, y)]
+        runs = runs or [replace(self._runs[0], gain=margin if self.gain is None else self._runs[0].gain)]
+        n, wide, limit = len(x), self._threat.scaled(self.reach), self._limit(x)
+        radius, signs, stuck, delta = torch.full((n,), torch.inf, device=x.device), None, None, None
+        for number, run in enumerate(runs):
+            open_ = radius > (limit if self.early_stop else 0)
+            rows = open_.nonzero()[:, 0]
+            if not len(rows):
+                break
+            part = replace(
+                run, threat=Threat(wide.ball.take(rows), wide.space), rule=replace(self.rule, below=radius[rows])
+            )
+            some = part.run(rows_of(model, rows), x[rows], cut(y, n, rows), context.take(rows, n))
+            assert some.delta is not None
+            assert some.radius is not None
+            assert some.signs is not None
+            if number == 0:
+                delta, signs, stuck = some.delta, some.signs, some.stuck
+                radius = some.radius.clone()
+                continue
+            assert delta is not None
+            assert signs is not None
+            before = Signs.take(signs, rows)
+            signs.put(rows, before + some.signs)
+            closer = some.radius < radius[rows]
+            radius[rows[closer]], delta[rows[closer]] = some.radius[closer].to(radius), some.delta[closer].to(delta)
+        assert delta is not None
+        assert signs is not None
+        signs.silent[:] = False  # the search crosses the boundary again and again by its nature, in a larger ball
+        x_adv, delta, radius = self._nearest(model, x, y, context, runs[0].gain, delta, radius)
+        return Outcome(x_adv, delta, (radius <= limit)[None], None, stuck, None, radius, signs)
+
+    def _limit(self, x: Tensor) -> Tensor | float:
+        """The radius that is declared, up to rounding."""
+        radius = self._threat.ball.radius
+        return (radius.to(x.device) if isinstance(radius, Tensor) else radius) * (1 + 1e-6)
+
+    def _informed(self, model: Model, x: Tensor, y: Any, context: Context) -> Context:
+        """The context with the clean logits, and the nearest classes where targets are asked for."""
+        if context.logits is None:
+            with self._ready(model, x, y, context) as batch:
+                context = replace(context, logits=clean_logits(batch, context))
+        ranked = self.gain is None and context.targets is None and are_class_labels(context.logits, y)
+        if not ranked or context.logits.shape[1] - 1 <= self.targets:
+            return context
+        nearest = nearest_classes(model, x, y, self._threat, context.logits, self.targets, code=context.code)
+        return replace(context, targets=nearest)
+
+    def _nearest(
+        self, model: Model, x: Tensor, y: Any, context: Context, gain: Any, delta: Tensor, radius: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The inputs, the perturbations and their norms after the bisection: what is returned is what was judged."""
+        ball = self._threat.ball
+        with self._ready(model, x, y, context) as batch, torch.no_grad():
+            goal, chart = Goal(gain, batch, context), batch.chart
+            logits = batch.model(chart.emit(delta))
+            goal.check(logits)
+            # What fooled in a batch of other samples may, at the very boundary, not fool in this one.
+            high = torch.where(goal.fooled(logits), 1.0, 1.001).to(radius)
+            low = 0.9 * high
+            for _ in range(self.halvings):
+                middle = (low + high) / 2
+                fooled = goal.fooled(batch.model(chart.emit(delta * column(middle, delta).to(delta))))
+                low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
+            delta = chart.clip(delta * column(high, delta).to(delta))
+            norm, found = ball.norm(delta).to(radius), radius.isfinite()
+            within = found & (norm <= self._limit(x))
+            x_adv = chart.emit(torch.where(column(within, delta), delta, chart.clip(ball.project(delta))))
+            broken = goal.fooled(batch.model(x_adv))
+            radius = torch.where(found & (broken | ~within), norm, torch.inf)
+            return x_adv, delta, radius
