@@ -194,8 +194,8 @@ class Boundary(NearestRule):
     A linear model would be at the boundary at the radius :math:`\epsilon^* = \|\delta\| - G / \|g\|_*`, with the dual
     norm of the ball. The radius goes a little beyond, but changes by the share :math:`\gamma` at most, and stays
     below the least that fooled. The step has the length :math:`\alpha\,\epsilon` and is the steepest one of the ball.
-    :math:`\alpha` and :math:`\gamma` fall along a cosine. Raise a gain that is zero at the boundary (`margin`, or `targeted_margin`,
-    with which it finds more), from the clean input.
+    :math:`\alpha` and :math:`\gamma` fall along a cosine. Raise a gain that is zero at the boundary (`margin`, or
+    `targeted_margin`, with which it finds more), from the clean input.
 
     Args:
         size: First and last :math:`\alpha`.
