@@ -1,0 +1,111 @@
+"""A plan, metrics and alarms over two processes: the numbers of one process that sees all samples."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = '''
+import datetime as dt
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from callbacks_fakes import EPS, TEXTBOOK, Module, loader, trainer
+
+from lightning_robust import PGD, Linf, RobustEvaluation
+from lightning_robust._lightning import pl
+from lightning_robust.attacks import RandomSearch
+from lightning_robust.evaluation._plan import Plan, Stage
+from lightning_robust.metrics import PerturbationNorm
+
+logging.disable(logging.WARNING)
+
+
+class Partly(Module):
+    """Without a gradient for the first half of the data."""
+
+    def forward(self, x):
+        dark = x.flatten(1).mean(1).reshape(-1, 1, 1, 1) < 0.37
+        return super().forward(torch.where(dark, x.detach(), x) + 0 * x)
+
+
+def measured(attacks, module, **kwargs):
+    torch.manual_seed(0)
+    module = module()
+    callback = RobustEvaluation(attacks, metrics={"norm": PerturbationNorm(2)}, max_samples=21)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(callback, **kwargs).validate(module, loader(23, seed=1), verbose=False)
+    return callback.results, sorted(str(w.message) for w in caught if "may be too high" in str(w.message))
+
+
+SEARCH = Stage(RandomSearch(Linf(EPS / 2), 10), on="few")
+PLAN = Plan({"pgd": PGD(Linf(EPS / 2), 3, restarts=2), "search": SEARCH})
+
+
+def together():
+    ddp = pl.strategies.DDPStrategy(process_group_backend="gloo", timeout=dt.timedelta(seconds=60))
+    return {"devices": 2, "strategy": ddp}
+
+
+def both(more=dict):
+    return [measured(PLAN, Module, **more()), measured({"pgd": TEXTBOOK}, Partly, **more())]
+
+
+if __name__ == "__main__":
+    found = both(together)
+    torch.save(found, Path(sys.argv[1]) / f"{torch.distributed.get_rank()}.pt")
+    torch.distributed.destroy_process_group()
+'''
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
+)
+
+
+def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
+    script = tmp_path / "partly_ddp.py"
+    script.write_text(SCRIPT)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path)],
+            env=os.environ | world | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import partly_ddp
+
+    alone = partly_ddp.both()
+    try:
+        said = [process.communicate(timeout=120)[0] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    files = [tmp_path / f"{rank}.pt" for rank in range(2)]
+    assert all(file.exists() for file in files), "\n".join(said)[-2000:]
+    first, second = (torch.load(file, weights_only=True) for file in files)
+    for (expected, texts), (results, told), (other, _) in zip(alone, first, second, strict=True):
+        assert expected["val/n"] == 21
+        assert results == other
+        assert results == pytest.approx(expected)
+        assert told == texts  # the first process speaks for all
+    assert first[1][0]["val/suspicious"] > 0
+    (text,) = first[1][1]
+    assert "gradient is zero" in text
