@@ -177,8 +177,16 @@ TABLE = {
     "evaluation.evaluate": case(
         timeless, model=LOGITS, data=[{"x": X, "y": Y, "z": X}], attacks=PGD(Linf(0.25), 1), input="x", target="y",
         code="z", forward=forward, correct=right, per_sample=["z"], max_samples=4, device="cpu",
-        empty="per_sample", skip="data",
+        empty="per_sample", skip="model data model_class out shard",
     ),
+    "evaluation.Images": case(
+        evaluation.Images, key=["a"] * 8, label=Y, clean=Y == 0, attack=[""] * 8, target=Y, restart=Y, step=Y,
+        gain=Y.double(), radius=Y.double(), passes=Y, examples=X,
+    ),
+    "evaluation.Plan": case(evaluation.Plan, attacks={"pgd": PGD(Linf(0.25))}, note="Note", skip="note"),
+    "evaluation.Stage": case(evaluation.Stage, **ATTACK),
+    "evaluation.autoattack": case(evaluation.autoattack, **BALL),
+    "evaluation.standard": case(evaluation.standard, **BALL),
     # attacks of others
     "interop.from_foolbox": case(
         interop.from_foolbox, attack=foolbox.attacks.LinfPGD(), eps=0.5, **NORMALIZED

@@ -72,6 +72,10 @@ def fingerprint_of_model(module: nn.Module) -> str | None:
 
 def _loaded(path: Path, model_class: Any) -> nn.Module:
     """A model with the weights of a file."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected argument `model` to be a model, or the path of a checkpoint, but there is no file {path}."
+        )
     content = read_checkpoint(path)
     if isinstance(model_class, nn.Module):
         module = model_class

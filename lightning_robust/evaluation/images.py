@@ -79,6 +79,8 @@ class Images:
             check_integers(name, getattr(self, name), n)
         for name in _FLOATS:
             check_float(name, getattr(self, name), (n,))
+        if self.examples is not None:
+            check_float("examples", self.examples, (n, "..."))
 
     def __len__(self) -> int:
         return len(self.clean)
