@@ -28,7 +28,7 @@ class Event(NamedTuple):
         stage: name of the attack; "clean" for the pass without one.
         wave: number of the run within the stage.
         fooled: is the sample misclassified?
-        target: class that the attack aimed at; -1 without one.
+        target: class that the model gave instead of the label; -1 where it was right, or labels are no classes.
         step: step of the first success; -1 without one.
         gain: gain of the returned perturbation; NaN if unknown.
         radius: least radius at which an adversarial example was seen, in the units of the threat; inf if none was.
