@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_robust.attacks import (
+    DDN,
+    FMN,
     L1,
     L2,
     PGD,
@@ -26,6 +28,7 @@ from lightning_robust.attacks import (
     GridSearch,
     LatentSpace,
     Linf,
+    MinimumNorm,
     PixelSpace,
     RandomPerturbation,
     RandomSearch,
@@ -261,6 +264,10 @@ ATTACKS: dict[str, AttackCase] = {
     "apgd_l1": AttackCase(apgd(L1(3.0), steps=5, restarts=2)),
     "apgd_latent": AttackCase(apgd(threat_of("L2", "latent_tuple"), steps=5), "latent_tuple"),
     "apgd_line": AttackCase(apgd(threat_of("L1", "line"), steps=5), "line"),
+    "minimum_norm": AttackCase(MinimumNorm(_LINF, steps=3, targets=2)),
+    "minimum_norm_ddn": AttackCase(MinimumNorm(L2(1.0), steps=3, gain=cross_entropy, rule=DDN(levels=256))),
+    "minimum_norm_fmn": AttackCase(MinimumNorm(L1(3.0), steps=3, gain=margin, rule=FMN(), early_stop=True)),
+    "minimum_norm_latent": AttackCase(MinimumNorm(threat_of("L2", "latent_tuple"), 3, targets=2), "latent_tuple"),
     "fgsm": AttackCase(fgsm(_LINF)),
     "rs_fgsm": AttackCase(rs_fgsm(_LINF)),
     "bim": AttackCase(bim(_LINF, 3)),

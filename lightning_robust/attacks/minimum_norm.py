@@ -144,9 +144,10 @@ class MinimumNorm(ThreatAttack):
 
     def _informed(self, model: Model, x: Tensor, y: Any, context: Context) -> Context:
         """The context with the clean logits, and the nearest classes where targets are asked for."""
-        if context.logits is None:
-            with self._ready(model, x, y, context) as batch:
-                context = replace(context, logits=clean_logits(batch, context))
+        with self._ready(model, x, y, context) as batch:
+            context = replace(context, logits=clean_logits(batch, context))
+            run = next((run for run in self._runs if run.applies(context.logits, y)), None)
+            Goal(margin if run is None else run.gain, batch, context).check(context.logits)  # type: ignore[arg-type]
         ranked = self.gain is None and context.targets is None and are_class_labels(context.logits, y)
         if not ranked or context.logits.shape[1] - 1 <= self.targets:
             return context
@@ -156,7 +157,7 @@ class MinimumNorm(ThreatAttack):
     def _nearest(
         self, model: Model, x: Tensor, y: Any, context: Context, gain: Any, delta: Tensor, radius: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The inputs, the perturbations and their norms after the bisection: what is returned is what was judged."""
+        """The inputs and perturbations within the threat, and the least norms: what is returned is what was judged."""
         ball = self._threat.ball
         with self._ready(model, x, y, context) as batch, torch.no_grad():
             goal, chart = Goal(gain, batch, context), batch.chart
@@ -172,7 +173,8 @@ class MinimumNorm(ThreatAttack):
             delta = chart.clip(delta * column(high, delta).to(delta))
             norm, found = ball.norm(delta).to(radius), radius.isfinite()
             within = found & (norm <= self._limit(x))
-            x_adv = chart.emit(torch.where(column(within, delta), delta, chart.clip(ball.project(delta))))
+            delta = torch.where(column(within, delta), delta, chart.clip(ball.project(delta)))
+            x_adv = chart.emit(delta)
             broken = goal.fooled(batch.model(x_adv))
             radius = torch.where(found & (broken | ~within), norm, torch.inf)
             return x_adv, delta, radius
