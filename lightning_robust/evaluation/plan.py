@@ -20,6 +20,7 @@ from lightning_robust.attacks import (
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.minimum_norm import MinimumNorm
 from lightning_robust.attacks.pixel_space import PixelSpace
+from lightning_robust.attacks.starts import patches
 from lightning_robust.attacks.threats import Threat, as_threat
 from lightning_robust.evaluation._plan import Plan, Stage
 
@@ -30,18 +31,22 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
     """The attacks by which a robust accuracy is to be judged, each on the samples that all before it left.
 
     1. `margin`, 10 steps from the clean input: it breaks nearly all samples of a model without a defense.
-    2. The margin of each of the three nearest classes, 15 steps each. Where logits are soft, the highest wrong class is
+    2. The margin of each of the three nearest classes, 10 steps each. Where logits are soft, the highest wrong class is
        not the one that can be reached.
     3. With `radii`, an attack of minimum norm on all samples that are right, for accuracy over the radius. It breaks
        most of what is to be broken, so the later attacks have less to do.
-    4. Auto-PGD on the cross entropy of normalized logits, 40 steps.
-    5. Auto-PGD on the margin of each of the nine nearest classes, 35 steps each: the part that decides. The classes
-       are in the order of MALT, see `nearest_classes`.
-    6. Random search of 2,000 queries on a tenth of the survivors, and on all of them if it breaks one of these: no
+    4. Auto-PGD on cross entropy, of normalized logits and of the logits as they are, 40 steps each.
+    5. `margin` from six starts that are constant in patches of the image, 20 steps each, see `starts.patches`: it
+       breaks samples that gradients from other starts do not, and Square does. In an L1 ball two uniform starts of 20
+       steps, and six of Auto-PGD of 50 steps, in its place.
+    6. Auto-PGD on the margin of each of the nine nearest classes, 20 steps each. The classes are in the order of MALT,
+       see `nearest_classes`.
+    7. Random search of 1,000 queries on a tenth of the survivors, and on all of them if it breaks one of these: no
        gradient is asked for.
 
-    No part depends on the scale of the logits. A sample that withstands everything costs about 900 passes, one forward
-    or backward each; AutoAttack takes more than 5,000. The parts are ordinary attacks:
+    Only the cross entropy of the logits as they are depends on their scale. A sample that withstands everything costs
+    about 900 passes, one forward or backward each, in an L1 ball 1,300; AutoAttack takes more than 5,000. The parts are
+    ordinary attacks:
     `Plan({**standard(threat).attacks, "own": own})` has one more. Of K classes there are K - 1 targets, and attacks
     towards others are left out.
 
@@ -72,13 +77,19 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
 def _of_classes(threat: Threat, radii: bool) -> Plan:
     attacks: dict[str, Any] = {"margin": PGD(threat, 10, gain=margin, random_start=False)}
     for rank in range(1, 4):
-        attacks[f"target {rank}"] = PGD(threat, 15, gain=targeted_margin(rank), random_start=False)
+        attacks[f"target {rank}"] = PGD(threat, 10, gain=targeted_margin(rank), random_start=False)
     if radii:
         attacks["minimum norm"] = Stage(MinimumNorm(threat), on="right")
-    attacks["apgd"] = apgd(threat, 40, gain=normalized(cross_entropy))
+    entropies = (normalized(cross_entropy), cross_entropy)
+    attacks["apgd"] = apgd(threat, 40, gain=entropies, restarts=2)
+    if threat.ball.sparse:
+        attacks["restarts"] = PGD(threat, 20, gain=margin, restarts=2)
+        attacks["apgd restarts"] = apgd(threat, 50, gain=(cross_entropy, margin, entropies[0]), restarts=6, seed=1)
+    else:
+        attacks["restarts"] = PGD(threat, 20, gain=margin, restarts=6, random_start=patches)
     for rank in range(1, 10):
-        attacks[f"apgd target {rank}"] = apgd(threat, 35, gain=targeted_margin(rank), seed=rank)
-    attacks["search"] = Stage(RandomSearch(threat, 2000), on="few")
+        attacks[f"apgd target {rank}"] = apgd(threat, 20, gain=targeted_margin(rank), seed=rank)
+    attacks["search"] = Stage(RandomSearch(threat, 1000), on="few")
     return Plan(attacks)
 
 

@@ -120,6 +120,7 @@ def test_a_plan_is_an_ordinary_composition():
         "margin",
         *(f"target {rank}" for rank in (1, 2, 3)),
         "apgd",
+        "restarts",
         *(f"apgd target {rank}" for rank in range(1, 10)),
         "search",
     ]
