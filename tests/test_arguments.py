@@ -125,7 +125,7 @@ TABLE = {
     "attacks.dense_correct": case(attacks.dense_correct, free="class_dim ignore_index"),
     "attacks.expectation": case(attacks.expectation, model=torch.relu),
     "attacks.AutoPGD": case(attacks.AutoPGD),
-    "attacks.Boundary": case(attacks.Boundary, below=X[:, 0]),
+    "attacks.Boundary": case(attacks.Boundary, size=(1.0, 0.5), below=X[:, 0]),
     "attacks.DDN": case(attacks.DDN, below=X[:, 0]),
     "attacks.FMN": case(attacks.FMN, below=X[:, 0]),
     "attacks.MinimumNorm": case(attacks.MinimumNorm, **BALL, steps=1),

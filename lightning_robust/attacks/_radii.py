@@ -198,28 +198,29 @@ class Boundary(NearestRule):
     `targeted_margin`, with which it finds more), from the clean input.
 
     Args:
-        size: First and last :math:`\alpha`.
+        size: First and last :math:`\alpha`; None: 2 and 0.02, in balls with sparse steps 0.5 and 0.02.
         gamma: First and last :math:`\gamma`.
     """
 
-    size: tuple[float, float] = (1.0, 0.02)
+    size: tuple[float, float] | None = None
     gamma: tuple[float, float] = (0.3, 0.003)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _set_pairs(self, "size", "gamma")
+        _set_pairs(self, "gamma", *(["size"] if self.size is not None else []))
 
     def step(self, at: Iterate, state: Nearest, norm: Tensor) -> tuple[Tensor, Tensor]:
         """Change the radius, step, project."""
         assert at.grad is not None
         assert at.fooled is not None
         gamma = falling(*self.gamma, at)
+        size = falling(*(self.size or (0.5 if at.ball.sparse else 2.0, 0.02)), at)
         share = (norm - at.gain / steepest_rise(at)) * (1.002 + gamma / 10)
         if at.step:
             share = torch.minimum(torch.maximum(share, state.share * (1 - gamma)), state.share * (1 + gamma))
         share = torch.where(at.fooled, torch.minimum(share, norm * (1 - gamma / 2)), share)
         share = torch.minimum(share, 0.9995 * state.norm).clamp(0, 1)
-        length = column(falling(*self.size, at) * share, at.delta)
+        length = column(size * share, at.delta)
         room = at.chart.room(at.delta, at.grad) / length.clamp_min(1e-12) if at.ball.wants_room else None
         moved = at.delta + length * at.ball.support(at.grad, 1.0, room)
         return project_within(moved, at.ball.scaled(share), at.chart), share  # type: ignore[arg-type]
