@@ -23,27 +23,35 @@ TOLERANCE = 1e-5
 """By which an adversarial example may leave the ball, relative to the radius."""
 
 
+@dataclass
+class Passes:
+    """Forwards and backwards of single images. An object of its own: attacks put back the attributes of a module."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+
 class Counted(nn.Module):
-    """A model that counts forwards and backwards of single images, in all its copies together."""
+    """A model that counts its passes."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.counts = model, {"forwards": 0, "backwards": 0}
+        self.model, self.made = model, Passes()
         self.eval()
 
     @property
     def passes(self) -> int:
-        return sum(self.counts.values())
+        return self.made.forwards + self.made.backwards
 
     def forward(self, x: Tensor) -> Tensor:
         output = self.model(x)
-        self.counts["forwards"] += len(x)
+        self.made.forwards += len(x)
         if output.requires_grad:
             output.register_hook(self._count)
         return output
 
     def _count(self, gradient: Tensor) -> None:
-        self.counts["backwards"] += len(gradient)
+        self.made.backwards += len(gradient)
 
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -54,7 +62,7 @@ NORMS = {"Linf": torch.inf, "L2": 2.0, "L1": 1.0}
 
 def autoattack(norm: str, eps: float, seed: int) -> dict[str, Attack]:
     """The four attacks of AutoAttack's standard version (pyautoattack), one by one: what one breaks, the next skips."""
-    whole = optional("pyautoattack", "test").AutoAttack
+    whole = optional("pyautoattack", "dev").AutoAttack
 
     def single(name: str) -> Attack:
         def attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -92,7 +100,7 @@ def from_adv_lib(module: str) -> Any:
     with suppress(ImportError):
         import_module("visdom")
     sys.modules.setdefault("visdom", ModuleType("visdom"))
-    return optional(f"adv_lib.attacks.{module}", "test")
+    return optional(f"adv_lib.attacks.{module}", "dev")
 
 
 ORACLES = {"autoattack": autoattack, "adv-lib": adv_lib}

@@ -23,7 +23,7 @@ FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 def judged(network: nn.Module, x: Tensor, y: Tensor, ball: Any, *, radii: bool = False) -> tuple[Report, int]:
     """The report of `standard`, and the passes that were counted outside it."""
     counted = Counted(network)
-    report = evaluate(counted, (x, y), standard(ball, radii=radii))
+    report = evaluate(counted, (x, y), standard(ball, radii=radii), progress=False)
     return report, counted.passes
 
 
