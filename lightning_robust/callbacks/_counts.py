@@ -1,6 +1,6 @@
 """What an evaluation counts of one dataloader on one process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,11 @@ from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.binary import binary_correct
 from lightning_robust.attacks.labels import finite
 from lightning_robust.callbacks._handed import Handed
-from lightning_robust.evaluation._declared import per_sample_radius
-from lightning_robust.evaluation._doubts import is_search, signs_of, steps_of
+from lightning_robust.evaluation._declared import common_threat, per_sample_radius
+from lightning_robust.evaluation._doubts import asked, is_search, signs_of, steps_of
 from lightning_robust.evaluation._engine import Engine
+from lightning_robust.evaluation._indicator import Indicator
+from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import pools
 from lightning_robust.evaluation._reader import Sample
@@ -37,8 +39,10 @@ class Counts:
 
     Attributes:
         seen: Number of samples that were looked at.
+        settled: As given.
         handed: The metrics of this dataloader.
         doubts: Texts about the first batch.
+        probed: What `probe` has found.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class Counts:
         plan: bool,
         settled: bool,
     ) -> None:
-        self._stages, self._plan, self.seen = stages, plan, 0
+        self._stages, self._plan, self.settled, self.seen = stages, plan, settled, 0
         self._attacks = {name: stage.attack for name, stage in stages.items()}
         self._searches = {name for name, attack in self._attacks.items() if is_search(attack)}
         self._tally = Tally(1 if plan else len(stages), device)
@@ -60,6 +64,7 @@ class Counts:
         self._sums = torch.zeros(_SUMS, dtype=torch.float64, device=exact)
         self.handed = Handed(metrics, device)
         self.doubts = self._suspicions.doubts
+        self.probed: list[Indicator] = []
         self._engine: Engine | None = None
 
     @property
@@ -71,6 +76,15 @@ class Counts:
     def check(self, sample: Sample) -> None:
         """Refuse inputs that cannot be meant."""
         self._suspicions.inputs(sample.x, sample.y)
+
+    def probe(self, module: Any, sample: Sample, key: int) -> None:
+        """Ask a few questions about the gradients of the module, where all attacks have one threat."""
+        threat = common_threat(self._attacks.values())
+        if threat is None or any(per_sample_radius(attack) for attack in self._attacks.values()):
+            return
+        with torch.inference_mode(False):
+            ((part,),) = pools([(list(range(len(sample))), sample)], whole=False)
+            self.probed = asked(module, part, self._stages, threat, key, Meter(len(sample)))
 
     def add(self, module: Any, sample: Sample, key: int, mask: Tensor) -> None:
         """Attack a batch, and count.
@@ -194,6 +208,7 @@ class Verdict:
         stages: The attacks by name.
         plan: As for `Counts`.
         settled: As for `Counts`.
+        probed: What a probe has found. It adds to the warnings alone, for one process knows it.
 
     Attributes:
         summary: The values.
@@ -201,18 +216,27 @@ class Verdict:
         suspicious: Number of reasons not to believe the values.
     """
 
-    def __init__(self, row: list[float], stages: Mapping[str, Stage], *, plan: bool, settled: bool) -> None:
+    def __init__(
+        self,
+        row: list[float],
+        stages: Mapping[str, Stage],
+        *,
+        plan: bool,
+        settled: bool,
+        probed: Sequence[Indicator] = (),
+    ) -> None:
         attacks = {name: stage.attack for name, stage in stages.items()}
         restarts = {"": 1} if plan else {name: attack.restarts for name, attack in attacks.items()}
         ours, searched, *counts = map(round, row[_SUMS:])
         width = Tally(len(restarts), torch.device("cpu")).counts.numel()
         self.summary = Summary(counts[:width], restarts)
         n, right = self.summary.n, counts[1]
-        found = from_sums(torch.tensor(row[:_SUMS], dtype=torch.float64), n, steps_of(stages) or 1) if n else []
+        sums = torch.tensor(row[:_SUMS], dtype=torch.float64)
+        found = from_sums(sums, n, steps_of(stages) or 1) if n else []
         searches = sum(is_search(attack) for attack in attacks.values())
         if right and 0 < searches < len(attacks):
             found.append(search_beats_gradients(ours, searched, right))
         reasons = [*self.summary.warnings, *texts(counts[width:], attacks, settled=settled)]
-        doubt = warning(found)
+        doubt = warning([*probed, *found])
         self.suspicious = len(reasons) + sum(one.flagged for one in found)
         self.warnings = [*reasons, *([] if doubt is None else [doubt])]

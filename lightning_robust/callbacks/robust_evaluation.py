@@ -14,6 +14,7 @@ from lightning_robust._nested import Field
 from lightning_robust._step import Step, recorded
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
+from lightning_robust.attacks.scope import wants_whole_batches
 from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
 from lightning_robust.callbacks._counts import Counts, Verdict
 from lightning_robust.callbacks._every import Every
@@ -278,10 +279,14 @@ class RobustEvaluation(StepCallback):
     def _attack(self, pl_module: pl.LightningModule, sample: Sample, stage: str, counts: Counts, shard: Shard) -> None:
         mask = shard.counted(counts.seen, len(sample), sample.x.device)
         counts.seen += len(sample)
+        counted = len(sample)
         if shard.replicas == 1 and not bool(mask[-1]):
             # Alone, what is not counted need not be computed. Together, all processes make the same number of forwards.
             rows = slice(0, int(mask.sum()))
             sample, mask = sample.rows(rows), mask[rows]
+        first = counts.seen == counted and pl_module.global_rank == 0
+        if first and counts.settled and not wants_whole_batches(pl_module):
+            counts.probe(pl_module, sample, _KEYS[stage])
         counts.add(pl_module, sample, _KEYS[stage], mask)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -304,7 +309,10 @@ class RobustEvaluation(StepCallback):
         rows = summed(trainer, torch.stack([counts.row for counts in each])).tolist()
         settled = trainer.state.fn != "fit"
         plan = self._plan is not None
-        verdicts = [Verdict(row, self._stages, plan=plan, settled=settled) for row in rows]
+        verdicts = [
+            Verdict(row, self._stages, plan=plan, settled=settled, probed=counts.probed)
+            for row, counts in zip(rows, each, strict=True)
+        ]
         if not any(verdict.summary.n for verdict in verdicts):
             return
         results: dict[str, float] = {}

@@ -701,3 +701,28 @@ def test_empty_validation_loaders_log_nothing():
     t.fit(Module(), loader(), loader())
     assert not [name for name in t.callback_metrics if name.startswith("val/")]
     assert not any(map(math.isnan, map(float, t.callback_metrics.values())))
+
+
+class Flipped(torch.autograd.Function):
+    """The identity, whose gradient has the wrong sign."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad
+
+
+class Misleading(Module):
+    def forward(self, x):
+        return super().forward(Flipped.apply(x))
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_gradients_that_mislead_are_told_of_after_a_probe(plan):
+    attacks = {"linf": PGD(Linf(0.1), steps=2)}
+    given = standard(Linf(0.1)) if plan else attacks
+    with pytest.warns(UserWarning, match="(?s)gradient.*random"):
+        validate(RobustEvaluation(given, max_samples=24), module=Misleading())
