@@ -35,7 +35,7 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
        not the one that can be reached.
     3. With `radii`, an attack of minimum norm on all samples that are right, for accuracy over the radius. It breaks
        most of what is to be broken, so the later attacks have less to do.
-    4. Auto-PGD on cross entropy, of normalized logits and of the logits as they are, 40 steps each.
+    4. Auto-PGD on cross entropy, of normalized logits and of the logits as they are, 35 steps each.
     5. `margin` from six starts that are constant in patches of the image, 20 steps each, see `starts.patches`: it
        breaks samples that gradients from other starts do not, and Square does. In an L1 ball two uniform starts of 20
        steps, and six of Auto-PGD of 50 steps, in its place.
@@ -81,7 +81,7 @@ def _of_classes(threat: Threat, radii: bool) -> Plan:
     if radii:
         attacks["minimum norm"] = Stage(MinimumNorm(threat), on="right")
     entropies = (normalized(cross_entropy), cross_entropy)
-    attacks["apgd"] = apgd(threat, 40, gain=entropies, restarts=2)
+    attacks["apgd"] = apgd(threat, 35, gain=entropies, restarts=2)
     if threat.ball.sparse:
         attacks["restarts"] = PGD(threat, 20, gain=margin, restarts=2)
         attacks["apgd restarts"] = apgd(threat, 50, gain=(cross_entropy, margin, entropies[0]), restarts=6, seed=1)
