@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from lightning_robust.evaluation._rows import doubts, samples
+from lightning_robust.evaluation._rows import brief_stages, doubts, samples
 from lightning_robust.plots import Facts, Heading, Page, Picture, Table, bar_chart, radius_curve
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _accuracies(report: Report) -> list[Any]:
     if report.images is None:
         figure = bar_chart(rows[:_MOST_BARS], group="measure", bar="inputs")
         return [Picture(figure, caption="Accuracy with 95 % intervals.", alt=report.table())]
-    stages = report.stages()
+    stages = brief_stages(report)
     if len(report.right) == 1:  # samples left once they were broken: accuracy falls from attack to attack
         names = [f"after {stage['attack']}" if i else "clean" for i, stage in enumerate(stages)]
         pairs = zip(names, stages, strict=True)

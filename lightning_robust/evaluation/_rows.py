@@ -42,6 +42,16 @@ def stages(report: Report) -> list[dict[str, Any]]:
     return rows
 
 
+def brief_stages(report: Report) -> list[dict[str, Any]]:
+    """The stages that broke an image, and one row for all others, which come last."""
+    first, *rest = stages(report)
+    idle = [row for row in rest if not row["broke"]]
+    if len(idle) > 1:
+        others = {**rest[-1], "attack": f"{len(idle)} other attacks", "broke": 0}
+        rest = [*(row for row in rest if row["broke"]), others]
+    return [first, *rest]
+
+
 def per_class(report: Report) -> list[dict[str, Any]]:
     """See `Report.per_class`."""
     if report.labels is None:
@@ -79,7 +89,7 @@ def table(report: Report) -> str:
     rows = [(row["inputs"], row["accuracy"].text()) for row in report.rows()]
     if report.images is not None:
         if len(report.right) == 1:
-            rows[1:1] = [(f"after {row['attack']}", row["accuracy after"].text()) for row in report.stages()[1:]]
+            rows[1:1] = [(f"after {row['attack']}", row["accuracy after"].text()) for row in brief_stages(report)[1:]]
         if report.labels is not None:
             worst = report.worst_class
             rows.append((f"worst class ({worst['class']})", worst["robust"].text()))
