@@ -85,6 +85,6 @@ def test_tables():
     others[0]["radius"] = 0.3
     assert "| fonts TRADES | a | 2 | 1.000 | 1 | 2,000 |" in optimalities([], others)
     assert "| fonts TRADES | b | 2 | 0.000 | 1 | 2,000 |" in optimalities([], others)
-    with_radii = [{**row, "radii": True, "radius": 0.05, "passes": 20} for row in ours]
+    with_radii = [{**row, "radii": True, "radius": 0.05, "counted": 20.0} for row in ours]
     fixed = [{"model": name, "fraction": 0.2, "count": 4, "robust": 3, "passes": 10.0}]
     assert "| fonts TRADES | 0.02 | 4 | 75.0 | 75.0 [30.1, 95.4] | yes | 20 / 10 |" in curves(with_radii, fixed)

@@ -171,7 +171,7 @@ def curves(ours: Rows, fixed: Rows) -> str:
             if len(kept) < n:
                 continue
             curve = len([r for r in kept if r["clean"] and not 0 <= float(r["radius"]) <= eps])
-            passes = sum(float(r["passes"]) for r in kept) / n
+            passes = sum(float(r["counted"]) for r in kept) / n
             low, high = wilson_interval(int(row["robust"]), n)
             inside = "yes" if float(low) <= curve / n <= float(high) else "no"
             shown = f"{100 * curve / n:.1f}"
