@@ -61,7 +61,7 @@ class PGD(ThreatAttack):
             ball, where a constant size reaches 0.990 and 0.987.
         restarts: Independent random starts; the best is kept per sample.
         random_start: True: uniform in the ball. False: the clean input. Or a function `(ball, noise, zero) -> delta`,
-            whose point is clipped to the bounds of the space, but not projected; the result of every step is both.
+            whose point is projected, as the result of every step is.
         first_clean: The first restart starts at the clean input, whatever `random_start` says of the others.
         gain: What is raised, `(logits, y) -> (N,)`. The default, `log_odds`, rises in the same direction as cross
             entropy and does not saturate. Several in a tuple: the restarts raise them in turn, those that the output
@@ -217,4 +217,4 @@ class PGD(ThreatAttack):
         if self.random_start is False or (self.first_clean and number == 0):
             return chart.zero.clone()
         start = uniform if self.random_start is True else self.random_start
-        return chart.clip(start(self._threat.ball, noise(), chart.zero))
+        return self._threat.projection(chart)(start(self._threat.ball, noise(), chart.zero))

@@ -1,16 +1,12 @@
 """The counts of an evaluation, as integers, and what they say."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from lightning_robust import _nested
-from lightning_robust.attacks import binary_correct
-from lightning_robust.attacks.attack import Attack
-from lightning_robust.attacks.labels import Correct, finite
-from lightning_robust.evaluation._reader import View
 from lightning_robust.metrics.attack_success import success_counts
 from lightning_robust.metrics.intervals import clustered_interval, wilson_interval
 
@@ -57,30 +53,6 @@ class Tally:
             of_one += [(right & mask).sum(), hits, squares, any_fooled, (stuck & right & mask).sum()]
         sums = [mask.sum(), *((part & mask).sum() for part in (clean, robust, broken, probabilities)), *of_one]
         self.counts += torch.stack([_nested.plain(value).long() for value in sums])
-
-
-def measured(
-    view: View, attacks: Iterable[Attack], key: int, correct: Correct | None
-) -> tuple[Tensor, Tensor, Tensor, list[_Attacked]]:
-    """What `Tally.add` counts of a batch, but for the mask.
-
-    Args:
-        view: The module on the batch.
-        attacks: All attacks.
-        key: Of their random starts.
-        correct: What "right" means.
-    """
-    clean, output = view.judged()
-    none = torch.zeros_like(clean)
-    attacked = []
-    for attack in attacks:
-        right, outcome = view.right_under(attack, key)
-        right = clean & right
-        fooled = ~right[None] if outcome.fooled is None else outcome.fooled
-        attacked.append((right, fooled, none if outcome.stuck is None else outcome.stuck))
-    yes_no = correct is binary_correct
-    probabilities = are_probabilities(output, yes_no) if correct is None or yes_no else none
-    return clean, ~finite(output), probabilities, attacked
 
 
 class Summary:
