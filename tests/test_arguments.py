@@ -126,9 +126,9 @@ TABLE = {
     "attacks.expectation": case(attacks.expectation, model=torch.relu),
     "attacks.AutoPGD": case(attacks.AutoPGD),
     "attacks.Boundary": case(attacks.Boundary, size=(1.0, 0.5), below=X[:, 0]),
-    "attacks.DDN": case(attacks.DDN, below=X[:, 0]),
+    "attacks.DDN": case(attacks.DDN, below=X[:, 0], levels=8),
     "attacks.FMN": case(attacks.FMN, below=X[:, 0]),
-    "attacks.MinimumNorm": case(attacks.MinimumNorm, **BALL, steps=1),
+    "attacks.MinimumNorm": case(attacks.MinimumNorm, **BALL, steps=1, gain=attacks.margin),
     "attacks.Shrinking": case(attacks.Shrinking, attack=PGD(Linf(0.25), 8)),
     "attacks.apgd": case(attacks.apgd, **BALL),
     "attacks.fgsm": case(attacks.fgsm, **BALL),
@@ -164,7 +164,9 @@ TABLE = {
     "callbacks.ManifoldSheets": case(
         callbacks.ManifoldSheets, num_classes=2, code="z", manifold=flat, free="low high"
     ),
-    "callbacks.RobustEvaluation": case(callbacks.RobustEvaluation, attacks=PGD(Linf(0.25)), max_samples=4, **READING),
+    "callbacks.RobustEvaluation": case(
+        callbacks.RobustEvaluation, attacks=PGD(Linf(0.25)), max_samples=4, metrics={}, skip="metrics", **READING
+    ),
     "callbacks.RobustGeneralizationGap": case(callbacks.RobustGeneralizationGap, **ATTACK, **READING),
     # evaluation
     "evaluation.Comparison": case(

@@ -102,7 +102,7 @@ def test_it_trains_and_evaluates_without_what_the_extras_install(wheel, tmp_path
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
-    assert said[-3] == "20 ['train/loss', 'val/clean_acc', 'val/loss', 'val/robust_acc']"
+    assert said[-3] == "20 ['train/loss', 'val/clean_acc', 'val/loss', 'val/robust_acc', 'val/suspicious']"
     assert 'pip install "lightning-robust[report]"' in said[-2]
     assert said[-1] == "2"
     assert not (tmp_path / "out").exists()

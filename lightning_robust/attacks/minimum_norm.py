@@ -79,6 +79,8 @@ class MinimumNorm(ThreatAttack):
             early_stop=_checks.boolean("early_stop", self.early_stop),
         )
         _checks.instance("rule", self.rule, NearestRule, "a rule such as Boundary(), FMN() or DDN()")
+        if gain == () or gain == []:
+            raise ValueError(f"Expected argument `gain` to be a gain or several, but got {gain!r}.")
         self._runs  # noqa: B018  checks the gains
 
     @property

@@ -87,6 +87,7 @@ def evaluate(
 
     Example:
         >>> from lightning_robust import PGD, Linf, evaluate
+        >>> from torch import nn
         >>> model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), torch.rand(8, 1, 4, 4), torch.arange(8) % 2
         >>> report = evaluate(model, (x, y), {"pgd": PGD(Linf(0.1), steps=5)}, progress=False)
         >>> report.n, sorted(report.right)

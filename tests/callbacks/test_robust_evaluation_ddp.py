@@ -25,8 +25,6 @@ from lightning_robust.attacks import RandomSearch
 from lightning_robust.evaluation._plan import Plan, Stage
 from lightning_robust.metrics import PerturbationNorm
 
-logging.disable(logging.WARNING)
-
 
 class Partly(Module):
     """Without a gradient for the first half of the data."""
@@ -60,6 +58,7 @@ def both(more=dict):
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     found = both(together)
     torch.save(found, Path(sys.argv[1]) / f"{torch.distributed.get_rank()}.pt")
     torch.distributed.destroy_process_group()
