@@ -173,8 +173,8 @@ TABLE = {
         evaluation.Comparison, both=5, only_first=2, only_second=1, neither=0, skip="notes"
     ),
     "evaluation.Report": case(
-        evaluation.Report, right={"clean": Y == 0}, labels=Y, skip="attacks warnings", empty="indicators",
-        free="indicators",
+        evaluation.Report, right={"clean": Y == 0}, labels=Y, eps=0.1, skip="attacks warnings images",
+        empty="indicators", free="indicators",
     ),
     "evaluation.evaluate": case(
         timeless, model=LOGITS, data=[{"x": X, "y": Y, "z": X}], attacks=PGD(Linf(0.25), 1), input="x", target="y",
