@@ -208,8 +208,8 @@ class Suspicions:
             )
         self._checked.add(name)
         counted = right & mask
-        still = (outcome.x_adv == x).flatten(1).all(1)
-        self._count(self._place(name), counted.sum(), (still & counted).sum())
+        still = (outcome.x_adv == x).flatten(1).all(1) & counted
+        self._count(self._place(name), counted.sum(), still.sum() * _can_move(self._attacks[name]))
         if outputs is not None:
             self.answers(name, y, outputs, right=right, mask=mask)
 
@@ -223,6 +223,12 @@ class Suspicions:
     def _count(self, place: int, *sums: Any) -> None:
         values = torch.stack([torch.as_tensor(_nested.plain(v), device=self.counts.device).long() for v in sums])
         self.counts[place : place + len(sums)] += values
+
+
+def _can_move(attack: Attack) -> bool:
+    """Is there anything but the clean input in the declared set? Not in a ball of radius zero."""
+    threats = declared(attack)
+    return threats is None or any(bool(torch.as_tensor(threat.ball.radius).amax() > 0) for threat in threats)
 
 
 def surer_of(clean: Any, attacked: Any, y: Any) -> Tensor:

@@ -270,3 +270,13 @@ def test_counts_of_several_processes_are_summed():
         suspicions.result("a", x[rows], y[rows], Outcome(x_adv), NO_CONTEXT, right=right, mask=right)
         counts += suspicions.counts
     assert "all 40 samples" in texts(counts.tolist(), attacks)[0]
+
+
+def test_a_ball_of_radius_zero_holds_nothing_but_the_clean_input():
+    attacks = {name: PGD(Linf(eps), steps=1) for name, eps in (("point", 0.0), ("ball", 0.1))}
+    suspicions, x, every = Suspicions(attacks, CPU), images(8), torch.ones(8, dtype=torch.bool)
+    for name in attacks:
+        outcome = Outcome(x.clone(), torch.zeros_like(x))
+        suspicions.result(name, x, torch.arange(8) % 2, outcome, NO_CONTEXT, right=every, mask=every)
+    (said,) = (text for text in texts(suspicions.counts.tolist(), attacks) if "returned the clean input" in text)
+    assert "`ball`" in said
