@@ -55,9 +55,9 @@ def rank_of(trainer: pl.Trainer) -> int:
 
 
 def summed(trainer: pl.Trainer, counts: Tensor) -> Tensor:
-    """Counts over all data, in one reduction: processes that see the same data count once."""
-    total = trainer.strategy.reduce(counts, reduce_op="sum")
-    return total // (trainer.world_size // replicas(trainer))
+    """Counts, or sums of any size, over all data, in one reduction: processes that see the same data count once."""
+    total, copies = trainer.strategy.reduce(counts, reduce_op="sum"), trainer.world_size // replicas(trainer)
+    return total / copies if total.is_floating_point() else total // copies
 
 
 def loaders_of(trainer: Any, stage: str) -> list[Any]:

@@ -151,7 +151,8 @@ KINDS = {
     "loop_rise": _Kind(
         0.1,
         "Over all steps the gain rose by {value:.2f} of what <gradient, step> predicts, and moved the right way in "
-        f"{{agreed:.0%}} of them: steps do not do what their gradients say. {_HONEST} {_STEPS}",
+        f"{{agreed:.0%}} of them: steps do not do what their gradients say. {_HONEST} {_STEPS} "
+        "Where samples act on one another, as the nodes of a graph do, a step that helps others may hurt one.",
         f"{_ATHALYE}; {_MEASURED}",
         below=True,
     ),

@@ -35,6 +35,8 @@ __all__ = [
     "warning",
 ]
 
+_ENOUGH = 100  # steps; of fewer the sum of what they did tells little of their gradients
+
 
 def probe(
     model: Any,
@@ -122,12 +124,11 @@ def from_sums(sums: Tensor, n: int, steps: int) -> list[Indicator]:
     stuck, broken, silent, late, moved, rise, predicted, agreed, asked = sums.tolist()
     if not moved:
         return []
+    known = asked >= _ENOUGH and predicted > 0
     values = [
         indicator("loop_zero_gradient", stuck / n),
         indicator("loop_broken_gradient", broken / n),
-        indicator(
-            "loop_rise", rise / predicted if predicted > 0 else math.nan, agreed=agreed / asked if asked else math.nan
-        ),
+        indicator("loop_rise", rise / predicted if known else math.nan, agreed=agreed / asked if known else math.nan),
         indicator("silent_success", silent / n),
     ]
     if steps >= 50:

@@ -18,6 +18,8 @@ def test_processes_that_see_the_same_data_count_once(world, replicas, expected):
     """Tensor parallelism: four processes in groups that share their samples."""
     counts = torch.tensor([5, 3])
     assert summed(trainer(world, replicas, world), counts).tolist() == [5 * expected, 3 * expected]
+    sums = torch.tensor([0.25, -0.75], dtype=torch.float64)
+    assert summed(trainer(world, replicas, world), sums).tolist() == [0.25 * expected, -0.75 * expected]
 
 
 @pytest.mark.parametrize("max_samples", [None, 1, 5, 7, 100])

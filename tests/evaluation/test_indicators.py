@@ -270,6 +270,14 @@ def test_good_signs_few_steps_and_nothing_that_withstood():
     assert not indicators.from_signs(Signs.none(3, torch.device("cpu")), 3)
 
 
+def test_a_handful_of_steps_tells_nothing_of_their_gradients():
+    """Ten nodes of a graph, three steps each: the gain of those that withstand falls while that of others rises."""
+    for steps, value in ((50.0, -1.0), (49.0, math.nan)):
+        found = named(indicators.from_signs(signs_of(rise=-1.0, asked=steps, agreed=0.0), 10))["loop_rise"]
+        assert found.value == pytest.approx(value, nan_ok=True)
+        assert found.flagged == (steps == 50)
+
+
 def test_an_ascent_that_has_not_ended(networks):
     _, _, x, y = zoo.digits()
 
