@@ -79,7 +79,7 @@ class Scaled(nn.Module):
 
 
 def plain_net() -> nn.Sequential:
-    """Two strided convolutions and two linear layers: 109,834 parameters."""
+    """Two strided convolutions and two linear layers: 109,562 parameters."""
     convolutions = [nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU()]
     return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(1568, 64), nn.ReLU(), nn.Linear(64, 10))
 
@@ -159,3 +159,22 @@ def load(folder: Path, name: str, seed: int) -> nn.Module:
     path = cells.cell_folder(folder, {"model": model.base or name, "seed": seed}) / WEIGHTS
     module = loaded(RobustClassifier(network(model.net)), path)
     return module if model.scale == 1 else Scaled(module, model.scale).eval()
+
+
+@dataclass(frozen=True)
+class OnModels:
+    """The work of a cell on a trained model and some of its test images.
+
+    Args:
+        models: Folder of the trained models.
+        root: Folder of the data.
+    """
+
+    models: str = field(repr=False)
+    root: str = field(repr=False)
+
+    def given(self, cell: cells.Row) -> tuple[Trained, nn.Module, Tensor, Tensor]:
+        """What the model is, its network, and `count` images from number `first` on with their labels."""
+        name, first = str(cell["model"]), int(str(cell.get("first", 0)))
+        x, y = images(MODELS[name].data, int(str(cell["count"])), self.root, first)
+        return MODELS[name], load(Path(self.models), name, int(str(cell["seed"]))), x, y

@@ -6,7 +6,7 @@ A pass is one forward or one backward of one image through the model.
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.evaluation.models import MODELS, images, load
+from benchmarks.evaluation.models import OnModels
 from lightning_robust import cells
 from lightning_robust._optional import optional
 
@@ -107,23 +107,14 @@ ORACLES = {"autoattack": autoattack, "adv-lib": adv_lib}
 
 
 @dataclass(frozen=True)
-class Judge:
-    """The work of a cell: what an oracle breaks of some test images of a model, and its passes.
-
-    Args:
-        models: Folder of the trained models.
-        root: Folder of the data.
-    """
-
-    models: str = field(repr=False)
-    root: str = field(repr=False)
+class Judge(OnModels):
+    """The work of a cell: what an oracle breaks of some test images of a model, and its passes."""
 
     def __call__(self, cell: cells.Row, folder: Path) -> Sequence[dict[str, Any]]:
         """One row for each image; the passes of each attack are in the rows whose `image` is -1."""
-        name, seed, first = str(cell["model"]), int(str(cell["seed"])), int(str(cell["first"]))
-        model = MODELS[name]
-        counted = Counted(load(Path(self.models), name, seed))
-        x, y = images(model.data, int(str(cell["count"])), self.root, first)
+        seed, first = int(str(cell["seed"])), int(str(cell["first"]))
+        model, network, x, y = self.given(cell)
+        counted = Counted(network)
         attacks = ORACLES[str(cell["oracle"])](model.norm, model.eps, seed)
         right, broken = _broken(counted, x, y, attacks, model.ball)
         passes = broken.pop("passes")

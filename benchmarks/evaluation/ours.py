@@ -1,5 +1,7 @@
 """What `standard` says of the same images, and at which cost."""
 
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,16 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.evaluation.models import MODELS, images, load
+from benchmarks.evaluation.models import OnModels
 from benchmarks.evaluation.oracles import Counted
 from lightning_robust import cells, evaluate
-from lightning_robust.attacks import Linf
+from lightning_robust.attacks import L1, Linf
 from lightning_robust.evaluation import Report, standard
 
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 CLASSES = (3, 4, 10, 100)
 FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 """Radii of the curve, in radii of the threat."""
+
+
+def fingerprint_of_plan() -> str:
+    """What tells one `standard` from another, in a dense ball and in a sparse one, with radii and without."""
+    plans = [standard(ball, radii=radii) for ball in (Linf(0.1), L1(1.0)) for radii in (False, True)]
+    text = re.sub(" at 0x[0-9a-f]+", "", repr([list(plan.attacks.items()) for plan in plans]))
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def judged(network: nn.Module, x: Tensor, y: Tensor, ball: Any, *, radii: bool = False) -> tuple[Report, int]:
@@ -28,23 +37,15 @@ def judged(network: nn.Module, x: Tensor, y: Tensor, ball: Any, *, radii: bool =
 
 
 @dataclass(frozen=True)
-class Standard:
-    """The work of a cell: what `standard` breaks of some test images of a model.
+class Standard(OnModels):
+    """The work of a cell: what `standard` breaks of some test images of a model. Of another plan it is another work."""
 
-    Args:
-        models: Folder of the trained models.
-        root: Folder of the data.
-    """
-
-    models: str = field(repr=False)
-    root: str = field(repr=False)
+    plan: str = field(default_factory=fingerprint_of_plan, kw_only=True)
 
     def __call__(self, cell: cells.Row, folder: Path) -> Sequence[dict[str, Any]]:
         """One row for each image."""
-        name, first = str(cell["model"]), int(str(cell["first"]))
-        model = MODELS[name]
-        x, y = images(model.data, int(str(cell["count"])), self.root, first)
-        network = load(Path(self.models), name, int(str(cell["seed"])))
+        first = int(str(cell["first"]))
+        model, network, x, y = self.given(cell)
         report, passes = judged(network, x, y, model.ball, radii=bool(cell["radii"]))
         known = report.images
         assert known is not None
@@ -68,22 +69,14 @@ def _written(radius: float) -> float:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """The work of a cell: the robust accuracy at one radius, of a run made for it.
+class Curve(OnModels):
+    """The work of a cell: the robust accuracy at one radius, of a run made for it."""
 
-    Args:
-        models: Folder of the trained models.
-        root: Folder of the data.
-    """
-
-    models: str = field(repr=False)
-    root: str = field(repr=False)
+    plan: str = field(default_factory=fingerprint_of_plan, kw_only=True)
 
     def __call__(self, cell: cells.Row, folder: Path) -> Sequence[dict[str, Any]]:
         """One row."""
-        model = MODELS[str(cell["model"])]
-        x, y = images(model.data, int(str(cell["count"])), self.root)
-        network = load(Path(self.models), str(cell["model"]), int(str(cell["seed"])))
+        model, network, x, y = self.given(cell)
         report, passes = judged(network, x, y, model.ball.scaled(float(str(cell["fraction"]))))
         assert report.images is not None
         return [{"robust": int(report.images.robust.sum()), "passes": passes / len(x)}]

@@ -1,7 +1,7 @@
 """Least radii: those of others' attacks at 2,000 passes each, and how close an attack comes to the best known ones."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.evaluation.models import MODELS, images, load
+from benchmarks.evaluation.models import OnModels
 from benchmarks.evaluation.oracles import NORMS, Counted, from_adv_lib
 from lightning_robust import cells
 from lightning_robust._optional import optional
@@ -98,23 +98,13 @@ def radii(model: nn.Module, attack: Attack, x: Tensor, y: Tensor, ball: Ball) ->
 
 
 @dataclass(frozen=True)
-class Others:
-    """The work of a cell: the least radii that one attack of others finds on some images of a model.
-
-    Args:
-        models: Folder of the trained models.
-        root: Folder of the data.
-    """
-
-    models: str = field(repr=False)
-    root: str = field(repr=False)
+class Others(OnModels):
+    """The work of a cell: the least radii that one attack of others finds on some images of a model."""
 
     def __call__(self, cell: cells.Row, folder: Path) -> Sequence[dict[str, Any]]:
         """One row for each image that is right when clean; a radius of -1: none."""
-        name, seed = str(cell["model"]), int(str(cell["seed"]))
-        model = MODELS[name]
-        network = load(Path(self.models), name, seed)
-        x, y = images(model.data, int(str(cell["count"])), self.root)
+        seed = int(str(cell["seed"]))
+        model, network, x, y = self.given(cell)
         with torch.no_grad():
             right = (network(x).argmax(1) == y).nonzero()[:, 0]
         counted = Counted(network)
