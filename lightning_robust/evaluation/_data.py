@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, TensorDataset
 
 from lightning_robust._lightning import move_to_device, pl
 from lightning_robust.evaluation._reader import Reader, Sample
@@ -83,11 +83,28 @@ def samples_of(
         seen += len(sample)
         if processes > 1:
             rows = [row for row, place in enumerate(places) if place % processes == number]
-            places, sample = [places[row] for row in rows], sample.rows(torch.tensor(rows, dtype=torch.long))
+            places = [places[row] for row in rows]
+            sample = sample.rows(torch.tensor(rows)) if rows else sample
         if places:
             yield places, sample
         if seen == limit:
             return
+
+
+def check_order(loader: Any) -> None:
+    """Refuse data that processes which share them would see in different orders.
+
+    Raises:
+        ValueError: for a DataLoader that shuffles as each process likes, or that shares out the samples itself.
+    """
+    samplers = (getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None))
+    for sampler in samplers:
+        if isinstance(sampler, DistributedSampler) or (isinstance(sampler, RandomSampler) and not sampler.generator):
+            raise ValueError(
+                "Expected argument `data` to have one order in all processes of `shard`, but got a DataLoader with a "
+                f"{type(sampler).__name__}: some samples would be attacked twice, and others not at all. Give one with "
+                "shuffle=False."
+            )
 
 
 def number_of(loader: Any, limit: int | None, shard: tuple[int, int]) -> int | None:

@@ -22,6 +22,7 @@ from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._models import fingerprint_of_model
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part, pools
+from lightning_robust.evaluation._probe import MOST
 from lightning_robust.evaluation._progress import Bar
 from lightning_robust.evaluation._reader import Reader, Sample
 from lightning_robust.evaluation._record import END, Record
@@ -115,6 +116,7 @@ class Evaluation:
         self._suspicions = Suspicions(self._attacks, device)
         self._meter = Meter(0)
         self._first: list[Indicator] | None = None
+        self._before = sum(row.passes for row in record.rows.values())
         self._engine = Engine(
             module,
             settings.stages,
@@ -135,6 +137,7 @@ class Evaluation:
         for parts in pools(self._checked(samples), whole=whole):
             self._compare(parts)
             if self._first is None:
+                self._ask_again(parts[0])
                 self._ask(parts[0])
             self._bar.read(sum(map(len, parts)))
             self._engine.run(parts)
@@ -163,6 +166,26 @@ class Evaluation:
                         f"Expected argument `out` to hold results for the same data in the same order, but sample "
                         f"{place} is another one. Is the data shuffled? Give another folder, or the data as it was."
                     )
+
+    def _ask_again(self, part: Part) -> None:
+        """Refuse to go on with another model, of which the settings do not tell: a function, or a new `forward`."""
+        rows = [row for row, place in enumerate(part.places) if place in self._engine.record.rows]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return  # other processes may have nothing to ask
+        if not part.whole:
+            rows = rows[:MOST]
+        elif rows:
+            rows = list(range(len(part)))
+        if rows:
+            right, _ = (part.sample if part.whole else part.sample.rows(torch.tensor(rows))).view(self._module).judged()
+            known = [self._engine.record.rows.get(part.places[row]) for row in rows]
+            pairs = [(one.clean, now) for one, now in zip(known, right.tolist(), strict=True) if one is not None]
+            other = sum(before != now for before, now in pairs)
+            if other > max(1, 0.05 * len(pairs)):  # rounding on another machine may turn a few
+                raise ValueError(
+                    f"Expected argument `out` to hold results of the same model, but {other} of the first {len(pairs)} "
+                    "samples are right in one and wrong in the other without an attack. Give another folder."
+                )
 
     def _ask(self, part: Part) -> None:
         threat = self._settings.threat
@@ -220,6 +243,8 @@ class Evaluation:
         about: dict[str, Any] = {"plan": settings.note} if settings.note else {}
         if settings.shard[1] > 1:
             about["shard"] = f"{settings.shard[0]} of {settings.shard[1]}"
+        if self._before:
+            about["resumed"] = f"{self._before:,} passes were made in earlier runs, beside those of this one"
         return about | {
             "seed": settings.seed,
             "batch_size": self._engine.batch_size,

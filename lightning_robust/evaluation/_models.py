@@ -1,16 +1,20 @@
 """The model of whatever is given to an evaluation, and where it is."""
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 from lightning_robust import _checks
 from lightning_robust.attacks.scope import modules_in
 from lightning_robust.evaluation._data import fingerprint
+
+_FEW = 64  # numbers
 
 
 def module_of(model: Any, model_class: Any = None) -> nn.Module:
@@ -61,13 +65,33 @@ def device_of(device: Any) -> torch.device:
 
 
 def fingerprint_of_model(module: nn.Module) -> str | None:
-    """16 hexadecimal digits made of all parameters and buffers; None where there are none to be seen."""
+    """16 hexadecimal digits made of all parameters and buffers, of what the layers are, and of numbers that they hold,
+    such as a mean that is no buffer; None where there are no weights to be seen.
+    """
+    parts = modules_in(module)
     tensors = [
         (f"{number}.{name}", tensor)
-        for number, part in enumerate(modules_in(module))
+        for number, part in enumerate(parts)
         for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
     ]
-    return fingerprint(tensors) if tensors else None
+    return fingerprint([*tensors, *map(_settings, parts)]) if tensors else None
+
+
+def _settings(part: nn.Module) -> tuple[str, Tensor]:
+    """What a layer is, and its numbers that are no weights. Whole numbers and large tensors may be counts and caches:
+    they say nothing.
+    """
+    texts, numbers = [f"{type(part).__qualname__}({part.extra_repr()})"], []
+    for name, value in sorted(() if isinstance(part, Metric) else vars(part).items()):
+        if isinstance(value, Tensor):
+            several = value.detach().flatten().tolist() if value.numel() <= _FEW and not value.requires_grad else []
+        else:
+            several = list(value) if isinstance(value, tuple | list) and len(value) <= _FEW else [value]
+            several = several if any(isinstance(one, float) for one in several) else []
+        if not name.startswith("_") and several and all(isinstance(one, float | int) for one in several):
+            texts.append(name)
+            numbers += several
+    return re.sub(" at 0x[0-9a-f]+", "", " ".join(texts)), torch.tensor(numbers, dtype=torch.float64)
 
 
 def _loaded(path: Path, model_class: Any) -> nn.Module:

@@ -12,7 +12,7 @@ from lightning_robust import _checks
 from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
-from lightning_robust.evaluation._data import loader_of, number_of, samples_of
+from lightning_robust.evaluation._data import check_order, loader_of, number_of, samples_of
 from lightning_robust.evaluation._evaluation import Evaluation, Settings
 from lightning_robust.evaluation._models import device_of, home_of, module_of
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
@@ -81,8 +81,8 @@ def evaluate(
         progress: Show progress on a terminal.
 
     Raises:
-        ValueError: if `data` has no samples, an attack has a name that the report uses itself, a result is none, or
-            `out` holds another evaluation.
+        ValueError: if `data` has no samples or, of a `shard`, no order; an attack has a name that the report uses
+            itself; a result is none; or `out` holds another evaluation.
         TypeError: if `data` or `model` is something else.
 
     Example:
@@ -110,6 +110,8 @@ def evaluate(
     home = home_of(module)
     place = home if device is None else device_of(device)
     loader, ready = loader_of(data, settings.batch_size, place)
+    if settings.shard[1] > 1:
+        check_order(loader)
     shown = _checks.boolean("progress", progress)
     with ExitStack() as stack:
         record, sink = Record(), None

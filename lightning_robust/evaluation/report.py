@@ -44,7 +44,8 @@ class Report:
         seconds: How long it took.
         images: What is known of each image.
         indicators: What was looked at to find attacks that failed.
-        passes: Number of forward and of backward passes, each of one image through the model.
+        passes: Number of forward and of backward passes of this run, each of one image through the model. Those of
+            `images` leave out questions to the model, such as those of `probe`, and count earlier runs.
         eps: Radius of the threat.
         threat: What the threat is, in words.
         about: What else was set, by name.
@@ -184,10 +185,11 @@ class Report:
         return _rows.table(self)
 
     def passes_text(self) -> str:
-        """The passes spent, in words."""
+        """The passes spent, in words; per image without questions to the model, and with those of earlier runs."""
         forward, backward = self.passes
-        each = (forward + backward) / self.n
-        return f"{forward:,} forward, {backward:,} backward; {each:,.1f} per image"
+        spent = forward + backward if self.images is None else int(self.images.passes.sum())
+        what = "" if spent == forward + backward else " in the attacks"
+        return f"{forward:,} forward, {backward:,} backward; {spent / self.n:,.1f} per image{what}"
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per image: `label` if known, `clean`, each attack, `robust`, and what `images` says, the first attack

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lightning_robust import PGD, Linf, RobustEvaluation, evaluate
 from lightning_robust._lightning import pl
@@ -264,6 +264,66 @@ def test_processes_share_the_samples(tmp_path):
     assert [shard.n for shard in shards] == [10, 10]
     assert shards[1].images.key == whole.images.key[1::2]
     assert same(whole, Report.load(tmp_path))
+
+
+def test_processes_that_would_see_other_orders_are_refused(tmp_path):
+    """Shuffled, the shards hold some samples twice and others not at all; with a generator the order is the same."""
+    data = TensorDataset(X, Y)
+    shuffled = DataLoader(data, 3, shuffle=True)
+    for loader in (shuffled, DataLoader(data, 3, sampler=DistributedSampler(data, 2, 0))):
+        with pytest.raises(ValueError, match="one order in all processes"):
+            evaluate(linear(2), loader, PLAN, shard=(0, 2), progress=False)
+    assert evaluate(linear(2), shuffled, PLAN, progress=False).n == 8
+    for i in range(2):
+        same_order = DataLoader(data, 3, shuffle=True, generator=torch.Generator().manual_seed(0))
+        evaluate(linear(2), same_order, PLAN, out=tmp_path, shard=(i, 2), progress=False)
+    assert len(set(Report.load(tmp_path).images.key)) == 8
+
+
+def test_a_process_without_samples_in_a_batch():
+    def forward(module, batch):
+        return module(batch[0])
+
+    reports = [
+        evaluate(linear(2), (X, Y), PLAN, forward=forward, batch_size=1, shard=(i, 2), progress=False) for i in range(2)
+    ]
+    assert [report.n for report in reports] == [4, 4]
+
+
+class Shifted(nn.Module):
+    """A network behind a shift that is no parameter."""
+
+    def __init__(self, shift):
+        super().__init__()
+        self.network, self.shift, self.calls = balanced(), shift, 0
+
+    def forward(self, x):
+        return self.network(x - torch.as_tensor(self.shift).reshape(1, -1, 1, 1))
+
+
+@pytest.mark.parametrize("shifts", [(0.1, 0.2), ((0.1,), (0.2,)), (torch.tensor([0.1]), torch.tensor([0.2]))])
+def test_results_of_a_model_with_other_numbers_are_not_mixed(tmp_path, shifts):
+    one, other = map(Shifted, shifts)
+    evaluate(one, (X, Y), PLAN, out=tmp_path, progress=False)
+    one.calls += 1
+    evaluate(one, (X, Y), PLAN, out=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="`model` was"):
+        evaluate(other, (X, Y), PLAN, out=tmp_path, progress=False)
+
+
+def test_results_of_another_function_are_not_mixed(tmp_path):
+    """No weights are to be seen: the verdicts without an attack tell."""
+
+    def mean(sign):
+        return lambda x: sign * torch.stack([x.flatten(1).mean(1) - 0.5, 0.5 - x.flatten(1).mean(1)], 1)
+
+    evaluate(mean(1), (X, Y), PLAN, out=tmp_path, progress=False)
+    again = evaluate(mean(2), (X, Y), PLAN, out=tmp_path, progress=False)
+    spent = int(again.images.passes.sum())
+    assert again.about["resumed"].startswith(f"{spent:,} passes")
+    assert again.passes_text().endswith(f"{spent / 8:.1f} per image in the attacks")
+    with pytest.raises(ValueError, match="8 of the first 8 samples"):
+        evaluate(mean(-1), (X, Y), PLAN, out=tmp_path, progress=False)
 
 
 def test_results_of_another_evaluation_are_not_mixed(tmp_path):
