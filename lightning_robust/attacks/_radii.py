@@ -191,11 +191,12 @@ class FMN(NearestRule):
 class Boundary(NearestRule):
     r"""Steepest steps in a ball whose radius follows the boundary by Newton's method; the default of `MinimumNorm`.
 
-    A linear model would be at the boundary at the radius :math:`\epsilon^* = \|\delta\| - G / \|g\|_*`, with the dual
-    norm of the ball. The radius goes a little beyond, but changes by the share :math:`\gamma` at most, and stays
-    below the least that fooled. The step has the length :math:`\alpha\,\epsilon` and is the steepest one of the ball.
-    :math:`\alpha` and :math:`\gamma` fall along a cosine. Raise a gain that is zero at the boundary (`margin`, or
-    `targeted_margin`, with which it finds more), from the clean input.
+    A linear model would be at the boundary at the radius :math:`\epsilon^* = \|\delta\| \mp |G| / \|g\|_*`, with the
+    dual norm of the ball; minus where the sample is misclassified. The radius goes a little beyond, but changes by the
+    share :math:`\gamma` at most, and stays below the least that fooled.
+    The step has the length :math:`\alpha\,\epsilon` and is the steepest one of the ball. :math:`\alpha` and
+    :math:`\gamma` fall along a cosine. Raise a gain that is zero at the boundary (`margin`, or `targeted_margin`, with
+    which it finds more), from the clean input.
 
     Args:
         size: First and last :math:`\alpha`; None: 2 and 0.02, in balls with sparse steps 0.5 and 0.02.
@@ -215,7 +216,9 @@ class Boundary(NearestRule):
         assert at.fooled is not None
         gamma = falling(*self.gamma, at)
         size = falling(*(self.size or (0.5 if at.ball.sparse else 2.0, 0.02)), at)
-        share = (norm - at.gain / steepest_rise(at)) * (1.002 + gamma / 10)
+        # The sign is that of the verdict: gains such as cross entropy are not zero at the boundary.
+        gap = torch.where(at.fooled, at.gain.abs(), -at.gain.abs()) / steepest_rise(at)
+        share = (norm - gap) * (1.002 + gamma / 10)
         if at.step:
             share = torch.minimum(torch.maximum(share, state.share * (1 - gamma)), state.share * (1 + gamma))
         share = torch.where(at.fooled, torch.minimum(share, norm * (1 - gamma / 2)), share)

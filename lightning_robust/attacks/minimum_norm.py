@@ -19,6 +19,7 @@ from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.gains import margin
 from lightning_robust.attacks.labels import are_class_labels
 from lightning_robust.attacks.pgd import PGD
+from lightning_robust.attacks.scope import wants_whole_batches
 from lightning_robust.attacks.targets import nearest_classes
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
@@ -111,9 +112,10 @@ class MinimumNorm(ThreatAttack):
         runs = runs or [replace(self._runs[0], gain=margin if self.gain is None else self._runs[0].gain)]
         n, wide, limit = len(x), self._threat.scaled(self.reach), self._limit(x)
         radius, signs, stuck, delta = torch.full((n,), torch.inf, device=x.device), None, None, None
+        whole = wants_whole_batches(model)
         for number, run in enumerate(runs):
-            open_ = radius > (limit if self.early_stop else 0)
-            rows = open_.nonzero()[:, 0]
+            left = radius > (limit if self.early_stop else 0)
+            rows = (torch.ones_like(left) if whole else left).nonzero()[:, 0]
             if not len(rows):
                 break
             part = replace(
@@ -177,6 +179,6 @@ class MinimumNorm(ThreatAttack):
             within = found & (norm <= self._limit(x))
             delta = torch.where(column(within, delta), delta, chart.clip(ball.project(delta)))
             x_adv = chart.emit(delta)
-            broken = goal.fooled(batch.model(x_adv))
+            broken = goal.fooled(batch.model(x_adv.clone()))  # a forward may write to its input
             radius = torch.where(found & (broken | ~within), norm, torch.inf)
             return x_adv, delta, radius

@@ -19,6 +19,7 @@ from lightning_robust.attacks import (
     PixelSpace,
     Threat,
     cross_entropy,
+    log_odds,
     margin,
 )
 from tests.helpers import BALLS, SHAPE, class_scores, images
@@ -159,6 +160,50 @@ def test_other_labels_want_to_know_what_is_right():
     context = Context(correct=lambda z, y: (z[:, 0] - y).abs() < 8)
     outcome = attack.run(class_scores, x, target, context)
     assert outcome.radius.isfinite().any()
+
+
+def test_a_forward_that_writes_to_its_input_leaves_the_result_alone():
+    x, y = data()
+    x, attack = x.float(), MinimumNorm(Linf(0.02), 5)
+    outcome = attack.run(lambda v: Scores()(v.mul_(1.0).add_(0.5)), x - 0.5, y)
+    expected = attack.run(lambda v: Scores()(v + 0.5), x - 0.5, y)
+    assert torch.equal(outcome.x_adv, expected.x_adv)
+    assert torch.equal(outcome.radius, expected.radius)
+
+
+@pytest.mark.parametrize("gain", [cross_entropy, log_odds])
+def test_gains_that_are_not_zero_at_the_boundary(gain):
+    """And expected gains of probabilities: the verdict tells on which side of the boundary a point lies."""
+    x, y = data(50)
+    x = x.float()
+    soft = 0.8 * nn.functional.one_hot(y, 5) + 0.04
+    best = MinimumNorm(Linf(0.02)).run(Scores(), x, y).radius
+    for attack, labels in [
+        (MinimumNorm(Linf(0.02), gain=gain), y),
+        (MinimumNorm(Linf(0.02), gain=margin), soft),
+    ]:
+        radius = attack.run(Scores(), x, labels).radius
+        assert radius.isfinite().float().mean() > 0.9
+        assert float((radius / best).median()) < 2
+
+
+def test_a_model_that_wants_whole_batches_gets_them():
+    x, y = data()
+    x, sizes = x.float(), set()
+    y[:3] = (y[:3] + 1) % 5
+
+    class Whole(Scores):
+        whole_batches = True
+
+        def forward(self, x):
+            sizes.add(len(x))
+            return super().forward(x)
+
+    attack = MinimumNorm(Linf(0.004), 10).quick()
+    whole, parts = attack.run(Whole(), x, y), attack.run(Scores(), x, y)
+    assert sizes == {24}
+    assert torch.equal(whole.fooled, parts.fooled)
+    assert whole.radius[:3].tolist() == [0, 0, 0]
 
 
 def test_arguments_of_its_own():
