@@ -112,7 +112,7 @@ class Ascent:
                     return
                 lane, rows, logits = lane._part(stay), rows[stay], logits[stay]
                 grad = None if grad is None else grad[stay]
-            elif early and lane.trace.over():
+            elif early and not leaving and lane.trace.over():
                 break
             lane._move(step, logits, grad, over if not leaving else None)
         lane._end(len(self._sizes))
@@ -196,7 +196,7 @@ class Ascent:
         self._see(logits, step)
         if self.lookout is not None:
             self.lookout.signs.silent = before & ~self._goal.fooled(logits)
-        result = self._rule.result(self._state)
+        result = self._rule.result(self._state) if self._state is not None else None
         if result is not None:
             self.trace.delta = result
 

@@ -85,18 +85,32 @@ def wants_whole_batches(model: Any) -> bool:
     """Must every forward have the samples of the batch, whether the attack is over for some or not?
 
     Where parameters are sharded over processes, all of them make their forwards together. A compiled network is
-    compiled anew for every size of a batch. And a model may say so itself: `whole_batches = True`.
+    compiled anew for every size of a batch. BatchNorm without running statistics answers by the rest of the batch. And
+    a model, or a module in it, may say so itself: `whole_batches = True`.
     """
-    if getattr(model, "whole_batches", False):
-        return True
     modules = modules_in(model)
-    if any(isinstance(module, torch._dynamo.OptimizedModule) for module in modules if "_orig_mod" in module._modules):
+    if any(
+        getattr(part, "whole_batches", False) or _is_compiled(part) or _is_mixing(part) for part in (model, *modules)
+    ):
         return True
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return False
     names = {kind.__name__ for module in modules for kind in type(module).__mro__}
     sharded = any(hasattr(p, "ds_id") or hasattr(p, "device_mesh") for p in _parameters(modules))
     return sharded or bool(names & {"FSDPModule", "FullyShardedDataParallel"})
+
+
+def _is_compiled(part: Any) -> bool:
+    """Is it `torch.compile(module)`, or a module after `module.compile()`?"""
+    if not isinstance(part, nn.Module):
+        return False
+    wrapped = "_orig_mod" in part._modules and isinstance(part, torch._dynamo.OptimizedModule)
+    return wrapped or getattr(part, "_compiled_call_impl", None) is not None
+
+
+def _is_mixing(part: Any) -> bool:
+    """Does it normalize by the batch in evaluation mode, too?"""
+    return isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None
 
 
 def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
-from lightning_robust.attacks import PGD, Adam, Context, Linf, Steepest, margin, pgd as module
+from lightning_robust.attacks import DDN, PGD, Adam, Context, Linf, Steepest, margin, pgd as module
 from lightning_robust.attacks.scope import wants_whole_batches
+from tests.evaluation.zoo import backward
 from tests.helpers import THREATS, batch, class_scores, images, net, threat_of
 
 
@@ -73,36 +75,20 @@ def test_what_the_loop_saw_of_an_honest_model():
 
 
 def test_what_the_loop_saw_of_gradients_that_mean_nothing():
-    class Flip(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, grad):
-            return -grad
-
-    class Zero(Flip):
-        @staticmethod
-        def backward(ctx, grad):
-            return torch.zeros_like(grad)
-
-    class Half(Flip):
-        @staticmethod
-        def backward(ctx, grad):
-            grad = grad.clone()
-            grad[..., ::2] = torch.nan
-            return grad
+    def half(grad):
+        grad = grad.clone()
+        grad[..., ::2] = torch.nan
+        return grad
 
     x, y, inner = images(16), torch.arange(16) % 5, net()
-    run = {
-        kind: PGD(Linf(0.01), steps=10, gain=margin, keep="best").run(lambda z, k=kind: inner(k.apply(z)), x, y).signs
-        for kind in (Flip, Zero, Half)
-    }
-    assert (run[Flip].rise < 0).all()
-    assert (run[Flip].agreed == 0).float().mean() > 0.5
-    assert (run[Zero].zero == 10).all()
-    assert run[Half].broken.tolist() == pytest.approx([5.0] * 16)
+    flip, zero, broken = (
+        PGD(Linf(0.01), steps=10, gain=margin, keep="best").run(backward(change)(inner, inner), x, y).signs
+        for change in (torch.neg, torch.zeros_like, half)
+    )
+    assert (flip.rise < 0).all()
+    assert (flip.agreed == 0).float().mean() > 0.5
+    assert (zero.zero == 10).all()
+    assert broken.broken.tolist() == pytest.approx([5.0] * 16)
 
 
 def test_silent_is_what_was_misclassified_on_the_way_only():
@@ -133,3 +119,34 @@ def test_the_radius_is_that_of_the_nearest_misclassified_iterate():
 def test_compiled_models_keep_their_batch():
     assert wants_whole_batches(torch.compile(net()))
     assert not wants_whole_batches(net())
+    inner = net()
+    inner.compile()
+    assert wants_whole_batches(lambda x: inner(x))
+
+
+def test_a_module_says_so_for_the_function_that_holds_it():
+    inner = net()
+    inner.whole_batches = True
+    assert wants_whole_batches(lambda x: inner(x))
+
+
+def test_batch_statistics_see_the_whole_batch():
+    norm, x, sizes = nn.BatchNorm2d(3, track_running_stats=False).eval(), images(16), set()
+
+    def model(z):
+        sizes.add(len(z))
+        return class_scores(norm(z))
+
+    y = model(x).argmax(1)
+    outcome = PGD(Linf(0.03), steps=6, gain=margin, keep="best", early_stop=True).run(model, x, y)
+    assert 0 < outcome.fooled.float().mean() < 1
+    assert sizes == {16}
+    assert not wants_whole_batches(nn.BatchNorm2d(3))
+
+
+def test_a_rule_that_never_stepped_has_nothing_to_return():
+    x, y = images(4), class_scores(images(4)).argmax(1)
+    attack = PGD(Linf(0.1), 3, rule=DDN(), random_start=False, gain=margin, keep="best", early_stop=True, mode="train")
+    outcome = attack.run(class_scores, x, (y + 1) % 5)
+    assert outcome.fooled.all()
+    torch.testing.assert_close(outcome.x_adv, x)
