@@ -127,9 +127,11 @@ class PGD(ThreatAttack):
             raise ValueError(
                 f"Expected `random_start` with {self.restarts} restarts: without it they are all the same."
             )
-        if self.random_start is False and any(getattr(one, "flat", False) for one in self._gains):
+        clean = self.random_start is False or self.first_clean
+        if clean and any(getattr(one, "flat", False) for one in self._gains):
             raise ValueError(
-                "Expected `random_start` with a gain such as `divergence`, whose gradient is zero at the clean input."
+                "Expected `random_start` with a gain such as `divergence`, and no `first_clean`: its gradient is zero "
+                "at the clean input."
             )
 
     @property

@@ -64,8 +64,6 @@ class PixelSpace(Space):
         tensor([[[[0.4000, 1.0000]]]])
     """
 
-    spatial = True
-
     low: float = 0.0
     high: float = 1.0
     mean: float | Sequence[float] | None = None

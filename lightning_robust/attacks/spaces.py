@@ -71,9 +71,6 @@ class Chart:
 class Space(ABC):
     """Along what a perturbation moves."""
 
-    spatial = False
-    """Are perturbations laid out as the inputs are, so that a window of one is a window of the other?"""
-
     @abstractmethod
     def chart(self, x: Tensor, y: Tensor, code: Any = None) -> Chart:
         """Look at a batch once.

@@ -314,6 +314,7 @@ def test_thorough_and_scaled():
         ({"rel_step_size": 0}, r"`rel_step_size` to be a number greater than 0.*, but got 0"),
         ({"random_start": False, "restarts": 2}, r"`random_start` with 2 restarts"),
         ({"random_start": False, "gain": divergence}, r"`random_start` with a gain such as `divergence`"),
+        ({"first_clean": True, "gain": divergence}, r"`divergence`, and no `first_clean`"),
         ({"gain": ()}, "`gain` to be a gain or several"),
         ({"gain": (log_odds, "margin")}, "`gain`"),
     ],
