@@ -90,7 +90,7 @@ class Lookout:
         """Look at a gradient (N, ...) before what is not finite in it is replaced."""
         signs = self.signs
         signs.steps += 1
-        signs.broken += 1 - _exact(grad.isfinite().flatten(1)).mean(1)
+        signs.broken += _exact((~grad.isfinite()).sum(dims(grad))) / grad[0].numel()
         signs.zero += (grad == 0).flatten(1).all(1)
 
     def gain(self, gain: Tensor, step: int) -> None:
