@@ -55,6 +55,7 @@ from lightning_robust.metrics import (
     PerturbationNorm,
     RobustAccuracy,
 )
+from tests.evaluation.zoo import Changed
 
 WEAK = replace(TEXTBOOK, threat=Linf(EPS))
 TO_ZERO = PGD(Linf(1.5 * EPS), 2, random_start=False, gain=targeted(log_odds, to=0))
@@ -703,26 +704,39 @@ def test_empty_validation_loaders_log_nothing():
     assert not any(map(math.isnan, map(float, t.callback_metrics.values())))
 
 
-class Flipped(torch.autograd.Function):
-    """The identity, whose gradient has the wrong sign."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return -grad
-
-
 class Misleading(Module):
     def forward(self, x):
-        return super().forward(Flipped.apply(x))
+        return super().forward(Changed.apply(x, torch.neg))
 
 
 @pytest.mark.parametrize("plan", [False, True])
 def test_gradients_that_mislead_are_told_of_after_a_probe(plan):
     attacks = {"linf": PGD(Linf(0.1), steps=2)}
     given = standard(Linf(0.1)) if plan else attacks
-    with pytest.warns(UserWarning, match="(?s)gradient.*random"):
-        validate(RobustEvaluation(given, max_samples=24), module=Misleading())
+    callback = RobustEvaluation(given, max_samples=24)
+    with pytest.warns(UserWarning, match="(?s)gradient.*random") as caught:
+        validate(callback, module=Misleading())
+    (text,) = [str(one.message) for one in caught if "gradient_rise" in str(one.message)]
+    assert callback.results["val/suspicious"] == len(re.findall("[a-z_]+: ", text)) > 1
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_outputs_that_are_not_finite_are_counted_where_the_samples_count(plan):
+    """The broken samples are those that `max_samples` leaves out, and one of the others."""
+
+    class Broken(Module):
+        def forward(self, x):
+            lost = torch.isin(x.flatten(1)[:, 0], x_of[[3, 10, 11]].flatten(1)[:, 0])
+            return torch.where(lost[:, None], math.nan, super().forward(x))
+
+    x_of = validation_data()[0]
+    attacks = Plan({"pgd": WEAK}) if plan else {"pgd": WEAK}
+    counts = Counts(stages_of(attacks), {}, torch.device("cpu"), plan=plan, settled=True)
+    for start in (0, 6):
+        rows = slice(start, start + 6)
+        sample = Reader().read((x_of[rows], validation_data()[1][rows]))
+        counts.add(Broken(), sample, -1, torch.arange(start, start + 6) < 10)
+    summary = Verdict(counts.row.tolist(), stages_of(attacks), plan=plan, settled=True).summary
+    assert summary.n == 10
+    assert [text[:7] for text in summary.warnings if "NaN" in text] == ["1 of 10"]
+    assert not plan or len(counts._engine.record.rows) == 6  # no more than a batch is kept

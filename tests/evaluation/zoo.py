@@ -92,7 +92,7 @@ def seeded(seed: int, make: Callable[[], nn.Module], **options: Any) -> nn.Modul
 # ---------------------------------------------------------------------------------------- masks of gradients
 
 
-class _Changed(torch.autograd.Function):
+class Changed(torch.autograd.Function):
     """The identity, with another gradient."""
 
     @staticmethod
@@ -107,7 +107,7 @@ class _Changed(torch.autograd.Function):
 
 def backward(change: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, nn.Module], Any]:
     """A network whose gradient is changed on its way to the input."""
-    return lambda net, other: lambda x: net(_Changed.apply(x, change))
+    return lambda net, other: lambda x: net(Changed.apply(x, change))
 
 
 def _one_pixel(grad: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def _one_pixel(grad: Tensor) -> Tensor:
     return kept
 
 
-def _nan_in_half(grad: Tensor) -> Tensor:
+def nan_in_half(grad: Tensor) -> Tensor:
     grad = grad.clone()
     grad[..., ::2] = torch.nan
     return grad
@@ -142,7 +142,7 @@ def honest_for(times: int) -> Callable[[nn.Module, nn.Module], Any]:
             count[0] += 1
             return grad if count[0] <= times else torch.zeros_like(grad)
 
-        return lambda x: net(_Changed.apply(x, change))
+        return lambda x: net(Changed.apply(x, change))
 
     return make
 
@@ -362,7 +362,7 @@ MASKS: dict[str, Mask] = {
     "gradient of one pixel": Mask(backward(_one_pixel), "gradient_rise", "before"),
     "foreign gradient": Mask(foreign, "foreign_gradient", "before"),
     "honest once": Mask(honest_for(1), "gradient_moves zero_gradient", "before"),
-    "NaN in half of the gradient": Mask(backward(_nan_in_half), "broken_gradient", "before"),
+    "NaN in half of the gradient": Mask(backward(nan_in_half), "broken_gradient", "before"),
     "NaN gradient": Mask(backward(lambda grad: grad * torch.nan), "broken_gradient", "before"),
     "first answer cached": Mask(cached, "constant company", "before"),
     "another function under grad mode": Mask(under_grad_mode, "grad_mode", "before"),
