@@ -70,7 +70,8 @@ class Counts:
     @property
     def row(self) -> Tensor:
         """To be summed over processes: integers, which float64 holds exactly, and the sums of `sums_of`."""
-        counts = torch.cat([self._broken, self._tally.counts, self._suspicions.counts])
+        doubts = self._broken.new_tensor([sum(one.flagged for one in self.probed)])
+        counts = torch.cat([doubts, self._broken, self._tally.counts, self._suspicions.counts])
         return torch.cat([self._sums, counts.to(self._sums.device).double()])
 
     def check(self, sample: Sample) -> None:
@@ -134,12 +135,12 @@ class Counts:
             self._engine = Engine(
                 module, self._stages, key=key, suspicions=self._suspicions, keep_examples=keep, batch_size=len(sample)
             )
-        engine, n, seen = self._engine, len(sample), self._engine.seen
-        before = len(engine.record.rows)
-        lost, spread = seen.broken, seen.probabilities
+        engine = self._engine
+        engine.forget()  # the batch before, so that an epoch takes no more memory than a batch
+        seen = engine.seen
         whole = any(per_sample_radius(attack) for attack in self._attacks.values())
         with torch.inference_mode(False):
-            ((part,),) = pools([(list(range(before, before + n)), sample)], whole=whole)
+            ((part,),) = pools([(list(range(len(sample))), sample)], whole=whole)
             engine.run([part])
         rows = [engine.record.rows[place] for place in part.places]
         never = set().union(*seen.stuck.values()) - set().union(*seen.moved.values())
@@ -150,21 +151,19 @@ class Counts:
         clean, robust = told(row.clean for row in rows), told(row.open for row in rows)
         stuck = told(place in never for place in part.places)
         by_gradients = told(row.clean and bool(row.broken_by - self._searches) for row in rows)
-        order = torch.arange(n, device=mask.device)
         self._tally.add(
             mask,
             clean,
-            order < seen.broken - lost,
-            order < seen.probabilities - spread,
+            told(place in seen.broken for place in part.places),
+            told(place in seen.probabilities for place in part.places),
             [(robust, ~robust[None], stuck)],
         )
         signs = signs_of(seen, part.places)
         self._look(signs, robust & mask, by_gradients & mask, clean & ~robust & mask)
-        seen.signs.clear()
         if self.handed:
             x_adv = sample.x.detach().clone()
             for row, place in enumerate(part.places):
-                if (example := seen.examples.pop(place, None)) is not None:
+                if (example := seen.examples.get(place)) is not None:
                     x_adv[row] = example.to(x_adv)
             known = {"x": sample.x, "x_adv": x_adv, "y": sample.y, "target": sample.y, "correct_clean": clean}
             known["preds"] = sample.view(module).judged(x_adv)[1]
@@ -208,7 +207,7 @@ class Verdict:
         stages: The attacks by name.
         plan: As for `Counts`.
         settled: As for `Counts`.
-        probed: What a probe has found. It adds to the warnings alone, for one process knows it.
+        probed: What a probe has found, for the warnings. One process knows it; `row` has the number of its doubts.
 
     Attributes:
         summary: The values.
@@ -227,7 +226,7 @@ class Verdict:
     ) -> None:
         attacks = {name: stage.attack for name, stage in stages.items()}
         restarts = {"": 1} if plan else {name: attack.restarts for name, attack in attacks.items()}
-        ours, searched, *counts = map(round, row[_SUMS:])
+        doubts, ours, searched, *counts = map(round, row[_SUMS:])
         width = Tally(len(restarts), torch.device("cpu")).counts.numel()
         self.summary = Summary(counts[:width], restarts)
         n, right = self.summary.n, counts[1]
@@ -238,5 +237,5 @@ class Verdict:
             found.append(search_beats_gradients(ours, searched, right))
         reasons = [*self.summary.warnings, *texts(counts[width:], attacks, settled=settled)]
         doubt = warning([*probed, *found])
-        self.suspicious = len(reasons) + sum(one.flagged for one in found)
+        self.suspicious = len(reasons) + doubts + sum(one.flagged for one in found)
         self.warnings = [*reasons, *([] if doubt is None else [doubt])]

@@ -93,6 +93,11 @@ class Engine:
         self.forwards += sum(part.meter.forwards for part in parts)
         self.backwards += sum(part.meter.backwards for part in parts)
 
+    def forget(self) -> None:
+        """Let go of all samples, for one who has counted them."""
+        self.record.rows.clear()
+        self._runs.forget()
+
     def _stage(self, parts: list[Part], name: str, among: set[int] | None) -> None:
         """All runs of an attack."""
         for wave in self._waves[name]:

@@ -72,9 +72,9 @@ class Seen:
         fooled: (R, N) bool of each run that was made in full.
         stuck: Places of the samples whose gradient was zero at the start of every run that they withstood.
         moved: Places of the samples whose gradient was not zero at the start of some run.
-        broken: Number of samples whose output is NaN or infinite without an attack.
-        probabilities: Number of samples whose output is a distribution without an attack.
-        outputs: Number of samples with an output.
+        outputs: Places of the samples whose output without an attack was looked at.
+        broken: Those of them whose output is NaN or infinite.
+        probabilities: Those of them whose output is a distribution.
         examples: The adversarial input of each sample that was broken, by place.
     """
 
@@ -82,9 +82,9 @@ class Seen:
     fooled: dict[str, list[Tensor]] = field(default_factory=dict)
     stuck: dict[str, set[int]] = field(default_factory=dict)
     moved: dict[str, set[int]] = field(default_factory=dict)
-    broken: int = 0
-    probabilities: int = 0
-    outputs: int = 0
+    outputs: set[int] = field(default_factory=set)
+    broken: set[int] = field(default_factory=set)
+    probabilities: set[int] = field(default_factory=set)
     examples: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -109,12 +109,16 @@ class Runs:
     ) -> None:
         self.module, self.key, self.keep_examples = module, key, keep_examples
         self.threat = common_threat(stage.attack for stage in stages.values())
+        self._names, self._suspicions = list(stages), suspicions
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: nothing has been seen."""
         self.seen = Seen(
-            fooled={name: [] for name in stages},
-            stuck={name: set() for name in stages},
-            moved={name: set() for name in stages},
+            fooled={name: [] for name in self._names},
+            stuck={name: set() for name in self._names},
+            moved={name: set() for name in self._names},
         )
-        self._suspicions = suspicions
 
     def _view(self, part: Part, rows: Tensor) -> tuple[View, Any]:
         sample = part.sample if len(rows) == len(part) and bool((rows.diff() == 1).all()) else part.sample.rows(rows)
@@ -134,9 +138,10 @@ class Runs:
         yes_no = reader.correct is binary_correct
         lost = ~finite(output)
         spread = are_probabilities(output, yes_no) if reader.correct is None or yes_no else torch.zeros_like(right)
-        self.seen.outputs += len(kept)
-        self.seen.broken += int(lost[kept].sum())
-        self.seen.probabilities += int(spread[kept].sum())
+        places, seen = [part.places[int(rows[i])] for i in kept], self.seen
+        seen.outputs.update(places)
+        seen.broken.update(place for place, one in zip(places, lost[kept].tolist(), strict=True) if one)
+        seen.probabilities.update(place for place, one in zip(places, spread[kept].tolist(), strict=True) if one)
         if self._suspicions is not None:
             mask = torch.zeros_like(right).index_fill(
                 0, torch.tensor(kept, dtype=torch.long, device=right.device), True
