@@ -1,5 +1,7 @@
 """The engine: a verdict depends on the sample alone, whatever the batches, and on all attacks together."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -272,3 +274,17 @@ def test_other_balls_and_outputs_without_classes(model, data):
     radii = engine.record.images().radius
     assert ((radii <= 0.3 * (1 + 1e-9)) | radii.isinf()).all()
     assert (radii[:3] == 0).all()
+
+
+def test_what_returns_no_radius_has_that_of_its_threat(model, data):
+    """The curve over the radius needs one; what an attack returns is checked to be within its threat."""
+
+    class Silent(PGD):
+        def run(self, *args, **kwargs):
+            return replace(super().run(*args, **kwargs), radius=None)
+
+    images = run(model, data, {"pgd": Silent(Linf(EPS), 5, gain=margin)}).record.images()
+    broken = images.clean & ~images.robust
+    assert broken.any()
+    assert (images.radius[broken] == EPS).all()
+    assert images.radius[images.robust].isinf().all()

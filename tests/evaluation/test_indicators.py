@@ -131,7 +131,7 @@ class Scaled(nn.Module):
         self.factor = factor
 
     def forward(self, x):
-        return LINEAR(zoo._Changed.apply(x, lambda grad: self.factor * grad))
+        return LINEAR(zoo.Changed.apply(x, lambda grad: self.factor * grad))
 
 
 @pytest.mark.parametrize("ball", [Linf(0.05), L2(0.5), L1(1.0)], ids=lambda ball: type(ball).__name__)
