@@ -1,10 +1,26 @@
 """The loop where samples leave it, and what it keeps of what it saw."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from torch import nn
 
-from lightning_robust.attacks import DDN, PGD, Adam, Context, Linf, Steepest, margin, pgd as module
+from lightning_robust.attacks import (
+    DDN,
+    L1,
+    L2,
+    PGD,
+    Adam,
+    AutoPGD,
+    Context,
+    Linf,
+    Square,
+    Steepest,
+    margin,
+    pgd as module,
+)
+from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.scope import wants_whole_batches
 from tests.evaluation.zoo import backward, nan_in_half
 from tests.helpers import THREATS, batch, class_scores, images, net, threat_of
@@ -28,6 +44,23 @@ def test_samples_that_leave_change_nothing(name, rule, monkeypatch):
     assert torch.equal(left.first, stayed.first)
     torch.testing.assert_close(left.x_adv, stayed.x_adv, rtol=0, atol=1e-5)
     torch.testing.assert_close(left.radius, stayed.radius)
+
+
+@pytest.mark.parametrize("rule", [Steepest(), AutoPGD(), Square()], ids=["steepest", "apgd", "square"])
+@pytest.mark.parametrize("ball", [Linf(0.06), L2(0.3), L1(2.0)], ids=["Linf", "L2", "L1"])
+def test_what_was_seen_of_those_that_stay_is_the_same(ball, rule, monkeypatch):
+    """In double precision, where rounding decides nothing: also the best points, the random numbers and the signs."""
+    x = images(40, dtype=torch.float64)
+    y = class_scores(x).argmax(1)
+    settings = {"gain": margin, "keep": "best", "early_stop": True, "rel_step_size": 0.9}
+    left, stayed = both(monkeypatch, PGD(ball, 25, rule=rule, **settings), class_scores, x, y, Context())
+    assert len(left.first[left.fooled].unique()) >= 2
+    assert 0 < left.fooled.float().mean() < 1
+    torch.testing.assert_close(left.delta, stayed.delta)
+    torch.testing.assert_close(left.gain, stayed.gain)
+    never = ~left.fooled[0]  # what stays after its success is watched further
+    for f in fields(left.signs):
+        torch.testing.assert_close(getattr(left.signs, f.name)[never], getattr(stayed.signs, f.name)[never])
 
 
 def test_forwards_get_smaller():
@@ -84,6 +117,35 @@ def test_what_the_loop_saw_of_gradients_that_mean_nothing():
     assert (flip.agreed == 0).float().mean() > 0.5
     assert (zero.zero == 10).all()
     assert broken.broken.tolist() == pytest.approx([5.0] * 16)
+
+
+@pytest.mark.parametrize(("steps", "share"), [(5, 0.0), (40, 0.75), (200, 0.9)])
+def test_start_late_and_best_of_a_linear_gain(steps, share):
+    """It rises alike in each step: late are the last ten, or the last tenth."""
+    x, y = torch.full((2, 1, 2, 2), 0.5, dtype=torch.float64), torch.zeros(2).long()
+
+    def model(z):
+        total = z.flatten(1).sum(1)
+        return torch.stack([9 - total, total], 1)
+
+    attack = PGD(Linf(0.1), steps, rel_step_size=1 / steps, random_start=False, gain=margin, keep="best")
+    signs = attack.run(model, x, y).signs
+    assert signs.start.tolist() == pytest.approx([-5.0] * 2)
+    assert signs.late.tolist() == pytest.approx([-5 + 0.8 * share] * 2)
+    assert signs.best.tolist() == pytest.approx([-4.2] * 2)
+    assert signs.rise.tolist() == pytest.approx([0.8] * 2)
+
+
+def test_of_two_runs_the_one_that_rose_further_tells_start_and_end():
+    one, other = Signs.none(2, torch.device("cpu")), Signs.none(2, torch.device("cpu"))
+    one.start, one.late, one.best = (torch.tensor(v).double() for v in ([0.0, 0.0], [2.0, 0.5], [5.0, 1.0]))
+    other.start, other.late, other.best = (torch.tensor(v).double() for v in ([5.0, -2.0], [6.0, -1.0], [6.0, 0.0]))
+    one.steps, other.steps = one.steps + 3, other.steps + 4
+    both = one + other
+    assert both.start.tolist() == [0, -2]
+    assert both.late.tolist() == [2, -1]
+    assert both.best.tolist() == [5, 0]
+    assert both.steps.tolist() == [7, 7]
 
 
 def test_silent_is_what_was_misclassified_on_the_way_only():
