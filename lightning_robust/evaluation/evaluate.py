@@ -20,7 +20,7 @@ from lightning_robust.evaluation._progress import progress_bar
 from lightning_robust.evaluation._reader import Forward, Reader
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation.ledger import Ledger
-from lightning_robust.evaluation.report import _FILES as FILES, Report, check_names, check_new
+from lightning_robust.evaluation.report import FILES, Report, check_names, check_new
 
 
 def evaluate(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from lightning_robust.plots import Page
 
-_FILES = ("report.html", "report.json", "samples.csv")
+FILES = ("report.html", "report.json", "samples.csv")
 _OF_IMAGES = ("key", "broken_by", "target", "restart", "step", "gain", "radius", "passes")
 _OWN_NAMES = ("sample", "label", "clean", "robust", "worst case", *_OF_IMAGES)
 
@@ -287,7 +287,7 @@ def check_names(argument: str, names: Iterable[str]) -> None:
 
 def check_new(argument: str, folder: Path) -> None:
     """Refuse a folder that holds a report."""
-    present = [name for name in _FILES if (folder / name).exists()]
+    present = [name for name in FILES if (folder / name).exists()]
     if present:
         raise FileExistsError(
             f"Expected argument `{argument}` to be a folder without a report, but {folder} holds "

@@ -308,10 +308,10 @@ def test_the_ball_covers_the_bounds():
 
 
 def test_what_withstands_any_size_is_counted():
-    x, y = torch.full((4, 2), 0.5), torch.zeros(4, dtype=torch.long)
+    x, y = torch.full((5, 2), 0.5), torch.tensor([0, 0, 0, 0, 1])
 
-    def half(x):  # of the samples two move, two have a gradient of zero
-        stopped = torch.tensor([1.0, 1.0, 0.0, 0.0])[: len(x), None]
+    def half(x):  # of the samples two move, two have a gradient of zero, and one is wrong without an attack
+        stopped = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])[: len(x), None]
         return (0.8 - x) * stopped * torch.tensor([2.0, -2.0]) + torch.tensor([0.1, 0.0]) * (1 - stopped)
 
     (found,) = indicators.unbounded(half, x, y, Linf(0.01))
