@@ -60,7 +60,7 @@ MODELS = {
     "fonts L1": Trained("fonts", "pgd", "L1", 6.0),
     "fonts on-manifold": Trained("fonts", "on-manifold", "Linf", 0.03, robust=False),
     "fonts BatchNorm": Trained("fonts", "pgd", "Linf", 0.06, net="batchnorm"),
-    "fashion normal": Trained("fashion", "normal", "Linf", 8 / 255, robust=False),
+    "fashion normal": Trained("fashion", "normal", "Linf", 0.1, robust=False),
     "fashion PGD": Trained("fashion", "pgd", "Linf", 0.1),
     "fashion PGD x100": Trained("fashion", "pgd", "Linf", 0.1, scale=100.0, base="fashion PGD"),
     "fashion PGD /100": Trained("fashion", "pgd", "Linf", 0.1, scale=0.01, base="fashion PGD"),
