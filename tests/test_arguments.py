@@ -246,6 +246,7 @@ TABLE = {
     "datamodules.stratified_split": case(datamodules.stratified_split, labels=Y, size=4, skip="name"),
     # manifolds
     "manifolds.FontsManifold": case(manifolds.FontsManifold),
+    "manifolds.PCAManifold": case(manifolds.PCAManifold, image_shape=(1, 4, 4), latent=2),
     "manifolds.VAEGAN": case(
         manifolds.VAEGAN, image_shape=(1, 4, 4), latent=2, width=1 / 16, gradient_clip_val=1.0, bound=1.0
     ),

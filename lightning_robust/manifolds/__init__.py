@@ -4,9 +4,11 @@ from lightning_robust.manifolds._learned import Samples
 from lightning_robust.manifolds.bank import bank
 from lightning_robust.manifolds.codes import truncated_normal
 from lightning_robust.manifolds.fonts import FontsManifold
+from lightning_robust.manifolds.pca import PCAManifold
 from lightning_robust.manifolds.projection import Nearest, project
 from lightning_robust.manifolds.protocol import Code, Manifold
 from lightning_robust.manifolds.quality import CodeQuality
+from lightning_robust.manifolds.residual import Residual
 from lightning_robust.manifolds.vaegan import VAEGAN
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "FontsManifold",
     "Manifold",
     "Nearest",
+    "PCAManifold",
+    "Residual",
     "Samples",
     "bank",
     "project",
