@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._checks import count
+from lightning_robust._wilson import wilson_low
 from lightning_robust.metrics._checks import amounts, coverage
 
 _NEAR = 3
@@ -54,11 +55,8 @@ def wilson_interval(
         raise ValueError(f"Expected argument `successes` to be from 0 to `total`, but got {successes} of {total}.")
     z = torch.special.ndtri(torch.tensor((1 + coverage(confidence)) / 2, dtype=torch.float64)).item()
 
-    def low(s: Tensor) -> Tensor:
-        rate = s / n.clamp(min=torch.finfo(torch.float64).tiny)
-        return s * rate / (s + z**2 / 2 + z * (rate * (n - s) + z**2 / 4).sqrt())
-
-    return low(s), 1 - low(n - s)
+    total_or_tiny = n.clamp(min=torch.finfo(torch.float64).tiny)
+    return wilson_low(s, total_or_tiny, z), 1 - wilson_low(n - s, total_or_tiny, z)
 
 
 def clustered_interval(
