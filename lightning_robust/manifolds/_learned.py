@@ -1,4 +1,4 @@
-"""A manifold that is learned from data: an encoder and a decoder with the bounds of their codes."""
+"""A manifold that is learned from data, with the bounds of its codes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -32,22 +32,20 @@ class Samples(NamedTuple):
 
 
 class LearnedManifold(pl.LightningModule, ABC):
-    """What does not depend on how encoder and decoder are trained: the manifold, its bounds, and its evaluation.
+    """What does not depend on the networks: the bounds of codes, sampling, and the evaluation.
 
     Args:
-        encoder: images (N, C, H, W) to (N, 2 Z), the means of codes and the logarithms of their variances.
-        decoder: codes (N, Z) to the logits of images.
         latent: Z.
+        num_classes: K.
         bound: codes are valid in [-bound, bound]; None: where the codes of the training data are.
     """
 
     code_low: Tensor
     code_high: Tensor
 
-    def __init__(self, encoder: PerClass, decoder: PerClass, latent: int, bound: float | None) -> None:
+    def __init__(self, latent: int, num_classes: int, bound: float | None) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-        self.latent, self.num_classes = latent, len(encoder.members)
+        self.latent, self.num_classes = latent, num_classes
         limit = -torch.inf if bound is None else bound  # low > high: not known yet
         self.register_buffer("code_low", torch.full((latent,), -limit))
         self.register_buffer("code_high", torch.full((latent,), limit))
@@ -55,39 +53,17 @@ class LearnedManifold(pl.LightningModule, ABC):
         self._quality = CodeQuality()
 
     @abstractmethod
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """One step of all networks."""
+    def encode(self, x: Tensor, y: Tensor) -> Tensor:
+        """The codes (N, Z) of images (N, C, H, W) with labels (N,)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, y: Tensor) -> Tensor:
+        """The images (N, C, H, W) of codes (N, Z) with labels (N,)."""
 
     @property
     def bounds(self) -> tuple[Tensor, Tensor] | None:
         """The box (low, high) of valid codes, both (Z,); None: not known yet, train the model or call `fit_bounds`."""
         return (self.code_low, self.code_high) if bool((self.code_low <= self.code_high).all()) else None
-
-    def encode(self, x: Tensor, y: Tensor) -> Tensor:
-        """The codes of images, the means of their distributions, with the statistics of training and without noise.
-
-        Args:
-            x: (N, C, H, W).
-            y: int64 of shape (N,), which class's encoder to take; ignored where there is one.
-
-        Returns:
-            (N, Z).
-        """
-        with evaluating(self.encoder):
-            return self.encoder(x.to(self.code_low.dtype), y).chunk(2, dim=1)[0]
-
-    def decode(self, z: Tensor, y: Tensor) -> Tensor:
-        """The images of codes, with the statistics of training.
-
-        Args:
-            z: (N, Z).
-            y: int64 of shape (N,), which class's decoder to take; ignored where there is one.
-
-        Returns:
-            (N, C, H, W) in [0, 1], float32 at least; differentiable in z.
-        """
-        with evaluating(self.decoder):
-            return torch.sigmoid(wide(self.decoder(z.to(self.code_low.dtype), y)))
 
     def reconstruct(self, x: Tensor, y: Tensor) -> Tensor:
         """The images (N, C, H, W) of the codes of images: the paper's projection onto the manifold."""
@@ -162,7 +138,7 @@ class LearnedManifold(pl.LightningModule, ABC):
         strategy, limit = self.trainer.strategy, self.trainer.num_training_batches
         batches = islice(self.trainer.train_dataloader, None if limit == float("inf") else int(limit))  # type: ignore[arg-type]
         if self.trainer.world_size > 1:
-            for buffer in self.encoder.buffers():
+            for buffer in self._statistics():
                 buffer.copy_(strategy.broadcast(buffer))
         with torch.random.fork_rng(devices=[]):
             self.fit_bounds(strategy.batch_to_device(batch, dataloader_idx=0) for batch in batches)
@@ -170,6 +146,10 @@ class LearnedManifold(pl.LightningModule, ABC):
             self.code_low.copy_(cast(Tensor, self.all_gather(self.code_low)).amin(0))
             self.code_high.copy_(cast(Tensor, self.all_gather(self.code_high)).amax(0))
         self._bounded_at = step
+
+    def _statistics(self) -> Iterable[Tensor]:
+        """What codes depend on and each process has of its own."""
+        return ()
 
     # Evaluation
 
@@ -194,3 +174,47 @@ class LearnedManifold(pl.LightningModule, ABC):
     def _log_quality(self, stage: str) -> None:
         self.log_dict({f"{stage}/{name}": value for name, value in self._quality.compute().items()}, sync_dist=True)
         self._quality.reset()
+
+
+class EncoderDecoder(LearnedManifold):
+    """One that has an encoder and a decoder for each class.
+
+    Args:
+        encoder: images (N, C, H, W) to (N, 2 Z), the means of codes and the logarithms of their variances.
+        decoder: codes (N, Z) to the logits of images.
+        latent: Z.
+        bound: as of LearnedManifold.
+    """
+
+    def __init__(self, encoder: PerClass, decoder: PerClass, latent: int, bound: float | None) -> None:
+        super().__init__(latent, len(encoder.members), bound)
+        self.encoder, self.decoder = encoder, decoder
+
+    def encode(self, x: Tensor, y: Tensor) -> Tensor:
+        """The codes of images, the means of their distributions, with the statistics of training and without noise.
+
+        Args:
+            x: (N, C, H, W).
+            y: int64 of shape (N,), which class's encoder to take; ignored where there is one.
+
+        Returns:
+            (N, Z).
+        """
+        with evaluating(self.encoder):
+            return self.encoder(x.to(self.code_low.dtype), y).chunk(2, dim=1)[0]
+
+    def decode(self, z: Tensor, y: Tensor) -> Tensor:
+        """The images of codes, with the statistics of training.
+
+        Args:
+            z: (N, Z).
+            y: int64 of shape (N,), which class's decoder to take; ignored where there is one.
+
+        Returns:
+            (N, C, H, W) in [0, 1], float32 at least; differentiable in z.
+        """
+        with evaluating(self.decoder):
+            return torch.sigmoid(wide(self.decoder(z.to(self.code_low.dtype), y)))
+
+    def _statistics(self) -> Iterable[Tensor]:
+        return self.encoder.buffers()

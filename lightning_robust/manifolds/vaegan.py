@@ -10,7 +10,7 @@ from torch.func import functional_call
 from lightning_robust import _checks
 from lightning_robust._checks import count, counts, number, one_or_more
 from lightning_robust._noise import Noise
-from lightning_robust.manifolds._learned import LearnedManifold
+from lightning_robust.manifolds._learned import EncoderDecoder
 from lightning_robust.manifolds._per_class import PerClass
 from lightning_robust.manifolds.losses import (
     below,
@@ -24,7 +24,7 @@ from lightning_robust.manifolds.networks import ImageShape, decoder, discriminat
 
 
 @final
-class VAEGAN(LearnedManifold):
+class VAEGAN(EncoderDecoder):
     r"""A VAE-GAN, or one for each class, trained in one run.
 
     With code :math:`z = \mu + \sigma \epsilon`, :math:`(\mu, \sigma) = \mathrm{enc}(x)`, reconstruction :math:`\hat x =
