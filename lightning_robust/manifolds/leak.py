@@ -10,6 +10,7 @@ from lightning_robust import _checks, _nested
 from lightning_robust._checks import count, function, instance
 from lightning_robust._modes import evaluating
 from lightning_robust._noise import Noise
+from lightning_robust.manifolds._inputs import check_images, check_labels, check_manifold
 from lightning_robust.manifolds._leaks import Fingerprint, Leak
 from lightning_robust.manifolds._share import Share
 from lightning_robust.manifolds.codes import truncated_normal
@@ -76,10 +77,11 @@ def leak(
         (True, 0.6666666666666666, 0.0, 1.0)
     """
     function("classify", classify, "(images) -> logits (N, K)")
-    _coder("manifold", manifold)
+    check_manifold("manifold", manifold)
     num_classes, seed = count("num_classes", num_classes, 2), _checks.seed("seed", seed)
     batch_size = count("batch_size", batch_size)
-    _labeled(x, y, num_classes)
+    check_images("x", x)
+    check_labels("y", y, len(x), num_classes)
     if code is not None:
         first = instance("code", next(iter(_parts(code)), None), Tensor, "a tensor (N, Z), or a tuple that begins so")
         if len(first) != len(x):
@@ -161,8 +163,8 @@ def fingerprint(
     Raises:
         ValueError: as `leak`, and if one decoder makes the images of all classes.
     """
-    _coder("manifold", manifold)
-    _coder("other", other)
+    check_manifold("manifold", manifold)
+    check_manifold("other", other)
     options: dict[str, Any] = {"num_classes": num_classes, "seed": seed, "batch_size": batch_size}
     return Fingerprint(*(leak(classify, each, x, y, **options) for each in (manifold, other)))
 
@@ -202,23 +204,3 @@ def another_class(x: Tensor, y: Tensor, num_classes: int, seed: int) -> Tensor:
 
 def _parts(code: Code) -> Iterable[Any]:
     return code if isinstance(code, tuple | list) else (code,)
-
-
-def _coder(name: str, manifold: Any) -> None:
-    for method in ("encode", "decode"):
-        if isinstance(manifold, type) or not callable(getattr(manifold, method, None)):
-            raise TypeError(f"Expected argument `{name}` to have a method `{method}`, but got {manifold!r}.")
-
-
-def _labeled(x: Tensor, y: Tensor, num_classes: int) -> None:
-    instance("x", x, Tensor, "a tensor (N, C, H, W)")
-    instance("y", y, Tensor, "a tensor (N,)")
-    if not len(x):
-        raise ValueError("Expected argument `x` to hold at least one image, but got none.")
-    if y.shape != (len(x),) or y.dtype != torch.int64:
-        raise ValueError(f"Expected argument `y` to be int64 of shape ({len(x)},), but got {y.dtype} {tuple(y.shape)}.")
-    if not 0 <= int(y.min()) <= int(y.max()) < num_classes:
-        raise ValueError(
-            f"Expected argument `y` to hold labels from 0 to {num_classes - 1}, "
-            f"but got labels from {int(y.min())} to {int(y.max())}."
-        )
