@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lightning_robust import (
     attacks,
+    bounds,
     callbacks,
     datamodules,
     evaluation,
@@ -33,6 +34,7 @@ from tests.argument_law import arguments, bad_values, case, described, outcome, 
 
 PACKAGES = (
     "attacks",
+    "bounds",
     "callbacks",
     "datamodules",
     "evaluation",
@@ -153,6 +155,9 @@ TABLE = {
     "attacks.targeted_dlr": case(attacks.targeted_dlr),
     "attacks.targeted_margin": case(attacks.targeted_margin),
     "attacks.worst_of": case(attacks.worst_of, attacks=[PGD(Linf(0.25)), PGD(Linf(0.5))]),
+    # bounds
+    "bounds.least_error": case(bounds.least_error, x=X, y=Y, ball=Linf(0.1)),
+    "bounds.least_errors": case(bounds.least_errors, x=X, y=Y, balls=[Linf(0.1)]),
     # callbacks
     "callbacks.AdversarialExamples": case(
         callbacks.AdversarialExamples, **ATTACK, scale=1.0, **READING, free="low high"
@@ -300,6 +305,8 @@ EXCEPTIONS = {
     "attacks.Context": "made for each batch",
     "attacks.Iterate": "made for each step",
     "attacks.scope": "a context manager: it checks its arguments when it is entered",
+    "bounds.Bound": "made by `least_error`",
+    "bounds.Conflicts": "made by `conflicts`",
     "datamodules.ImageDataModule": "abstract: its arguments are those of all the others",
     "datamodules.InMemoryDataModule": "abstract: its arguments are those of TensorDataModule",
     "datamodules.VisionDataModule": "abstract: its arguments are those of CIFAR10",

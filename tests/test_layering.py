@@ -26,6 +26,7 @@ EVERYTHING = {
 }
 MAY_IMPORT = {
     "attacks": set(),
+    "bounds": {"attacks"},
     "datamodules": set(),
     "plots": set(),
     "objectives": {"attacks"},
