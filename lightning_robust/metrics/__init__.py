@@ -6,6 +6,7 @@ from lightning_robust.metrics.manifold_distance import ManifoldDistance, angle_b
 from lightning_robust.metrics.per_class_robust_accuracy import PerClassRobustAccuracy
 from lightning_robust.metrics.perturbation_norm import PerturbationNorm, perturbation_norm
 from lightning_robust.metrics.robust_accuracy import RobustAccuracy
+from lightning_robust.metrics.tangent_share import TangentShare, decoder_jacobian, tangent_share
 
 __all__ = [
     "AttackSuccessRate",
@@ -13,10 +14,13 @@ __all__ = [
     "PerClassRobustAccuracy",
     "PerturbationNorm",
     "RobustAccuracy",
+    "TangentShare",
     "angle_between",
     "clustered_interval",
+    "decoder_jacobian",
     "mcnemar_test",
     "paired_interval",
     "perturbation_norm",
+    "tangent_share",
     "wilson_interval",
 ]

@@ -22,6 +22,7 @@ from lightning_robust.metrics import (
     PerClassRobustAccuracy,
     PerturbationNorm,
     RobustAccuracy,
+    TangentShare,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")
@@ -67,6 +68,15 @@ CASES = {
     "manifold": Case(
         ManifoldDistance,
         lambda g, n: {"x": _images(n, g), "x_adv": _images(n, g), "projection": _images(n, g), "mask": _flags(n, g=g)},
+    ),
+    "tangent": Case(
+        TangentShare,
+        lambda g, n: {
+            "x": _images(n, g),
+            "x_adv": _images(n, g),
+            "jacobian": torch.randn(n, 1, 3, 3, 2, generator=g),
+            "mask": _flags(n, g=g),
+        },
     ),
 }
 
