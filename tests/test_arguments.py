@@ -60,6 +60,7 @@ RADII = [{"model": "a", "radius": 0.1, "value": 0.5, "low": 0.25, "high": 0.75}]
 SIZES = {"train_size": 4, "val_size": 2}
 LOADER = {"eval_batch_size": 2}
 FIGURE = Figure()
+BANK = manifolds.VAEGAN((1, 4, 4), latent=2, num_classes=2, width=1 / 16, init_std=None)
 ATTACKED = plots.AttackedSamples(name="pgd", x=X[:1], x_adv=X[:1], y=Y[:1], before=Y[:1], after=Y[:1])
 
 
@@ -251,6 +252,7 @@ TABLE = {
     "datamodules.stratified_split": case(datamodules.stratified_split, labels=Y, size=4, skip="name"),
     # manifolds
     "manifolds.FontsManifold": case(manifolds.FontsManifold),
+    "manifolds.Share": case(manifolds.Share, hits=1, n=2),
     "manifolds.PCAManifold": case(manifolds.PCAManifold, image_shape=(1, 4, 4), latent=2),
     "manifolds.VAEGAN": case(
         manifolds.VAEGAN, image_shape=(1, 4, 4), latent=2, width=1 / 16, gradient_clip_val=1.0, bound=1.0
@@ -258,9 +260,17 @@ TABLE = {
     "manifolds.bank": case(
         manifolds.bank, members=[manifolds.VAEGAN((1, 4, 4), latent=2, width=1 / 16, bound=1.0) for _ in range(2)]
     ),
+    "manifolds.explain": case(manifolds.explain, judge=BANK, x=X, y=Y, num_classes=2, steps=2),
+    "manifolds.fingerprint": case(
+        manifolds.fingerprint, classify=LOGITS, manifold=BANK, other=BANK, x=X, y=Y, num_classes=2
+    ),
+    "manifolds.leak": case(
+        manifolds.leak, classify=LOGITS, manifold=BANK, x=X, y=Y, num_classes=2, code=X.flatten(1)[:, :2]
+    ),
     "manifolds.project": case(
         manifolds.project, manifold=Plane(), x=X, y=Y, z0=X.flatten(1)[:, :4], steps=2, bounds=(-1.0, 1.0)
     ),
+    "manifolds.still_valid": case(manifolds.still_valid, judge=BANK, x_adv=X, y=Y, num_classes=2, steps=2),
     "manifolds.truncated_normal": case(manifolds.truncated_normal, n=3, latent=2),
     # objectives
     "objectives.alp": case(objectives.alp),
@@ -314,6 +324,7 @@ EXCEPTIONS = {
         [f"datamodules.{n}" for n in ("CIFAR100", "MNIST", "SVHN", "EMNISTDigits", "FashionMNIST", "SVHNExtra")],
         "the constructor is that of CIFAR10",
     ),
+    "manifolds.Leak": "made by `leak`",
     **dict.fromkeys(
         [f"objectives.{n}" for n in ("Alp", "Awp", "Mart", "Mixed", "Trades")],
         "the function of the same name hands everything on to it",
