@@ -99,7 +99,7 @@ class Ascent:
 
         Args:
             early: A sample stays where it is once it is misclassified.
-            leaving: It leaves the batch, so that forwards get smaller.
+            leaving: It leaves the batch, so that forwards get smaller; so do those that the rule gives up.
         """
         lane, rows = self, torch.arange(len(self._delta), device=self._delta.device)
         for step in range(len(self._sizes)):
@@ -114,7 +114,13 @@ class Ascent:
                 grad = None if grad is None else grad[stay]
             elif early and not leaving and lane.trace.over():
                 break
-            lane._move(step, logits, grad, over if not leaving else None)
+            gone = lane._move(step, logits, grad, over if not leaving else None)
+            if gone is not None and leaving and self.lookout is not None and bool(gone.any()):
+                stay = (~gone).nonzero()[:, 0]
+                self._take_back(rows, lane)
+                if not len(stay):
+                    return
+                lane, rows = lane._part(stay), rows[stay]
         lane._end(len(self._sizes))
         self._take_back(rows, lane)
 
@@ -155,8 +161,8 @@ class Ascent:
         return noise if self._kept is None else noise.take(self._kept)
 
     @torch.no_grad()
-    def _move(self, step: int, logits: Tensor, grad: Tensor | None, over: Tensor | None) -> None:
-        """Ask the rule for the next perturbation; where an attack is over, stay."""
+    def _move(self, step: int, logits: Tensor, grad: Tensor | None, over: Tensor | None) -> Tensor | None:
+        """Ask the rule for the next perturbation; where an attack is over, stay. Returns what the rule gives up."""
         delta, rule = self._delta, self._rule
         if rule.keeps_best:
             best = self._best
@@ -183,6 +189,7 @@ class Ascent:
         self._delta = moved if over is None else torch.where(column(over, delta), delta, moved)
         if self.lookout is not None:
             self.lookout.move(grad, self._delta - delta)
+        return rule.over(at, self._state)
 
     @torch.no_grad()
     def _end(self, step: int) -> None:

@@ -7,6 +7,7 @@ uniform point of B) and `norm`. The radius is one number or one per sample (N,),
 then has it, so it takes perturbations of any shape (N, ...): images, codes (N, Z), affine parameters (N, 6).
 """
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import fields, replace
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from lightning_robust.attacks._tensors import column, set_fields
 
 Radius = float | Tensor
 _B = TypeVar("_B", bound="Ball")
+_S = TypeVar("_S", bound="Sized")
 
 
 def per_sample(value: Radius, like: Tensor) -> Tensor | float:
@@ -38,11 +40,17 @@ def radius_of(value: Any) -> Radius:
     """A radius: a number, or a float tensor (N,)."""
     if not isinstance(value, Tensor):
         return _checks.number("eps", value, 0)
+    _shaped(value)
+    if not bool(((value >= 0) & value.isfinite()).all()):
+        raise ValueError(f"Expected argument `eps` to be finite and not negative, but got {value}.")
+    return value
+
+
+def _shaped(value: Tensor) -> Tensor:
+    """The tensor, if it can be a radius by its shape and type. Looking at its values would wait for its device."""
     if value.ndim > 1 or not value.dtype.is_floating_point:
         got = f"a tensor of shape {tuple(value.shape)} and type {value.dtype}"
         raise ValueError(f"Expected argument `eps` to be a number or a float tensor of shape (N,), but got {got}.")
-    if not bool(((value >= 0) & value.isfinite()).all()):
-        raise ValueError(f"Expected argument `eps` to be finite and not negative, but got {value}.")
     return value
 
 
@@ -137,13 +145,20 @@ class Sized(Ball):
         """`eps`."""
         return self.eps
 
-    def scaled(self: _B, factor: Any) -> _B:
-        """The ball with `factor * eps`."""
-        return replace(self, eps=self.radius * factor)  # type: ignore[type-var]
+    def scaled(self: _S, factor: Any) -> _S:
+        """The ball with `factor * eps`. The values of a tensor are not looked at: steps of an attack may ask for it."""
+        eps = self.radius * factor
+        return self._with(eps) if isinstance(eps, Tensor) else replace(self, eps=eps)  # type: ignore[type-var]
 
-    def take(self: _B, rows: Tensor) -> _B:
+    def _with(self: _S, eps: Tensor) -> _S:
+        """The ball with another radius, whose values are known to be one."""
+        other = copy.copy(self)
+        set_fields(other, eps=_shaped(eps))
+        return other
+
+    def take(self: _S, rows: Tensor) -> _S:
         """The ball of some of the samples, where it has a radius for each."""
         radius = self.radius
         if not isinstance(radius, Tensor) or not radius.ndim:
             return self
-        return replace(self, eps=radius[rows.to(radius.device)])  # type: ignore[type-var]
+        return self._with(radius[rows.to(radius.device)])

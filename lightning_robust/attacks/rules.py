@@ -130,6 +130,14 @@ class Rule(ABC):
         """The state of some of the samples, (M,) int64: all tensors in it, but those of one number, have N rows."""
         return _take(state, rows)
 
+    def over(self, at: Iterate, state: Any) -> Tensor | None:
+        """(N,) bool: which samples need no step after this one; None: all go on. Asked after each step.
+
+        An attack that keeps the best lets them leave the batch, unless the model wants whole batches: there the rule
+        leaves them where they are.
+        """
+        return None
+
     def result(self, state: Any) -> Tensor | None:
         """The perturbation (N, ...) that the rule wants returned; None: the loop chooses."""
         return None

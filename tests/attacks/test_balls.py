@@ -244,6 +244,12 @@ def test_a_radius_per_sample_must_fit_the_batch(name):
         PGD(ball)(class_scores, images(4), torch.zeros(4).long())
 
 
+def test_a_factor_per_sample_has_the_shape_of_a_radius():
+    assert L2(2.0).scaled(torch.tensor([0.5, 1.0])) == L2(torch.tensor([1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"`eps` to be a number or a float tensor of shape \(N,\)"):
+        L2(2.0).scaled(torch.ones(2, 3))
+
+
 def test_per_sample_radius_broadcasts():
     assert per_sample(0.5, torch.zeros(2, 3)) == 0.5
     assert per_sample(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 4)).shape == (2, 1, 1)
