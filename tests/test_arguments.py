@@ -251,6 +251,7 @@ TABLE = {
     "datamodules.read_npz": case(datamodules.read_npz, path="missing.npz"),
     "datamodules.stratified_split": case(datamodules.stratified_split, labels=Y, size=4, skip="name"),
     # manifolds
+    "manifolds.FlowManifold": case(manifolds.FlowManifold, image_shape=(1, 4, 4), bound=1.0),
     "manifolds.FontsManifold": case(manifolds.FontsManifold),
     "manifolds.Share": case(manifolds.Share, hits=1, n=2),
     "manifolds.PCAManifold": case(manifolds.PCAManifold, image_shape=(1, 4, 4), latent=2),

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_robust._checks import boolean, count, counts, instance
+from lightning_robust.manifolds._labels import own_class
 from lightning_robust.manifolds._pixels import cut
 from lightning_robust.manifolds.networks import ImageShape
 
@@ -172,16 +173,7 @@ class PCAManifold(nn.Module):
         return x.flatten(1)
 
     def _labels(self, y: Tensor | None, n: int) -> Tensor:
-        """(N,), whose components each sample has."""
-        if self.num_classes == 1:
-            return torch.zeros(n, dtype=torch.int64, device=self.mean.device)
-        instance("y", y, Tensor, "a tensor (N,) of labels")
-        labels = cast(Tensor, y)
-        last = self.num_classes - 1
-        if labels.shape != (n,) or not bool(((labels >= 0) & (labels <= last)).all()):
-            got = f"{int(labels.min())} to {int(labels.max())}" if labels.shape == (n,) else f"shape {(*labels.shape,)}"
-            raise ValueError(f"Expected labels of shape ({n},) from 0 to {last}, but got {got}.")
-        return labels.long()
+        return own_class(y, n, self.num_classes, self.mean.device)
 
 
 def _components(flat: Tensor, latent: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
