@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from lightning_robust._lightning import pl
 from lightning_robust.cells import load_artifact
 
-T = TypeVar("T", bound=pl.LightningModule)
+T = TypeVar("T", bound=nn.Module)
 
 
 def device() -> torch.device:

@@ -117,14 +117,15 @@ def correct(module: pl.LightningModule, x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([module(part.to(module.device)).argmax(1).cpu() for part in x.split(1000)]) == y
 
 
-def attack_rows(name: str, images: AttackedImages, classes: Sequence[str]) -> list[Row]:
-    """Success rates, in all and by class, distances and steps; metrics begin with `name`.
+def attack_rows(threat: str, images: AttackedImages, classes: Sequence[str]) -> list[Row]:
+    """Success rates, in all and by class, distances and steps; metrics begin with the name of the threat.
 
     Where not all images count, they are what a manifold made of the test images, whose error comes first.
     """
-    error = [] if images.valid is None else [{"metric": "error on reconstructions", **share_of(~images.right)}]
+    error = [{"metric": f"{threat} error on reconstructions", **share_of(~images.right)}]
+    name = f"{threat} success"
     return [
-        *error,
+        *([] if images.valid is None else error),
         *success_rows(name, images),
         *effort_rows(name, images.counted()),
         *class_rows(name, images.counted(), classes),

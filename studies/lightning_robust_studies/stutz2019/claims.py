@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from operator import ge, gt, le, lt
 
 import pandas as pd
 
 from lightning_robust.learning_curves import mean_over_seeds
 from lightning_robust.plots import POINTS, Estimate
-from lightning_robust_studies.claims import Claim, Verdict, all_of, judged
+from lightning_robust_studies.claims import Claim, Verdict, all_of, any_of, judged
 from lightning_robust_studies.stutz2019.plots import LinearFit, linear_fit
-from lightning_robust_studies.stutz2019.tables import DEGREES, PIXELS, largest, means
+from lightning_robust_studies.stutz2019.reading import ON, leaking, warnings
+from lightning_robust_studies.stutz2019.tables import DEGREES, LEAK_COLUMNS, PIXELS, frame, largest, means
 
 FAR = 5.0
 """Claim 1 asks that off-manifold examples lie at least this many times as far from the manifold as on-manifold ones,"""
@@ -36,15 +38,17 @@ def difference(models: pd.DataFrame, n: int, scheme: str, reference: str) -> Est
 
 
 def differences(models: pd.DataFrame, scheme: str, reference: str = "normal") -> dict[int, Estimate]:
-    """`difference` for each size."""
-    return {n: difference(models, n, scheme, reference) for n in sorted(models["n"].unique().tolist())}
+    """`difference` for each size that both schemes have."""
+    of_scheme, of_reference = (set(models.loc[models["scheme"] == name, "n"]) for name in (scheme, reference))
+    return {n: difference(models, n, scheme, reference) for n in sorted(of_scheme & of_reference)}
 
 
 def points(models: pd.DataFrame) -> pd.DataFrame:
     """A row for each model and threat: n, scheme, seed, threat, test error and success."""
     names = ["n", "scheme", "seed"]
     errors = models[models["metric"] == "test error"].set_index(names)["value"].rename("test error")
-    success = models[models["metric"].isin(("off-manifold success", "on-manifold success"))]
+    threats = ("off-manifold", *ON)
+    success = models[models["metric"].isin([f"{threat} success" for threat in threats])]
     success = success.assign(threat=success["metric"].str.removesuffix(" success")).join(errors, on=names)
     return success.rename(columns={"value": "success"})[[*names, "threat", "test error", "success"]]
 
@@ -59,19 +63,52 @@ def fits(models: pd.DataFrame) -> dict[tuple[str, str], LinearFit | None]:
     return {
         (name, threat): linear_fit(chosen["test error"], chosen["success"])
         for name, group in groups.items()
-        for threat in ("off-manifold", "on-manifold")
+        for threat in dict.fromkeys(["off-manifold", *marks["threat"]])
         for chosen in (group[group["threat"] == threat],)
     }
 
 
-def claims(models: pd.DataFrame, distances: pd.DataFrame) -> list[Claim]:
+@dataclass(frozen=True)
+class Along:
+    """The manifold that the claims are read for.
+
+    Args:
+        threat: what attacks along it are called, "on-manifold" for the true one.
+        words: what it is, for people.
+        leaks: does it hand the label to the classifier? None: that was not measured.
+    """
+
+    threat: str
+    words: str
+    leaks: bool | None
+
+
+def manifold_of_claims(models: pd.DataFrame, leaks: pd.DataFrame) -> Along | None:
+    """The true manifold, where it is known, else the first learned one that does not leak, else the first.
+
+    None where no model was attacked along any.
+    """
+    told, threats = leaking(leaks), [threat for threat in points(models)["threat"].unique() if threat in ON]
+    if not threats:
+        return None
+    if "on-manifold" in threats:
+        return Along("on-manifold", "the true manifold", False)
+    threat = next((name for name in threats if told.get(name) is False), threats[0])
+    words = {True: "which leaks the label", False: "which does not leak the label", None: "whose leak was not measured"}
+    return Along(threat, f"the learned manifold of {threat}, {words[told.get(threat)]}", told.get(threat))
+
+
+def claims(models: pd.DataFrame, distances: pd.DataFrame, leaks: pd.DataFrame | None = None) -> list[Claim]:
     """The four claims, each with its numbers and the criterion it is held to.
 
     Args:
         models: with the columns n, scheme, seed, metric, value, low, high, count.
         distances: with n, scheme, seed, threat, manifold, metric, value, low, high, count.
+        leaks: with n, scheme, seed, manifold, metric, value, low, high, count, sentence; None: not measured.
     """
-    return [_leave(distances), _exist(models), _errors(models), _compatible(models)]
+    leaks = frame([], LEAK_COLUMNS) if leaks is None else leaks
+    along = manifold_of_claims(models, leaks)
+    return [_leave(distances), _exist(models, along), _errors(models, along, leaks), _compatible(models)]
 
 
 _MANIFOLD = {"true": "true manifold", "tangent": "tangent spaces of neighbors"}
@@ -103,46 +140,54 @@ def _leave(distances: pd.DataFrame) -> Claim:
     )
 
 
-def _exist(models: pd.DataFrame) -> Claim:
+def _exist(models: pd.DataFrame, along: Along | None) -> Claim:
     title = "2. On-manifold adversarial examples exist, for every model."
-    success = models[models["metric"] == "on-manifold success, worst restart"]
-    if success.empty:
+    success = models[models["metric"] == f"{'' if along is None else along.threat} success, worst restart"]
+    if along is None or success.empty:
         return Claim(title, Verdict.UNKNOWN, "No model reads an image correctly.")
     least = success.loc[success["low"].idxmin()]
     estimate = Estimate(least["value"], least["low"], least["high"], max(1, least["count"]))
     return Claim(
         title,
         judged(estimate, gt, 0),
-        f"Of {len(success)} models the one with the fewest ({least['scheme']}, {least['n']} images, seed "
-        f"{least['seed']}) has them for {estimate.text()} of the images that it reads correctly. Criterion: more than "
-        "none.",
+        f"Along {along.words}: of {len(success)} models the one with the fewest ({least['scheme']}, {least['n']} "
+        f"images, seed {least['seed']}) has them for {estimate.text()} of the images that it reads correctly. "
+        "Criterion: more than none.",
     )
 
 
-def _errors(models: pd.DataFrame) -> Claim:
+def _errors(models: pd.DataFrame, along: Along | None, leaks: pd.DataFrame) -> Claim:
     title = "3. On-manifold robustness is generalization; off-manifold robustness is not."
     lines = fits(models)
-    on, off = lines["all", "on-manifold"], lines["all", "off-manifold"]
-    if on is None or off is None:
+    on, off = None if along is None else lines["all", along.threat], lines["all", "off-manifold"]
+    if along is None or on is None or off is None:
         return Claim(title, Verdict.UNKNOWN, "There are fewer than three models.")
     text = (
-        f"Success over test error, all {on.n} models: on the manifold {on.text()}; off it {off.text()}."
-        f"{_each(lines)} Criterion: r at least {CLOSE_FIT:g} on the manifold and less off it"
+        f"Success over test error, all {on.n} models: along {along.words}, {on.text()}; off it {off.text()}."
+        f"{_each(lines, along.threat)}{_others(lines, along.threat, leaking(leaks))} Criterion: r at least "
+        f"{CLOSE_FIT:g} on the manifold and less off it"
     )
-    schemes = set(models["scheme"])
-    best = next((name for name in ("on-true", "on-learned-class") if name in schemes), None)
+    schemes = list(dict.fromkeys(models["scheme"]))
+    own = "on-true" if along.threat == "on-manifold" else along.threat
+    best = next((name for name in (own, "on-learned-class") if name in schemes), None)
     if best is None or "normal" not in schemes:
-        return Claim(title, Verdict.UNKNOWN, text + ". Whether on-manifold training lowers the error was not measured.")
+        text += ". Whether on-manifold training lowers the error was not measured."
+        return Claim(title, Verdict.UNKNOWN, " ".join([text, *warnings(leaks)]))
     lowered = differences(models, best)
     text += (
         ", and a test error below that of normal training at every size. "
         f"Training {best} changes it by {_list(lowered)}."
     )
-    if {"on-true", "on-learned-class"} <= schemes:
-        learned = _list(differences(models, "on-learned-class"))
-        text += f" On-learned-manifold training, which is not part of the criterion: {learned}."
+    rest = [name for name in schemes if name in ("on-true", *ON, *(f"{name}-both" for name in ON)) and name != best]
+    if rest:
+        changes = "; ".join(f"{name} {_list(differences(models, name))}" for name in rest)
+        text += f" Not part of the criterion: {changes}."
     errors = (judged(change, lt, 0) for change in lowered.values())
-    return Claim(title, all_of((_correlated(on), _uncorrelated(off), *errors)), text)
+    verdict = all_of((_correlated(on), _uncorrelated(off), *errors))
+    if along.leaks and verdict is Verdict.HOLDS:
+        verdict = Verdict.OPEN
+        text += " All manifolds leak the label, so that this correlation decides nothing."
+    return Claim(title, verdict, " ".join([text, *warnings(leaks)]))
 
 
 def _correlated(fit: LinearFit) -> Verdict:
@@ -157,29 +202,43 @@ def _uncorrelated(fit: LinearFit) -> Verdict:
     return all_of((judged(fit.interval, lt, CLOSE_FIT), judged(fit.interval, gt, -CLOSE_FIT)))
 
 
-def _each(lines: Mapping[tuple[str, str], LinearFit | None]) -> str:
-    """The least correlation of a scheme by itself, over its sizes and seeds, as the paper computes it."""
-    r = {
-        scheme: fit.r
-        for (scheme, threat), fit in lines.items()
-        if scheme != "all" and threat == "on-manifold" and fit is not None
-    }
-    if len(r) < 2 or any(math.isnan(value) for value in r.values()):
-        return ""
-    least = min(r, key=lambda scheme: r[scheme])
-    return f" Of each scheme by itself, as in the paper, r is at least {r[least]:.3f} ({least})."
+Lines = Mapping[tuple[str, str], LinearFit | None]
+
+
+def _each(lines: Lines, threat: str) -> str:
+    """The correlation of each scheme by itself, over its sizes and seeds, as the paper computes it."""
+    each = {scheme: fit for (scheme, of), fit in lines.items() if scheme != "all" and of == threat and fit is not None}
+    texts = [f"{scheme} {fit.text()}" for scheme, fit in each.items()]
+    return f" Each scheme by itself, as in the paper: {'; '.join(texts)}." if texts else ""
+
+
+def _others(lines: Lines, threat: str, told: Mapping[str, bool]) -> str:
+    """The regression along the other manifolds."""
+    leak = {True: " (leaks the label)", False: " (does not leak)", None: ""}
+    texts = [
+        f"{of}{leak[told.get(of)]} {fit.text()}"
+        for (scheme, of), fit in lines.items()
+        if scheme == "all" and of in ON and of != threat and fit is not None
+    ]
+    return f" Along other manifolds: {'; '.join(texts)}." if texts else ""
 
 
 def _compatible(models: pd.DataFrame) -> Claim:
-    title = "4. Robustness and generalization do not contradict each other: enough data keeps the accuracy."
-    if not {"normal", "adversarial"} <= set(models["scheme"]):
+    title = "4. Regular robustness and generalization are not necessarily contradicting goals."
+    schemes = set(models["scheme"])
+    pairs = {
+        words: differences(models, f"adversarial{ending}", f"normal{ending}")
+        for ending, words in (("", "the standard network"), ("-resnet", "a residual network, four times the passes"))
+        if {f"adversarial{ending}", f"normal{ending}"} <= schemes
+    }
+    if not pairs:
         return Claim(title, Verdict.UNKNOWN, "It takes the schemes normal and adversarial.")
-    changes = differences(models, "adversarial")
+    texts = [f"of {words} by {_list(changes)}" for words, changes in pairs.items()]
     return Claim(
         title,
-        judged(changes[max(changes)], le, KEPT),
-        f"Adversarial training in pixels changes the test error by {_list(changes)}. Criterion: at the largest size "
-        f"by at most {POINTS.text(KEPT)}.",
+        any_of(judged(changes[max(changes)], le, KEPT) for changes in pairs.values()),
+        f"Adversarial training in pixels changes the test error {'; '.join(texts)}. Criterion: at the largest size by "
+        f"at most {POINTS.text(KEPT)}, for one network at least.",
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_robust.plots import curve_panel
 from lightning_robust_studies.stutz2019.claims import points
+from lightning_robust_studies.stutz2019.kinds import KINDS, along
 from lightning_robust_studies.stutz2019.plots import heat_map, histogram_panel, regression_scatter
 from lightning_robust_studies.stutz2019.tables import DEGREES, PIXELS, THREATS, Tables, largest, means
 
@@ -23,9 +24,9 @@ PROJECTION = (
 _SUCCESS = {
     "off-manifold success": "off the manifold, mean of restarts",
     "on-manifold success": "on the manifold, mean of restarts",
-    "learned-manifold success": "on the learned manifold, mean of restarts",
     "off-manifold success, worst restart": "off the manifold, worst restart",
     "on-manifold success, worst restart": "on the manifold, worst restart",
+    **{f"{along(name)} success": f"{along(name)}, mean of restarts" for name in KINDS},
 }
 _TRANSFER = (
     "Transfer, {}, at the largest size: of the images that both models read correctly, the share whose adversarial "

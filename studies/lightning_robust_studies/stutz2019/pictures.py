@@ -17,6 +17,7 @@ from lightning_robust.manifolds import Manifold
 from lightning_robust.plots import AttackedSamples, example_sheet
 from lightning_robust_studies.stutz2019 import trained
 from lightning_robust_studies.stutz2019.attacks import AttackedImages, Code, attack_images
+from lightning_robust_studies.stutz2019.kinds import KINDS, along
 from lightning_robust_studies.stutz2019.plots import embedding, loss_surface
 from lightning_robust_studies.stutz2019.settings import EvaluationSettings, ModelSettings
 
@@ -42,7 +43,7 @@ _GROUPS = ("training images", "clean test images", "off-manifold examples", "on-
 _TITLES = {
     "off": "pixels",
     "on": "the true manifold",
-    "learned": "the learned manifold of its class",
+    **{name: f"codes, {along(name)}" for name in KINDS},
     "maps": "affine maps",
 }
 
@@ -57,23 +58,22 @@ class Illustrate:
 
     Args:
         settings: of this stage and those before it.
-        learned: whether there is a manifold learned for each class. A cell that is finished stays as it is.
+        along: learned manifolds to attack along too. A cell that is finished stays as it is.
     """
 
     settings: EvaluationSettings
-    learned: bool = field(default=False, repr=False)
+    along: tuple[str, ...] = field(default=(), repr=False)
 
     def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """One row for each threat: the share of the images of the sheet that is misread."""
         settings, model = self.settings, trained.load_model(self.settings, cell)
-        sets = trained.threats(settings, learned="class" if self.learned else None)
+        sets = trained.threats(settings, *self.along)
         x, y, code = trained.test_images(settings)
         images = {"off": attack_images(model, trained.attack_of(sets.pixels, settings), x, y)}
         if sets.on_true is not None:
             images["on"] = attack_images(model, trained.attack_of(sets.on_true, settings), x, y, code)
-        for name, threat in (("learned", sets.on_class), ("maps", sets.transformations)):
-            if threat is not None:
-                images[name] = attack_images(model, trained.attack_of(threat, settings), x[:_SHOWN], y[:_SHOWN])
+        for name, threat in {**sets.learned, "maps": sets.transformations}.items():
+            images[name] = attack_images(model, trained.attack_of(threat, settings), x[:_SHOWN], y[:_SHOWN])
         kept: dict[str, Tensor] = {}
         for name, part in images.items():
             kept |= {f"{name} {key}": value for key, value in _sheet(model, part).items()}
@@ -190,10 +190,10 @@ def plane_of_leaving(data: Tensor, leaving: Tensor, images: Tensor) -> Tensor:
 def picture_figures(kept: Mapping[str, Tensor], settings: ModelSettings) -> dict[str, tuple["Figure", str]]:
     """The figures of what `Illustrate` kept, with captions, by the names of their files."""
     figures: dict[str, tuple[Figure, str]] = {}
-    classes = settings.source.classes
+    classes, radii = settings.source.classes, {"off": "eps", "on": "eta", "maps": "eta"}
     groups = [
         AttackedSamples(
-            name=f"{title}, {settings.norm} {settings.eps if name == 'off' else settings.eta}",
+            name=f"{title}, {settings.norm} {getattr(settings, KINDS[name].radius if name in KINDS else radii[name])}",
             **{key: kept[f"{name} {key}"] for key in ("x", "x_adv", "y", "before", "after")},
         )
         for name, title in _TITLES.items()

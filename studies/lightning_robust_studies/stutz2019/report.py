@@ -11,6 +11,7 @@ from lightning_robust_studies.claims import claim_parts, summary
 from lightning_robust_studies.stutz2019.claims import claims, fits
 from lightning_robust_studies.stutz2019.figures import PROJECTION, figures_of
 from lightning_robust_studies.stutz2019.pictures import picture_figures
+from lightning_robust_studies.stutz2019.reading import leak_figures, table_along, warnings
 from lightning_robust_studies.stutz2019.settings import ManifoldSettings
 from lightning_robust_studies.stutz2019.tables import (
     Tables,
@@ -28,13 +29,29 @@ _INTERVALS = (
     "take models as independent, but those of one size share their training images."
 )
 _SUCCESS_RATE = (
-    "Success rate: of the test images that are read correctly, the share whose attack succeeds; the mean over random "
-    "starts, as in the paper, or the worst of them. Every restart keeps its best iterate. On-manifold attacks move the "
-    "parameters that drew the image, within the range of the data. Where these are not known (data other than letters) "
-    "and in learned-manifold success they move the code that the learned manifold of the image's class gives it. Then "
-    "the image before is the decoded one, and only images count whose code has no entry beyond 2; \"the paper's "
-    "count\", in results.csv, applies that to successes alone. Learned manifolds saw {} images; the paper's saw more "
-    "than its classifiers. Half of each batch is attacked in training, all of it in schemes that end in -100."
+    "Success rate: of the test images that are read correctly, the share whose attack succeeds; the mean over "
+    "random starts, as in the paper, or the worst of them. Every restart keeps its best iterate. On-manifold "
+    "attacks move the parameters that drew the image, within the range of the data. Attacks along a learned "
+    "manifold, named like the training along it, move the code that this manifold gives the image. Then the image "
+    "before is the decoded one, and only images count whose code is within the bounds: no entry beyond 2 for VAE- "
+    'GANs, as in the paper, and the range of the training codes for the others; "the paper\'s count", in '
+    "results.csv, applies that to successes alone. Residual manifolds (on-residual-...) add to the decoded image "
+    "what it lacks of the image, so that the image before is the image itself. Learned manifolds saw {} images; the "
+    "paper's saw more than its classifiers. Half of each batch is attacked in training, all of it in schemes that "
+    "end in -100; in those that end in -both each image stands beside its own example."
+)
+_LEAK = (
+    "On-manifold attacks hand the true label to the decoder. If it puts the label into the image, as a picture of the "
+    "class or as a trace of the network that drew it, a classifier may read that: it is right on everything that is "
+    "decoded, and learns nothing for images. So the errors on images and on what the manifold makes of them stand side "
+    "by side, with the right label and with a wrong one. A manifold leaks where the error falls with the right label "
+    "and rises with a wrong one, the intervals apart."
+)
+_ALONG = (
+    'Success along learned manifolds, and how to read it; means over seeds. "The same of the second manifold": '
+    "read as the decoder's class where a manifold of another seed made the image; what is left there is in the "
+    'picture, what vanishes is a trace of the network. "Label still right": the share of successful examples, and '
+    "of the images before, that the decoder of their own class explains best, by a manifold of another seed"
 )
 _DISTANCE = (
     f"Distance: L2 in pixels from a successful example to its projection. {PROJECTION} The angle is that between the "
@@ -62,16 +79,21 @@ def write_report(tables: Tables, out: Path, settings: ManifoldSettings) -> Path:
     Returns:
         the page.
     """
+    told = leak_figures(tables.leaks, tables.decoders, settings.source.classes)
     figures = figures_of(tables) | picture_figures(tables.pictures, settings)
-    for name, (figure, _) in figures.items():
+    for name, (figure, _) in (figures | told).items():
         save_png(figure, out / f"{name}.png")
-    judgements = claims(tables.models, tables.distances)
+    judgements = claims(tables.models, tables.distances, tables.leaks)
     models = tables.models
     as_in_the_paper = (settings.data, settings.norm, settings.eta) == ("fonts", "linf", 0.3)
     parts: list[Part] = [
         Heading("The four claims"),
         *claim_parts(judgements),
         _INTERVALS.format(models["seed"].nunique()),
+        Heading("Along learned manifolds"),
+        *([_LEAK, *warnings(tables.leaks)] if len(tables.leaks) else []),
+        *_table(table_along(models, tables.leaks), _ALONG),
+        *(Picture(figure, caption=caption, alt=caption) for figure, caption in told.values()),
         Heading("All models"),
         *([settings.left_out] if settings.left_out else []),
         Table(table_over_seeds(models), caption="Means over seeds"),

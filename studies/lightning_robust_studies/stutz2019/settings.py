@@ -14,20 +14,26 @@ from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
 from lightning_robust import L2, PGD, Linf, Threat
 from lightning_robust._checks import choice, count, counts, number
 from lightning_robust.attacks import Ball, stutz
+from lightning_robust.cells import Row
 from lightning_robust_studies.stages import RunSettings, choose
 from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
+from lightning_robust_studies.stutz2019.kinds import KINDS, weights_of
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 
 BATCH = 100
 """Images in a batch of the classifiers, in training and evaluation."""
 BALLS: Mapping[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2}
-PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "paper")}
-"""The files of the presets: "quick" is for two cores and holds the defaults, "paper" is the full grid, for a GPU."""
+PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "fashion", "paper")}
+"""The files of the presets: "quick" is for two cores and holds the defaults, "fashion" is for two cores and a night on
+Fashion-MNIST, "paper" is the full grid, for a GPU."""
 
 
 def _steepest(threat: Threat, steps: int, restarts: int) -> PGD:
     return PGD(threat, steps, rel_step_size=2.5 / steps, restarts=restarts, keep="best")
 
+
+JUDGE, JUDGE_SEED = "class", 1
+"""The class manifolds, learned again: those that made an image would explain it best whatever it shows."""
 
 ATTACKS: Mapping[str, Callable[[Threat, int, int], PGD]] = {"stutz": stutz, "pgd": _steepest}
 """The attacks of the evaluation, `(threat, steps, restarts) -> attack`: the paper's, by Adam, or PGD."""
@@ -55,21 +61,21 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedSettings(DataSettings):
-    """How manifolds are learned: VAE-GANs, one for each class and one for all.
+    """How manifolds are learned: VAE-GANs, principal components and flows, for each class or for all together.
 
     Args:
         manifold_size: Training images of the learned manifolds. It may be more than `sizes`, as in the paper.
-        manifold_epochs: Passes over them.
-        manifold_width: Width of their networks; 1 is the paper's.
+        manifold_epochs: Passes over them; of principal components there are none.
+        manifold_width: Width of the networks of VAE-GANs; 1 is the paper's.
         manifold_gamma: Weight of their discriminator; 1 is the paper's, 0 makes them plain VAEs.
-        manifold_precision: Precision of their training.
+        manifold_precision: Precision of their training; flows are trained in float32.
     """
 
     manifold_size: int = 40_000
     manifold_epochs: int = 10
     manifold_width: float = 0.25
     manifold_gamma: float = 1.0
-    manifold_precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    manifold_precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +91,10 @@ class ModelSettings(LearnedSettings):
         eps: Radius in pixels, in training and evaluation; images in [0, 1].
         eta: Radius in affine parameters and in codes of the true manifold and of that learned for each class.
         eta_data: Radius in codes of the manifold learned for all classes.
+        eta_pca: Radius in codes of principal components, which have deviation 1.
+        eta_flow: Radius in codes of flows, which have as many entries as images.
         train_steps: Steps of the attacks in training.
+        resnet_width: Channels of the first stage of residual networks; 64 is the paper's.
     """
 
     epochs: int = 20
@@ -95,11 +104,18 @@ class ModelSettings(LearnedSettings):
     eps: float = 0.1
     eta: float = 0.3
     eta_data: float = 0.1
+    eta_pca: float = 0.3
+    eta_flow: float = 0.05
     train_steps: int = 5
+    resnet_width: int = 64
 
-    def steps(self, n: int) -> int:
+    def passes(self, scheme: str) -> int:
+        """The passes over the training images that a scheme makes."""
+        return self.epochs * SCHEMES[scheme].passes
+
+    def steps(self, n: int, scheme: str) -> int:
         """The optimizer steps of a model of `n` training images."""
-        return max(self.min_steps, self.epochs * -(-n // BATCH))
+        return max(self.min_steps, self.passes(scheme) * -(-n // BATCH))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,16 +148,29 @@ class DistanceSettings(EvaluationSettings):
     neighbor_images: int = 20_000
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeakSettings(EvaluationSettings):
+    """How it is measured what the decoders of learned manifolds tell of the label.
+
+    Args:
+        judged: Number of on-manifold examples of which it is asked whether the label is still the right one, by class
+            manifolds that are learned a second time, from another seed; 0: none.
+    """
+
+    judged: int = 100
+
+
 S = TypeVar("S", bound=DataSettings)
 _FROM_ONE = (
     *("seeds", "epochs", "train_steps", "test_steps", "restarts", "test_size", "attacked"),
-    *("manifold_size", "manifold_epochs", "neighbor_images"),
+    *("manifold_size", "manifold_epochs", "neighbor_images", "resnet_width"),
 )
-_FROM_ZERO = ("min_steps", "learned_seeds")
+_FROM_ZERO = ("min_steps", "learned_seeds", "leak_seeds", "judged", "resnet_from", "one_seed_from")
+_POSITIVE = ("eps", "eta", "eta_data", "eta_pca", "eta_flow", "manifold_width")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifoldSettings(DistanceSettings, RunSettings):
+class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
     """All settings of the study; every field is an option of `lightning-robust study manifold`.
 
     Args:
@@ -150,8 +179,13 @@ class ManifoldSettings(DistanceSettings, RunSettings):
             manifold are left out, with a word, where it is not known.
         seeds: Models per size and scheme; a seed is that of the initial weights and of the order of the images (of
             data sets other than letters also of the choice of training images).
-        learned_seeds: Number of seeds whose models are also attacked along the learned class manifolds (slow); 0:
-            none. Without a known manifold it is ignored, and all are.
+        one_seed_from: From this size on there is one seed; 0: nowhere.
+        resnet_from: From this size on schemes that end in `-resnet` are trained; 0: at the largest size alone.
+        along: Learned manifolds that models are attacked along, see `lightning_robust_studies.stutz2019.kinds.KINDS`.
+            Where the true manifold is not known, the first stands in for it in transfer, distances and pictures.
+        learned_seeds: Number of seeds whose models are also attacked along them (slow); 0: none. Without a known
+            manifold it is ignored, and all are.
+        leak_seeds: Number of seeds whose models are asked what these manifolds tell of the label; 0: none.
     """
 
     sizes: Sequence[int] = (500, 2500)
@@ -164,19 +198,24 @@ class ManifoldSettings(DistanceSettings, RunSettings):
         "transformations",
     )
     seeds: int = 3
+    one_seed_from: int = 0
+    resnet_from: int = 0
+    along: Sequence[str] = ("class",)
     learned_seeds: int = 1
+    leak_seeds: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "sizes", counts("sizes", self.sizes))
         object.__setattr__(self, "schemes", tuple(choose("schemes", self.schemes, SCHEMES)))
+        object.__setattr__(self, "along", tuple(choose("along", self.along, KINDS)))
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal:
                 choice(name, getattr(self, name), get_args(hint))
         for names, least in ((_FROM_ONE, 1), (_FROM_ZERO, 0)):
             for name in names:
                 count(name, getattr(self, name), least)
-        for name in ("eps", "eta", "eta_data", "manifold_width"):
+        for name in _POSITIVE:
             number(name, getattr(self, name), 0, above=True)
         number("manifold_gamma", self.manifold_gamma, 0)
         number("decay", self.decay, 0, 1, above=True)
@@ -208,10 +247,39 @@ class ManifoldSettings(DistanceSettings, RunSettings):
             return ""
         return f"Left out: {', '.join(names)}, since the true manifold of {self.data} is not known."
 
+    def cells(self, seeds: int | None = None) -> list[Row]:
+        """The models that there are, by n, scheme and seed; of seeds at most this many."""
+        resnet_from = self.resnet_from or max(self.sizes)
+        return [
+            {"n": n, "scheme": scheme, "seed": seed}
+            for n in self.sizes
+            for scheme in self.possible
+            if SCHEMES[scheme].network != "resnet" or n >= resnet_from
+            for seed in range(self.seeds_at(n) if seeds is None else min(seeds, self.seeds_at(n)))
+        ]
+
+    def seeds_at(self, n: int) -> int:
+        """The number of seeds of a size."""
+        return 1 if self.one_seed_from and n >= self.one_seed_from else self.seeds
+
     @property
-    def manifolds(self) -> list[str]:
-        """Which manifolds are learned: "class", "data", both or none."""
-        kinds = {kind for name in self.possible if (kind := SCHEMES[name].manifold) is not None}
-        if self.source.true is None or (kinds and self.learned_seeds):
-            kinds.add("class")
-        return sorted(kinds)
+    def measured(self) -> list[str]:
+        """Those that models are attacked along: none where the true manifold is known and no scheme needs another."""
+        needed = self.source.true is None or (self.learned_seeds and self._trained_along)
+        return list(self.along) if needed else []
+
+    @property
+    def on(self) -> str | None:
+        """The learned manifold that stands in for the true one; None where that is known."""
+        return self.along[0] if self.source.true is None else None
+
+    @property
+    def manifolds(self) -> list[Row]:
+        """The manifolds to learn, by name and seed: for schemes, for attacks, and the judge of what attacks made."""
+        needed = {weights_of(name) for name in (*self._trained_along, *self.measured)}
+        cells: list[Row] = [{"manifold": name, "seed": 0} for name in KINDS if name in needed]
+        return [*cells, {"manifold": JUDGE, "seed": JUDGE_SEED}] if self.measured and self.leak_seeds else cells
+
+    @property
+    def _trained_along(self) -> list[str]:
+        return [kind for name in self.possible if (kind := SCHEMES[name].manifold) is not None]

@@ -1,10 +1,10 @@
 """The study of Stutz et al. (CVPR 2019): `lightning-robust study manifold`.
 
-Seven stages, each a folder of cells that survive being killed: the learned manifolds, the models, their evaluation, off
-and on the manifold (`evaluation`) and along learned codes (`learned`), and, for models of the largest size, what their
-adversarial examples do to other models (`transfer`), how far these are from the manifold (`distances`), and what the
-figures show of single images (`pictures`). All stages read what earlier ones left in the folder `out`, which all
-workers must see.
+Eight stages, each a folder of cells that survive being killed: the learned manifolds, the models, their evaluation, off
+and on the manifold (`evaluation`) and along learned codes (`along`), what the decoders of these tell of the label
+(`leak`), and, for models of the largest size, what their adversarial examples do to other models (`transfer`), how far
+these are from the manifold (`distances`), and what the figures show of single images (`pictures`). All stages read what
+earlier ones left in the folder `out`, which all workers must see.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from lightning_robust._command import ready_folder, run_command
-from lightning_robust.cells import cell_folder, expand, load_artifact
+from lightning_robust.cells import Row, cell_folder, expand, load_artifact
 from lightning_robust_studies.claims import print_claims
 from lightning_robust_studies.stages import note, ready_data, run_stage
 from lightning_robust_studies.stutz2019 import trained, works
 from lightning_robust_studies.stutz2019.claims import claims
+from lightning_robust_studies.stutz2019.kinds import along
+from lightning_robust_studies.stutz2019.leaks import MeasureLeak
+from lightning_robust_studies.stutz2019.learned import MANIFOLDS
 from lightning_robust_studies.stutz2019.pictures import Illustrate
 from lightning_robust_studies.stutz2019.report import write_report
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
@@ -29,11 +33,12 @@ from lightning_robust_studies.stutz2019.settings import (
     PRESETS,
     DistanceSettings,
     EvaluationSettings,
+    LeakSettings,
     LearnedSettings,
     ManifoldSettings,
     ModelSettings,
 )
-from lightning_robust_studies.stutz2019.tables import DISTANCE_COLUMNS, MODEL_COLUMNS, Tables, frame
+from lightning_robust_studies.stutz2019.tables import DISTANCE_COLUMNS, LEAK_COLUMNS, MODEL_COLUMNS, Tables, frame
 
 
 def run_manifold_study(settings: ManifoldSettings) -> Tables:
@@ -51,38 +56,61 @@ def run_manifold_study(settings: ManifoldSettings) -> Tables:
     out = ready_folder(settings.out)
     settings = replace(settings, out=str(out), root=str(Path(settings.root).resolve()))
     _prepare(settings)
-    schemes, seeds, largest = settings.possible, range(settings.seeds), max(settings.sizes)
+    largest = max(settings.sizes)
+    evaluation, cells = settings.only(EvaluationSettings), settings.cells()
+    schemes = [name for name in settings.possible if {"n": largest, "scheme": name, "seed": 0} in cells]
     shown = "normal" if "normal" in schemes else schemes[0]
-    kinds, evaluation = settings.manifolds, settings.only(EvaluationSettings)
-    has_learned = "class" in kinds
+    learned = {cell["manifold"] for cell in settings.manifolds}
 
     learning = works.TrainManifold(settings.only(LearnedSettings))
-    manifolds = run_stage(expand(manifold=kinds), learning, settings, trained.MANIFOLDS) if kinds else []
-    cells = expand(n=settings.sizes, scheme=schemes, seed=seeds)
+    manifolds = run_stage(settings.manifolds, learning, settings, MANIFOLDS) if settings.manifolds else []
     training = works.TrainModel(settings.only(ModelSettings))
     run_stage(cells, training, settings, trained.MODELS, cost=lambda cell: _cost(cell, settings))
     models = run_stage(cells, works.Evaluate(evaluation), settings, trained.EVALUATION)
-    if has_learned and settings.learned_seeds and settings.source.true is not None:
-        some = expand(n=settings.sizes, scheme=schemes, seed=seeds[: settings.learned_seeds])
-        models += run_stage(some, works.EvaluateAlongLearned(evaluation), settings, trained.LEARNED)
-    pairs = expand(n=[largest], source=schemes, seed=[0], targets=[" ".join(schemes)], target_seed=[settings.seeds - 1])
-    transfer = run_stage(pairs, works.Transfer(evaluation), settings, trained.TRANSFER)
-    measured = expand(n=[largest], scheme=[shown], seed=seeds)
-    distance = works.MeasureDistance(settings.only(DistanceSettings), has_learned)
+    if settings.measured:
+        seeds = settings.learned_seeds if settings.on is None else None
+        some = [{**cell, "manifold": name} for name in settings.measured for cell in settings.cells(seeds)]
+        models += run_stage(some, works.EvaluateAlong(evaluation), settings, trained.ALONG)
+    leaks, tables_of = _leaks(settings)
+    target_seed = settings.seeds_at(largest) - 1
+    pairs = expand(n=[largest], source=schemes, seed=[0], targets=[" ".join(schemes)], target_seed=[target_seed])
+    transfer = run_stage(pairs, works.Transfer(evaluation, settings.on), settings, trained.TRANSFER)
+    measured = expand(n=[largest], scheme=[shown], seed=range(settings.seeds_at(largest)))
+    distance = works.MeasureDistance(settings.only(DistanceSettings), settings.on, "class" in learned)
     distances = run_stage(measured, distance, settings, trained.DISTANCES)
-    run_stage(measured[:1], Illustrate(evaluation, has_learned), settings, trained.PICTURES)
+    run_stage(measured[:1], Illustrate(evaluation, tuple(settings.measured)), settings, trained.PICTURES)
 
     tables = Tables(
         frame(models, MODEL_COLUMNS).sort_values(["n", "scheme", "seed"], kind="stable", key=_as_asked(settings)),
+        frame(leaks, LEAK_COLUMNS),
         pd.DataFrame(manifolds),
         pd.DataFrame(transfer),
         frame(distances, DISTANCE_COLUMNS),
         load_artifact(cell_folder(out / trained.DISTANCES, measured[0]) / "examples.pt"),
         load_artifact(cell_folder(out / trained.PICTURES, measured[0]) / "pictures.pt"),
+        tables_of,
     )
     _write_tables(tables, out)
     write_report(tables, out, settings)
     return tables
+
+
+def _leaks(settings: ManifoldSettings) -> tuple[list[Row], dict[str, Tensor]]:
+    """The stage `leak`: its rows, and what is read of each decoder, for one model of the largest size by manifold."""
+    models = settings.cells(settings.leak_seeds)
+    cells = [{**cell, "manifold": name} for name in settings.measured for cell in models]
+    if not cells:
+        return [], {}
+    work = MeasureLeak(settings.only(LeakSettings))
+    rows = run_stage(cells, work, settings, trained.LEAK)
+    decoders = {}
+    for cell in cells:
+        path = cell_folder(Path(settings.out) / trained.LEAK, cell) / "leak.pt"
+        name = along(str(cell["manifold"]))
+        shown = name if name in settings.possible else settings.possible[0]
+        if cell["n"] == max(settings.sizes) and cell["scheme"] == shown and cell["seed"] == 0 and path.exists():
+            decoders[f"{cell['manifold']} {shown}"] = load_artifact(path)["table"]
+    return rows, decoders
 
 
 def _prepare(settings: ManifoldSettings) -> None:
@@ -99,7 +127,7 @@ def _cost(cell: Mapping[str, Any], settings: ManifoldSettings) -> float:
     """In passes of an image through the classifier; a pass through a learned decoder is about four."""
     scheme = SCHEMES[cell["scheme"]]
     step = 2.0 if scheme.manifold is None else 10.0
-    images = BATCH * settings.steps(cell["n"])
+    images = BATCH * settings.steps(cell["n"], cell["scheme"])
     return images * (3 + (scheme.attack is not None) * scheme.fraction * settings.train_steps * step)
 
 
@@ -113,7 +141,8 @@ def _write_tables(tables: Tables, out: Path) -> None:
     """Write `results.csv` and a table for each further stage, and the same as Parquet where pyarrow is installed."""
     stages = {
         "results": tables.models,
-        trained.MANIFOLDS: tables.manifolds,
+        trained.LEAK: tables.leaks,
+        MANIFOLDS: tables.manifolds,
         trained.TRANSFER: tables.transfer,
         trained.DISTANCES: tables.distances,
     }
@@ -138,4 +167,4 @@ def main(args: Sequence[str]) -> None:
 
 def _run_and_print(settings: ManifoldSettings) -> None:
     tables = run_manifold_study(settings)
-    print_claims(claims(tables.models, tables.distances), Path(settings.out) / "report.html")
+    print_claims(claims(tables.models, tables.distances, tables.leaks), Path(settings.out) / "report.html")

@@ -21,7 +21,6 @@ MAIN = (
     "off-manifold success, worst restart",
     "on-manifold success",
     "on-manifold success, worst restart",
-    "learned-manifold success",
 )
 """The metrics of the first table."""
 
@@ -37,6 +36,7 @@ PLOT: Mapping[str, Mapping[int, float]] = {
 
 _MEASURED = ["metric", "value", "low", "high", "count"]
 MODEL_COLUMNS = ["n", "scheme", "seed", *_MEASURED]
+LEAK_COLUMNS = ["n", "scheme", "seed", "manifold", *_MEASURED, "sentence"]
 DISTANCE_COLUMNS = ["n", "scheme", "seed", "threat", "manifold", *_MEASURED]
 
 
@@ -46,19 +46,23 @@ class Tables:
 
     Args:
         models: n, scheme, seed, metric, value, low, high, count.
-        manifolds: manifold, metric, value.
+        leaks: n, scheme, seed, manifold, metric, value, low, high, count, sentence.
+        manifolds: manifold, seed, metric, value.
         transfer: n, source, threat, target, value, low, high, count.
         distances: n, scheme, seed, threat, manifold, metric, value, low, high, count.
         examples: for "<off or on> <true or tangent> <distance or angle>" and "<off or on> size" the values (N,).
         pictures: the tensors that `pictures.Illustrate` kept.
+        decoders: for "<manifold> <scheme>" how often each class was read of each decoder, (K, K).
     """
 
     models: pd.DataFrame
+    leaks: pd.DataFrame = field(default_factory=lambda: frame([], LEAK_COLUMNS))
     manifolds: pd.DataFrame = field(default_factory=pd.DataFrame)
     transfer: pd.DataFrame = field(default_factory=pd.DataFrame)
     distances: pd.DataFrame = field(default_factory=lambda: frame([], DISTANCE_COLUMNS))
     examples: Mapping[str, Tensor] = field(default_factory=dict)
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
+    decoders: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
@@ -86,7 +90,7 @@ def table_over_seeds(models: pd.DataFrame) -> pd.DataFrame:
     """A line for each size and scheme, with an `Estimate` for each metric of `MAIN` that was measured."""
     rows = models[models["metric"].isin(MAIN)]
     shares = {key: estimate.clipped() for key, estimate in means(rows, "n", "scheme", "metric").items()}
-    return _wide(shares, "N", "training")
+    return wide(shares, "N", "training")
 
 
 def table_beside_plot(models: pd.DataFrame) -> pd.DataFrame:
@@ -125,7 +129,7 @@ def table_of_distances(distances: pd.DataFrame) -> pd.DataFrame:
         (n, THREATS[threat], manifold, metric): estimate.text(units[metric])
         for (n, threat, manifold, metric), estimate in means(rows, "n", "threat", "manifold", "metric").items()
     }
-    return _wide(texts, "N", "examples", "manifold")
+    return wide(texts, "N", "examples", "manifold")
 
 
 def _by_threat(models: pd.DataFrame, pattern: str, unit: Unit) -> pd.DataFrame:
@@ -133,10 +137,10 @@ def _by_threat(models: pd.DataFrame, pattern: str, unit: Unit) -> pd.DataFrame:
     parts = rows["metric"].str.extract(pattern)
     rows = rows.join(parts)[parts["what"].notna()]
     texts = {key: unit.text(estimate.value) for key, estimate in means(rows, "scheme", "threat", "what").items()}
-    return _wide(texts, "training", "threat")
+    return wide(texts, "training", "threat")
 
 
-def _wide(values: Mapping[tuple[Any, ...], object], *names: str) -> pd.DataFrame:
+def wide(values: Mapping[tuple[Any, ...], object], *names: str) -> pd.DataFrame:
     """A line for each combination of `names`, the first entries of the keys, and a column for each last entry."""
     if not values:
         return pd.DataFrame()

@@ -10,75 +10,48 @@ from torch import Tensor, nn
 from lightning_robust import PGD, LatentSpace, Threat
 from lightning_robust._fitting import device, loaded
 from lightning_robust.cells import Cell, cell_folder
-from lightning_robust.manifolds import VAEGAN, Manifold, project
-from lightning_robust.models import RobustClassifier, standard_net
+from lightning_robust.manifolds import Manifold, project
+from lightning_robust.models import RobustClassifier, resnet, standard_net
 from lightning_robust_studies.stutz2019.attacks import AttackedImages, Code, attack_images
-from lightning_robust_studies.stutz2019.schemes import Threats
-from lightning_robust_studies.stutz2019.settings import (
-    ATTACKS,
-    BALLS,
-    BATCH,
-    DataSettings,
-    EvaluationSettings,
-    LearnedSettings,
-    ModelSettings,
-)
+from lightning_robust_studies.stutz2019.kinds import KINDS
+from lightning_robust_studies.stutz2019.learned import inside, load_manifold, reconstructed
+from lightning_robust_studies.stutz2019.schemes import SCHEMES, Threats
+from lightning_robust_studies.stutz2019.settings import ATTACKS, BALLS, EvaluationSettings, ModelSettings
 
-MANIFOLDS, MODELS, EVALUATION, LEARNED = "manifolds", "models", "evaluation", "learned"
+MODELS, EVALUATION, ALONG, LEAK = "models", "evaluation", "along", "leak"
 TRANSFER, DISTANCES, PICTURES = "transfer", "distances", "pictures"
 """The stages; each has a folder of its name."""
-CODE_BOUND = 2.0
-"""Learned codes are valid up to this size, and images with larger ones are not counted."""
 
 
-def network(settings: DataSettings) -> nn.Module:
-    """The classifier of the study, before training."""
+def network(settings: ModelSettings, scheme: str) -> nn.Module:
+    """The classifier of a scheme, before training."""
     channels, *size = settings.source.image_shape
-    return standard_net(channels, len(settings.source.classes), size)
-
-
-def new_manifold(kind: str, settings: LearnedSettings) -> VAEGAN:
-    """A VAE-GAN for each class ("class") or for all ("data"), before training."""
-    source = settings.source
-    classes = len(source.classes) if kind == "class" else 1
-    beta = [source.class_beta.get(label, source.beta) for label in range(classes)] if classes > 1 else source.beta
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return VAEGAN(
-            source.image_shape,
-            latent=source.latent,
-            num_classes=classes,
-            width=settings.manifold_width,
-            beta=beta,
-            gamma=settings.manifold_gamma,
-            init_std=None,
-            bound=CODE_BOUND,
-        )
-
-
-def load_manifold(settings: LearnedSettings, kind: str) -> VAEGAN:
-    """The learned manifold, on the device, frozen."""
-    folder = cell_folder(Path(settings.out) / MANIFOLDS, {"manifold": kind})
-    return loaded(new_manifold(kind, settings), folder / "manifold.pt")
+    classes = len(settings.source.classes)
+    if SCHEMES[scheme].network == "resnet":
+        return resnet(channels, classes, (3, 3, 3) if channels == 3 else (2, 2, 2), settings.resnet_width)
+    return standard_net(channels, classes, size)
 
 
 def load_model(settings: ModelSettings, cell: Cell) -> RobustClassifier:
     """The model that a cell with the names n, scheme and seed trained, on the device, frozen."""
     folder = cell_folder(Path(settings.out) / MODELS, {name: cell[name] for name in ("n", "scheme", "seed")})
-    return loaded(RobustClassifier(network(settings)), folder / "model.pt")
+    return loaded(RobustClassifier(network(settings, str(cell["scheme"]))), folder / "model.pt")
 
 
-def threats(settings: ModelSettings, learned: str | None = None) -> Threats:
-    """The perturbation sets of the study; those along a learned manifold where `learned` names it."""
+def threats(settings: ModelSettings, *learned: str | None) -> Threats:
+    """The perturbation sets of the study; those along learned manifolds for the names of `learned`."""
     source, ball = settings.source, BALLS[settings.norm]
     known = None if source.true is None else LatentSpace(source.true)
-    space = None if learned is None else LatentSpace(load_manifold(settings, learned))
+    along = {
+        name: Threat(ball(getattr(settings, KINDS[name].radius)), LatentSpace(load_manifold(settings, name)))
+        for name in learned
+        if name is not None
+    }
     return Threats(
         pixels=Threat(ball(settings.eps)),
         transformations=Threat(ball(settings.eta), source.maps),
         on_true=None if known is None else Threat(ball(settings.eta), known),
-        on_class=Threat(ball(settings.eta), space) if space is not None and learned == "class" else None,
-        on_data=Threat(ball(settings.eta_data), space) if space is not None and learned == "data" else None,
+        learned=along,
     )
 
 
@@ -93,38 +66,28 @@ def attack_of(threat: Threat, settings: EvaluationSettings) -> PGD:
     return ATTACKS[settings.attack](threat, settings.test_steps, settings.restarts)
 
 
-def examples(model: RobustClassifier, settings: EvaluationSettings) -> dict[str, AttackedImages]:
-    """Attacks "off" and "on" the manifold: the true one, or, where it is not known, that learned for each class."""
+def examples(model: RobustClassifier, settings: EvaluationSettings, on: str | None = None) -> dict[str, AttackedImages]:
+    """Attacks "off" the manifold and "on" it: the learned one named `on`, or, where it is None, the true one."""
     x, y, code = test_images(settings)
     sets = threats(settings)
     attacked = {"off": attack_images(model, attack_of(sets.pixels, settings), x, y)}
-    if sets.on_true is not None:
+    if on is not None:
+        attacked["on"] = examples_along(model, on, settings)
+    elif sets.on_true is not None:
         attacked["on"] = attack_images(model, attack_of(sets.on_true, settings), x, y, code)
-    else:
-        attacked["on"] = examples_along_learned(model, settings)
     return attacked
 
 
-def examples_along_learned(model: RobustClassifier, settings: EvaluationSettings) -> AttackedImages:
-    """Attacks on what the manifold of its class makes of an image, decode(encode(x)), along its code.
+def examples_along(model: RobustClassifier, name: str, settings: EvaluationSettings) -> AttackedImages:
+    """Attacks on what a learned manifold makes of an image, decode(encode(x)), along its code.
 
-    The image before is the decoded one. Only those count whose code has no entry beyond `CODE_BOUND`.
+    The image before is the decoded one. Only those count whose code is within the bounds of the manifold.
     """
     x, y, _ = test_images(settings)
-    threat = threats(settings, "class").known("on_class")
-    images, z = reconstructed(load_manifold(settings, "class"), x, y)
-    return attack_images(model, attack_of(threat, settings), images, y, (z,), valid=z.abs().amax(1) <= CODE_BOUND)
-
-
-@torch.no_grad()
-def reconstructed(manifold: VAEGAN, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The images decode(encode(x)) and their codes, both on the CPU."""
-    images, codes = [], []
-    for part, labels in zip(x.to(device()).split(BATCH), y.to(device()).split(BATCH), strict=True):
-        z = manifold.encode(part, labels)
-        codes.append(z.cpu())
-        images.append(manifold.decode(z, labels).clamp(0, 1).cpu())
-    return torch.cat(images), torch.cat(codes)
+    threat = threats(settings, name).known(name)
+    manifold = load_manifold(settings, name)
+    images, code = reconstructed(manifold, x, y)
+    return attack_images(model, attack_of(threat, settings), images, y, code, valid=inside(manifold, code[0]))
 
 
 def nearest(manifold: Manifold, x: Tensor, y: Tensor, starts: Sequence[Any] = (None,), **options: Any) -> Tensor:

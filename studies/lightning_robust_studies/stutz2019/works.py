@@ -15,6 +15,8 @@ from lightning_robust.models import ExponentialDecay, RobustClassifier
 from lightning_robust_studies.stages import share_of
 from lightning_robust_studies.stutz2019 import trained
 from lightning_robust_studies.stutz2019.attacks import attack_rows, correct, mean_row
+from lightning_robust_studies.stutz2019.kinds import along
+from lightning_robust_studies.stutz2019.learned import CODE_BOUND, learn_manifold, load_manifold
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 from lightning_robust_studies.stutz2019.settings import (
     BATCH,
@@ -28,28 +30,13 @@ from lightning_robust_studies.stutz2019.tangent import NeighborTangent
 
 @dataclass(frozen=True)
 class TrainManifold:
-    """Learn a manifold: the cell's `manifold` is "class", a VAE-GAN for each class, or "data", one for all."""
+    """Learn a manifold: the cell's `manifold` names it, `seed` is that of its first weights and of the images."""
 
     settings: LearnedSettings
 
     def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
-        """Train it, keep its weights in `manifold.pt`, and measure how well it reconstructs held-out images."""
-        settings, module = self.settings, trained.new_manifold(cell["manifold"], self.settings)
-        data = settings.source.make(
-            settings.root,
-            train_size=settings.manifold_size,
-            val_size=2000,
-            # A step costs as much for K classes as for one; more of them of half the paper's batch do better.
-            batch_size=BATCH * module.num_classes // 2 if module.num_classes > 1 else BATCH,
-            seed=0,
-        )
-        trainer = quiet_trainer(
-            max_epochs=settings.manifold_epochs, num_sanity_val_steps=0, precision=settings.manifold_precision
-        )
-        trainer.fit(module, data)
-        save_artifact(folder / "manifold.pt", module.cpu().state_dict())
-        names = ("rec_mse", "code_mean", "code_var", "code_within_2")
-        return [{"metric": name, "value": float(trainer.callback_metrics[f"val/{name}"])} for name in names]
+        """Keep its weights in `manifold.pt`, and measure how well it reconstructs held-out images."""
+        return learn_manifold(cell["manifold"], self.settings, folder, cell["seed"])
 
 
 @dataclass(frozen=True)
@@ -68,20 +55,20 @@ class TrainModel:
         """The trained model."""
         settings, scheme = self.settings, SCHEMES[name]
         data = settings.source.make(settings.root, train_size=n, batch_size=BATCH, seed=seed)
-        steps = settings.steps(n)
+        steps, passes = settings.steps(n, name), settings.passes(name)
         pl.seed_everything(seed, verbose=False)
         module = RobustClassifier(
-            trained.network(settings),
-            scheduler=lambda optimizer: ExponentialDecay(optimizer, -(-steps // settings.epochs), settings.decay),
+            trained.network(settings, name),
+            scheduler=lambda optimizer: ExponentialDecay(optimizer, -(-steps // passes), settings.decay),
         )
-        callbacks = scheme.callbacks(trained.threats(settings, learned=scheme.manifold), settings.train_steps)
+        callbacks = scheme.callbacks(trained.threats(settings, scheme.manifold), settings.train_steps)
         quiet_trainer(callbacks, max_epochs=-1, max_steps=steps, limit_val_batches=0).fit(module, data)
         return module
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Test a model, and attack it off and on the manifold."""
+    """Test a model, and attack it off the manifold and, where that is known, on the true one."""
 
     settings: EvaluationSettings
 
@@ -91,20 +78,21 @@ class Evaluate:
         x, y, *_ = source.make(self.settings.root).tensors("test", limit=self.settings.test_size)
         rows: list[Row] = [{"metric": "test error", **share_of(~correct(model, x, y))}]
         for threat, images in trained.examples(model, self.settings).items():
-            rows += attack_rows(f"{threat}-manifold success", images, source.classes)
+            rows += attack_rows(f"{threat}-manifold", images, source.classes)
         return rows
 
 
 @dataclass(frozen=True)
-class EvaluateAlongLearned:
-    """Attack a model along the manifolds learned for each class."""
+class EvaluateAlong:
+    """Attack a model along the learned manifold that the cell's `manifold` names."""
 
     settings: EvaluationSettings
 
     def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """Rows with the error on reconstructions, success rates, distances of successful examples and steps."""
-        images = trained.examples_along_learned(trained.load_model(self.settings, cell), self.settings)
-        return attack_rows("learned-manifold success", images, self.settings.source.classes)
+        model, name = trained.load_model(self.settings, cell), cell["manifold"]
+        images = trained.examples_along(model, name, self.settings)
+        return attack_rows(along(name), images, self.settings.source.classes)
 
 
 @dataclass(frozen=True)
@@ -113,9 +101,14 @@ class Transfer:
 
     The rate is that of the paper: of the images that both models read correctly, the share whose adversarial example
     fools both. Targets come from the last seed, sources from the first, so that with two seeds or more they differ.
+
+    Args:
+        settings: of this stage and those before it.
+        on: the learned manifold of on-manifold examples; None: the true one.
     """
 
     settings: EvaluationSettings
+    on: str | None = None
 
     def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """A row for each threat and target."""
@@ -125,7 +118,7 @@ class Transfer:
             for name in cell["targets"].split()
         }
         rows: list[Row] = []
-        for threat, attacked in trained.examples(source, self.settings).items():
+        for threat, attacked in trained.examples(source, self.settings, self.on).items():
             images = attacked.counted()
             missed = ~correct(source, images.x_adv, images.y)
             for name, model in targets.items():
@@ -144,10 +137,12 @@ class MeasureDistance:
 
     Args:
         settings: of this stage and those before it.
+        on: the learned manifold of on-manifold examples; None: the true one.
         learned: whether there is a manifold learned for each class. Cells that are finished stay as they are.
     """
 
     settings: DistanceSettings
+    on: str | None = None
     learned: bool = field(default=False, repr=False)
 
     def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
@@ -155,11 +150,11 @@ class MeasureDistance:
         settings, model = self.settings, trained.load_model(self.settings, cell)
         train, *_ = settings.source.make(settings.root, train_size=settings.neighbor_images).tensors("train")
         tangent = NeighborTangent(train, components=40, neighbors=min(51, len(train)))
-        learned = trained.load_manifold(settings, "class") if self.learned else None
+        learned = load_manifold(settings, "class") if self.learned else None
         _, _, code = trained.test_images(settings)
         rows: list[Row] = []
         kept: dict[str, torch.Tensor] = {}
-        for threat, attacked in trained.examples(model, settings).items():
+        for threat, attacked in trained.examples(model, settings, self.on).items():
             images = attacked.counted()
             if not bool(images.hit.any()):
                 continue
@@ -169,7 +164,7 @@ class MeasureDistance:
                 known = tuple(part[images.hit] for part in code)
                 points["true"] = trained.nearest_on_true(hits.x_adv, hits.y, known, settings)
             if learned is not None:
-                bounds = (-trained.CODE_BOUND, trained.CODE_BOUND)
+                bounds = (-CODE_BOUND, CODE_BOUND)
                 points["learned"] = trained.nearest(learned, hits.x_adv, hits.y, lr=0.1, bounds=bounds)
             for manifold, point in points.items():
                 values = {

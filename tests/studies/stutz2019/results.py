@@ -26,6 +26,21 @@ def models_of(sizes=(500, 2500), schemes=("normal", "on-true"), seeds=(0, 1)):
     return pd.DataFrame(rows)
 
 
+def leaks_of(flags, scheme="on-learned-class", n=2500):
+    """The rows of the stage `leak` for one model and some manifolds, and whether each leaks."""
+    rows = []
+    for manifold, leaks in flags.items():
+        cell = {"n": n, "scheme": scheme, "seed": 0, "manifold": manifold}
+        rows += [
+            row_of(0.3, **cell, metric="error on originals"),
+            row_of(0.02 if leaks else 0.29, **cell, metric="error on reconstructions"),
+            row_of(0.6 if leaks else 0.3, **cell, metric="error with a wrong label"),
+            row_of(0.9 * leaks, **cell, metric="read as the decoder's class"),
+            {**row_of(leaks, **cell, metric="leaks"), "sentence": f"What is seen along {manifold}."},
+        ]
+    return pd.DataFrame(rows)
+
+
 TRANSFER = pd.DataFrame(
     [
         row_of(rate, n=n, source=source, threat=threat, target=target, metric="transfer")

@@ -59,12 +59,13 @@ def test_the_rate_is_over_images_that_were_read_correctly():
 
 def test_a_filter_acts_on_both_sides_of_the_fraction_and_in_the_papers_count_on_one():
     images = _attacked(valid=torch.tensor([True, True, False, True, False]))
-    values = _values(attack_rows("success", images, ("A", "B")))
-    assert values["success"] == pytest.approx(2 / 4)
-    assert values["success, worst restart"] == pytest.approx(1 / 2)
-    assert values["success, the paper's count"] == pytest.approx(2 / 8)
-    assert values["error on reconstructions"] == pytest.approx(1 / 5)
-    assert (values["success in class A"], "success in class B" in values) == (pytest.approx(2 / 4), False)
+    values = _values(attack_rows("on-pca", images, ("A", "B")))
+    assert values["on-pca success"] == pytest.approx(2 / 4)
+    assert values["on-pca success, worst restart"] == pytest.approx(1 / 2)
+    assert values["on-pca success, the paper's count"] == pytest.approx(2 / 8)
+    assert values["on-pca error on reconstructions"] == pytest.approx(1 / 5)
+    classes = (values["on-pca success in class A"], "on-pca success in class B" in values)
+    assert classes == (pytest.approx(2 / 4), False)
 
 
 def test_classes_are_counted_apart():

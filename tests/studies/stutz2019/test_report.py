@@ -6,26 +6,31 @@ import pytest
 
 from lightning_robust_studies.claims import summary
 from lightning_robust_studies.stutz2019.claims import claims
+from lightning_robust_studies.stutz2019.reading import warnings
 from lightning_robust_studies.stutz2019.report import write_report
 from lightning_robust_studies.stutz2019.settings import ManifoldSettings
 from lightning_robust_studies.stutz2019.tables import Tables
-from tests.studies.stutz2019.results import DISTANCES, EXAMPLES, TRANSFER, models_of
+from tests.studies.stutz2019.results import DISTANCES, EXAMPLES, TRANSFER, leaks_of, models_of
 
 SETTINGS = ManifoldSettings(schemes=("normal", "on-true"))
 MANIFOLDS = pd.DataFrame([{"manifold": "class", "metric": "rec_mse", "value": 0.0123}])
 
 
 def test_the_page_states_the_claims_and_all_figures(tmp_path):
-    tables = Tables(models_of(), MANIFOLDS, TRANSFER, DISTANCES, EXAMPLES)
+    leaks = leaks_of({"class": 1.0}, scheme="normal")
+    tables = Tables(models_of(), leaks, MANIFOLDS, TRANSFER, DISTANCES, EXAMPLES)
     page = write_report(tables, tmp_path, SETTINGS).read_text()
     figures = sorted(path.stem for path in tmp_path.glob("*.png"))
-    assert figures == ["angles", "distances", "error", "regression", "success", "transfer_off", "transfer_on"]
-    assert page.count("<img") == 7
+    assert figures == [
+        *("angles", "distances", "error", "leak_class", "regression", "success", "transfer_off", "transfer_on")
+    ]
+    assert page.count("<img") == 8
     plain = unescape(page).replace("\N{NO-BREAK SPACE}", " ")
-    for claim in claims(tables.models, tables.distances):
+    assert f"<p>{warnings(leaks)[0]}</p>" in plain
+    for claim in claims(tables.models, tables.distances, leaks):
         assert f'<th scope="row">{claim.title}</th><td>{claim.verdict.value}</td>' in plain
         assert f"<p>Claim {claim.number}: {claim.text}</p>" in plain
-    assert summary(claims(tables.models, tables.distances)) in plain
+    assert summary(claims(tables.models, tables.distances, leaks)) in plain
     assert "0.0123" in page
     assert "2.50 [2.49, 2.51]" in plain
     assert "http" not in page.replace("http-equiv", "")

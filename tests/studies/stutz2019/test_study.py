@@ -17,6 +17,7 @@ from lightning_robust_studies.stutz2019 import study, trained
 from lightning_robust_studies.stutz2019.attacks import NORMS
 from lightning_robust_studies.stutz2019.claims import claims
 from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
+from lightning_robust_studies.stutz2019.kinds import along
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 from lightning_robust_studies.stutz2019.settings import PRESETS, EvaluationSettings, ManifoldSettings, ModelSettings
 from lightning_robust_studies.stutz2019.study import run_manifold_study
@@ -37,12 +38,13 @@ TINY = ManifoldSettings(
     manifold_epochs=1,
     manifold_width=1 / 16,
     neighbor_images=120,
+    judged=20,
     launcher="inline",
     progress=False,
 )
 
 
-def linear(settings):
+def linear(settings, scheme):
     """A classifier whose training is convex: rounding does not decide where it ends."""
     size = math.prod(settings.source.image_shape)
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size, len(settings.source.classes)))
@@ -91,6 +93,7 @@ def model_of(settings, n, scheme):
 
 def metrics_of(name, images, classes):
     """The metrics that attacks have by what they did: rates where an image counts, distances where one is hit."""
+    name = f"{name} success"
     counted, latent = images.counted(), images.delta.shape != images.x.shape
     read = counted.y[counted.right].unique().tolist()
     ends = {f" in class {classes[label]}" for label in read}
@@ -108,12 +111,12 @@ def test_every_cell_has_the_rows_of_what_its_attacks_did(interrupted, n, scheme)
     settings, _, tables, _ = interrupted
     rows = tables.models[(tables.models["n"] == n) & (tables.models["scheme"] == scheme)]
     model, classes = model_of(settings, n, scheme), settings.source.classes
-    expected = {"test error", "error on reconstructions"}
+    expected = {"test error", "on-learned-class error on reconstructions"}
     for threat, images in trained.examples(model, settings).items():
-        expected |= metrics_of(f"{threat}-manifold success", images, classes)
-    expected |= metrics_of("learned-manifold success", trained.examples_along_learned(model, settings), classes)
+        expected |= metrics_of(f"{threat}-manifold", images, classes)
+    expected |= metrics_of("on-learned-class", trained.examples_along(model, "class", settings), classes)
     assert sorted(rows["metric"]) == sorted(expected)
-    shares = rows[rows["metric"].str.endswith(("success", "error", "restart", "count"))]
+    shares = rows[rows["metric"].str.endswith(("success", "error", "reconstructions", "restart", "count"))]
     assert (shares[["low", "value", "high"]].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
     assert shares[["low", "high"]].stack().between(0, 1).all()
 
@@ -126,7 +129,7 @@ def test_later_stages_are_of_the_largest_size(interrupted):
     assert set(zip(tables.distances["threat"], tables.distances["manifold"], strict=True)) == {
         (threat, manifold) for threat in hit for manifold in ("true", "tangent", "learned", "none")
     }
-    assert set(tables.manifolds["manifold"]) == {"class"}
+    assert set(zip(tables.manifolds["manifold"], tables.manifolds["seed"], strict=True)) == {("class", 0), ("class", 1)}
 
 
 def test_the_results_are_those_of_the_kept_weights(interrupted):
@@ -183,6 +186,7 @@ def test_tables_figures_and_report_are_written(interrupted):
     _, out, tables, _ = interrupted
     pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), tables.models.reset_index(drop=True))
     names = {"error", "success", "regression", "transfer_off", "transfer_on", "examples"}
+    names |= {"leak_class", "decoders_class"}
     names |= {"distances", "angles"} if len(tables.distances) else set()
     names |= {
         {"surface": "surface", "plane": "embedding"}[key] for key in ("surface", "plane") if key in tables.pictures
@@ -199,7 +203,7 @@ def test_the_command_tells_the_claims_and_where_the_report_is(interrupted, capsy
     monkeypatch.setattr(study, "run_manifold_study", lambda settings: tables)
     study._run_and_print(settings)
     said = capsys.readouterr().out
-    for claim in claims(tables.models, tables.distances):
+    for claim in claims(tables.models, tables.distances, tables.leaks):
         assert f"{claim.title} {claim.verdict.value.capitalize()}.\n  {claim.text}\n" in said
     assert said.endswith(f"Report: {out / 'report.html'}\n")
 
@@ -212,7 +216,7 @@ def test_a_larger_grid_keeps_finished_cells(interrupted):
     assert len(list(out.glob("models/*/rows.json"))) == 5
     # Without a scheme that needs it, the learned manifold is left alone.
     first, again = (t.models[(t.models["n"] < 300) & (t.models["scheme"] == "normal")] for t in (tables, more))
-    first = first[~first["metric"].str.contains("learned|reconstructions")]
+    first = first[~first["metric"].str.startswith("on-learned")]
     pd.testing.assert_frame_equal(again.reset_index(drop=True), first.reset_index(drop=True))
 
 
@@ -249,6 +253,9 @@ def test_a_stage_is_given_its_settings_and_those_before_it():
         ({"manifold_width": 0}, "`manifold_width` to be a number greater than 0"),
         ({"manifold_gamma": -1}, "`manifold_gamma` to be a number of at least 0"),
         ({"manifold_precision": "64"}, "`manifold_precision` to be one of"),
+        ({"along": ("classes",)}, "Expected argument `along` to be one of "),
+        ({"eta_flow": 0}, "`eta_flow` to be a number greater than 0"),
+        ({"judged": -1}, "`judged` to be an integer of at least 0"),
         ({"learned_seeds": -1}, "`learned_seeds` to be an integer of at least 0"),
         ({"restarts": 0}, "Expected argument `restarts` to be an integer of at least 1, but got 0"),
         ({"attack": "fgsm"}, "Expected argument `attack` to be one of"),
@@ -282,7 +289,8 @@ def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches
         out=str(tmp_path),
         data="mnist",
         sizes=(60,),
-        schemes=("normal", "on-learned-class", "off-and-transformations"),
+        schemes=("normal", "on-residual-data", "on-pca-class-both", "off-and-transformations"),
+        along=("class", "residual-data", "pca-class"),
         attacked=60,
         test_size=60,
         manifold_size=60,
@@ -291,13 +299,17 @@ def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches
     tables = run_manifold_study(settings)
     for scheme in settings.schemes:
         metrics = tables.models.loc[tables.models["scheme"] == scheme, "metric"]
-        along = trained.examples_along_learned(model_of(settings, 60, scheme), settings)
-        expected = metrics_of("on-manifold success", along, "abc")
+        expected = set()
+        for name in settings.along:
+            images = trained.examples_along(model_of(settings, 60, scheme), name, settings)
+            expected |= {*metrics_of(along(name), images, "abc"), f"{along(name)} error on reconstructions"}
         assert set(metrics[metrics.str.startswith("on-")]) == expected
-    assert not tables.models["metric"].str.contains("learned-manifold").any()
+    assert not tables.models["metric"].str.contains("on-manifold").any()
+    assert set(tables.leaks["manifold"]) == set(settings.along)
+    assert {*tables.manifolds["manifold"]} == {"class", "data", "pca-class"}
     hit = {
         threat
-        for threat, images in trained.examples(model_of(settings, 60, "normal"), settings).items()
+        for threat, images in trained.examples(model_of(settings, 60, "normal"), settings, "class").items()
         if images.counted().hit.any()
     }
     assert set(zip(tables.distances["threat"], tables.distances["manifold"], strict=True)) == {
@@ -313,8 +325,12 @@ def preset_of(name):
 def test_presets_hold_the_defaults_and_the_full_grid():
     assert ManifoldSettings(**preset_of("quick")) == ManifoldSettings()
     paper = ManifoldSettings(**preset_of("paper"))
-    assert paper.schemes == tuple(name for name in SCHEMES if not name.endswith("-100"))
+    assert {name for name in SCHEMES if "on-" not in name and not name.endswith(("-100", "-resnet"))} <= {
+        *paper.schemes
+    }
     assert set(preset_of("paper")) == set(preset_of("quick"))
+    assert set(preset_of("fashion")) == {*preset_of("quick"), "data"}
+    assert ManifoldSettings(**preset_of("fashion")).left_out == ""
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -322,8 +338,9 @@ def test_presets_hold_the_defaults_and_the_full_grid():
 def test_schemes_that_a_data_set_cannot_have_are_left_out(data, preset):
     settings = ManifoldSettings(**{**preset_of(preset), "data": data})
     assert list(settings.possible) == [name for name in settings.schemes if "true" not in name]
-    assert settings.left_out.startswith("Left out: on-true")
-    assert settings.left_out.endswith(f"since the true manifold of {data} is not known.")
+    if preset != "fashion":
+        assert settings.left_out.startswith("Left out: on-true")
+        assert settings.left_out.endswith(f"since the true manifold of {data} is not known.")
     letters = replace(settings, data="fonts")
     assert (letters.possible, letters.left_out) == (letters.schemes, "")
 
@@ -339,7 +356,7 @@ def test_the_command_as_typed_starts_and_says_what_it_leaves_out(patches, tmp_pa
     options = ["--sizes", "60", "--manifold_size", "60", "--neighbor_images", "60", "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit):
         study.main(["--data", "mnist", *options])
-    assert staged == [[{"manifold": "class"}]]
+    assert staged == [[{"manifold": "class", "seed": 0}, {"manifold": "class", "seed": 1}]]
     assert capsys.readouterr().err.startswith("Left out: on-true, since the true manifold of mnist is not known.\n")
 
 

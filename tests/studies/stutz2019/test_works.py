@@ -84,5 +84,6 @@ def test_three_images_that_both_attacks_hit_make_a_plane(attacked, letters):
 @pytest.mark.parametrize("data", ["fonts", "emnist", "fashion", "mnist", "celeba"])
 def test_networks_take_the_images_of_their_data(data):
     options = replace(OPTIONS, data=data)
-    net = trained.network(options)
-    assert net(torch.rand(2, *options.source.image_shape)).shape == (2, len(options.source.classes))
+    for scheme in ("normal", "normal-resnet"):
+        net = trained.network(replace(options, resnet_width=4), scheme)
+        assert net(torch.rand(2, *options.source.image_shape)).shape == (2, len(options.source.classes))
