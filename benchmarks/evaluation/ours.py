@@ -105,6 +105,8 @@ def linear(num_classes: int, count: int, seed: int) -> tuple[nn.Sequential, Tens
 class LinearModels:
     """The work of a cell: the verdict on a linear model, beside the exact one."""
 
+    plan: str = field(default_factory=fingerprint_of_plan, kw_only=True)
+
     def __call__(self, cell: cells.Row, folder: Path) -> Sequence[dict[str, Any]]:
         """One row: the robust images by `standard`, exactly, and those on which both agree."""
         count, seed = int(str(cell["count"])), int(str(cell["seed"]))

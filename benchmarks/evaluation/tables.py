@@ -53,11 +53,16 @@ class Verdict:
         return len([image for image, row in self.images.items() if row["clean"]])
 
     def only(self, images: Iterable[int]) -> "Verdict":
-        """The same for some of the images; passes are scaled."""
+        """The same for some of the images: their own passes where these are known, and their share of the rest."""
         kept = set(images)
         part = Verdict([row for image, row in self.images.items() if image in kept])
-        part.total = self.total * len(part) / max(1, len(self))
+        part.total = part.own + (self.total - self.own) * len(part) / max(1, len(self))
         return part
+
+    @property
+    def own(self) -> float:
+        """Passes that are known by image."""
+        return float(sum(row.get("passes", 0) for row in self.images.values()))
 
 
 def of_model(rows: Rows, **wanted: Any) -> Rows:

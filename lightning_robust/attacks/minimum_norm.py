@@ -35,6 +35,7 @@ class MinimumNorm(ThreatAttack):
     declared ball.
 
     The gains are raised one after the other, each from the clean input, and each looks below the least radius so far.
+    `Boundary` soon gives up those whose boundary is much farther, which spares most of the passes.
     At the end the nearest perturbation is shortened as far as it fools, by a tenth at most, by bisection.
 
     Args:
