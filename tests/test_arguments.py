@@ -6,6 +6,7 @@ the arguments without a telling default; what is bad follows from the valid valu
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import foolbox
@@ -76,6 +77,16 @@ class Plane:
 
     def decode(self, z, y):
         return z.sigmoid()[:, None, None].expand(-1, 1, 4, -1)
+
+
+class Codec:
+    """An auto-encoder with the interface of diffusers."""
+
+    def encode(self, x):
+        return SimpleNamespace(latents=x)
+
+    def decode(self, z):
+        return SimpleNamespace(sample=z)
 
 
 def flat(images: Tensor) -> Tensor:
@@ -251,6 +262,9 @@ TABLE = {
     "datamodules.read_npz": case(datamodules.read_npz, path="missing.npz"),
     "datamodules.stratified_split": case(datamodules.stratified_split, labels=Y, size=4, skip="name"),
     # manifolds
+    "manifolds.AutoencoderManifold": case(
+        manifolds.AutoencoderManifold, autoencoder=Codec(), image_shape=(1, 4, 4), channels=1, multiple=2
+    ),
     "manifolds.FlowManifold": case(manifolds.FlowManifold, image_shape=(1, 4, 4), bound=1.0),
     "manifolds.FontsManifold": case(manifolds.FontsManifold),
     "manifolds.Share": case(manifolds.Share, hits=1, n=2),

@@ -3,6 +3,7 @@
 from lightning_robust.manifolds._leaks import Fingerprint, Leak
 from lightning_robust.manifolds._learned import Samples
 from lightning_robust.manifolds._share import Share
+from lightning_robust.manifolds.autoencoder import AutoencoderManifold
 from lightning_robust.manifolds.bank import bank
 from lightning_robust.manifolds.codes import truncated_normal
 from lightning_robust.manifolds.flow import FlowManifold
@@ -18,6 +19,7 @@ from lightning_robust.manifolds.validity import Explanation, explain, still_vali
 
 __all__ = [
     "VAEGAN",
+    "AutoencoderManifold",
     "Code",
     "CodeQuality",
     "Explanation",
