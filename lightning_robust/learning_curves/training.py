@@ -42,7 +42,7 @@ class TrainAndEvaluate:
         module: `cell -> LightningModule`, untrained.
         attacks: The attacks of a radius.
         eps_test: The radii of the evaluation.
-        steps: Optimizer steps of the training.
+        steps: Optimizer steps of the training, or a function of n.
         checks: Validations in training, among which the best state is chosen.
         images: The number of samples of each split to attack.
         gap_images: The number of training and of validation samples to attack in training, for the gap.
@@ -53,7 +53,7 @@ class TrainAndEvaluate:
     module: Callable[[Cell], pl.LightningModule]
     attacks: Attacks
     eps_test: Sequence[float]
-    steps: int
+    steps: int | Callable[[int], int]
     checks: int = 5
     images: int = 500
     gap_images: int = 100
@@ -69,7 +69,7 @@ class TrainAndEvaluate:
         checkpoints = folder / f"checkpoints-{digest}"
         for other in set(folder.glob("checkpoints-*")) - {checkpoints}:
             shutil.rmtree(other)
-        gap = self._fit(module, data, _number(cell, "eps_train"), folder, checkpoints)
+        gap = self._fit(module, data, cell, folder, checkpoints)
         save_artifact(folder / "last.pt", {key: value.cpu() for key, value in module.state_dict().items()})
         last, best = load_artifact(folder / "last.pt"), load_artifact(folder / "best.pt")
         of_last = of_best = self._evaluate(module, cell)
@@ -101,8 +101,10 @@ class TrainAndEvaluate:
         return self.data(int(_number(cell, "n")), int(_number(cell, "seed")))
 
     def _fit(
-        self, module: pl.LightningModule, data: pl.LightningDataModule, eps: float, folder: Path, checkpoints: Path
+        self, module: pl.LightningModule, data: pl.LightningDataModule, cell: Cell, folder: Path, checkpoints: Path
     ) -> list[Row]:
+        eps, n = _number(cell, "eps_train"), int(_number(cell, "n"))
+        steps = self.steps(n) if callable(self.steps) else self.steps
         attack: Any = self.attacks.training(eps) if eps else _unchanged
         gap = RobustGeneralizationGap(attack, max_samples=self.gap_images, **self.batch)
         follow = _Follow(gap, folder / "best.pt", eps)
@@ -113,8 +115,8 @@ class TrainAndEvaluate:
             callbacks,
             enable_checkpointing=True,
             max_epochs=-1,
-            max_steps=self.steps,
-            val_check_interval=max(1, self.steps // self.checks),
+            max_steps=steps,
+            val_check_interval=max(1, steps // self.checks),
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             limit_val_batches=_batches(data, max(self.images, self.gap_images), "val"),

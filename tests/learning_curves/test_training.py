@@ -93,3 +93,14 @@ def test_training_images_are_evaluated_as_they_come():
     x, y, _ = letters(20, 0).tensors("train")
     assert evaluation.results["val/n"] == 20
     assert evaluation.results["val/clean_acc"] == pytest.approx((module.eval()(x).argmax(1) == y).float().mean().item())
+
+
+def _a_step_for_ten(n):
+    return n // 10
+
+
+def test_steps_may_depend_on_the_number_of_samples(tmp_path):
+    work = replace(WORK, steps=_a_step_for_ten, checks=1)
+    for n in (20, 40):
+        rows = work({**CELL, "n": n}, tmp_path / str(n))
+        assert {row["step"] for row in rows if row["metric"] == "gap"} == {n // 10}

@@ -28,7 +28,8 @@ def claims(curves: Mapping[str, LearningCurves], *, targets: Sequence[float] = T
 
     Robust accuracy is that under the attack of the largest radius of a data set. Accuracies are those of the best
     candidate for each size, seed and radius, chosen on validation images (`best_over`). A claim holds if it holds on
-    every data set on which it was measured, and fails if it fails on one.
+    every data set on which it was measured, and fails if it fails on one. Where the largest size has fewer seeds than
+    the others, claim 1 takes the sizes that all seeds have, claims 2 and 4 the seeds that have the largest size.
 
     Args:
         curves: The learning curves by data set. Rows of the training set (split "train") serve claim 4 and may be
@@ -52,9 +53,9 @@ def claims(curves: Mapping[str, LearningCurves], *, targets: Sequence[float] = T
         return all_of(verdict for _, verdict, _ in findings), " ".join(texts) or "No data set was tested under attack."
 
     more, more_text = over_data(lambda data, eps: _more_samples(_pair(best[data], eps), targets))
-    rising, rising_text = over_data(lambda data, eps: _rising(_pair(best[data], eps)))
+    rising, rising_text = over_data(lambda data, eps: _rising(_pair(_to_the_largest(best[data]), eps)))
     radii_verdict, radii_text = over_data(lambda data, _: _radii(tables[data]))
-    shrinks, shrinks_text = over_data(lambda data, eps: _gap(tables[data], best[data], eps))
+    shrinks, shrinks_text = over_data(lambda data, eps: _gap(tables[data], _to_the_largest(best[data]), eps))
     return [
         Claim(
             "1. The same accuracy takes more samples when it is to be robust.",
@@ -87,6 +88,11 @@ def _pair(best: "DataFrame", eps: float) -> Pair:
     if both.empty:
         return None
     return curves_of(both[both["eps_test"] == 0]), curves_of(both[both["eps_test"] == eps])
+
+
+def _to_the_largest(best: "DataFrame") -> "DataFrame":
+    """The rows of the seeds that have the largest size."""
+    return best[best["seed"].isin(best[best["n"] == best["n"].max()]["seed"])]
 
 
 def _with_both(table: "DataFrame", column: str) -> "DataFrame":

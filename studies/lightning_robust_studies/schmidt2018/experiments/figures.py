@@ -1,10 +1,11 @@
 """The figures of the study of sample complexity."""
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lightning_robust.learning_curves import LearningCurves, means
 from lightning_robust.plots import curve_panel
-from lightning_robust_studies.schmidt2018.experiments.tables import Curves, frame, laws, radius
+from lightning_robust_studies.schmidt2018.experiments.tables import Curves, RowsOf, frame, laws, radius
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,21 +18,32 @@ _NETWORKS = (
     "{}: each network alone, best over radius and checkpoint. Networks with threshold filters are attacked through "
     "them too; what that leaves out is in the table of attacks."
 )
+_LIMITS = (
+    " Dashed: what no classifier can exceed on a sample of the test images, at the largest radius, since images of "
+    "different classes are closer than two radii."
+)
 _GAP = (
     "{}: robust accuracy over the training of the network {} at radius {:g}, first seed. The distance of the lines is "
     "the robust generalization gap."
 )
 
 
-def figures_of(curves: Curves) -> Figures:
-    """Figures and captions, by the name of the file."""
+def figures_of(curves: Curves, least: RowsOf = MappingProxyType({})) -> Figures:
+    """Figures and captions, by the name of the file.
+
+    Args:
+        curves: the learning curves by data set.
+        least: the least errors of any classifier by data set.
+    """
     from pandas import concat
 
     trusted = {data: each.trusted() for data, each in curves.items()}
     points = concat(means(each.best(), ["n", "eps_test"]).assign(data=data) for data, each in trusted.items())
     points["attack"] = points["eps_test"].map(radius)
     text = "Test accuracy over the number of training images, a line for each radius of the attack."
-    figures: Figures = {"accuracy": (_accuracies(points, group="attack", panel="data"), text)}
+    limits, dashed = _limits(points, least)
+    text += _LIMITS * bool(dashed)
+    figures: Figures = {"accuracy": (_accuracies(limits, group="attack", panel="data", dashed=dashed), text)}
     law = _law_figure(trusted)
     if law is not None:
         figures["power_law"] = (law, "Test error with fitted power laws (dashed) and their 95 % bands.")
@@ -59,8 +71,24 @@ def _parts(tables: "dict[str, DataFrame]", name: str, *, group: str, panel: str)
     return _accuracies(points.assign(attack=points["eps_test"].map(radius)), group=group, panel=panel)
 
 
-def _accuracies(points: "DataFrame", *, group: str, panel: str) -> "Figure":
-    labels: dict[str, Any] = {"xlabel": "training images", "ylabel": "test accuracy"}
+def _limits(points: "DataFrame", least: RowsOf) -> tuple["DataFrame", dict[str, str]]:
+    """The points and, at the largest radius of each data set, what no classifier can beat: a dashed line."""
+    from pandas import concat
+
+    lines, dashed = [points], {}
+    for data, rows in least.items():
+        shown = points[points["data"] == data]
+        eps = shown["eps_test"].max()
+        (value,) = [1 - row["value"] for row in rows if row["eps_test"] == eps]  # type: ignore[operator]
+        name = f"{radius(eps)}, no classifier above"
+        dashed[name] = radius(eps)
+        line = shown[shown["eps_test"] == eps].assign(attack=name, value=value, low=value, high=value)
+        lines.append(line)
+    return concat(lines), dashed
+
+
+def _accuracies(points: "DataFrame", *, group: str, panel: str, **look: Any) -> "Figure":
+    labels: dict[str, Any] = {"xlabel": "training images", "ylabel": "test accuracy", **look}
     return curve_panel(points, "n", "value", low="low", high="high", group=group, panel=panel, xscale="log", **labels)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lightning_robust._versions import versions
@@ -12,12 +13,15 @@ from lightning_robust_studies.schmidt2018.experiments.figures import figures_of
 from lightning_robust_studies.schmidt2018.experiments.settings import Grid
 from lightning_robust_studies.schmidt2018.experiments.tables import (
     Curves,
+    RowsOf,
     accuracy_table,
     checkpoint_table,
     law_table,
+    least_table,
     masking_table,
     masking_verdict,
     needed_table,
+    verdict_table,
 )
 
 _ACCURACY = (
@@ -40,7 +44,8 @@ _BANDS = (
     "not for the seed or the machine, whose rounding changes a training. Numbers of samples come from monotone "
     "curves, one for each seed, interpolated on a logarithmic scale; their means and intervals are those of the "
     "logarithm. A seed whose curve does not cross the target within the sizes is called censored: its number is "
-    "bounded from one side only, and so is the mean."
+    "bounded from one side only, and so is the mean. Where the largest size has fewer seeds, numbers of samples, power "
+    "laws and claim 1 are of the sizes that all seeds have; claims 2 and 4 are of the seeds that have all sizes."
 )
 _MASKING = (
     "For models of the largest size and the first seed, at the largest radius: white-box PGD against attacks that "
@@ -48,6 +53,19 @@ _MASKING = (
     "transferred examples were made on the first network of the same cell (for which there is no such column), and "
     "substitute gradients pass threshold filters. The last column is the share of images that withstand PGD but not "
     "all of the others."
+)
+_VERDICT = (
+    "For each seed and radius the model that validation images chose, and its accuracy on the first test images: "
+    "without an attack, under PGD, and by the standard plan of lightning_robust.evaluation, whose last number is the "
+    "one to quote. In the lines without an attack it is the accuracy on all test images. Doubts: why the evaluation "
+    "takes its own number for too high."
+)
+_LEAST = (
+    "Two images of different classes conflict at a radius if one image is within it of both, in the maximum norm: no "
+    "classifier is robust on both. The least error is what the conflicts between the first test images cost any "
+    "classifier on these, in pairs (Dai et al., Characterizing the optimal 0-1 loss for multi-class classification "
+    "with a test-time attacker, NeurIPS 2023). It says nothing of other images; more images have "
+    "more conflicts."
 )
 _REFERENCE = (
     "Schmidt, Santurkar, Tsipras, Talwar, Madry, Adversarially Robust Generalization Requires More Data, NeurIPS 2018."
@@ -62,6 +80,8 @@ def write_report(
     settings: Mapping[str, Any],
     grids: Sequence[Grid],
     left_out: str = "",
+    verdicts: RowsOf = MappingProxyType({}),
+    least: RowsOf = MappingProxyType({}),
 ) -> Path:
     """Write `report.html` and each figure as a PNG.
 
@@ -72,11 +92,13 @@ def write_report(
         settings: Names and values to show at the end.
         grids: What was run of each problem.
         left_out: A sentence on what a problem does not have.
+        verdicts: What the best models of the largest size withstand, by data set.
+        least: The least errors of any classifier, by data set.
 
     Returns:
         The page.
     """
-    figures = figures_of(curves)
+    figures = figures_of(curves, least)
     for name, (figure, _) in figures.items():
         save_png(figure, out / f"{name}.png")
     pictures = {name: Picture(figure, caption=text, alt=text) for name, (figure, text) in figures.items()}
@@ -87,6 +109,12 @@ def write_report(
     parts: list[Part] = [Heading("The claims"), *claim_parts(judged), *([left_out] if left_out else [])]
     parts += [Heading("Accuracy over the number of training images"), pictures.pop("accuracy")]
     parts += [Table(accuracy_table(trusted), caption="Best over hyperparameters, means over seeds")]
+    if verdicts:
+        text = "The best models of the largest size, judged by the standard plan"
+        parts += [Heading("The verdict"), _VERDICT, Table(verdict_table(verdicts), caption=text)]
+    if least:
+        text = "Conflicts among test images, and the least error of any classifier on them"
+        parts += [Heading("What no classifier can beat"), _LEAST, Table(least_table(least), caption=text)]
     parts += [Heading("How many images an accuracy takes")]
     parts += [Table(needed_table(trusted, targets), caption="Training images for an accuracy, and their ratio")]
     if len(laws):

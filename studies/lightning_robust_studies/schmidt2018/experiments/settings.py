@@ -11,8 +11,11 @@ from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
 from lightning_robust_studies.schmidt2018.experiments.problems import Problem
 from lightning_robust_studies.stages import RunSettings, choose
 
-PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "mnist", "cifar10", "svhn")}
-"""The files of the presets: "quick" is for two cores and holds the defaults, the others are for a GPU."""
+PRESETS = {
+    name: Path(__file__).parent / "presets" / f"{name}.yaml"
+    for name in ("quick", "fashion", "fashion-full", "mnist", "cifar10", "svhn")
+}
+"""The files of the presets: "quick", with the defaults, and those of clothes are for two cores, others for a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,10 @@ class SampleComplexitySettings(RunSettings):
         eps_test: Radii of the attack in evaluation; 0, accuracy without an attack, is among them.
         models: Names of models; a problem leaves out those that it does not have.
         seeds: Number of seeds; a seed decides the training images, their order and the initial weights.
+        largest_seeds: Number of seeds at the largest size; 0: as many as at the others.
         steps: Optimizer steps of a model; 0: those of the problem.
+        steps_per_image: Optimizer steps for each training image, where these are more than `steps`; 0: those of the
+            problem, and none if `steps` is given.
         train_steps: Steps of PGD in training; 0: those of the problem.
         test_steps: Steps of PGD in evaluation.
         restarts: Random starts of PGD in evaluation.
@@ -40,6 +46,10 @@ class SampleComplexitySettings(RunSettings):
         gap_images: Number of training and of validation images that show the gap over the training.
         masked_images: Number of test images to attack in all ways, to find out if PGD is misled; 0: none.
         queries: Queries of the random search.
+        verdict_images: Number of test images on which the best models of the largest size are judged by the standard
+            plan of `lightning_robust.evaluation`; 0: none.
+        bound_images: Number of test images, the first ones, of which the least robust error of any classifier is
+            computed; 0: none.
         targets: Accuracies for which the number of samples is asked.
     """
 
@@ -51,7 +61,9 @@ class SampleComplexitySettings(RunSettings):
     eps_test: Sequence[float] = ()
     models: Sequence[str] = ()
     seeds: int = 3
+    largest_seeds: int = 0
     steps: int = 0
+    steps_per_image: float = 0.0
     train_steps: int = 0
     test_steps: int = 20
     restarts: int = 1
@@ -61,6 +73,8 @@ class SampleComplexitySettings(RunSettings):
     gap_images: int = 100
     masked_images: int = 200
     queries: int = 500
+    verdict_images: int = 200
+    bound_images: int = 1000
     targets: Sequence[float] = (0.3, 0.5, 0.7, 0.9)
 
     def __post_init__(self) -> None:
@@ -71,8 +85,10 @@ class SampleComplexitySettings(RunSettings):
         object.__setattr__(self, "targets", _checks.values("targets", self.targets, 0, 1, above=True, below=True))
         for name in ("seeds", "test_steps", "restarts", "images", "checks", "gap_images", "queries"):
             _checks.count(name, getattr(self, name))
-        for name in ("steps", "train_steps", "masked_images"):
+        for name in ("steps", "train_steps", "masked_images", "verdict_images", "bound_images"):
             _checks.count(name, getattr(self, name), 0)
+        _checks.count("largest_seeds", self.largest_seeds, 0, self.seeds)
+        _checks.number("steps_per_image", self.steps_per_image, 0)
         _checks.choice("attacks", self.attacks, ("pgd", "worst"))
 
     def of(self, name: str, problem: Problem) -> "Grid":
@@ -101,6 +117,7 @@ class SampleComplexitySettings(RunSettings):
             sizes=tuple(sorted(self.sizes or problem.sizes)),
             models=models,
             steps=self.steps or problem.steps,
+            steps_per_image=self.steps_per_image or (0.0 if self.steps else problem.steps_per_image),
             train_steps=self.train_steps or problem.train_steps,
             data=name,
             **axes,
@@ -132,6 +149,7 @@ class Grid:
         models: Names of models.
         steps: Optimizer steps.
         train_steps: Steps of PGD in training.
+        steps_per_image: Optimizer steps for each training image, where these are more.
     """
 
     data: str
@@ -141,3 +159,26 @@ class Grid:
     models: tuple[str, ...]
     steps: int
     train_steps: int
+    steps_per_image: float = 0.0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The optimizer steps of a model of n training images.
+
+    Args:
+        least: those of few images.
+        per_image: steps for each training image, where these are more.
+
+    Example:
+        >>> steps = Steps(200, 0.1)
+        >>> steps(100), steps(5000)
+        (200, 500)
+    """
+
+    least: int
+    per_image: float
+
+    def __call__(self, n: int) -> int:
+        """The larger of the two."""
+        return max(self.least, round(self.per_image * n))

@@ -1,7 +1,7 @@
 """The study of Schmidt et al. (NeurIPS 2018): `lightning-robust study sample-complexity`.
 
-For each problem two folders of cells: the models, and whether PGD can be believed on those of the largest size
-(`masking`).
+For each problem four folders of cells: the models; whether PGD can be believed on those of the largest size
+(`masking`); what the best of these withstand by the standard plan (`verdicts`); what no classifier can beat (`bounds`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from lightning_robust._command import SettingsError, ready_folder, run_command
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Attack
-from lightning_robust.cells import Cell, expand
+from lightning_robust.cells import Cell, Row, expand
 from lightning_robust.datamodules import ImageDataModule
 from lightning_robust.learning_curves import FindMasking, LearningCurves, TrainAndEvaluate, check_data
 from lightning_robust_studies.claims import print_claims
@@ -23,8 +23,9 @@ from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
 from lightning_robust_studies.schmidt2018.experiments.claims import claims
 from lightning_robust_studies.schmidt2018.experiments.problems import Make, Problem, problems
 from lightning_robust_studies.schmidt2018.experiments.report import write_report
-from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, Grid, SampleComplexitySettings
+from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, Grid, SampleComplexitySettings, Steps
 from lightning_robust_studies.schmidt2018.experiments.tables import write_tables
+from lightning_robust_studies.schmidt2018.experiments.verdicts import Judge, Least, best_cells
 from lightning_robust_studies.stages import choose, note, run_stage
 
 
@@ -67,21 +68,39 @@ def run_sample_complexity(
     left_out = _left_out(options, grids)
     if left_out:
         note(left_out)
-    curves = {name: _run(options, problem, grids[name]) for name, problem in chosen.items()}
-    write_tables(curves, out)
-    settings = {name: value for name, value in vars(options).items() if name not in ("out", "root")}
-    write_report(curves, out, targets=options.targets, settings=settings, grids=list(grids.values()), left_out=left_out)
+    curves: dict[str, LearningCurves] = {}
+    verdicts: dict[str, list[Row]] = {}
+    least: dict[str, list[Row]] = {}
+    for name, problem in chosen.items():
+        curves[name], of_models, of_none = _run(options, problem, grids[name])
+        verdicts |= {name: of_models} if of_models else {}
+        least |= {name: of_none} if of_none else {}
+    write_tables(curves, out, verdicts=verdicts, least=least)
+    write_report(
+        curves,
+        out,
+        targets=options.targets,
+        settings={name: value for name, value in vars(options).items() if name not in ("out", "root")},
+        grids=list(grids.values()),
+        left_out=left_out,
+        verdicts=verdicts,
+        least=least,
+    )
     return curves
 
 
-def _run(options: SampleComplexitySettings, problem: Problem, grid: Grid) -> LearningCurves:
+def _run(
+    options: SampleComplexitySettings, problem: Problem, grid: Grid
+) -> tuple[LearningCurves, list[Row], list[Row]]:
+    """The learning curves, the verdicts on the best models, and the least errors of any classifier."""
     attacks, models = options.attacks_on(problem), Path(options.out) / f"{grid.data}-models"
+    steps = Steps(grid.steps, grid.steps_per_image) if grid.steps_per_image else grid.steps
     training = TrainAndEvaluate(
         data=problem.data,
-        module=_Untrained(problem.models, grid.steps),
+        module=_Untrained(problem.models, steps),
         attacks=attacks,
         eps_test=grid.eps_test,
-        steps=grid.steps,
+        steps=steps,
         checks=options.checks,
         images=options.images,
         gap_images=options.gap_images,
@@ -90,19 +109,31 @@ def _run(options: SampleComplexitySettings, problem: Problem, grid: Grid) -> Lea
     cells = expand(
         data=[grid.data], n=grid.sizes, model=grid.models, eps_train=grid.eps_train, seed=range(options.seeds)
     )
+    largest, most = grid.sizes[-1], options.largest_seeds or options.seeds
+    cells = [cell for cell in cells if cell["n"] != largest or int(str(cell["seed"])) < most]
     rows, masking = run_stage(cells, training, options, models.name, partial(_cost, grid)), []
     if options.masked_images:
         eps = max(grid.eps_test)
         suspicious = _Suspicious(training, attacks, grid.models[0], models)
         find = FindMasking(training=training, models=models, attacks=suspicious, eps=eps)
         cells = [
-            {**cell, "images": options.masked_images}
-            for cell in cells
-            if cell["n"] == grid.sizes[-1] and cell["seed"] == 0
+            {**cell, "images": options.masked_images} for cell in cells if cell["n"] == largest and cell["seed"] == 0
         ]
         masking = run_stage(cells, find, options, f"{grid.data}-masking")
     accuracies, gaps = ([row for row in rows if row["metric"] == metric] for metric in ("accuracy", "gap"))
-    return LearningCurves(accuracies, gaps, masking)
+    curves, verdicts, least = LearningCurves(accuracies, gaps, masking), [], []
+    if options.verdict_images:
+        judge = Judge(training=training, models=models, attacks=attacks)
+        chosen = best_cells(curves.trusted(), largest, options.verdict_images)
+        verdicts = run_stage(
+            chosen, judge, options, f"{grid.data}-verdicts", lambda cell: 1.0 + int(str(cell["images"]))
+        )
+    if options.bound_images and not attacks.own_inputs:
+        fields, width = (problem.batch.get("input", 0), problem.batch.get("target", 1)), problem.high - problem.low
+        bound = Least(data=problem.data, n=grid.sizes[0], fields=fields, eps_test=grid.eps_test, width=width)
+        cells = [{"data": grid.data, "images": options.bound_images}]
+        least = run_stage(cells, bound, options, f"{grid.data}-bounds")
+    return curves, verdicts, least
 
 
 @dataclass(frozen=True)
@@ -110,10 +141,11 @@ class _Untrained:
     """The untrained module of a cell."""
 
     models: Mapping[str, Make]
-    steps: int
+    steps: int | Steps
 
     def __call__(self, cell: Cell) -> pl.LightningModule:
-        return self.models[str(cell["model"])](float(str(cell["eps_train"])), self.steps)
+        steps = self.steps if isinstance(self.steps, int) else self.steps(int(str(cell["n"])))
+        return self.models[str(cell["model"])](float(str(cell["eps_train"])), steps)
 
 
 @dataclass(frozen=True)
@@ -168,7 +200,8 @@ def _check_balance(problem: Problem, n: int, data: pl.LightningDataModule) -> No
 
 def _cost(grid: Grid, cell: Cell) -> float:
     """The cost of a cell in passes of a batch through the network."""
-    return grid.steps * (3.0 + 2.0 * grid.train_steps * bool(cell["eps_train"]))
+    steps = Steps(grid.steps, grid.steps_per_image)(int(str(cell["n"])))
+    return steps * (3.0 + 2.0 * grid.train_steps * bool(cell["eps_train"]))
 
 
 def main(args: Sequence[str]) -> None:

@@ -1,9 +1,10 @@
 """The tables of the study of sample complexity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_robust.cells import Row
 from lightning_robust.learning_curves import LearningCurves, means
 from lightning_robust.learning_curves.study import MISLED
 from lightning_robust.plots import PERCENT, PLAIN, POINTS, Estimate
@@ -15,10 +16,21 @@ Curves = Mapping[str, LearningCurves]
 """Learning curves by the name of the data set."""
 
 
-def write_tables(curves: Curves, out: Path) -> None:
-    """Write `results`, `gaps` and `masking` as CSV and, with pyarrow, as Parquet."""
-    for name, part in (("results", "rows"), ("gaps", "gaps"), ("masking", "masking")):
-        table = frame(row for each in curves.values() for row in getattr(each, part))
+RowsOf = Mapping[str, Sequence[Row]]
+"""Rows by the name of the data set."""
+
+
+def write_tables(curves: Curves, out: Path, *, verdicts: RowsOf, least: RowsOf) -> None:
+    """Write `results`, `gaps`, `masking`, `verdicts` and `least_errors` as CSV and, with pyarrow, as Parquet."""
+    parts: dict[str, Iterable[Sequence[Row]]] = {
+        "results": [each.rows for each in curves.values()],
+        "gaps": [each.gaps for each in curves.values()],
+        "masking": [each.masking for each in curves.values()],
+        "verdicts": verdicts.values(),
+        "least_errors": least.values(),
+    }
+    for name, part in parts.items():
+        table = frame(row for rows in part for row in rows)
         if table.empty:
             continue
         table.to_csv(out / f"{name}.csv", index=False)
@@ -119,6 +131,35 @@ def masking_verdict(curves: Curves) -> str:
             f"So {names} took no part in the claims and in the curves of the best, if there was another network"
         )
     return text + "."
+
+
+def verdict_table(verdicts: RowsOf) -> "DataFrame":
+    """A line for each seed and radius: the model that was chosen, and what it withstands."""
+    rows: dict[tuple[Any, ...], dict[str, str]] = {}
+    for data, each in verdicts.items():
+        for row in each:
+            key = (data, row["n"], radius(row["eps_test"]), row["seed"], row["model"], row["eps_train"], row["count"])
+            texts = rows.setdefault(key, dict.fromkeys(("no attack", "PGD", "standard", "doubts"), ""))
+            texts[str(row["attack"])] = Estimate(row["value"], row["low"], row["high"], row["count"]).text()  # type: ignore[arg-type]
+            texts["doubts"] += str(row["doubts"])
+    names = ("data", "N", "attack", "seed", "network", "trained at", "test images")
+    return frame({**dict(zip(names, key, strict=True)), **texts} for key, texts in rows.items())
+
+
+def least_table(least: RowsOf) -> "DataFrame":
+    """A line for each data set and radius: conflicts among test images, and the least error of any classifier."""
+    return frame(
+        {
+            "data": data,
+            "attack": radius(row["eps_test"]),
+            "test images": row["count"],
+            "conflicts": row["pairs"],
+            "images with a conflict": row["part"],
+            "least error of any classifier": PERCENT.text(row["value"]),  # type: ignore[arg-type]
+        }
+        for data, each in least.items()
+        for row in each
+    )
 
 
 def _models(table: "DataFrame") -> str:

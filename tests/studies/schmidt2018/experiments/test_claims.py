@@ -194,3 +194,11 @@ def test_rows_must_be_there():
         claims({"mnist": LearningCurves([])})
     with pytest.raises(ValueError, match="rows of the splits val and test for each candidate, but one is missing"):
         _claims([row for row in _study() if row["split"] != "val"])
+
+
+def test_one_seed_at_the_largest_size_decides_the_claims_on_that_size():
+    rows = [row for row in _study() if row["n"] != 8000 or row["seed"] == 0]
+    more, rising, _, shrinks = _claims(rows)
+    assert "N from 500 to 4,000, 3 seeds" in more.text
+    assert "from N = 4,000 to 8,000" in rising.text
+    assert "at N = 8,000" in shrinks.text

@@ -18,6 +18,10 @@ from lightning_robust_studies.schmidt2018.experiments.settings import SampleComp
         ({"seeds": 2.5}, "`seeds` to be an integer"),
         ({"launcher": "threads"}, "`launcher`"),
         ({"attacks": "all"}, "`attacks`"),
+        ({"largest_seeds": 4}, "`largest_seeds` to be an integer of at least 0 and at most 3, but got 4"),
+        ({"steps_per_image": -0.1}, "`steps_per_image` to be"),
+        ({"verdict_images": -1}, "`verdict_images` to be"),
+        ({"bound_images": 0.5}, "`bound_images` to be"),
     ],
 )
 def test_wrong_settings_are_refused(change, message):
@@ -58,3 +62,12 @@ def test_an_axis_that_is_not_given_is_the_problems():
 def test_an_unknown_model_is_refused():
     with pytest.raises(SettingsError, match="`models` to be"):
         SampleComplexitySettings(models=("cn",)).of("digits", problems()["digits"])
+
+
+def test_steps_that_are_given_are_those_of_all_sizes_unless_images_are_given_steps_too():
+    problem = problems()["fashion"]
+    grids = [
+        SampleComplexitySettings(**given).of("fashion", problem)
+        for given in ({}, {"steps": 7}, {"steps": 7, "steps_per_image": 0.5})
+    ]
+    assert [(grid.steps, grid.steps_per_image) for grid in grids] == [(1000, 0.1), (7, 0.0), (7, 0.5)]

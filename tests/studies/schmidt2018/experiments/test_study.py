@@ -61,6 +61,21 @@ def test_tables_figures_and_report_are_written(interrupted):
     page = (out / "report.html").read_text()
     assert page.count("<img") == len(names)
     assert str(out) not in page
+    assert len(pd.read_csv(out / "least_errors.csv")) == 3
+    assert pd.read_csv(out / "verdicts.csv")["attack"].tolist() == ["no attack", "no attack", "PGD", "standard"]
+
+
+def test_the_models_that_validation_chose_are_judged_on_the_same_images(interrupted):
+    _, out, curves, _ = interrupted
+    table = pd.read_csv(out / "verdicts.csv").set_index(["eps_test", "attack"])
+    best = curves["tiny"].trusted().best()
+    best = best[best["n"] == 100].set_index("eps_test")
+    for eps in (0.0, 0.1):
+        for name in ("model", "eps_train", "checkpoint"):
+            assert set(table.loc[eps][name]) == {best.loc[eps, name]}
+    assert table["count"].tolist() == [50, 20, 20, 20]  # without an attack it is all test images
+    accuracy = table["value"]
+    assert accuracy[0.1, "standard"] <= accuracy[0.1, "PGD"] <= accuracy[0.1, "no attack"]
 
 
 def test_the_command_prints_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
@@ -101,7 +116,7 @@ def test_masking_is_asked_of_every_model_of_the_largest_size(interrupted):
 def test_a_larger_grid_keeps_finished_cells(interrupted):
     options, out, curves, _ = interrupted
     before = {path: path.stat().st_mtime_ns for path in out.glob("tiny-models/*/*")}
-    larger = replace(options, sizes=(10, 40, 60, 100), models=("linear",), masked_images=0)
+    larger = replace(options, sizes=(10, 40, 60, 100), models=("linear",), masked_images=0, verdict_images=0)
     more = run_sample_complexity(larger, OWN)["tiny"].rows
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {row["n"] for row in more} == {10, 40, 60, 100}
@@ -119,7 +134,9 @@ def test_models_that_one_problem_does_not_have_are_left_out_with_a_word(tmp_path
     options = replace(
         OPTIONS, out=str(tmp_path), data=("tiny", "plain"), sizes=(10,), models=("linear+threshold", "linear"), steps=1
     )
-    curves = run_sample_complexity(replace(options, masked_images=0), OWN | {"plain": plain})
+    curves = run_sample_complexity(
+        replace(options, masked_images=0, verdict_images=0, bound_images=0), OWN | {"plain": plain}
+    )
     models = {data: {row["model"] for row in each.rows} for data, each in curves.items()}
     assert models == {"tiny": {"linear", "linear+threshold"}, "plain": {"linear"}}
     said = "Left out: linear+threshold of plain, since there is no such model."
