@@ -7,7 +7,7 @@ from torch import nn
 from benchmarks.evaluation.oracles import Counted, _broken, adv_lib, autoattack
 from benchmarks.evaluation.ours import linear
 from benchmarks.evaluation.radii import optimality
-from benchmarks.evaluation.tables import curves, differences, linear_models, optimalities, verdicts
+from benchmarks.evaluation.tables import Verdict, curves, differences, linear_models, optimalities, verdicts
 from lightning_robust import evaluate
 from lightning_robust.attacks import PGD, Linf, margin
 from lightning_robust.evaluation import standard
@@ -70,6 +70,10 @@ def test_tables():
         {"model": name, "oracle": oracle, "image": -1, "attack": "apgd-ce", "passes": 400}
         for oracle in ("autoattack", "adv-lib")
     ]
+    own = [{**row, "passes": 10 * row["image"]} for row in ours]
+    assert Verdict(own).total == 200
+    assert Verdict(own).only({0, 1}).total == 10 + 0.5 * (200 - 60)
+    assert Verdict(oracles[-2:-1] + oracles[:4]).only({0, 1}).total == 200
     table = verdicts(ours, oracles)
     assert "| fonts TRADES, Linf 0.1 | 4 | 75.0 |" in table
     assert "| 1 / 0 | 1 / 0 | 100 | 100 | 50 | 50 | 50 |" in table
