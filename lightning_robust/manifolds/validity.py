@@ -33,7 +33,7 @@ def explain(
     num_classes: int,
     candidates: int | None = 3,
     beta: float = 3.0,
-    steps: int = 30,
+    steps: int = 20,
     lr: float = 0.1,
     batch_size: int = 100,
 ) -> Explanation:
@@ -128,7 +128,7 @@ def still_valid(
     num_classes: int,
     candidates: int | None = 3,
     beta: float = 3.0,
-    steps: int = 30,
+    steps: int = 20,
     lr: float = 0.1,
     batch_size: int = 100,
 ) -> Tensor:
@@ -139,7 +139,8 @@ def still_valid(
     figure.
 
     The judge must be learned apart from the manifold that made the examples, from other images or another seed: that
-    one explains its own images exactly. `Residual` cannot judge, since it explains every image.
+    one explains its own images exactly. `Residual` cannot judge, since it explains every image. A judge errs as well:
+    compare with the share that is valid of the images from which the attack started.
 
     Args:
         judge: a manifold with an encoder and a decoder for each class.

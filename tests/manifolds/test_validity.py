@@ -94,6 +94,13 @@ def test_more_candidates_and_steps_never_lower_a_likelihood_and_the_true_class_i
     assert (every >= true).all()
 
 
+def test_a_code_that_is_nearer_but_less_likely_is_not_taken():
+    """At a tiny beta the code costs more than the residual, so that the encoder's is better than the nearest."""
+    lines, x, _ = images()
+    start = explain(lines, x, num_classes=K, beta=0.01, steps=0).likelihood
+    assert torch.equal(explain(lines, x, num_classes=K, beta=0.01, steps=50).likelihood, start)
+
+
 def test_neither_batches_nor_the_order_nor_modes_matter():
     judge = VAEGAN((1, 4, 4), latent=3, num_classes=K, width=1 / 16, init_std=None, bound=2.0).train()
     x, y = torch.rand(9, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(9) % K
