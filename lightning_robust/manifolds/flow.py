@@ -43,7 +43,8 @@ class FlowManifold(LearnedManifold):
         -\frac{1}{D} \log_2 \Big( N(z; 0, 1) \,\Big| \det \frac{\partial z}{\partial x} \Big| \Big) + \log_2 255,
 
     an upper bound for the bits that a pixel takes. `encode` and `decode` are without noise: u = 1/2, the center of a
-    grey level. Then decode(encode(x)) is x up to rounding, and all D entries of a code move. Pixels are cut to [0, 1].
+    grey level. Then decode(encode(x)) is x up to rounding, and exactly so where a pixel is 0 or 1. All D entries of a
+    code move. Pixels are cut to [0, 1].
 
     It is a manifold: `LatentSpace(flow)` moves codes within `bounds`. Any image is on it, so what keeps a perturbed
     image natural is the size of the perturbation of its code alone.
@@ -138,7 +139,7 @@ class FlowManifold(LearnedManifold):
         with torch.autocast(z.device.type, enabled=False):
             s = self._transform(y, len(z)).inv(z.to(self.code_low.dtype))
             t = (torch.sigmoid(s) - _ALPHA) / (1 - 2 * _ALPHA)
-            return cut((256 * t - 0.5) / 255).unflatten(1, self.image_shape)
+            return cut((256 * t - 0.5) / 255, snap=True).unflatten(1, self.image_shape)
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
         """The logarithm of the density of images, without noise.
