@@ -141,6 +141,14 @@ def test_radii_come_with_an_attack_of_minimum_norm():
     assert float((far[near] / report.images.radius[near]).mean()) >= 0.99
 
 
+def test_radii_cost_less_than_a_second_run():
+    model, x, y, distance = linear(10, 1.0)
+    eps = float(distance(Linf).median())
+    plans = [brief(standard(Linf(eps), radii=radii)) for radii in (False, True)]
+    alone, both = (evaluate(model, (x, y), plan, progress=False).images.passes.double().mean() for plan in plans)
+    assert both < 1.7 * alone
+
+
 def test_autoattack_is_that_of_torchattacks():
     pytest.importorskip("torchattacks")
     threat = Threat(L2(0.5), PixelSpace(mean=0.5, std=0.25))
