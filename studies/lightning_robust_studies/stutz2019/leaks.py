@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_robust._fitting import device
+from lightning_robust._noise import Noise
+from lightning_robust.attacks import Ball
 from lightning_robust.cells import Row, save_artifact
 from lightning_robust.manifolds import Leak, Share, fingerprint, leak, still_valid
 from lightning_robust_studies.stutz2019 import trained
 from lightning_robust_studies.stutz2019.kinds import weights_of
-from lightning_robust_studies.stutz2019.learned import load_manifold
+from lightning_robust_studies.stutz2019.learned import Learned, load_manifold
 from lightning_robust_studies.stutz2019.settings import JUDGE, JUDGE_SEED, LeakSettings
 
+_MOVE = 0x3A7E  # the stream of random moves
 IMAGES = 2000
 """Test images whose reconstructions are read, at most."""
 SHARES = {
@@ -26,8 +30,34 @@ SHARES = {
     "reads_random": "random codes read as the decoder's class",
 }
 """The shares of a `Leak`, and what they are called in tables."""
+MOVED = {
+    "error_on_reconstructions": "error after a random move",
+    "error_on_mislabeled": "error after a random move with a wrong label",
+}
+"""The same where codes are moved at random within the ball of the attack: of residual manifolds, which give the image
+itself where no code is moved, only this can leak."""
 PROTOTYPE = "the same of the second manifold"
 VALID, VALID_BEFORE = "label still right", "label still right, before the attack"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A manifold whose codes are moved at random within a ball and its bounds; the content of an image decides how."""
+
+    manifold: Learned
+    ball: Ball
+
+    def encode(self, x: Tensor, y: Tensor) -> tuple[Any, ...]:
+        """The codes of images, moved."""
+        code = self.manifold.encode(x, y)
+        z, *fixed = code if isinstance(code, tuple) else (code,)
+        moved = z + self.ball.sample(Noise.of(x, _MOVE), torch.zeros_like(z))
+        low, high = self.manifold.bounds or (z, z)
+        return (torch.minimum(torch.maximum(moved, torch.minimum(low, z)), torch.maximum(high, z)), *fixed)
+
+    def decode(self, z: Tensor, y: Tensor, *fixed: Any) -> Tensor:
+        """The images of codes."""
+        return self.manifold.decode(z, y, *fixed)
 
 
 @dataclass(frozen=True)
@@ -48,8 +78,13 @@ class MeasureLeak:
         classes = len(settings.source.classes)
         limit = min(settings.test_size, IMAGES)
         x, y = (part.to(device()) for part in settings.source.make(settings.root).tensors("test", limit=limit)[:2])
+        threat = trained.threats(settings, name).known(name)
         measured = leak(model, manifold, x, y, num_classes=classes)
-        rows = _rows(measured)
+        moved = leak(model, Moved(manifold, threat.ball), x, y, num_classes=classes)
+        rows = _rows(measured, SHARES) + _rows(moved, MOVED)
+        found = "After a random move of the codes: " + moved.sentence if moved.leaks and not measured.leaks else ""
+        flag = _flag(measured.leaks or moved.leaks, len(x))
+        rows.append({"metric": "leaks", **flag, "sentence": found or measured.sentence})
         if weights_of(name) == JUDGE and measured.table is not None:
             other = load_manifold(settings, name, JUDGE_SEED)
             both = fingerprint(model, manifold, other, x, y, num_classes=classes)
@@ -74,11 +109,9 @@ class MeasureLeak:
         ]
 
 
-def _rows(measured: Leak) -> list[Row]:
-    shares = ((name, getattr(measured, field)) for field, name in SHARES.items())
-    rows: list[Row] = [{"metric": name, **_share(share)} for name, share in shares if share is not None]
-    n = measured.error_on_originals.n
-    return [*rows, {"metric": "leaks", **_flag(measured.leaks, n), "sentence": measured.sentence}]
+def _rows(measured: Leak, names: Mapping[str, str]) -> list[Row]:
+    shares = ((name, getattr(measured, field)) for field, name in names.items())
+    return [{"metric": name, **_share(share)} for name, share in shares if share is not None]
 
 
 def _share(share: Share) -> Row:

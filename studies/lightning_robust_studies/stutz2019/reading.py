@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_robust.plots import bar_chart
 from lightning_robust_studies.stutz2019.kinds import KINDS, along
-from lightning_robust_studies.stutz2019.leaks import PROTOTYPE, SHARES, VALID, VALID_BEFORE
+from lightning_robust_studies.stutz2019.leaks import MOVED, PROTOTYPE, SHARES, VALID, VALID_BEFORE
 from lightning_robust_studies.stutz2019.plots import heat_map
 from lightning_robust_studies.stutz2019.tables import largest, means, wide
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ON = ("on-manifold", *map(along, KINDS))
 """The threats along manifolds, the true one first, as metrics begin with them."""
 _SUCCESS = ("success", "success, worst restart")
-_COLUMNS = (*_SUCCESS, *SHARES.values(), PROTOTYPE, VALID_BEFORE, VALID)
+_COLUMNS = (*_SUCCESS, *SHARES.values(), *MOVED.values(), PROTOTYPE, VALID_BEFORE, VALID)
 _ERRORS = ("error on originals", "error on reconstructions", "error with a wrong label")
 _HOW = (
     "What models say of test images, of what the manifold makes of them with the right label, and of what it makes of "

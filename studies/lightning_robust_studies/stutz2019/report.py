@@ -55,7 +55,8 @@ _ALONG = (
 )
 _DISTANCE = (
     f"Distance: L2 in pixels from a successful example to its projection. {PROJECTION} The angle is that between the "
-    "perturbation and its part along the manifold."
+    "perturbation and its part along the manifold; the tangent share is that of its squared length in the span of the "
+    "decoder's derivatives at the code of the clean image."
 )
 _BESIDE = (
     "On-manifold success beside the plot of the authors, on letters of other faces (theirs: eps 0.3 in pixels, attacks "

@@ -122,8 +122,8 @@ def table_of_efforts(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_of_distances(distances: pd.DataFrame) -> pd.DataFrame:
-    """Distance from each manifold and angle to it: a line for each size, manifold and kind of example."""
-    units = {"distance": PIXELS, "angle": DEGREES}
+    """Distance, angle and tangent share: a line for each size, kind of example and manifold."""
+    units = {"distance": PIXELS, "angle": DEGREES, "tangent share": PERCENT}
     rows = distances[distances["metric"].isin(units)]
     texts = {
         (n, THREATS[threat], manifold, metric): estimate.text(units[metric])

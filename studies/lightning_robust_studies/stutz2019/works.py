@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 
-from lightning_robust._fitting import quiet_trainer
+from lightning_robust._fitting import device, quiet_trainer
 from lightning_robust._lightning import pl
 from lightning_robust.cells import Row, save_artifact
+from lightning_robust.metrics import decoder_jacobian, tangent_share
 from lightning_robust.metrics.manifold_distance import manifold_angle
 from lightning_robust.models import ExponentialDecay, RobustClassifier
 from lightning_robust_studies.stages import share_of
 from lightning_robust_studies.stutz2019 import trained
-from lightning_robust_studies.stutz2019.attacks import attack_rows, correct, mean_row
+from lightning_robust_studies.stutz2019.attacks import AttackedImages, Code, attack_rows, correct, mean_row
 from lightning_robust_studies.stutz2019.kinds import along
-from lightning_robust_studies.stutz2019.learned import CODE_BOUND, learn_manifold, load_manifold
+from lightning_robust_studies.stutz2019.learned import CODE_BOUND, learn_manifold, load_manifold, reconstructed
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 from lightning_robust_studies.stutz2019.settings import (
     BATCH,
@@ -132,6 +133,8 @@ class Transfer:
 class MeasureDistance:
     """How far successful adversarial examples of a model are from the manifold, and at which angle they leave it.
 
+    The share of a perturbation that is tangent to a manifold at the clean image is given too (`tangent_share`).
+
     By the true manifold, where it is known, by that learned for each class, where there is one, and by the tangent
     spaces of nearest training images (`NeighborTangent`). The values of all examples are kept in `examples.pt`.
 
@@ -160,14 +163,18 @@ class MeasureDistance:
                 continue
             hits = images.take(images.hit)
             points = {"tangent": tangent.project(hits.x_adv, hits.x)}
+            tangents = {}
             if code is not None:
                 known = tuple(part[images.hit] for part in code)
                 points["true"] = trained.nearest_on_true(hits.x_adv, hits.y, known, settings)
+                tangents["true"] = _tangent_share(settings.source.true, hits, known)
             if learned is not None:
                 bounds = (-CODE_BOUND, CODE_BOUND)
+                tangents["learned"] = _tangent_share(learned, hits, reconstructed(learned, hits.x, hits.y)[1])
                 points["learned"] = trained.nearest(learned, hits.x_adv, hits.y, lr=0.1, bounds=bounds)
             for manifold, point in points.items():
                 values = {
+                    **({"tangent share": tangents[manifold]} if manifold in tangents else {}),
                     "distance": torch.linalg.vector_norm((hits.x_adv - point).flatten(1), dim=1),
                     "angle": manifold_angle(hits.x, hits.x_adv, point),
                 }
@@ -178,3 +185,13 @@ class MeasureDistance:
             rows.append({"threat": threat, "manifold": "none", **mean_row("size", kept[f"{threat} size"])})
         save_artifact(folder / "examples.pt", kept)
         return rows
+
+
+def _tangent_share(manifold: Any, images: AttackedImages, code: Code) -> torch.Tensor:
+    """The shares (N,) of perturbations of images that are tangent to a manifold at the codes of the clean images."""
+    parts = []
+    for rows in torch.arange(len(images.x)).split(BATCH):
+        z = tuple(part[rows].to(device()) for part in code)
+        jacobian = decoder_jacobian(manifold, z, images.y[rows].to(device()))
+        parts.append(tangent_share((images.x_adv - images.x)[rows].to(device()), jacobian).cpu())
+    return torch.cat(parts)

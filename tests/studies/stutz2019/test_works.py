@@ -52,12 +52,17 @@ def test_distances_are_those_of_the_images_that_were_hit(attacked, letters, tmp_
     assert set(value) == {
         (threat, *each)
         for threat in ("off", "on")
-        for each in (("none", "size"), *((m, metric) for m in ("true", "tangent") for metric in ("distance", "angle")))
+        for each in (
+            ("none", "size"),
+            ("true", "tangent share"),
+            *((m, metric) for m in ("true", "tangent") for metric in ("distance", "angle")),
+        )
     }
     assert {(row["threat"], row["count"]) for row in rows if row["metric"] == "distance"} == {("off", 4), ("on", 3)}
     kept = load_artifact(tmp_path / "examples.pt")
     torch.testing.assert_close(kept["on size"], (attacked["on"].x_adv - letters[0])[:3].flatten(1).norm(dim=1))
     assert value["off", "true", "distance"] > 10 * value["on", "true", "distance"]
+    assert value["on", "true", "tangent share"] > 0.4 > 0.1 > value["off", "true", "tangent share"]
     assert value["off", "true", "angle"] > value["on", "true", "angle"]
 
 
