@@ -12,7 +12,7 @@ from lightning_robust._fitting import device
 from lightning_robust._noise import Noise
 from lightning_robust.attacks import Ball
 from lightning_robust.cells import Row, save_artifact
-from lightning_robust.manifolds import Leak, Share, fingerprint, leak, still_valid
+from lightning_robust.manifolds import Fingerprint, Leak, Share, leak, still_valid
 from lightning_robust_studies.stutz2019 import trained
 from lightning_robust_studies.stutz2019.kinds import weights_of
 from lightning_robust_studies.stutz2019.learned import Learned, load_manifold
@@ -74,11 +74,10 @@ class MeasureLeak:
     def __call__(self, cell: Mapping[str, Any], folder: Path) -> list[Row]:
         """A row for each share, one whether it is a leak, with the sentence that says so."""
         settings, name = self.settings, cell["manifold"]
-        model, manifold = trained.load_model(settings, cell), load_manifold(settings, name)
+        model, (manifold, threat) = trained.load_model(settings, cell), trained.threat_along(settings, name)
         classes = len(settings.source.classes)
         limit = min(settings.test_size, IMAGES)
         x, y = (part.to(device()) for part in settings.source.make(settings.root).tensors("test", limit=limit)[:2])
-        threat = trained.threats(settings, name).known(name)
         measured = leak(model, manifold, x, y, num_classes=classes)
         moved = leak(model, Moved(manifold, threat.ball), x, y, num_classes=classes)
         rows = _rows(measured, SHARES) + _rows(moved, MOVED)
@@ -86,8 +85,8 @@ class MeasureLeak:
         flag = _flag(measured.leaks or moved.leaks, len(x))
         rows.append({"metric": "leaks", **flag, "sentence": found or measured.sentence})
         if weights_of(name) == JUDGE and measured.table is not None:
-            other = load_manifold(settings, name, JUDGE_SEED)
-            both = fingerprint(model, manifold, other, x, y, num_classes=classes)
+            other = leak(model, load_manifold(settings, name, JUDGE_SEED), x, y, num_classes=classes)
+            both = Fingerprint(measured, other)
             rows.append({"metric": PROTOTYPE, **_share(both.prototype)})
             rows.append({"metric": "fingerprint", **_flag(both.found, len(x)), "sentence": both.sentence})
         if settings.judged:

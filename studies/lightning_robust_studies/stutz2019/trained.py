@@ -14,7 +14,7 @@ from lightning_robust.manifolds import Manifold, project
 from lightning_robust.models import RobustClassifier, resnet, standard_net
 from lightning_robust_studies.stutz2019.attacks import AttackedImages, Code, attack_images
 from lightning_robust_studies.stutz2019.kinds import KINDS
-from lightning_robust_studies.stutz2019.learned import inside, load_manifold, reconstructed
+from lightning_robust_studies.stutz2019.learned import Learned, inside, load_manifold, reconstructed
 from lightning_robust_studies.stutz2019.schemes import SCHEMES, Threats
 from lightning_robust_studies.stutz2019.settings import ATTACKS, BALLS, EvaluationSettings, ModelSettings
 
@@ -42,17 +42,18 @@ def threats(settings: ModelSettings, *learned: str | None) -> Threats:
     """The perturbation sets of the study; those along learned manifolds for the names of `learned`."""
     source, ball = settings.source, BALLS[settings.norm]
     known = None if source.true is None else LatentSpace(source.true)
-    along = {
-        name: Threat(ball(getattr(settings, KINDS[name].radius)), LatentSpace(load_manifold(settings, name)))
-        for name in learned
-        if name is not None
-    }
     return Threats(
         pixels=Threat(ball(settings.eps)),
         transformations=Threat(ball(settings.eta), source.maps),
         on_true=None if known is None else Threat(ball(settings.eta), known),
-        learned=along,
+        learned={name: threat_along(settings, name)[1] for name in learned if name is not None},
     )
+
+
+def threat_along(settings: ModelSettings, name: str) -> tuple[Learned, Threat]:
+    """A learned manifold, and the perturbation set along it."""
+    manifold, radius = load_manifold(settings, name), getattr(settings, KINDS[name].radius)
+    return manifold, Threat(BALLS[settings.norm](radius), LatentSpace(manifold))
 
 
 def test_images(settings: EvaluationSettings) -> tuple[Tensor, Tensor, Code | None]:
@@ -84,8 +85,7 @@ def examples_along(model: RobustClassifier, name: str, settings: EvaluationSetti
     The image before is the decoded one. Only those count whose code is within the bounds of the manifold.
     """
     x, y, _ = test_images(settings)
-    threat = threats(settings, name).known(name)
-    manifold = load_manifold(settings, name)
+    manifold, threat = threat_along(settings, name)
     images, code = reconstructed(manifold, x, y)
     return attack_images(model, attack_of(threat, settings), images, y, code, valid=inside(manifold, code[0]))
 

@@ -13,7 +13,6 @@ from lightning_robust.manifolds import Residual
 from lightning_robust_studies.stutz2019 import leaks, trained
 from lightning_robust_studies.stutz2019.attacks import AttackedImages
 from lightning_robust_studies.stutz2019.leaks import MeasureLeak, Moved
-from lightning_robust_studies.stutz2019.schemes import Threats
 from lightning_robust_studies.stutz2019.settings import LeakSettings
 
 SETTINGS = LeakSettings(data="mnist", test_size=200, attacked=200, judged=20)
@@ -58,9 +57,7 @@ def stage(monkeypatch):
     monkeypatch.setattr(trained, "load_model", lambda *args: read)
 
     def run(manifold, folder, settings=SETTINGS, **changes):
-        threat = Threat(Linf(0.1))
-        threats = Threats(pixels=threat, transformations=threat, learned={"class": threat, "residual-class": threat})
-        monkeypatch.setattr(trained, "threats", lambda *args: threats)
+        monkeypatch.setattr(trained, "threat_along", lambda *args: (manifold, Threat(Linf(0.1))))
         monkeypatch.setattr(leaks, "load_manifold", lambda *args: manifold)
         none = torch.zeros(len(x), dtype=torch.bool)
         parts = {"fooled": none[None], "first": none[None].int(), "right": ~none} | changes

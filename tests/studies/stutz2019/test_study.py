@@ -38,7 +38,7 @@ TINY = ManifoldSettings(
     manifold_epochs=1,
     manifold_width=1 / 16,
     neighbor_images=120,
-    judged=20,
+    judged=0,
     launcher="inline",
     progress=False,
 )
