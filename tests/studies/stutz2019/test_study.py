@@ -289,8 +289,8 @@ def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches
         out=str(tmp_path),
         data="mnist",
         sizes=(60,),
-        schemes=("normal", "on-residual-data", "on-pca-class-both", "off-and-transformations"),
-        along=("class", "residual-data", "pca-class"),
+        schemes=("normal", "on-pca-class-both", "off-and-transformations"),
+        along=("class", "residual-data"),
         attacked=60,
         test_size=60,
         manifold_size=60,
@@ -316,6 +316,28 @@ def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches
         (threat, manifold) for threat in hit for manifold in ("tangent", "learned", "none")
     }
     assert (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_some_models_are_of_large_sizes_alone_and_others_of_one_seed():
+    settings = replace(TINY, sizes=(100, 200, 300), schemes=("normal", "normal-resnet"), seeds=3, one_seed_from=300)
+    cells = [tuple(cell.values()) for cell in settings.cells()]
+    plain = [(100, s) for s in range(3)] + [(200, s) for s in range(3)] + [(300, 0)]
+    assert [(n, seed) for n, scheme, seed in cells if scheme == "normal"] == plain
+    assert [cell for cell in cells if cell[1] == "normal-resnet"] == [(300, "normal-resnet", 0)]
+    earlier = replace(settings, resnet_from=200).cells(2)
+    assert [tuple(cell.values())[::2] for cell in earlier if cell["scheme"] == "normal-resnet"] == [
+        *((200, 0), (200, 1), (300, 0))
+    ]
+
+
+def test_the_manifolds_that_are_learned_are_those_that_something_needs():
+    settings = replace(TINY, data="mnist", schemes=("normal", "on-residual-data"), along=("pca", "residual-class"))
+    cells = [(cell["manifold"], cell["seed"]) for cell in settings.manifolds]
+    assert cells == [("class", 0), ("data", 0), ("pca", 0), ("class", 1)]
+    assert settings.on == "pca"
+    letters = replace(settings, data="fonts", schemes=("normal",))
+    assert (letters.manifolds, letters.measured, letters.on) == ([], [], None)
+    assert replace(settings, leak_seeds=0).manifolds == settings.manifolds[:-1]
 
 
 def preset_of(name):
