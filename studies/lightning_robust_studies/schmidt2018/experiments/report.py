@@ -56,9 +56,9 @@ _MASKING = (
 )
 _VERDICT = (
     "For each seed and radius the model that validation images chose, and its accuracy on the first test images: "
-    "without an attack, under PGD, and by the standard plan of lightning_robust.evaluation, whose last number is the "
-    "one to quote. In the lines without an attack it is the accuracy on all test images. Doubts: why the evaluation "
-    "takes its own number for too high."
+    "without an attack, under PGD, and by the standard plan of lightning_robust.evaluation, which is the number to "
+    "quote. In the lines without an attack it is the accuracy on all test images. Doubts: why the evaluation takes its "
+    "own number for too high."
 )
 _LEAST = (
     "Two images of different classes conflict at a radius if one image is within it of both, in the maximum norm: no "

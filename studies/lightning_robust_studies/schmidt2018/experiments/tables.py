@@ -83,9 +83,9 @@ def law_table(curves: Curves) -> "DataFrame":
 
 
 def laws(curves: LearningCurves) -> dict[float, Any]:
-    """The power law at each radius; empty where there are fewer than 3 sizes."""
-    table = curves.to_pandas()
-    return {eps: curves.fit(eps) for eps in sorted(set(table["eps_test"])) if table["n"].nunique() >= 3}
+    """The power law at each radius; empty where there are fewer than 3 sizes that all seeds have."""
+    radii = sorted(set(curves.to_pandas()["eps_test"]))
+    return {eps: curves.fit(eps) for eps in radii if len(curves.curves(eps).n) >= 3}
 
 
 def checkpoint_table(curves: Curves) -> "DataFrame":
@@ -155,7 +155,7 @@ def least_table(least: RowsOf) -> "DataFrame":
             "test images": row["count"],
             "conflicts": row["pairs"],
             "images with a conflict": row["part"],
-            "least error of any classifier": PERCENT.text(row["value"]),  # type: ignore[arg-type]
+            "least error of any classifier": f"{100 * float(str(row['value'])):.2f} %",
         }
         for data, each in least.items()
         for row in each

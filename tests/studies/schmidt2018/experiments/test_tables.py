@@ -60,5 +60,11 @@ def test_a_verdict_stands_beside_pgd():
 def test_least_errors_are_shares():
     rows = [{"eps_test": eps, "value": eps, "pairs": 3, "part": 4, "count": 50} for eps in (0.0, 0.1)]
     table = least_table({"toy": rows}).set_index("attack")
-    assert table.loc["radius 0.1", "least error of any classifier"] == "10.0 %"
+    assert table.loc["radius 0.1", "least error of any classifier"] == "10.00 %"
     assert table.loc["no attack", "conflicts"] == 3
+
+
+def test_a_power_law_is_of_the_sizes_that_all_seeds_have():
+    rows = [row for row in toy()["toy"].rows if row["n"] < 1600 or row["seed"] == 0]
+    assert len(law_table({"toy": LearningCurves(rows)})) == 0
+    assert len(needed_table({"toy": LearningCurves(rows)}, (0.7,))) == 2
