@@ -88,7 +88,7 @@ def leak_figures(
             e.clipped().row(training=scheme, metric=metric)
             for (scheme, metric), e in means(rows, "scheme", "metric").items()
         ]
-        chart = bar_chart(bars, group="training", bar="metric", ylabel="error", title=f"Along {along(name)}")
+        chart = bar_chart(bars, group="training", bar="metric", ylabel="error", title=f"What is read, {along(name)}")
         figures[f"leak_{name}"] = (chart, _HOW)
     for key, table in decoders.items():
         name, scheme = key.split(" ")

@@ -72,7 +72,7 @@ class LearnedSettings(DataSettings):
     """
 
     manifold_size: int = 40_000
-    manifold_epochs: int = 10
+    manifold_epochs: int = 6
     manifold_width: float = 0.25
     manifold_gamma: float = 1.0
     manifold_precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -123,7 +123,8 @@ class EvaluationSettings(ModelSettings):
     """How models are tested and attacked.
 
     Args:
-        attack: Attack of the evaluation: "stutz", that of the paper, or "pgd".
+        attack: Attack of the evaluation: "stutz", that of the paper, or "pgd". Both may be run in one folder, which
+            keeps the cells of both; tables and report are those of the last.
         test_steps: Steps of the attacks in evaluation.
         restarts: Random starts of the attacks in evaluation.
         test_size: Number of test images for the test error, at most all there are.
@@ -135,6 +136,10 @@ class EvaluationSettings(ModelSettings):
     restarts: int = 2
     test_size: int = 10_000
     attacked: int = 400
+
+    def stage(self, name: str) -> str:
+        """The folder of a stage that attacks: those of "pgd" stand beside those of the paper's attack."""
+        return name if self.attack == "stutz" else f"{name}-{self.attack}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +168,7 @@ class LeakSettings(EvaluationSettings):
 S = TypeVar("S", bound=DataSettings)
 _FROM_ONE = (
     *("seeds", "epochs", "train_steps", "test_steps", "restarts", "test_size", "attacked"),
-    *("manifold_size", "manifold_epochs", "neighbor_images", "resnet_width"),
+    *("manifold_size", "manifold_epochs", "neighbor_images", "resnet_width", "resnet_seeds"),
 )
 _FROM_ZERO = ("min_steps", "learned_seeds", "leak_seeds", "judged", "resnet_from", "one_seed_from")
 _POSITIVE = ("eps", "eta", "eta_data", "eta_pca", "eta_flow", "manifold_width")
@@ -181,6 +186,7 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
             data sets other than letters also of the choice of training images).
         one_seed_from: From this size on there is one seed; 0: nowhere.
         resnet_from: From this size on schemes that end in `-resnet` are trained; 0: at the largest size alone.
+        resnet_seeds: Models per size of these schemes, at most `seeds`.
         along: Learned manifolds that models are attacked along, see `lightning_robust_studies.stutz2019.kinds.KINDS`.
             Where the true manifold is not known, the first stands in for it in transfer, distances and pictures.
         learned_seeds: Number of seeds whose models are also attacked along them (slow); 0: none. Without a known
@@ -200,6 +206,7 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
     seeds: int = 3
     one_seed_from: int = 0
     resnet_from: int = 0
+    resnet_seeds: int = 1
     along: Sequence[str] = ("class",)
     learned_seeds: int = 1
     leak_seeds: int = 1
@@ -255,12 +262,13 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
             for n in self.sizes
             for scheme in self.possible
             if SCHEMES[scheme].network != "resnet" or n >= resnet_from
-            for seed in range(self.seeds_at(n) if seeds is None else min(seeds, self.seeds_at(n)))
+            for seed in range(min(self.seeds_at(n, scheme), self.seeds if seeds is None else seeds))
         ]
 
-    def seeds_at(self, n: int) -> int:
-        """The number of seeds of a size."""
-        return 1 if self.one_seed_from and n >= self.one_seed_from else self.seeds
+    def seeds_at(self, n: int, scheme: str) -> int:
+        """The number of seeds of a size and a scheme."""
+        seeds = 1 if self.one_seed_from and n >= self.one_seed_from else self.seeds
+        return min(seeds, self.resnet_seeds) if SCHEMES[scheme].network == "resnet" else seeds
 
     @property
     def measured(self) -> list[str]:

@@ -58,7 +58,7 @@ def run_manifold_study(settings: ManifoldSettings) -> Tables:
     _prepare(settings)
     largest = max(settings.sizes)
     evaluation, cells = settings.only(EvaluationSettings), settings.cells()
-    schemes = [name for name in settings.possible if {"n": largest, "scheme": name, "seed": 0} in cells]
+    schemes = [name for name in settings.possible if SCHEMES[name].network == "standard"] or list(settings.possible)
     shown = "normal" if "normal" in schemes else schemes[0]
     learned = {cell["manifold"] for cell in settings.manifolds}
 
@@ -66,19 +66,20 @@ def run_manifold_study(settings: ManifoldSettings) -> Tables:
     manifolds = run_stage(settings.manifolds, learning, settings, MANIFOLDS) if settings.manifolds else []
     training = works.TrainModel(settings.only(ModelSettings))
     run_stage(cells, training, settings, trained.MODELS, cost=lambda cell: _cost(cell, settings))
-    models = run_stage(cells, works.Evaluate(evaluation), settings, trained.EVALUATION)
+    models = run_stage(cells, works.Evaluate(evaluation), settings, settings.stage(trained.EVALUATION))
     if settings.measured:
         seeds = settings.learned_seeds if settings.on is None else None
         some = [{**cell, "manifold": name} for name in settings.measured for cell in settings.cells(seeds)]
-        models += run_stage(some, works.EvaluateAlong(evaluation), settings, trained.ALONG)
+        models += run_stage(some, works.EvaluateAlong(evaluation), settings, settings.stage(trained.ALONG))
     leaks, tables_of = _leaks(settings)
-    target_seed = settings.seeds_at(largest) - 1
+    target_seed = settings.seeds_at(largest, shown) - 1
     pairs = expand(n=[largest], source=schemes, seed=[0], targets=[" ".join(schemes)], target_seed=[target_seed])
-    transfer = run_stage(pairs, works.Transfer(evaluation, settings.on), settings, trained.TRANSFER)
-    measured = expand(n=[largest], scheme=[shown], seed=range(settings.seeds_at(largest)))
+    transfer = run_stage(pairs, works.Transfer(evaluation, settings.on), settings, settings.stage(trained.TRANSFER))
+    measured = expand(n=[largest], scheme=[shown], seed=range(settings.seeds_at(largest, shown)))
     distance = works.MeasureDistance(settings.only(DistanceSettings), settings.on, "class" in learned)
-    distances = run_stage(measured, distance, settings, trained.DISTANCES)
-    run_stage(measured[:1], Illustrate(evaluation, tuple(settings.measured)), settings, trained.PICTURES)
+    distances = run_stage(measured, distance, settings, settings.stage(trained.DISTANCES))
+    illustrating = Illustrate(evaluation, tuple(settings.measured))
+    run_stage(measured[:1], illustrating, settings, settings.stage(trained.PICTURES))
 
     tables = Tables(
         frame(models, MODEL_COLUMNS).sort_values(["n", "scheme", "seed"], kind="stable", key=_as_asked(settings)),
@@ -86,8 +87,8 @@ def run_manifold_study(settings: ManifoldSettings) -> Tables:
         pd.DataFrame(manifolds),
         pd.DataFrame(transfer),
         frame(distances, DISTANCE_COLUMNS),
-        load_artifact(cell_folder(out / trained.DISTANCES, measured[0]) / "examples.pt"),
-        load_artifact(cell_folder(out / trained.PICTURES, measured[0]) / "pictures.pt"),
+        load_artifact(cell_folder(out / settings.stage(trained.DISTANCES), measured[0]) / "examples.pt"),
+        load_artifact(cell_folder(out / settings.stage(trained.PICTURES), measured[0]) / "pictures.pt"),
         tables_of,
     )
     _write_tables(tables, out)
@@ -102,10 +103,10 @@ def _leaks(settings: ManifoldSettings) -> tuple[list[Row], dict[str, Tensor]]:
     if not cells:
         return [], {}
     work = MeasureLeak(settings.only(LeakSettings))
-    rows = run_stage(cells, work, settings, trained.LEAK)
+    rows = run_stage(cells, work, settings, settings.stage(trained.LEAK))
     decoders = {}
     for cell in cells:
-        path = cell_folder(Path(settings.out) / trained.LEAK, cell) / "leak.pt"
+        path = cell_folder(Path(settings.out) / settings.stage(trained.LEAK), cell) / "leak.pt"
         name = along(str(cell["manifold"]))
         shown = name if name in settings.possible else settings.possible[0]
         if cell["n"] == max(settings.sizes) and cell["scheme"] == shown and cell["seed"] == 0 and path.exists():

@@ -224,8 +224,8 @@ def test_a_larger_grid_keeps_finished_cells(interrupted):
     ("change", "stage", "message"),
     [
         ({"eps": 0.2}, "models", r"`settings\.eps` was 0\.1 and is 0\.2"),
-        ({"restarts": 3}, "evaluation", r"`settings\.restarts` was 2 and is 3"),
-        ({"neighbor_images": 100}, "distances", r"`settings\.neighbor_images` was 120 and is 100"),
+        ({"restarts": 3}, "evaluation-pgd", r"`settings\.restarts` was 2 and is 3"),
+        ({"neighbor_images": 100}, "distances-pgd", r"`settings\.neighbor_images` was 120 and is 100"),
     ],
 )
 def test_the_first_stage_that_other_settings_change_refuses_them(interrupted, change, stage, message):
@@ -324,7 +324,7 @@ def test_some_models_are_of_large_sizes_alone_and_others_of_one_seed():
     plain = [(100, s) for s in range(3)] + [(200, s) for s in range(3)] + [(300, 0)]
     assert [(n, seed) for n, scheme, seed in cells if scheme == "normal"] == plain
     assert [cell for cell in cells if cell[1] == "normal-resnet"] == [(300, "normal-resnet", 0)]
-    earlier = replace(settings, resnet_from=200).cells(2)
+    earlier = replace(settings, resnet_from=200, resnet_seeds=2).cells()
     assert [tuple(cell.values())[::2] for cell in earlier if cell["scheme"] == "normal-resnet"] == [
         *((200, 0), (200, 1), (300, 0))
     ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LEAST_POINTS = 3
+_COLUMNS = 3  # panels beside one another
 _SMALLEST_P = 1e-3
 
 
@@ -92,9 +93,13 @@ def regression_scatter(rows: pd.DataFrame, x: str, y: str, *, group: str, panel:
 
     panels, groups = rows[panel].unique(), list(rows[group].unique())
     with style():
-        figure = Figure(figsize=(0.8 + 3.6 * len(panels), 4.2), layout="constrained")
-        all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
-        for axes, name in zip(all_axes.flat, panels, strict=True):
+        columns = min(_COLUMNS, len(panels))
+        lines = -(-len(panels) // columns)
+        figure = Figure(figsize=(0.8 + 3.6 * columns, 0.6 + 3.6 * lines), layout="constrained")
+        all_axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for axes in all_axes.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes, name in zip(all_axes.flat, panels, strict=False):
             shown = rows[rows[panel] == name]
             for i, label in enumerate(groups):
                 members = shown[shown[group] == label]
@@ -111,6 +116,7 @@ def regression_scatter(rows: pd.DataFrame, x: str, y: str, *, group: str, panel:
             axes.grid(visible=True, axis="both")
             axes.xaxis.set_major_formatter(lambda value, _: PERCENT.tick(value))
             axes.yaxis.set_major_formatter(lambda value, _: PERCENT.tick(value))
-        figure.axes[0].set_ylabel(y)
+        for axes in all_axes[:, 0]:
+            axes.set_ylabel(y)
         add_legend(figure)
     return figure
