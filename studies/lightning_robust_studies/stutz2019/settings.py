@@ -207,7 +207,7 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
     one_seed_from: int = 0
     resnet_from: int = 0
     resnet_seeds: int = 1
-    along: Sequence[str] = ("class",)
+    along: Sequence[str] = ("class", "residual-pca-class")
     learned_seeds: int = 1
     leak_seeds: int = 1
 

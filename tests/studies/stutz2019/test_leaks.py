@@ -107,6 +107,7 @@ def test_moves_stay_in_the_ball_and_within_the_bounds(ball):
     step = z - x[:, 0, 0]
     assert bool((ball.norm(step) <= 0.2 + 1e-6).all())
     assert float(step.abs().amax(1).min()) > 0.01
+    assert bool((step < -0.01).any() and (step > 0.01).any())
     assert bool((z[1:].abs() <= 1).all())
     assert float(z[0, 0]) <= 1.5
     torch.testing.assert_close(moved.encode(x[3:5], y[:2])[0], z[3:5])

@@ -38,6 +38,7 @@ TINY = ManifoldSettings(
     manifold_epochs=1,
     manifold_width=1 / 16,
     neighbor_images=120,
+    along=("class",),
     judged=0,
     launcher="inline",
     progress=False,
@@ -378,7 +379,7 @@ def test_the_command_as_typed_starts_and_says_what_it_leaves_out(patches, tmp_pa
     options = ["--sizes", "60", "--manifold_size", "60", "--neighbor_images", "60", "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit):
         study.main(["--data", "mnist", *options])
-    assert staged == [[{"manifold": "class", "seed": 0}, {"manifold": "class", "seed": 1}]]
+    assert [(cell["manifold"], cell["seed"]) for cell in staged[0]] == [("class", 0), ("pca-class", 0), ("class", 1)]
     assert capsys.readouterr().err.startswith("Left out: on-true, since the true manifold of mnist is not known.\n")
 
 
