@@ -98,7 +98,7 @@ class MeasureLeak:
     def _still_valid(self, model: Any, name: str) -> list[Row]:
         """The shares of images and of their on-manifold examples that their own class explains best."""
         settings = replace(self.settings, attacked=min(self.settings.judged, self.settings.attacked))
-        images, classes = trained.examples_along(model, name, settings), len(settings.source.classes)
+        images, classes = trained.examples_along(model, name, settings).counted(), len(settings.source.classes)
         hits, judge = images.take(images.hit), load_manifold(settings, JUDGE, JUDGE_SEED)
         y = hits.y.to(device())
         return [

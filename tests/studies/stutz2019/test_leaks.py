@@ -88,12 +88,15 @@ def test_what_leaks_after_a_move_alone_is_noticed(stage, tmp_path):
     assert rows["leaks"]["sentence"].startswith("After a random move of the codes: ")
 
 
-def test_only_successful_examples_are_judged(stage, tmp_path, monkeypatch):
+def test_only_successful_examples_within_the_bounds_are_judged(stage, tmp_path, monkeypatch):
     fooled = torch.zeros(1, 200, dtype=torch.bool)
     fooled[0, :3] = True
     monkeypatch.setattr(leaks, "still_valid", lambda judge, x, y, num_classes: y == 1)
     rows = stage(Stamp(), tmp_path, fooled=fooled)
     assert (rows["label still right"]["value"], rows["label still right"]["count"]) == (pytest.approx(1 / 3), 3)
+    valid = torch.arange(200) != 1
+    rows = stage(Stamp(), tmp_path, fooled=fooled, valid=valid)
+    assert (rows["label still right"]["value"], rows["label still right"]["count"]) == (0.0, 2)
     assert "label still right" not in stage(Stamp(), tmp_path)
     assert "label still right" not in stage(Stamp(), tmp_path, replace(SETTINGS, judged=0), fooled=fooled)
 
