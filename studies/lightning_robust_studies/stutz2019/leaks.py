@@ -52,7 +52,7 @@ class Moved:
         code = self.manifold.encode(x, y)
         z, *fixed = code if isinstance(code, tuple) else (code,)
         moved = z + self.ball.sample(Noise.of(x, _MOVE), torch.zeros_like(z))
-        low, high = self.manifold.bounds or (z, z)
+        low, high = self.manifold.bounds or (moved, moved)
         return (torch.minimum(torch.maximum(moved, torch.minimum(low, z)), torch.maximum(high, z)), *fixed)
 
     def decode(self, z: Tensor, y: Tensor, *fixed: Any) -> Tensor:

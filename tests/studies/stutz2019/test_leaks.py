@@ -114,3 +114,12 @@ def test_moves_stay_in_the_ball_and_within_the_bounds(ball):
     assert bool((z[1:].abs() <= 1).all())
     assert float(z[0, 0]) <= 1.5
     torch.testing.assert_close(moved.encode(x[3:5], y[:2])[0], z[3:5])
+
+
+def test_without_bounds_codes_move_too():
+    class Free(Stamp):
+        bounds = None
+
+    x, y = torch.rand(20, 1, 1, 10, generator=torch.Generator().manual_seed(0)), torch.zeros(20, dtype=torch.int64)
+    step = Moved(Free(), Linf(0.2)).encode(x, y)[0] - x[:, 0, 0]
+    assert 0.01 < float(step.abs().amax(1).min()) < float(step.abs().max()) <= 0.2 + 1e-6
