@@ -30,6 +30,7 @@ from lightning_robust_studies.stutz2019.report import write_report
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 from lightning_robust_studies.stutz2019.settings import (
     BATCH,
+    JUDGE_SEED,
     PRESETS,
     DistanceSettings,
     EvaluationSettings,
@@ -60,7 +61,7 @@ def run_manifold_study(settings: ManifoldSettings) -> Tables:
     evaluation, cells = settings.only(EvaluationSettings), settings.cells()
     schemes = [name for name in settings.possible if SCHEMES[name].network == "standard"] or list(settings.possible)
     shown = "normal" if "normal" in schemes else schemes[0]
-    learned = {cell["manifold"] for cell in settings.manifolds}
+    learned = {cell["manifold"] for cell in settings.manifolds if cell["seed"] != JUDGE_SEED}
 
     learning = works.TrainManifold(settings.only(LearnedSettings))
     manifolds = run_stage(settings.manifolds, learning, settings, MANIFOLDS) if settings.manifolds else []

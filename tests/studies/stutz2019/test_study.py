@@ -319,6 +319,15 @@ def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches
     assert (tmp_path / "report.html").stat().st_size > 1000
 
 
+def test_distances_do_not_take_the_judge_for_the_manifold_of_the_classes(patches, tmp_path):
+    sizes = dict.fromkeys(("attacked", "test_size", "manifold_size", "neighbor_images"), 60)
+    options = {"data": "mnist", "sizes": (60,), "schemes": ("normal",), "along": ("pca",), **sizes}
+    tables = run_manifold_study(replace(TINY, out=str(tmp_path), **options))
+    assert set(zip(tables.manifolds["manifold"], tables.manifolds["seed"], strict=True)) == {("pca", 0), ("class", 1)}
+    assert "off" in set(tables.distances["threat"])
+    assert set(tables.distances["manifold"]) == {"tangent", "none"}
+
+
 def test_some_models_are_of_large_sizes_alone_and_others_of_one_seed():
     settings = replace(TINY, sizes=(100, 200, 300), schemes=("normal", "normal-resnet"), seeds=3, one_seed_from=300)
     cells = [tuple(cell.values()) for cell in settings.cells()]
