@@ -188,6 +188,35 @@ def test_a_claim_does_not_hold_by_a_leak(told, verdict):
     assert f"on-learned-class, {words[verdict]}" in third.text
 
 
+def _third(rows, told):
+    return claims(rows, _distances(), leaks_of(told))[2]
+
+
+def test_a_claim_does_not_fail_by_a_leak():
+    rows = _along("on-learned-class")
+    success = rows["metric"] == "on-learned-class success"
+    rows.loc[success, "value"] = 0.5 - rows.loc[success, "value"] / 2
+    assert claims(rows, _distances())[2].verdict is Verdict.FAILS
+    assert _third(rows, {"class": 1.0}).verdict is Verdict.OPEN
+    assert _third(_along("on-learned-class"), {"class": 1.0}).verdict is Verdict.OPEN
+    off = rows["metric"] == "off-manifold success"
+    rows.loc[off, "value"] = 1.5 * rows.loc[rows["metric"] == "test error", "value"].to_numpy()
+    assert _third(rows, {"class": 1.0}).verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize(
+    ("shift", "leaks", "verdict"),
+    [(0.0, 0.0, Verdict.HOLDS), (0.0, 1.0, Verdict.HOLDS), (0.1, 0.0, Verdict.FAILS), (0.1, 1.0, Verdict.OPEN)],
+)
+def test_training_along_a_manifold_that_leaks_may_lower_the_error_but_need_not(shift, leaks, verdict):
+    rows = _as_in_the_paper(error=lambda i, s: _error(i, s) + shift * (s == "on-learned-class"))
+    rows["metric"] = rows["metric"].str.replace("on-manifold", "on-residual-class")
+    third = _third(rows[rows["scheme"] != "on-true"], {"class": leaks, "residual-class": 0.0})
+    assert "Training on-learned-class changes it" in third.text
+    assert third.verdict is verdict
+    assert ("an error that it does not lower decides nothing" in third.text) == (verdict is Verdict.OPEN)
+
+
 @pytest.mark.parametrize(("shift", "verdict"), [(0.0, Verdict.HOLDS), (0.1, Verdict.FAILS)])
 def test_one_network_that_keeps_its_accuracy_is_enough(shift, verdict):
     rows = _as_in_the_paper(error=lambda i, s: _error(i, s) + (0.05 if s == "adversarial" else 0))
