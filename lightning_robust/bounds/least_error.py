@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lightning_robust import _checks
@@ -124,7 +125,7 @@ def least_errors(x: Tensor, y: Tensor, balls: Sequence[Ball], *, order: int = 2)
         raise ValueError("Expected argument `balls` to hold at least one ball, but got none.")
     for ball in balls:
         _checks.instance("balls", ball, Ball, "a sequence of balls")
-    found = conflicts(x, y, max(balls, key=lambda ball: np.max(ball.radius)))
+    found = conflicts(x, y, max(balls, key=lambda ball: float(torch.as_tensor(ball.radius).max())))
     return [_bound(found.within(ball), order) for ball in balls]
 
 

@@ -201,6 +201,12 @@ def test_it_rises_with_the_radius_and_the_order(ball):
     assert pairs[2] == least_error(x, y, balls[2])
 
 
+def test_a_radius_may_be_a_tensor():
+    x, y = sample(60, 3, 4, 0)
+    balls = [L2(torch.tensor(eps, dtype=torch.float64)) for eps in (0.2, 0.1)]
+    assert least_errors(x, y, balls) == least_errors(x, y, [L2(0.2), L2(0.1)])
+
+
 @pytest.mark.parametrize("order", [2, 3])
 def test_the_order_of_samples_and_the_names_of_classes_do_not_matter(order):
     x, y = sample(40, 2, 3, 1)
@@ -228,6 +234,8 @@ def test_too_many_triples_and_no_balls_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"`order` to be 2 .* more than 10 triples"):
         least_error(x, y, Linf(0.1), order=3)
     assert least_error(x, y, Linf(0.1)).value == pytest.approx(1 / 2)
+    with pytest.raises(ValueError, match="one radius for all samples"):
+        least_errors(x, y, [Linf(torch.full((len(x),), 0.1)), Linf(0.05)])
     with pytest.raises(ValueError, match="`balls` to hold at least one"):
         least_errors(x, y, [])
     with pytest.raises(ValueError, match="`ball` to be"):
