@@ -48,12 +48,13 @@ def decoder_jacobian(manifold: Any, code: Any, y: Tensor) -> Tensor:
         z = z.detach().to(torch.promote_types(z.dtype, torch.float32)).clone().requires_grad_()
         x = manifold.decode(z, y, *fixed)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if not x.requires_grad:
+        direction, back = torch.zeros_like(x, requires_grad=True), None
+        if x.requires_grad:
+            (back,) = torch.autograd.grad(x, z, direction, create_graph=True, allow_unused=True)
+        if back is None or not back.requires_grad:
             raise ValueError(
                 "Expected argument `manifold` to make images that depend on the code, but they have no gradient."
             )
-        direction = torch.zeros_like(x, requires_grad=True)
-        (back,) = torch.autograd.grad(x, z, direction, create_graph=True)
         columns = [torch.autograd.grad(back_j.sum(), direction, retain_graph=True)[0] for back_j in back.unbind(1)]
         return torch.stack(columns, dim=-1)
 

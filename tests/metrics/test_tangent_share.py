@@ -122,8 +122,17 @@ def test_an_image_that_does_not_depend_on_the_code_is_refused():
         def decode(self, z: Tensor, y: Tensor) -> Tensor:
             return torch.zeros(len(z), 1, 2, 2)
 
-    with pytest.raises(ValueError, match="`manifold` to make images that depend on the code"):
-        decoder_jacobian(Constant(), torch.zeros(2, 3), torch.zeros(2).long())
+    class Detached(nn.Module):
+        def __init__(self, cut) -> None:
+            super().__init__()
+            self.cut, self.linear = cut, nn.Linear(3, 4)
+
+        def decode(self, z: Tensor, y: Tensor) -> Tensor:
+            return self.linear(self.cut(z)).view(-1, 1, 2, 2)
+
+    for manifold in (Constant(), Detached(Tensor.detach), Detached(Tensor.round)):
+        with pytest.raises(ValueError, match="`manifold` to make images that depend on the code"):
+            decoder_jacobian(manifold, torch.zeros(2, 3), torch.zeros(2).long())
     with pytest.raises(TypeError, match="`manifold` to have a method `decode`"):
         decoder_jacobian(Constant, torch.zeros(2, 3), torch.zeros(2).long())
 
