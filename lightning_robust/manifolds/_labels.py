@@ -12,7 +12,7 @@ def own_class(y: Any, n: int, num_classes: int, device: torch.device) -> Tensor:
     """The class of each of N samples: int64 of shape (N,), all 0 where there is one class.
 
     Raises:
-        ValueError: if a label is not in 0, ..., K - 1, or there are not N of them.
+        ValueError: if a label is no integer in 0, ..., K - 1, or there are not N of them.
 
     Example:
         >>> own_class(torch.tensor([3, 7]), 2, 1, torch.device("cpu"))
@@ -21,7 +21,10 @@ def own_class(y: Any, n: int, num_classes: int, device: torch.device) -> Tensor:
     if num_classes == 1:
         return torch.zeros(n, dtype=torch.int64, device=device)
     instance("y", y, Tensor, "a tensor (N,) of labels")
-    if y.shape != (n,) or not bool(((y >= 0) & (y < num_classes)).all()):
-        got = f"{int(y.min())} to {int(y.max())}" if y.shape == (n,) else f"shape {(*y.shape,)}"
-        raise ValueError(f"Expected labels of shape ({n},) from 0 to {num_classes - 1}, but got {got}.")
+    fits = y.shape == (n,) and not y.is_floating_point()
+    if not fits or not bool(((y >= 0) & (y < num_classes)).all()):
+        got = f"{int(y.min())} to {int(y.max())}" if fits else f"{y.dtype} of shape {(*y.shape,)}"
+        raise ValueError(
+            f"Expected argument `y` to be labels of shape ({n},) from 0 to {num_classes - 1}, but got {got}."
+        )
     return y.long()

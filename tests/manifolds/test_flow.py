@@ -211,5 +211,5 @@ def test_wrong_arguments():
         with pytest.raises(ValueError, match="`image_shape`"):
             FlowManifold(shape)
     x, y = data()
-    with pytest.raises(ValueError, match=r"labels of shape \(16,\) from 0 to 1, but got 1 to 2"):
+    with pytest.raises(ValueError, match=r"`y` to be labels of shape \(16,\) from 0 to 1, but got 1 to 2"):
         flow().encode(x, y + 1)

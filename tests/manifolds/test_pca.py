@@ -121,8 +121,10 @@ def test_what_cannot_be_fitted_is_refused():
         manifold.encode(x, y)
     with pytest.raises(ValueError, match=r"each class at least once, but got none of \[1\]"):
         manifold.fit(x[y != 1], y[y != 1])
-    with pytest.raises(ValueError, match=r"labels of shape.* from 0 to 2, but got -1 to 1"):
+    with pytest.raises(ValueError, match=r"`y` to be labels of shape.* from 0 to 2, but got -1 to 1"):
         manifold.fit(x, y - 1)
+    with pytest.raises(ValueError, match=r"`y` to be labels .* but got torch.float32"):
+        manifold.fit(x, y + 0.5)
     with pytest.raises(TypeError, match="argument `y`"):
         manifold.fit(x)
     with pytest.raises(ValueError, match="floats of shape"):
