@@ -106,10 +106,10 @@ def leak(
         made, swapped = manifold.decode(z, own, *fixed), manifold.decode(z, another, *fixed)
         mislabeled = manifold.decode(z_wrong, another, *fixed_wrong)
         labels = [read(each.to(images.dtype)) for each in (images, made, mislabeled, swapped)]
-        return _Reading(torch.stack(labels), torch.equal(made, swapped), 0 if fixed else z.shape[1])
+        return _Reading(torch.stack(labels), torch.equal(made, swapped), None if fixed else z.new_empty(0, z.shape[1]))
 
-    def random(latent: int) -> Share:
-        z = truncated_normal(len(x), latent, seed=seed).to(x.device)
+    def random(like: Tensor) -> Share:
+        z = truncated_normal(len(x), like.shape[1], seed=seed).to(like)
         bounds = getattr(manifold, "bounds", None)
         z = z if bounds is None else torch.clamp(z, *(torch.as_tensor(bound).to(z) for bound in bounds))
         k = torch.arange(len(x), device=x.device) % num_classes
@@ -122,13 +122,13 @@ def leak(
         errors = (Share.of(original != y), Share.of(made != y), Share.of(mislabeled != y))
         if getattr(manifold, "num_classes", None) == 1 or all(each.same for each in readings):
             return Leak(*errors)
-        latent = readings[0].latent
+        like = readings[0].code
         pairs = torch.bincount(wrong * num_classes + swapped, minlength=num_classes**2)
         return Leak(
             *errors,
             reads_own=Share.of(swapped == y),
             reads_decoder=Share.of(swapped == wrong),
-            reads_random=random(latent) if latent else None,
+            reads_random=None if like is None else random(like),
             table=tuple(map(tuple, pairs.view(num_classes, num_classes).tolist())),
         )
 
@@ -176,12 +176,12 @@ class _Reading(NamedTuple):
         labels: (4, n), of the originals, of their reconstructions, of those with a wrong label, and of their codes in a
             wrong class's decoder.
         same: whether that decoder made what the right one makes.
-        latent: Z; 0 where codes have fixed parts.
+        code: (0, Z), of the type and on the device of codes; None where they have fixed parts.
     """
 
     labels: Tensor
     same: bool
-    latent: int
+    code: Tensor | None
 
 
 def another_class(x: Tensor, y: Tensor, num_classes: int, seed: int) -> Tensor:

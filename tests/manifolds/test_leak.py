@@ -242,6 +242,16 @@ def test_random_codes_are_within_the_bounds_and_the_codes_of_images_are_as_they_
     assert (random <= high).all()
 
 
+def test_random_codes_are_of_the_type_of_the_codes_of_images():
+    class Precise(Marked):
+        def encode(self, x: Tensor, y: Tensor) -> Tensor:
+            return super().encode(x, y).double()
+
+    manifold = Precise(seed=0)
+    assert measured(manifold) == measured(Marked(seed=0))
+    assert {z.dtype for z in manifold.given} == {torch.float64}
+
+
 def test_modules_are_in_evaluation_mode_and_nothing_else_changes():
     x, y = torch.rand(20, 1, 4, 4), torch.arange(20) % 2
     manifold = VAEGAN((1, 4, 4), latent=3, num_classes=2, width=1 / 16, init_std=None)
