@@ -33,8 +33,8 @@ _SUCCESS_RATE = (
     "random starts, as in the paper, or the worst of them. Every restart keeps its best iterate. On-manifold "
     "attacks move the parameters that drew the image, within the range of the data. Attacks along a learned "
     "manifold, named like the training along it, move the code that this manifold gives the image. Then the image "
-    "before is the decoded one, and only images count whose code is within the bounds: no entry beyond 2 for VAE- "
-    'GANs, as in the paper, and the range of the training codes for the others; "the paper\'s count", in '
+    "before is the decoded one, and only images count whose code is within the bounds: no entry beyond 2 for "
+    'VAE-GANs, as in the paper, and the range of the training codes for the others; "the paper\'s count", in '
     "results.csv, applies that to successes alone. Residual manifolds (on-residual-...) add to the decoded image "
     "what it lacks of the image, so that the image before is the image itself. Learned manifolds saw {} images; the "
     "paper's saw more than its classifiers. Half of each batch is attacked in training, all of it in schemes that "
@@ -47,12 +47,13 @@ _LEAK = (
     "by side, with the right label and with a wrong one. A manifold leaks where the error falls with the right label "
     "and rises with a wrong one, the intervals apart."
 )
-_ALONG = (
-    'Success along learned manifolds, and how to read it; means over seeds. "The same of the second manifold": '
-    "read as the decoder's class where a manifold of another seed made the image; what is left there is in the "
-    'picture, what vanishes is a trace of the network. "Label still right": the share of successful examples, and '
-    "of the images before, that the decoder of their own class explains best, by a manifold of another seed"
+_COLUMNS = (
+    '"The same of the second manifold": read as the decoder\'s class where a manifold of another seed made the image; '
+    'what is left there is in the picture, what vanishes is a trace of the network. "Label still right": the share of '
+    "successful examples, and of the images before, that the decoder of their own class explains best, by a manifold "
+    "of another seed."
 )
+_ALONG = "Success along learned manifolds, and how to read it; means over seeds"
 _DISTANCE = (
     f"Distance: L2 in pixels from a successful example to its projection. {PROJECTION} The angle is that between the "
     "perturbation and its part along the manifold; the tangent share is that of its squared length in the span of the "
@@ -92,7 +93,7 @@ def write_report(tables: Tables, out: Path, settings: ManifoldSettings) -> Path:
         *claim_parts(judgements),
         _INTERVALS.format(models["seed"].nunique()),
         Heading("Along learned manifolds"),
-        *([_LEAK, *warnings(tables.leaks)] if len(tables.leaks) else []),
+        *([_LEAK, *warnings(tables.leaks), _COLUMNS] if len(tables.leaks) else []),
         *_table(table_along(models, tables.leaks), _ALONG),
         *(Picture(figure, caption=caption, alt=caption) for figure, caption in told.values()),
         Heading("All models"),

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from html import unescape
+from re import findall
 
 import pandas as pd
 import pytest
@@ -31,6 +32,11 @@ def test_the_page_states_the_claims_and_all_figures(tmp_path):
         assert f'<th scope="row">{claim.title}</th><td>{claim.verdict.value}</td>' in plain
         assert f"<p>Claim {claim.number}: {claim.text}</p>" in plain
     assert summary(claims(tables.models, tables.distances, leaks)) in plain
+    captions = findall(r"<caption>(.*?)</caption>", plain)
+    assert any(caption.startswith("Success along learned manifolds") for caption in captions)
+    assert max(map(len, captions)) < 180  # a caption is as wide as its table, which may be wider than the page
+    assert "VAE-GANs" in plain
+    assert "- GANs" not in plain
     assert "0.0123" in page
     assert "2.50 [2.49, 2.51]" in plain
     assert "http" not in page.replace("http-equiv", "")
