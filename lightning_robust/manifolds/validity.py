@@ -11,6 +11,7 @@ from lightning_robust._modes import evaluating
 from lightning_robust.manifolds._inputs import check_images, check_labels, check_manifold
 from lightning_robust.manifolds.projection import project
 from lightning_robust.manifolds.protocol import Manifold
+from lightning_robust.manifolds.residual import Residual
 
 
 class Explanation(NamedTuple):
@@ -63,6 +64,7 @@ def explain(
         batch_size: number of images at once, each with its candidates.
 
     Raises:
+        TypeError: if `judge` is a `Residual`.
         ValueError: if one decoder makes the images of all classes.
 
     Example:
@@ -88,6 +90,10 @@ def explain(
     if num_classes > 1 and getattr(judge, "num_classes", None) == 1:
         raise ValueError(
             "Expected argument `judge` to have a decoder for each class, but one decoder makes the images of all."
+        )
+    if isinstance(judge, Residual):
+        raise TypeError(
+            "Expected argument `judge` to be no Residual, which explains every image by every class. Give its manifold."
         )
     if y is not None:
         check_labels("y", y, len(x), num_classes)
@@ -158,7 +164,7 @@ def still_valid(
         class has the highest.
 
     Raises:
-        ValueError: as `explain`.
+        TypeError, ValueError: as `explain`.
 
     Example:
         >>> class Points:  # class k has one image, the number k

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_robust.manifolds import VAEGAN, explain, still_valid
+from lightning_robust.manifolds import VAEGAN, Residual, explain, still_valid
 
 K, Z = 3, 2
 
@@ -133,6 +133,9 @@ def test_wrong_judges_and_labels_are_refused():
     _, x, y = images()
     with pytest.raises(ValueError, match="argument `judge` to have a decoder for each class"):
         explain(VAEGAN((1, 4, 4), latent=3, width=1 / 16), x, num_classes=K)
+    for verdict in (explain, still_valid):
+        with pytest.raises(TypeError, match="argument `judge` to be no Residual"):
+            verdict(Residual(Lines()), x, y, num_classes=K)
     with pytest.raises(ValueError, match="argument `y` to hold labels from 0 to 1"):
         still_valid(Lines(), x, y, num_classes=2)
     with pytest.raises(ValueError, match="argument `x_adv` to hold at least one"):
