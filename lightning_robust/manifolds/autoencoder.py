@@ -26,7 +26,7 @@ class AutoencoderManifold(nn.Module):
     with mean m and deviation s of each entry of the codes of data, which `fit_bounds` finds. Until then they are 0 and
     1. Codes are flat, Z = C' x H' x W' entries. The auto-encoder sees values in [-1, 1], and images whose sides are
     multiples of its down-sampling: edges are repeated, and cut off again. A gray image is given to all its channels,
-    and its channels are averaged. It runs in evaluation mode. Labels are ignored.
+    and its channels are averaged. An auto-encoder that is a module runs in evaluation mode. Labels are ignored.
 
     Args:
         autoencoder: `encode(x)` gives an object with `latent_dist.mean`, or with `latents`; `decode(z)` gives one with
