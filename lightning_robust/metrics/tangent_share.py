@@ -95,8 +95,8 @@ def _share_and_rank(delta: Tensor, jacobian: Tensor) -> tuple[Tensor, Tensor]:
     matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     basis, sizes, _ = torch.linalg.svd(matrix, full_matrices=False)
     kept = sizes > max(matrix.shape[1:]) * torch.finfo(matrix.dtype).eps * sizes[:, :1]
-    flat = delta.detach().flatten(1).to(basis.dtype)
-    flat = flat / flat.abs().amax(1, keepdim=True)  # so that squares neither vanish nor overflow
+    flat = delta.detach().flatten(1).to(torch.promote_types(delta.dtype, torch.float32))
+    flat = (flat / flat.abs().amax(1, keepdim=True)).to(basis.dtype)  # so that squares neither vanish nor overflow
     along = torch.where(kept, (flat[:, None] @ basis)[:, 0], 0.0).square().sum(1)
     return (along / flat.square().sum(1)).clamp(max=1), kept.sum(1)
 

@@ -77,6 +77,13 @@ def test_neither_the_size_of_a_perturbation_nor_that_of_the_vectors_matters(size
     torch.testing.assert_close(tangent_share(delta, max(size, 1e-100) * jacobian), want)
 
 
+def test_a_perturbation_in_float64_may_be_below_what_the_type_of_the_vectors_holds():
+    _, _, _, jacobian = problem()
+    delta = noise(N, 1, 3, 4)
+    wanted = tangent_share(delta.float(), jacobian.float())
+    torch.testing.assert_close(tangent_share(1e-60 * delta, jacobian.float()), wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_half_precision_is_widened(dtype):
     _, _, _, jacobian = problem()
