@@ -10,6 +10,7 @@ from lightning_robust.plots import Facts, Heading, Page, Part, Picture, Table, s
 from lightning_robust_studies.claims import claim_parts, summary
 from lightning_robust_studies.stutz2019.claims import claims, fits
 from lightning_robust_studies.stutz2019.figures import PROJECTION, figures_of
+from lightning_robust_studies.stutz2019.kinds import along
 from lightning_robust_studies.stutz2019.pictures import picture_figures
 from lightning_robust_studies.stutz2019.reading import leak_figures, table_along, warnings
 from lightning_robust_studies.stutz2019.settings import ManifoldSettings
@@ -58,6 +59,9 @@ _DISTANCE = (
     f"Distance: L2 in pixels from a successful example to its projection. {PROJECTION} The angle is that between the "
     "perturbation and its part along the manifold; the tangent share is that of its squared length in the span of the "
     "decoder's derivatives at the code of the clean image."
+)
+_STANDS_IN = (
+    "The true manifold is not known. In claim 1, transfer and distances on-manifold examples are those along {}."
 )
 _BESIDE = (
     "On-manifold success beside the plot of the authors, on letters of other faces (theirs: eps 0.3 in pixels, attacks "
@@ -108,6 +112,7 @@ def write_report(tables: Tables, out: Path, settings: ManifoldSettings) -> Path:
         *_table(tables.manifolds, "Learned manifolds, on held-out images"),
         Heading("What the numbers are"),
         _SUCCESS_RATE.format(settings.manifold_size),
+        *([] if settings.on is None else [_STANDS_IN.format(along(settings.on))]),
         _DISTANCE,
         Heading("How it was made"),
         Facts({name: value for name, value in vars(settings).items() if name not in ("out", "root")}),

@@ -54,3 +54,12 @@ def test_what_the_data_cannot_have_is_said(tmp_path):
     page = write_report(Tables(models_of()), tmp_path, replace(SETTINGS, data="mnist")).read_text()
     assert "<p>Left out: on-true, since the true manifold of mnist is not known.</p>" in page
     assert "Left out" not in write_report(Tables(models_of()), tmp_path, SETTINGS).read_text()
+
+
+def test_the_manifold_that_stands_in_for_the_true_one_is_named(tmp_path):
+    sentence = (
+        "<p>The true manifold is not known. In claim 1, transfer and distances on-manifold examples are those along "
+    )
+    page = write_report(Tables(models_of()), tmp_path, replace(SETTINGS, data="mnist", along=("pca", "class")))
+    assert f"{sentence}on-pca.</p>" in page.read_text()
+    assert sentence not in write_report(Tables(models_of()), tmp_path, SETTINGS).read_text()
