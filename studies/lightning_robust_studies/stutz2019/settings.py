@@ -236,6 +236,11 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
                 f"{self.data}, but got {', '.join(self.schemes)}. On-manifold training along a learned one is "
                 "on-learned-class."
             )
+        if not self.cells():
+            raise ValueError(
+                f"Expected argument `resnet_from` to be at most the largest of `sizes`, {max(self.sizes)}, where all "
+                f"`schemes` are of residual networks, but got {self.resnet_from}."
+            )
 
     def only(self, kind: type[S]) -> S:
         """The settings of one stage, which hold those of the stages before it."""

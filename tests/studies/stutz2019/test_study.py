@@ -249,6 +249,7 @@ def test_a_stage_is_given_its_settings_and_those_before_it():
         ({"schemes": ("normal", "normal")}, "`schemes` to hold at least one value and none twice"),
         ({"data": "letters"}, "Expected argument `data` to be one of"),
         ({"data": "mnist", "schemes": ("on-true",)}, "the true manifold, which is not known for mnist"),
+        ({"schemes": ("normal-resnet",), "resnet_from": 201}, "`resnet_from` to be at most the largest of `sizes`"),
         ({"sizes": ()}, "`sizes` to hold at least one"),
         ({"sizes": (500, 0)}, r"Expected argument `sizes\[1\]` to be an integer of at least 1, but got 0"),
         ({"manifold_width": 0}, "`manifold_width` to be a number greater than 0"),
