@@ -53,6 +53,7 @@ class Scheme:
         objective: the loss of images and their adversarial examples; None: the cross-entropy of the mixed batch.
         network: the classifier.
         passes: how many times the passes of other schemes it makes.
+        decay: factor of the learning rate after each pass; None: that of the settings.
     """
 
     attack: Callable[[Threats, int], Attack] | None = None
@@ -62,6 +63,7 @@ class Scheme:
     objective: Objective | None = None
     network: Literal["standard", "resnet"] = "standard"
     passes: int = 1
+    decay: float | None = None
 
     def callbacks(self, threats: Threats, steps: int) -> list[pl.Callback]:
         """The callbacks of the Trainer, with attacks of `steps` steps within `threats`."""
@@ -105,9 +107,9 @@ SCHEMES: Mapping[str, Scheme] = {
     **_HALF,
     **{f"{name}-100": replace(scheme, fraction=1.0) for name, scheme in _HALF.items() if scheme.attack is not None},
     **{f"{name}-both": replace(scheme, fraction=1.0, objective=mixed()) for name, scheme in _ALONG.items()},
-    **{f"{n}-resnet": replace(_HALF[n], network="resnet", passes=4) for n in ("normal", "adversarial")},
+    **{f"{n}-resnet": replace(_HALF[n], network="resnet", passes=4, decay=0.95) for n in ("normal", "adversarial")},
 }
 """All schemes by name. Half of each batch is attacked, the other half is clean. All of it is attacked where the name
 ends in `-100`. It ends in `-both` where each image stands beside its own adversarial example, and the loss is the mean
-of both: half of what is seen is clean, as otherwise, at twice the cost. It ends in `-resnet` for a residual network and
-four times the passes, as in the paper's experiment on claim 4."""
+of both: half of what is seen is clean, as otherwise, at twice the cost. It ends in `-resnet` for a residual network,
+four times the passes and the paper's decay of the learning rate, as in the paper's experiment on claim 4."""

@@ -57,10 +57,11 @@ class TrainModel:
         settings, scheme = self.settings, SCHEMES[name]
         data = settings.source.make(settings.root, train_size=n, batch_size=BATCH, seed=seed)
         steps, passes = settings.steps(n, name), settings.passes(name)
+        decay = settings.decay if scheme.decay is None else scheme.decay
         pl.seed_everything(seed, verbose=False)
         module = RobustClassifier(
             trained.network(settings, name),
-            scheduler=lambda optimizer: ExponentialDecay(optimizer, -(-steps // passes), settings.decay),
+            scheduler=lambda optimizer: ExponentialDecay(optimizer, -(-steps // passes), decay),
         )
         callbacks = scheme.callbacks(trained.threats(settings, scheme.manifold), settings.train_steps)
         quiet_trainer(callbacks, max_epochs=-1, max_steps=steps, limit_val_batches=0).fit(module, data)

@@ -104,6 +104,12 @@ def test_an_image_and_its_own_example_stand_in_one_batch(threats):
     torch.testing.assert_close(loss, torch.tensor(10.0).log())
 
 
+def test_the_learning_rate_of_residual_networks_lasts_for_all_their_passes():
+    decays = {scheme.decay for scheme in SCHEMES.values() if scheme.network == "resnet"}
+    assert decays == {0.95}
+    assert {scheme.decay for scheme in SCHEMES.values() if scheme.network == "standard"} == {None}
+
+
 def test_residual_networks_make_four_times_the_passes():
     for name, scheme in SCHEMES.items():
         assert (scheme.network, scheme.passes) == (("resnet", 4) if name.endswith("-resnet") else ("standard", 1))

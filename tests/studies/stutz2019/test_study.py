@@ -151,10 +151,11 @@ def test_the_results_are_those_of_the_kept_weights(interrupted):
         assert row["value"] <= rows.loc[f"{name}-manifold success, worst restart", "value"]
 
 
-def test_the_learning_rate_falls_by_its_factor_with_each_pass():
-    module = TrainModel(replace(TINY, epochs=2, decay=0.5)).train(200, "normal", 0)
+@pytest.mark.parametrize(("scheme", "factor"), [("normal", 0.5 ** (1 + 2)), ("normal-resnet", 0.95 ** (1 + 4 * 2))])
+def test_the_learning_rate_falls_by_its_factor_with_each_pass(scheme, factor):
+    module = TrainModel(replace(TINY, epochs=2, decay=0.5, resnet_width=4)).train(100, scheme, 0)
     (optimizer,) = module.trainer.optimizers
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * 0.5 ** (1 + 2))
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * factor)
 
 
 def test_distances_agree_with_the_examples_that_are_kept(interrupted):
