@@ -45,7 +45,7 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
        gradient is asked for.
 
     Only the cross entropy of the logits as they are depends on their scale. A sample that withstands everything costs
-    about 860 passes, one forward or backward each, in an L1 ball 1,300; AutoAttack takes more than 5,000. The parts are
+    about 900 passes, one forward or backward each, in an L1 ball 1,400; AutoAttack takes more than 5,000. The parts are
     ordinary attacks:
     `Plan({**standard(threat).attacks, "own": own})` has one more. Of K classes there are K - 1 targets, and attacks
     towards others are left out.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_ROUNDING = 1e-5  # far below a grey level, far above the rounding of float32
+ROUNDING = 1e-5  # far below a grey level, far above the rounding of float32
 
 
 def cut(x: Tensor, *, snap: bool = False) -> Tensor:
@@ -21,9 +21,9 @@ def cut(x: Tensor, *, snap: bool = False) -> Tensor:
         >>> cut(x, snap=True).tolist()[1:3], torch.autograd.grad(cut(x).sum(), x)[0].tolist()
         ([0.0, 0.0], [0.0, 1.0, 1.0, 1.0, 1.0, 0.0])
     """
-    near = x.clamp(-_ROUNDING, 1 + _ROUNDING)
+    near = x.clamp(-ROUNDING, 1 + ROUNDING)
     plain = near.detach()
     target = plain.clamp(0, 1)
     if snap:
-        target = torch.where((target - target.round()).abs() < _ROUNDING, target.round(), target)
+        target = torch.where((target - target.round()).abs() < ROUNDING, target.round(), target)
     return near + (target - plain)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_robust._checks import count, counts
 from lightning_robust._modes import evaluating
+from lightning_robust.manifolds._inputs import check_manifold
 from lightning_robust.manifolds._pixels import cut
 from lightning_robust.manifolds.losses import wide
 from lightning_robust.manifolds.networks import ImageShape
@@ -73,12 +74,7 @@ class AutoencoderManifold(nn.Module):
         multiple: int | None = None,
     ) -> None:
         super().__init__()
-        for name in ("encode", "decode"):
-            if isinstance(autoencoder, type) or not callable(getattr(autoencoder, name, None)):
-                got = (
-                    f"the class {autoencoder.__name__}" if isinstance(autoencoder, type) else type(autoencoder).__name__
-                )
-                raise TypeError(f"Expected argument `autoencoder` to have a method `{name}`, but got {got}.")
+        check_manifold("autoencoder", autoencoder)
         self.image_shape = cast(ImageShape, counts("image_shape", image_shape))
         if len(self.image_shape) != 3:
             raise ValueError(f"Expected argument `image_shape` to be (C, H, W), but got {image_shape}.")

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_robust._checks import boolean, count, counts, instance
+from lightning_robust.manifolds._inputs import check_range
 from lightning_robust.manifolds._labels import own_class
 from lightning_robust.manifolds._pixels import cut
 from lightning_robust.manifolds.networks import ImageShape
@@ -102,11 +103,14 @@ class PCAManifold(nn.Module):
             The manifold itself.
 
         Raises:
-            ValueError: if there are no images of a class, or their shape is another one.
+            ValueError: if there are no images of a class, their shape is another one, or they are not in [0, 1] and
+                `clamp` is set.
         """
         flat = self._flat(x)
         if not len(flat) or not bool(torch.isfinite(flat).all()):
             raise ValueError("Expected argument `x` to hold at least one image, and finite numbers alone.")
+        if self.clamp:
+            check_range("x", flat)
         labels = self._labels(y, len(flat)).to(flat.device)
         present = torch.bincount(labels, minlength=self.num_classes)
         if not bool(present.all()):

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_robust.manifolds._inputs import check_manifold, check_range
 from lightning_robust.manifolds._pixels import cut
 from lightning_robust.manifolds.protocol import Manifold
 
@@ -47,10 +48,7 @@ class Residual(nn.Module):
 
     def __init__(self, manifold: Manifold) -> None:
         super().__init__()
-        for name in ("encode", "decode"):
-            if isinstance(manifold, type) or not callable(getattr(manifold, name, None)):
-                got = f"the class {manifold.__name__}" if isinstance(manifold, type) else type(manifold).__name__
-                raise TypeError(f"Expected argument `manifold` to have a method `{name}`, but got {got}.")
+        check_manifold("manifold", manifold)
         self.manifold = manifold
         # Attacks look for networks in the tuples that a module holds, not in objects of any kind.
         self._plain = () if isinstance(manifold, nn.Module) else (manifold,)
@@ -69,7 +67,11 @@ class Residual(nn.Module):
 
         Returns:
             (z, *fixed, r): the manifold's code and r of shape (N, C, H, W).
+
+        Raises:
+            ValueError: if x is not in [0, 1], where `decode` would not give it back.
         """
+        check_range("x", x)
         code = self.manifold.encode(x, y)
         z, *fixed = code if isinstance(code, tuple | list) else (code,)
         return (z, *fixed, x - self.manifold.decode(z, y, *fixed))

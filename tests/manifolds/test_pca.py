@@ -137,3 +137,11 @@ def test_what_cannot_be_fitted_is_refused():
         PCAManifold(SHAPE, 21)
     with pytest.raises(ValueError, match=r"\(C, H, W\)"):
         PCAManifold((4, 5), 2)
+
+
+def test_a_range_that_the_cut_would_change_is_refused():
+    x = 4 * images(60) - 2
+    with pytest.raises(ValueError, match=r"`x` to be images in \[0, 1\]"):
+        PCAManifold(SHAPE, latent=3).fit(x)
+    manifold = PCAManifold(SHAPE, latent=20, clamp=False).fit(x)
+    torch.testing.assert_close(manifold.decode(manifold.encode(x)), x.float(), rtol=0, atol=1e-4)

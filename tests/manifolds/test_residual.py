@@ -150,3 +150,11 @@ def test_what_is_no_manifold_is_refused():
         Residual(vaegan()).decode(torch.zeros(12, 3), y)
     with pytest.raises(ValueError, match="without the font"):
         Residual(FontsManifold()).encode(x, y)
+
+
+def test_images_of_another_range_are_refused_since_decoding_would_not_give_them_back():
+    x, y = data()
+    for wrong in ((x - 0.5) / 0.25, 255 * x, torch.full_like(x, torch.nan)):
+        with pytest.raises(ValueError, match=r"`x` to be images in \[0, 1\]"):
+            Residual(vaegan()).encode(wrong, y)
+    Residual(vaegan()).encode(x.bfloat16(), y)
