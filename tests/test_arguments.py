@@ -270,7 +270,14 @@ TABLE = {
     "manifolds.Share": case(manifolds.Share, hits=1, n=2),
     "manifolds.PCAManifold": case(manifolds.PCAManifold, image_shape=(1, 4, 4), latent=2),
     "manifolds.VAEGAN": case(
-        manifolds.VAEGAN, image_shape=(1, 4, 4), latent=2, width=1 / 16, gradient_clip_val=1.0, bound=1.0
+        manifolds.VAEGAN,
+        image_shape=(1, 4, 4),
+        latent=2,
+        num_classes=2,
+        conditional=True,
+        width=1 / 16,
+        gradient_clip_val=1.0,
+        bound=1.0,
     ),
     "manifolds.bank": case(
         manifolds.bank, members=[manifolds.VAEGAN((1, 4, 4), latent=2, width=1 / 16, bound=1.0) for _ in range(2)]

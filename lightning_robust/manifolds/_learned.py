@@ -6,12 +6,11 @@ from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_robust._checks import count
 from lightning_robust._lightning import pl
 from lightning_robust._modes import evaluating
-from lightning_robust.manifolds._per_class import PerClass
 from lightning_robust.manifolds.codes import truncated_normal
 from lightning_robust.manifolds.losses import wide
 from lightning_robust.manifolds.quality import CodeQuality
@@ -177,17 +176,21 @@ class LearnedManifold(pl.LightningModule, ABC):
 
 
 class EncoderDecoder(LearnedManifold):
-    """One that has an encoder and a decoder for each class.
+    """One that has an encoder and a decoder, or some for each class; both are given labels, which they may ignore.
 
     Args:
-        encoder: images (N, C, H, W) to (N, 2 Z), the means of codes and the logarithms of their variances.
-        decoder: codes (N, Z) to the logits of images.
+        encoder: images (N, C, H, W) and labels (N,) to (N, 2 Z), the means of codes and the logarithms of their
+            variances.
+        decoder: codes (N, Z) and labels to the logits of images.
         latent: Z.
+        num_classes: K.
         bound: as of LearnedManifold.
     """
 
-    def __init__(self, encoder: PerClass, decoder: PerClass, latent: int, bound: float | None) -> None:
-        super().__init__(latent, len(encoder.members), bound)
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, latent: int, num_classes: int, bound: float | None
+    ) -> None:
+        super().__init__(latent, num_classes, bound)
         self.encoder, self.decoder = encoder, decoder
 
     def encode(self, x: Tensor, y: Tensor) -> Tensor:
@@ -195,7 +198,7 @@ class EncoderDecoder(LearnedManifold):
 
         Args:
             x: (N, C, H, W).
-            y: int64 of shape (N,), which class's encoder to take; ignored where there is one.
+            y: int64 of shape (N,), which class's encoder to take; ignored where one encoder is for all.
 
         Returns:
             (N, Z).
@@ -208,7 +211,7 @@ class EncoderDecoder(LearnedManifold):
 
         Args:
             z: (N, Z).
-            y: int64 of shape (N,), which class's decoder to take; ignored where there is one.
+            y: int64 of shape (N,), which class's decoder to take, or what it is told; ignored where K is 1.
 
         Returns:
             (N, C, H, W) in [0, 1], float32 at least; differentiable in z.

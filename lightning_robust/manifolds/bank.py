@@ -23,7 +23,7 @@ def bank(members: Sequence[VAEGAN]) -> VAEGAN:
         A model with all their classes. Its bounds hold all their codes.
 
     Raises:
-        ValueError: if there are no members, or their networks differ.
+        ValueError: if there are no members, their networks differ, or one is conditional.
 
     Example:
         >>> members = [VAEGAN((1, 28, 28), latent=4, width=1 / 16, bound=2.0) for _ in range(3)]
@@ -35,6 +35,11 @@ def bank(members: Sequence[VAEGAN]) -> VAEGAN:
     members = sequence("members", members, "a sequence of VAEGANs")
     for i, member in enumerate(members):
         instance(f"members[{i}]", member, VAEGAN, "a VAEGAN")
+        if member.hparams["conditional"]:
+            raise ValueError(
+                f"Expected argument `members[{i}]` to have networks of its own for each class, but got a conditional "
+                "model, which has one for all."
+            )
     if not members:
         raise ValueError("Expected argument `members` to have at least one model, but got none.")
     options = dict(members[0].hparams)

@@ -6,6 +6,8 @@ References:
     pixels and samples.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -96,3 +98,28 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
         tensor([1.3863])
     """
     return (F.softplus(-wide(real)) + F.softplus(wide(fake))).flatten(1).sum(1)
+
+
+def confusion_loss(logits: Tensor) -> Tensor:
+    r"""How much a classifier's opinion differs from none at all: :math:`\mathrm{KL}(1/K \,\|\, q)`, q its softmax.
+
+    .. math:: - \log K - \frac1K \sum_k \log q_k
+
+    Its gradient by the logits is :math:`(q - 1/K)`, which does not vanish where the classifier is sure, as that of its
+    reversed cross-entropy does.
+
+    Args:
+        logits: (N, K).
+
+    Returns:
+        (N,), not negative; 0 where all classes are as likely.
+
+    Example:
+        >>> confusion_loss(torch.tensor([[1.0, 1.0], [0.0, 10.0]]))
+        tensor([0.0000, 4.3069])
+
+    References:
+        Tzeng et al., "Simultaneous deep transfer across domains and tasks", ICCV 2015 (arXiv 1510.02192), equation 4,
+        up to the constant.
+    """
+    return -F.log_softmax(wide(logits), dim=1).mean(1) - math.log(logits.shape[1])

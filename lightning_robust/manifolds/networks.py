@@ -1,4 +1,4 @@
-r"""The networks of the VAE-GAN: encoder, decoder and discriminator.
+r"""The networks of the VAE-GAN: encoder, decoder, discriminator, and the classifier of codes.
 
 An image is halved until it is about 3 x 3 while the channels double: 28 x 28 -> 14 -> 7 -> 3 with 64, 128, 256
 channels, 56 x 48 -> ... -> 3 x 3 with 64 to 512. The decoder goes the same way back. The last layer of each network is
@@ -128,6 +128,20 @@ def discriminator(image_shape: ImageShape, width: float = 1.0) -> nn.Sequential:
     for before, after in pairwise([image_shape[0], *steps.channels]):
         layers += [nn.Conv2d(before, after, 6, stride=2, padding=2, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
     layers += [nn.Flatten(), nn.Linear(steps.features, 10), nn.Linear(10, 1)]
+    _init(layers, None)
+    return nn.Sequential(*layers)
+
+
+def code_classifier(latent: int, num_classes: int, hidden: int = 128) -> nn.Sequential:
+    """Codes (N, latent) to logits (N, num_classes) of the classes of their images.
+
+    Entries are brought to mean 0 and deviation 1 first, so that codes cannot hide by being small; then two hidden
+    layers with ReLU.
+    """
+    layers: list[nn.Module] = [nn.BatchNorm1d(latent, affine=False)]
+    for before, after in pairwise([latent, hidden, hidden]):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    layers.append(nn.Linear(hidden, num_classes))
     _init(layers, None)
     return nn.Sequential(*layers)
 

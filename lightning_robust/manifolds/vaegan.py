@@ -4,28 +4,31 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightning_robust import _checks
-from lightning_robust._checks import count, counts, number, one_or_more
+from lightning_robust._checks import boolean, count, counts, number, one_or_more
 from lightning_robust._noise import Noise
+from lightning_robust.manifolds._given_class import GivenClass
 from lightning_robust.manifolds._learned import EncoderDecoder
 from lightning_robust.manifolds._per_class import PerClass
 from lightning_robust.manifolds.losses import (
     below,
+    confusion_loss,
     discriminator_loss,
     generator_loss,
     kl_divergence,
     reconstruction_loss,
     wide,
 )
-from lightning_robust.manifolds.networks import ImageShape, decoder, discriminator, encoder, plan
+from lightning_robust.manifolds.networks import ImageShape, code_classifier, decoder, discriminator, encoder, plan
 
 
 @final
 class VAEGAN(EncoderDecoder):
-    r"""A VAE-GAN, or one for each class, trained in one run.
+    r"""A VAE-GAN: one for all data, one for each class, or one that is given the class; trained in one run.
 
     With code :math:`z = \mu + \sigma \epsilon`, :math:`(\mu, \sigma) = \mathrm{enc}(x)`, reconstruction :math:`\hat x =
     \mathrm{dec}(z)` and discriminator D, the networks minimise
@@ -49,15 +52,26 @@ class VAEGAN(EncoderDecoder):
 
     - Class-agnostic: `num_classes=1`, trained on all data. Labels are ignored.
     - Class-specific: `num_classes=1`, trained on the images of one class; `bank` joins such models.
+    - Conditional: `num_classes=K, conditional=True`. One encoder, decoder and discriminator for all classes. Decoder
+      and discriminator get the class, the encoder does not. So the class is drawn by the label, and there is no network
+      by which it could be known. With `confusion` codes are trained not to tell the class, see below.
     - A bank: `num_classes=K`. Each class has its own three networks, which see its own samples only, and all classes
       train in one run. The label of a sample chooses its networks. Classes do not influence each other: not by batch
       normalization, which takes the statistics of each class; not by clipping, which takes the norm of each class; and
       a class that a batch has no sample of makes no step. Give it K times the batch size of one model.
 
+    Codes of a conditional model may still hold the class, although the decoder knows it. With `confusion` =
+    :math:`\lambda > 0` a classifier q of codes is an adversary of the encoder:
+
+    .. math::
+
+        \text{enc:} \quad & \ldots + \lambda\, \mathrm{KL}\big( \tfrac1K \,\big\|\, q(\cdot \mid \mu) \big) \\
+        q: \quad & - \lambda \log q(y \mid \mu)
+
     Batches are (x, y, ...), x in [0, 1] of shape (N, C, H, W). Logged are `train/rec`, `train/kl`, `train/gan`,
-    `train/disc` per sample, and for validation and test `val/rec_mse` (mean squared error of a pixel, from the mean
-    code), `val/code_mean`, `val/code_var` and `val/code_within_2`, see `CodeQuality`. `trainer.global_step` counts the
-    steps of all three optimisers.
+    `train/disc` and, with `confusion`, `train/confusion` and `train/code_class` per sample, and for validation and test
+    `val/rec_mse` (mean squared error of a pixel, from the mean code), `val/code_mean`, `val/code_var` and
+    `val/code_within_2`, see `CodeQuality`. `trainer.global_step` counts the steps of all optimizers.
 
     The noise in the codes depends on (content of the sample, `seed`, epoch) and nothing else. Hence training goes on
     from a checkpoint, also in the middle of an epoch, as if it had never stopped, provided that the loader brings the
@@ -69,7 +83,10 @@ class VAEGAN(EncoderDecoder):
     Args:
         image_shape: (C, H, W): 28 x 28 and 56 x 48 as in the paper, or any other of at least 4 x 4 pixels.
         latent: Z, the dimension of a code. The paper: 10; CelebA 25.
-        num_classes: K, the number of classes that have networks of their own; 1: one model for all that it is given.
+        num_classes: K, the number of classes that have networks of their own, or that the networks are told; 1: one
+            model for all that it is given.
+        conditional: whether one network of each kind is for all classes, where K is above 1.
+        confusion: weight of the term that keeps codes from telling the class; above 0 in conditional models alone.
         width: of the networks: 1 is the paper's (64, 128, 256 channels), 0.25 a quarter of it.
         beta: weight of the reconstruction, or K of them. The paper: 3; EMNIST 2.25 (5 for class 1, 3 for class 7);
             Fashion-MNIST 2.75.
@@ -100,7 +117,10 @@ class VAEGAN(EncoderDecoder):
     References:
         Stutz, Hein, Schiele, "Disentangling Adversarial Robustness and Generalization", CVPR 2019 (arXiv 1812.00740),
         section 3.3 and supplementary material; Larsen et al., "Autoencoding beyond pixels using a learned similarity
-        metric", ICML 2016.
+        metric", ICML 2016. Conditional models: Sohn, Lee, Yan, "Learning structured output representation using deep
+        conditional generative models", NeurIPS 2015, whose encoder gets the class too; Mirza, Osindero, "Conditional
+        generative adversarial nets", 2014 (arXiv 1411.1784). An adversary on codes: Lample et al., "Fader networks",
+        NeurIPS 2017 (arXiv 1706.00409), with the confusion term of Tzeng et al., ICCV 2015 (arXiv 1510.02192).
     """
 
     beta: Tensor
@@ -111,6 +131,8 @@ class VAEGAN(EncoderDecoder):
         *,
         latent: int = 10,
         num_classes: int = 1,
+        conditional: bool = False,
+        confusion: float = 0.0,
         width: float = 1.0,
         beta: float | Sequence[float] = 3.0,
         gamma: float = 1.0,
@@ -133,6 +155,14 @@ class VAEGAN(EncoderDecoder):
         if len(betas) not in (1, num_classes):
             raise ValueError(f"Expected argument `beta` to be one number or {num_classes}, but got {len(betas)}.")
         gamma, eta = number("gamma", gamma, 0), number("eta", eta, 0)
+        conditional, confusion = boolean("conditional", conditional), number("confusion", confusion, 0)
+        if conditional and num_classes == 1:
+            raise ValueError("Expected argument `num_classes` to be at least 2 where `conditional` is set, but got 1.")
+        if confusion and not conditional:
+            raise ValueError(
+                f"Expected argument `confusion` to be 0 unless `conditional` is set, but got {confusion}: a decoder "
+                "that is not told the class needs it in the code."
+            )
         p, seed = count("p", p, 1, 2), _checks.seed("seed", seed)
         lr, lr_decay = number("lr", lr, 0, above=True), number("lr_decay", lr_decay, 0, 1, above=True)
         weight_decay = number("weight_decay", weight_decay, 0)
@@ -142,18 +172,27 @@ class VAEGAN(EncoderDecoder):
         bound = None if bound is None else number("bound", bound, 0, above=True)
 
         def one_each(build: Callable[[], nn.Module]) -> PerClass:
-            return PerClass([build() for _ in range(num_classes)])
+            return PerClass([build() for _ in range(1 if conditional else num_classes)])
 
-        super().__init__(
+        networks = [
             one_each(lambda: encoder(image_shape, latent, width, init_std)),
-            one_each(lambda: decoder(image_shape, latent, width, init_std)),
-            latent,
-            bound,
-        )
+            GivenClass(decoder(image_shape, latent + num_classes, width, init_std), num_classes)
+            if conditional
+            else one_each(lambda: decoder(image_shape, latent, width, init_std)),
+        ]
+        super().__init__(*networks, latent, num_classes, bound)
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.seed = seed
-        self.discriminator = one_each(lambda: discriminator(image_shape, width)) if gamma > 0 else None
+        self.discriminator, self.adversary = None, None
+        if gamma and conditional:
+            channels, *size = image_shape
+            seeing = discriminator((channels + 1, *size), width)
+            self.discriminator = GivenClass(seeing, num_classes, (size[0], size[1]))
+        elif gamma:
+            self.discriminator = one_each(lambda: discriminator(image_shape, width))
+        if confusion:
+            self.adversary = one_each(lambda: code_classifier(latent, num_classes))
         self.register_buffer("beta", betas.expand(num_classes).clone(), persistent=False)
 
     @classmethod
@@ -188,7 +227,7 @@ class VAEGAN(EncoderDecoder):
         self._backward(loss, y)
         for network, optimizer in zip(self._networks(), optimizers, strict=True):
             if self.hparams["gradient_clip_val"] is not None:
-                for member in network.members:
+                for member in network.members if isinstance(network, PerClass) else (network,):
                     nn.utils.clip_grad_norm_(member.parameters(), self.hparams["gradient_clip_val"])
             for group in optimizer.param_groups:
                 group["lr"] = self._lr(batch_idx)
@@ -199,7 +238,8 @@ class VAEGAN(EncoderDecoder):
         """The terms of the losses, (N,) each, and a sum whose gradient is, for each network, that of its own loss.
 
         No network appears in another's terms: the decoder's parameters are not in the KL, the discriminator's are
-        constants in `gan`, and the others are cut off in `disc`. So one backward pass is enough.
+        constants in `gan`, and the others are cut off in `disc`; likewise those of the adversary in `confusion` and
+        `code_class`. So one backward pass is enough.
         """
         # No normal number made of 24 random bits is beyond 5.5: the clamp guards against a uniform number rounded to 1.
         noise = Noise.of(x, self.seed, self.current_epoch).normal((self.latent,)).clamp(-6, 6)
@@ -210,15 +250,19 @@ class VAEGAN(EncoderDecoder):
         terms = {"rec": reconstruction_loss(x, x_rec, self.hparams["p"]), "kl": kl_divergence(mean, log_var)}
         loss = (beta * terms["rec"]).sum() + terms["kl"].sum() + self.hparams["eta"] * log_var.abs().sum()
         if self.discriminator is not None:
-            constants = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-            terms["gan"] = generator_loss(functional_call(self.discriminator, constants, (x_rec, y)))
+            terms["gan"] = generator_loss(_fixed(self.discriminator, x_rec, y))
             terms["disc"] = discriminator_loss(self.discriminator(x, y), self.discriminator(x_rec.detach(), y))
             loss = loss + self.hparams["gamma"] * (terms["gan"].sum() + terms["disc"].sum())
+        if self.adversary is not None:
+            terms["confusion"] = confusion_loss(_fixed(self.adversary, mean, y))
+            told = wide(self.adversary(mean.detach(), y))
+            terms["code_class"] = F.cross_entropy(told, y, reduction="none")
+            loss = loss + self.hparams["confusion"] * (terms["confusion"].sum() + terms["code_class"].sum())
         return terms, loss
 
     def _backward(self, loss: Tensor, y: Tensor) -> None:
         """Gradients of the sum over all processes; None for the networks of a class that no process has a sample of."""
-        if self.trainer.world_size == 1 or self.num_classes == 1:
+        if self.trainer.world_size == 1 or self.num_classes == 1 or self.hparams["conditional"]:
             self.manual_backward(loss * self.trainer.world_size)
             return
         # DDP waits for a gradient of every parameter, also of the classes that this process has no sample of.
@@ -231,10 +275,16 @@ class VAEGAN(EncoderDecoder):
                 if not samples:
                     member.zero_grad()
 
-    def _networks(self) -> list[PerClass]:
-        return [self.encoder, self.decoder, *([] if self.discriminator is None else [self.discriminator])]
+    def _networks(self) -> list[Any]:
+        optional = [network for network in (self.discriminator, self.adversary) if network is not None]
+        return [self.encoder, self.decoder, *optional]
 
     def _lr(self, batch_idx: int) -> float:
         """The step size: it falls with each batch, where the number of batches is known."""
         part = batch_idx / self.trainer.num_training_batches  # 0 where it is infinite
         return self.hparams["lr"] * self.hparams["lr_decay"] ** (self.current_epoch + part)
+
+
+def _fixed(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """What a network makes of x, its parameters as constants."""
+    return functional_call(network, {name: p.detach() for name, p in network.named_parameters()}, (x, y))

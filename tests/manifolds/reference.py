@@ -59,6 +59,30 @@ class Reference:
             adam.step()
 
 
+def conditional_gradients(model: VAEGAN, x: Tensor, y: Tensor, noise: Tensor) -> dict[str, tuple[Tensor, ...]]:
+    """The gradients of the networks of a conditional model on a batch: what each is given is joined by hand."""
+    k, told = model.num_classes, torch.eye(model.num_classes, dtype=x.dtype)[y]
+    weights = model.hparams
+    planes = model.discriminator.planes[0].weight[y].view(len(x), 1, *x.shape[2:])
+    mean, log_var = model.encoder.members[0](x).chunk(2, 1)
+    log_var = 10 - torch.log(1 + torch.exp(10 - log_var))
+    x_rec = torch.sigmoid(model.decoder.members[0](torch.cat([mean + torch.exp(log_var / 2) * noise, told], 1)))
+    real, fake = (torch.sigmoid(model.discriminator.members[0](torch.cat([each, planes], 1))) for each in (x, x_rec))
+    code = torch.softmax(model.adversary.members[0](mean), 1)
+    kl = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum()
+    shown = model.beta[0] * (x - x_rec).abs().sum() - weights["gamma"] * torch.log(fake).sum()
+    losses = {
+        "encoder": kl + shown - weights["confusion"] * (torch.log(k * code) / k).sum(),
+        "decoder": shown,
+        "discriminator": -weights["gamma"] * (torch.log(real) + torch.log(1 - fake)).sum(),
+        "adversary": -weights["confusion"] * torch.log(code.gather(1, y[:, None])).sum(),
+    }
+    return {
+        name: torch.autograd.grad(loss, list(getattr(model, name).parameters()), retain_graph=True)
+        for name, loss in losses.items()
+    }
+
+
 def references(model: VAEGAN, **options) -> list[Reference]:
     """One for each class of a model, with its weights as they are now."""
     networks = (copy.deepcopy(part).members for part in (model.encoder, model.decoder, model.discriminator))

@@ -39,6 +39,8 @@ def test_models_that_differ_are_refused():
         bank([VAEGAN(**OPTIONS), VAEGAN(**{**OPTIONS, "latent": 4})])
     with pytest.raises(ValueError, match="discriminators"):
         bank([VAEGAN(**OPTIONS), VAEGAN(**OPTIONS, gamma=0.0)])
+    with pytest.raises(ValueError, match=r"`members\[1\]` to have networks of its own"):
+        bank([VAEGAN(**OPTIONS), VAEGAN(**OPTIONS, num_classes=2, conditional=True)])
 
 
 def test_bounds_of_a_member_without_any_do_not_count_as_known():

@@ -94,8 +94,8 @@ class Letters(FontsManifold):
 LETTERS = Fonts("hard").batch(torch.arange(0, 640, 64))
 
 
-def vaegan(classes: int) -> VAEGAN:
-    made = VAEGAN(SHAPE, latent=4, num_classes=classes, width=1 / 16, init_std=None).double()
+def vaegan(classes: int, **options: Any) -> VAEGAN:
+    made = VAEGAN(SHAPE, latent=4, num_classes=classes, width=1 / 16, init_std=None, **options).double()
     made.fit_bounds([(X, Y)])
     return made
 
@@ -147,6 +147,7 @@ class Case:
 MANIFOLDS = {
     "VAEGAN, one for all": Case(lambda: vaegan(1)),
     "VAEGAN, one for each class": Case(lambda: vaegan(CLASSES)),
+    "VAEGAN, given the class": Case(lambda: vaegan(CLASSES, conditional=True, confusion=1.0)),
     "PCA, one for all": Case(lambda: pca(1)),
     "PCA, one for each class": Case(lambda: pca(CLASSES)),
     "PCA, not cut": Case(lambda: pca(CLASSES, clamp=False), unique=True, images=False),
@@ -157,6 +158,7 @@ MANIFOLDS = {
     "a user's plane": Case(Plane, unique=True, images=False),
     "a user's module": Case(lambda: AutoEncoder().double().eval()),
     "Residual of a VAEGAN": Case(lambda: Residual(vaegan(CLASSES)), exact=True),
+    "Residual of a VAEGAN, given the class": Case(lambda: Residual(vaegan(CLASSES, conditional=True)), exact=True),
     "Residual of PCA": Case(lambda: Residual(pca(1)), exact=True),
     "Residual of a user's plane": Case(lambda: Residual(Plane()), exact=True),
     "Residual of a user's module": Case(lambda: Residual(AutoEncoder().double().eval()), exact=True),

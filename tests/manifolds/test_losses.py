@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence as reference
+from torch.distributions import Categorical, Normal, kl_divergence as reference
 
 from lightning_robust.manifolds.losses import (
     below,
+    confusion_loss,
     discriminator_loss,
     generator_loss,
     kl_divergence,
@@ -53,3 +54,12 @@ def test_below_is_the_identity_far_from_the_limit_and_has_a_gradient_near_it():
     assert (out <= 10).all()
     assert (torch.autograd.grad(out.sum(), x)[0][:4] > 0.1).all()
     assert kl_divergence(torch.zeros(1, 1), below(torch.tensor([[1e4]]), 10.0)).isfinite().all()
+
+
+def test_confusion_is_the_divergence_of_the_uniform_distribution():
+    logits = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    loss = confusion_loss(logits)
+    torch.testing.assert_close(loss, reference(Categorical(torch.ones(5, 4) / 4), Categorical(logits=logits)))
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    torch.testing.assert_close(gradient, logits.softmax(1) - 0.25)
+    assert confusion_loss(torch.full((1, 3), 7.0)).item() == pytest.approx(0, abs=1e-6)

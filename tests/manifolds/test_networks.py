@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_robust.manifolds.networks import decoder, discriminator, encoder, plan
+from lightning_robust.manifolds.networks import code_classifier, decoder, discriminator, encoder, plan
 
 SHAPES = [(1, 28, 28), (3, 56, 48), (3, 32, 32)]
 
@@ -17,6 +17,7 @@ def test_shapes(shape):
     assert encoder(shape, 5, 1 / 16)(x).shape == (2, 10)
     assert decoder(shape, 5, 1 / 16)(torch.randn(2, 5)).shape == x.shape
     assert discriminator(shape, 1 / 16)(x).shape == (2, 1)
+    assert code_classifier(5, 3)(torch.randn(2, 5)).shape == (2, 3)
 
 
 def test_channels_are_those_of_the_paper():

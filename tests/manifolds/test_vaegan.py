@@ -16,7 +16,7 @@ from lightning_robust.attacks import PGD, LatentSpace, Linf, Threat
 from lightning_robust.datamodules import Fonts
 from lightning_robust.manifolds.vaegan import VAEGAN
 from lightning_robust.models import RobustClassifier
-from tests.manifolds.reference import assert_same, noise_of, references
+from tests.manifolds.reference import assert_same, conditional_gradients, noise_of, references
 
 SHAPE = (1, 8, 8)
 OPTIONS = {"image_shape": SHAPE, "latent": 3, "width": 1 / 16, "init_std": None}
@@ -84,6 +84,55 @@ def test_a_class_in_company_is_the_class_alone(tmp_path):
     for name, value in alone.state_dict().items():
         if "members" in name:
             torch.testing.assert_close(bank.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("clip", [None, 5.0])
+def test_a_conditional_model_is_trained_by_the_losses_of_its_networks(tmp_path, clip):
+    options = {"num_classes": 3, "conditional": True, "confusion": 2.0, "gamma": 0.5}
+    vaegan = model(**options, gradient_clip_val=clip, lr_decay=0.9).double()
+    plain = copy.deepcopy(vaegan)
+    names = ("encoder", "decoder", "discriminator", "adversary")
+    adams = {
+        name: torch.optim.Adam(getattr(plain, name).parameters(), lr=0.005, betas=(0.5, 0.9), weight_decay=1e-4)
+        for name in names
+    }
+    x, y = data(classes=3)
+    trainer(tmp_path, precision="64-true").fit(vaegan, loader(x.double(), y))
+    for epoch in range(2):
+        for i in range(3):
+            part = slice(8 * i, 8 * i + 8)
+            own = x[part].double()
+            gradients = conditional_gradients(plain, own, y[part], noise_of(plain, own, epoch))
+            for name, adam in adams.items():
+                for p, gradient in zip(getattr(plain, name).parameters(), gradients[name], strict=True):
+                    p.grad = gradient
+                if clip is not None:
+                    nn.utils.clip_grad_norm_(getattr(plain, name).parameters(), clip)
+                adam.param_groups[0]["lr"] = 0.005 * 0.9 ** (epoch + i / 3)
+                adam.step()
+    for name in names:
+        for p, want in zip(getattr(vaegan, name).parameters(), getattr(plain, name).parameters(), strict=True):
+            torch.testing.assert_close(p, want, rtol=1e-6, atol=1e-8)
+
+
+def test_the_encoder_of_a_conditional_model_is_not_told_the_class():
+    x, y = data(6)
+    vaegan = model(num_classes=2, conditional=True)
+    z = vaegan.encode(x, y)
+    assert torch.equal(z, vaegan.encode(x, 1 - y))
+    assert not torch.allclose(vaegan.decode(z, y), vaegan.decode(z, 1 - y))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"conditional": True}, "`num_classes` to be at least 2"),
+        ({"num_classes": 2, "confusion": 1.0}, "`confusion` to be 0 unless `conditional`"),
+    ],
+)
+def test_options_of_conditional_models_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=f"Expected argument {message}"):
+        model(**options)
 
 
 def test_training_draws_nothing_from_the_global_generator(tmp_path):
@@ -216,6 +265,7 @@ def test_logs(tmp_path):
     run = trainer(tmp_path)
     run.fit(vaegan, loader(x, y), loader(x, y))
     names = {"rec", "kl", "gan", "disc"}
+    assert not {"train/confusion", "train/code_class"} & set(run.callback_metrics)
     assert {f"train/{name}" for name in names} <= set(run.callback_metrics)
     z, x_rec = vaegan.encode(x, y).detach(), vaegan.reconstruct(x, y).detach()
     expected = {

@@ -13,7 +13,7 @@ from lightning_robust.cells import Row, cell_folder, save_artifact
 from lightning_robust.datamodules import ImageDataModule
 from lightning_robust.manifolds import VAEGAN, FlowManifold, PCAManifold, Residual
 from lightning_robust.manifolds.quality import CodeQuality
-from lightning_robust_studies.stutz2019.kinds import KINDS, weights_of
+from lightning_robust_studies.stutz2019.kinds import KINDS, Kind, weights_of
 from lightning_robust_studies.stutz2019.settings import BATCH, LearnedSettings
 
 MANIFOLDS = "manifolds"
@@ -24,13 +24,15 @@ HELD_OUT = 2000
 """Images on which learned manifolds are measured."""
 
 
-def _vaegan(settings: LearnedSettings, classes: int, seed: int) -> VAEGAN:
+def _vaegan(kind: Kind, settings: LearnedSettings, classes: int, seed: int) -> VAEGAN:
     source = settings.source
     beta = [source.class_beta.get(label, source.beta) for label in range(classes)] if classes > 1 else source.beta
     return VAEGAN(
         source.image_shape,
         latent=source.latent,
         num_classes=classes,
+        conditional=kind.conditional,
+        confusion=kind.confusion,
         width=settings.manifold_width,
         beta=beta,
         gamma=settings.manifold_gamma,
@@ -40,15 +42,15 @@ def _vaegan(settings: LearnedSettings, classes: int, seed: int) -> VAEGAN:
     )
 
 
-def _pca(settings: LearnedSettings, classes: int, seed: int) -> PCAManifold:
+def _pca(kind: Kind, settings: LearnedSettings, classes: int, seed: int) -> PCAManifold:
     return PCAManifold(settings.source.image_shape, settings.source.latent, classes)
 
 
-def _flow(settings: LearnedSettings, classes: int, seed: int) -> FlowManifold:
+def _flow(kind: Kind, settings: LearnedSettings, classes: int, seed: int) -> FlowManifold:
     return FlowManifold(settings.source.image_shape, num_classes=classes, seed=seed)
 
 
-_LEARNERS: Mapping[str, Callable[[LearnedSettings, int, int], VAEGAN | PCAManifold | FlowManifold]] = {
+_LEARNERS: Mapping[str, Callable[[Kind, LearnedSettings, int, int], VAEGAN | PCAManifold | FlowManifold]] = {
     "vaegan": _vaegan,
     "pca": _pca,
     "flow": _flow,
@@ -60,7 +62,8 @@ def new_manifold(name: str, settings: LearnedSettings, seed: int = 0) -> VAEGAN 
     kind = KINDS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _LEARNERS[kind.learner](settings, len(settings.source.classes) if kind.per_class else 1, seed)
+        classes = len(settings.source.classes) if kind.per_class or kind.conditional else 1
+        return _LEARNERS[kind.learner](kind, settings, classes, seed)
 
 
 def learn_manifold(name: str, settings: LearnedSettings, folder: Path, seed: int = 0) -> list[Row]:

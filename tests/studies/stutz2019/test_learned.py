@@ -46,7 +46,10 @@ def test_what_is_read_back_is_what_was_learned(name, settings, images, tmp_path)
     inner = manifold if kind.around is None else manifold.manifold
     assert isinstance(manifold, Residual) == (kind.around is not None)
     assert type(inner) is LEARNERS[kind.learner]
-    assert inner.num_classes == (3 if kind.per_class else 1)
+    assert inner.num_classes == (3 if kind.per_class or kind.conditional else 1)
+    if kind.learner == "vaegan":
+        assert len(inner.decoder.members) == (3 if kind.per_class else 1)
+        assert (inner.adversary is None) == (kind.confusion == 0)
     decoded, code = reconstructed(manifold, x, y)
     if kind.around is not None or kind.learner == "flow":
         torch.testing.assert_close(decoded, x, atol=1e-4, rtol=0)
