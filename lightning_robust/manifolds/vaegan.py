@@ -61,12 +61,12 @@ class VAEGAN(EncoderDecoder):
       a class that a batch has no sample of makes no step. Give it K times the batch size of one model.
 
     Codes of a conditional model may still hold the class, although the decoder knows it. With `confusion` =
-    :math:`\lambda > 0` a classifier q of codes is an adversary of the encoder:
+    :math:`\lambda > 0` a classifier q of codes, with their noise, is an adversary of the encoder:
 
     .. math::
 
-        \text{enc:} \quad & \ldots + \lambda\, \mathrm{KL}\big( \tfrac1K \,\big\|\, q(\cdot \mid \mu) \big) \\
-        q: \quad & - \lambda \log q(y \mid \mu)
+        \text{enc:} \quad & \ldots + \lambda\, \mathrm{KL}\big( \tfrac1K \,\big\|\, q(\cdot \mid z) \big) \\
+        q: \quad & - \lambda \log q(y \mid z)
 
     Batches are (x, y, ...), x in [0, 1] of shape (N, C, H, W). Logged are `train/rec`, `train/kl`, `train/gan`,
     `train/disc` and, with `confusion`, `train/confusion` and `train/code_class` per sample, and for validation and test
@@ -245,7 +245,8 @@ class VAEGAN(EncoderDecoder):
         noise = Noise.of(x, self.seed, self.current_epoch).normal((self.latent,)).clamp(-6, 6)
         mean, log_var = (wide(part) for part in self.encoder(x, y).chunk(2, dim=1))
         log_var = below(log_var, 10.0)
-        x_rec = torch.sigmoid(wide(self.decoder(mean + torch.exp(0.5 * log_var) * noise, y)))
+        z = mean + torch.exp(0.5 * log_var) * noise
+        x_rec = torch.sigmoid(wide(self.decoder(z, y)))
         beta = self.beta[0] if self.num_classes == 1 else self.beta[y]
         terms = {"rec": reconstruction_loss(x, x_rec, self.hparams["p"]), "kl": kl_divergence(mean, log_var)}
         loss = (beta * terms["rec"]).sum() + terms["kl"].sum() + self.hparams["eta"] * log_var.abs().sum()
@@ -254,8 +255,8 @@ class VAEGAN(EncoderDecoder):
             terms["disc"] = discriminator_loss(self.discriminator(x, y), self.discriminator(x_rec.detach(), y))
             loss = loss + self.hparams["gamma"] * (terms["gan"].sum() + terms["disc"].sum())
         if self.adversary is not None:
-            terms["confusion"] = confusion_loss(_fixed(self.adversary, mean, y))
-            told = wide(self.adversary(mean.detach(), y))
+            terms["confusion"] = confusion_loss(_fixed(self.adversary, z, y))
+            told = wide(self.adversary(z.detach(), y))
             terms["code_class"] = F.cross_entropy(told, y, reduction="none")
             loss = loss + self.hparams["confusion"] * (terms["confusion"].sum() + terms["code_class"].sum())
         return terms, loss

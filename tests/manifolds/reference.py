@@ -66,9 +66,10 @@ def conditional_gradients(model: VAEGAN, x: Tensor, y: Tensor, noise: Tensor) ->
     planes = model.discriminator.planes[0].weight[y].view(len(x), 1, *x.shape[2:])
     mean, log_var = model.encoder.members[0](x).chunk(2, 1)
     log_var = 10 - torch.log(1 + torch.exp(10 - log_var))
-    x_rec = torch.sigmoid(model.decoder.members[0](torch.cat([mean + torch.exp(log_var / 2) * noise, told], 1)))
+    z = mean + torch.exp(log_var / 2) * noise
+    x_rec = torch.sigmoid(model.decoder.members[0](torch.cat([z, told], 1)))
     real, fake = (torch.sigmoid(model.discriminator.members[0](torch.cat([each, planes], 1))) for each in (x, x_rec))
-    code = torch.softmax(model.adversary.members[0](mean), 1)
+    code = torch.softmax(model.adversary.members[0](z), 1)
     kl = -0.5 * (1 + log_var - mean**2 - log_var.exp()).sum()
     shown = model.beta[0] * (x - x_rec).abs().sum() - weights["gamma"] * torch.log(fake).sum()
     losses = {

@@ -26,7 +26,7 @@ class Kind:
     around: str | None = None
 
 
-CONFUSION = 10.0
+CONFUSION = 20.0
 """Weight of the term that keeps the codes of "blind" from telling the class."""
 
 _LEARNED: Mapping[str, Kind] = {
