@@ -44,6 +44,7 @@ from lightning_robust.attacks import (
     cross_entropy,
     divergence,
     dlr,
+    fast,
     fgsm,
     finite_differences,
     in_turn,
@@ -328,6 +329,8 @@ ATTACKS: dict[str, AttackCase] = {
         finite_differences(in_turn(PGD(_LINF, steps=2), PGD(L2(1.0), steps=2)), 0.1, samples=2), alone=False
     ),
     "differences_foreign": AttackCase(finite_differences(foreign, 0.1, samples=2), alone=False),
+    "fast": AttackCase(fast(PGD(_LINF, steps=3), compile="eager", channels_last=True)),
+    "fast_bf16": AttackCase(fast(PGD(_LINF, steps=3, keep="best"), precision="bf16")),
     "foreign": AttackCase(as_attack(foreign), alone=False),
     "restarted_foreign": AttackCase(restarted(foreign, 2), alone=False),
 }

@@ -146,6 +146,7 @@ TABLE = {
     "attacks.Shrinking": case(attacks.Shrinking, attack=PGD(Linf(0.25), 8)),
     "attacks.apgd": case(attacks.apgd, **BALL),
     "attacks.fgsm": case(attacks.fgsm, **BALL),
+    "attacks.fast": case(attacks.fast, **ATTACK, precision="bf16"),
     "attacks.finite_differences": case(attacks.finite_differences, **ATTACK, width=0.5),
     "attacks.in_turn": case(attacks.in_turn, attacks=[PGD(Linf(0.25)), PGD(Linf(0.5))]),
     "attacks.mim": case(attacks.mim, **BALL),

@@ -22,6 +22,7 @@ from lightning_robust.attacks.dense import dense, dense_correct
 from lightning_robust.attacks.differences import finite_differences
 from lightning_robust.attacks.exhaustive_search import GridSearch
 from lightning_robust.attacks.expectation import expectation
+from lightning_robust.attacks.fast import fast
 from lightning_robust.attacks.gains import confident_margin, cross_entropy, dlr, log_odds, margin
 from lightning_robust.attacks.labels import Correct, class_labels, classified
 from lightning_robust.attacks.latent_space import LatentSpace
@@ -90,6 +91,7 @@ __all__ = [
     "divergence",
     "dlr",
     "expectation",
+    "fast",
     "fgsm",
     "finite_differences",
     "in_turn",

@@ -140,7 +140,8 @@ class Ascent:
                 if self.lookout is not None:
                     self.lookout.gradient(grad)
                 # An expanded gradient (of a model that sums its input) has no memory of its own to write to.
-                grad = grad.nan_to_num_() if grad.is_contiguous() else grad.nan_to_num()
+                # One with channels last would slow down all that is done with it.
+                grad = grad.nan_to_num_() if grad.is_contiguous() else grad.nan_to_num().contiguous()
                 if step == 0:
                     self.trace.stuck = grad.flatten(1).abs().amax(1) == 0
             if self.lookout is not None or early:

@@ -98,6 +98,10 @@ class _Estimated(nn.Module):
         """For some samples of the batch."""
         return _Estimated(rows_of(self.model, rows), self._estimate, Noise(self._noise.words[rows]), self._key)
 
+    def through(self, wrap: Callable[[Any], Any]) -> "_Estimated":
+        """The same around `wrap(model)`."""
+        return _Estimated(wrap(self.model), self._estimate, self._noise, self._key)
+
     def forward(self, x: Tensor) -> Any:
         if not (torch.is_grad_enabled() and x.requires_grad):
             self._count.ended = True

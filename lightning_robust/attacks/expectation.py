@@ -1,6 +1,7 @@
 """The mean of a model that answers at random."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,10 @@ class Expectation(nn.Module):
     def rows(self, rows: slice | Tensor) -> "Expectation":
         """The mean of the model for some of its samples."""
         return Expectation(rows_of(self.model, rows), self.draws, average=self.average, seed=self.seed)
+
+    def through(self, wrap: Callable[[Any], Any]) -> "Expectation":
+        """The same around `wrap(model)`."""
+        return Expectation(wrap(self.model), self.draws, average=self.average, seed=self.seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """The mean over the draws."""

@@ -90,9 +90,14 @@ def wants_whole_batches(model: Any) -> bool:
     """
     modules = modules_in(model)
     if any(
-        getattr(part, "whole_batches", False) or _is_compiled(part) or _is_mixing(part) for part in (model, *modules)
+        getattr(part, "whole_batches", False) or is_compiled(part) or _is_mixing(part) for part in (model, *modules)
     ):
         return True
+    return is_sharded(modules)
+
+
+def is_sharded(modules: list[nn.Module]) -> bool:
+    """Are parameters spread over processes, which make their forwards together?"""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return False
     names = {kind.__name__ for module in modules for kind in type(module).__mro__}
@@ -100,7 +105,7 @@ def wants_whole_batches(model: Any) -> bool:
     return sharded or bool(names & {"FSDPModule", "FullyShardedDataParallel"})
 
 
-def _is_compiled(part: Any) -> bool:
+def is_compiled(part: Any) -> bool:
     """Is it `torch.compile(module)`, or a module after `module.compile()`?"""
     if not isinstance(part, nn.Module):
         return False

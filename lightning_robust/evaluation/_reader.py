@@ -57,6 +57,10 @@ class View(nn.Module):
         """The same module for some samples of the batch."""
         return View(self.module, self._sample.rows(rows), None if self._counter is None else self._counter.take(rows))
 
+    def through(self, wrap: Callable[[Any], Any]) -> "View":
+        """The same around `wrap(module)`; itself, where a function of the user makes the logits of the module."""
+        return self if self._forward is not None else View(wrap(self.module), self._sample, self._counter)
+
     def quietly(self) -> AbstractContextManager[None]:
         """Within, nothing that the module logs is logged; `awp` asks for it in its ascent."""
         return muted(self.module)
