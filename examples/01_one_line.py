@@ -1,4 +1,8 @@
-"""Adversarial training and robust accuracy for a LightningModule that knows nothing of either."""
+"""One line makes a module robust
+==============================
+
+Adversarial training and robust accuracy for a LightningModule that knows nothing of either.
+"""
 
 import pytorch_lightning as pl
 import torch
@@ -28,15 +32,21 @@ class Letters(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
 
-if __name__ == "__main__":
-    trainer = pl.Trainer(
-        max_epochs=5,
-        logger=False,
-        enable_checkpointing=False,
-        callbacks=[
-            AdversarialTraining(PGD(Linf(0.05), steps=5)),
-            RobustEvaluation(PGD(Linf(0.05), steps=20)),
-        ],
-    )
-    trainer.fit(Letters(), Fonts("easy", train_size=2000, val_size=500))
-    print({name: round(float(value), 3) for name, value in trainer.callback_metrics.items()})
+# %%
+# Two callbacks are all that is added. The module above is an ordinary one.
+
+trainer = pl.Trainer(
+    max_epochs=5,
+    logger=False,
+    enable_checkpointing=False,
+    callbacks=[
+        AdversarialTraining(PGD(Linf(0.05), steps=5)),
+        RobustEvaluation(PGD(Linf(0.05), steps=20)),
+    ],
+)
+trainer.fit(Letters(), Fonts("easy", train_size=2000, val_size=500))
+
+# %%
+# What was logged. `val/suspicious` counts reasons not to believe the numbers.
+
+print({name: round(float(value), 3) for name, value in trainer.callback_metrics.items()})

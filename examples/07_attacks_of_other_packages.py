@@ -1,4 +1,7 @@
-"""torchattacks (AutoAttack among them) and foolbox beside our own attacks.
+"""Attacks of other packages
+=========================
+
+torchattacks (AutoAttack among them) and foolbox beside our own attacks.
 
 pip install "lightning-robust[torchattacks,foolbox]"
 """
@@ -12,20 +15,26 @@ from lightning_robust.datamodules import Fonts
 from lightning_robust.interop import from_foolbox, from_torchattacks
 from lightning_robust.models import RobustClassifier, standard_net
 
-if __name__ == "__main__":
-    eps = 0.05
-    attacks = {
-        "pgd": PGD(Linf(eps), steps=10),
-        "apgd": from_torchattacks(torchattacks.APGD, {"eps": eps, "steps": 10}),
-        "bim": from_foolbox(foolbox.attacks.LinfBasicIterativeAttack(steps=10), eps=eps),
-    }
-    # The standard of evaluation. A sample that withstands it costs thousands of queries: a few samples here.
-    autoattack = from_torchattacks(torchattacks.AutoAttack, {"eps": eps, "n_classes": 10, "version": "standard"})
-    evaluations = [
-        RobustEvaluation(attacks),
-        RobustEvaluation({"autoattack": autoattack}, max_samples=8, prefix="standard/"),
-    ]
-    trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, limit_val_batches=0)
-    model, data = RobustClassifier(standard_net()), Fonts("easy", train_size=500, test_size=200)
-    trainer.fit(model, data)
-    pl.Trainer(logger=False, callbacks=evaluations).test(model, data)
+# %%
+# Attacks of torchattacks and foolbox become attacks of this package: inert, seeded and feasible.
+
+eps = 0.05
+attacks = {
+    "pgd": PGD(Linf(eps), steps=10),
+    "apgd": from_torchattacks(torchattacks.APGD, {"eps": eps, "steps": 10}),
+    "bim": from_foolbox(foolbox.attacks.LinfBasicIterativeAttack(steps=10), eps=eps),
+}
+
+# %%
+# AutoAttack takes thousands of queries for a sample that withstands it: a few samples here. `standard(Linf(eps))` takes
+# a fifth of them.
+
+autoattack = from_torchattacks(torchattacks.AutoAttack, {"eps": eps, "n_classes": 10, "version": "standard"})
+evaluations = [
+    RobustEvaluation(attacks),
+    RobustEvaluation({"autoattack": autoattack}, max_samples=8, prefix="standard/"),
+]
+trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, limit_val_batches=0)
+model, data = RobustClassifier(standard_net()), Fonts("easy", train_size=500, test_size=200)
+trainer.fit(model, data)
+pl.Trainer(logger=False, callbacks=evaluations).test(model, data)

@@ -1,4 +1,8 @@
-"""A manifold of your own: anything that encodes and decodes. Here a plane found by principal components."""
+"""A manifold of your own
+======================
+
+A manifold of your own: anything that encodes and decodes. Here a plane found by principal components.
+"""
 
 import torch
 
@@ -22,10 +26,12 @@ class Plane:
         return (self.mean + z @ self.directions).reshape(-1, 1, 28, 28)
 
 
-if __name__ == "__main__":
-    x, y, _ = Fonts().tensors("test", limit=200)
-    plane = Plane(x, dimensions=20)
-    attack = PGD(Threat(L2(2.0), LatentSpace(plane)), steps=10)
-    x_adv = attack(standard_net(), x, y)
-    residual = x_adv - plane.decode(plane.encode(x_adv, y), y)
-    print("distance of the adversarial examples to the plane:", float(residual.flatten(1).norm(dim=1).max()))
+# %%
+# Any attack takes it. The adversarial examples are on the plane.
+
+x, y, _ = Fonts().tensors("test", limit=200)
+plane = Plane(x, dimensions=20)
+attack = PGD(Threat(L2(2.0), LatentSpace(plane)), steps=10)
+x_adv = attack(standard_net(), x, y)
+residual = x_adv - plane.decode(plane.encode(x_adv, y), y)
+print("distance of the adversarial examples to the plane:", float(residual.flatten(1).norm(dim=1).max()))

@@ -1,4 +1,8 @@
-"""How much data robustness needs for a module and data of your own: a study that can be stopped and continued."""
+"""How much data robustness needs
+==============================
+
+How much data robustness needs for a module and data of your own: a study that can be stopped and continued.
+"""
 
 import pytorch_lightning as pl
 import torch
@@ -45,11 +49,18 @@ def your_data(n, seed):
     return TensorDataModule(train, test, train_size=n, val_size=500, batch_size=50, eval_batch_size=500, seed=seed)
 
 
-if __name__ == "__main__":
-    options = {"seeds": 2, "steps": STEPS, "images": 100, "out": "runs/how_much_data"}
-    curves = learning_curve(your_data, YourModule, sizes=[20, 100, 500], eps_train=[0, 0.1], **options)
-    print(curves.best()[["n", "seed", "eps_test", "eps_train", "value"]].to_string(index=False))
-    print("Training images for 80 % without an attack:", curves.samples_needed(0.8, eps_test=0))
-    print("Training images for 80 % at radius 0.1:", curves.samples_needed(0.8))
-    print("How many times as many:", curves.ratio_needed(0.8))
-    curves.figure().savefig("runs/how_much_data/accuracy.png")
+# %%
+# Sizes x training radii x seeds. What is finished is kept in `out`: stop it and start it again.
+
+options = {"seeds": 2, "steps": STEPS, "images": 100, "out": "runs/how_much_data"}
+curves = learning_curve(your_data, YourModule, sizes=[20, 100, 500], eps_train=[0, 0.1], **options)
+print(curves.best()[["n", "seed", "eps_test", "eps_train", "value"]].to_string(index=False))
+
+# %%
+# How many images a model needs, with intervals over the seeds.
+
+print("Training images for 80 % without an attack:", curves.samples_needed(0.8, eps_test=0))
+print("Training images for 80 % at radius 0.1:", curves.samples_needed(0.8))
+print("How many times as many:", curves.ratio_needed(0.8))
+figure = curves.figure()
+figure.savefig("runs/how_much_data/accuracy.png")

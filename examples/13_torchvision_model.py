@@ -1,4 +1,7 @@
-"""A network of torchvision in a LightningModule of one's own, trained robustly with a published method (TRADES).
+"""A network of torchvision
+========================
+
+A network of torchvision in a LightningModule of one's own, trained robustly with a published method (TRADES).
 
 The normalization that torchvision's networks ask for is the first layer, so that radii stay in units of [0, 1].
 """
@@ -32,14 +35,14 @@ class Letters(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-if __name__ == "__main__":
-    threat = Linf(4 / 255)
-    evaluation = RobustEvaluation(PGD(threat, steps=10), max_samples=50)
-    trainer = pl.Trainer(
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        callbacks=[*recipes.trades(threat, beta=6, steps=2), evaluation],
-    )
-    trainer.fit(Letters(), Fonts("easy", train_size=100, val_size=50))
-    print(evaluation.results)
+# %%
+threat = Linf(4 / 255)
+evaluation = RobustEvaluation(PGD(threat, steps=10), max_samples=50)
+trainer = pl.Trainer(
+    max_epochs=1,
+    logger=False,
+    enable_checkpointing=False,
+    callbacks=[*recipes.trades(threat, beta=6, steps=2), evaluation],
+)
+trainer.fit(Letters(), Fonts("easy", train_size=100, val_size=50))
+print(evaluation.results)

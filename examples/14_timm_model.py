@@ -1,4 +1,7 @@
-"""A network of timm, a small vision transformer, attacked and evaluated; its module is as it was afterwards.
+"""A network of timm
+=================
+
+A network of timm, a small vision transformer, attacked and evaluated; its module is as it was afterwards.
 
 pip install timm
 """
@@ -32,13 +35,13 @@ class Letters(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-if __name__ == "__main__":
-    evaluation = RobustEvaluation(PGD(Linf(0.05), steps=10), max_samples=100)
-    trainer = pl.Trainer(
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        callbacks=[AdversarialTraining(PGD(Linf(0.05), steps=3), fraction=0.5), evaluation],
-    )
-    trainer.fit(Letters(), Fonts("easy", train_size=200, val_size=100))
-    print(evaluation.results)
+# %%
+evaluation = RobustEvaluation(PGD(Linf(0.05), steps=10), max_samples=100)
+trainer = pl.Trainer(
+    max_epochs=1,
+    logger=False,
+    enable_checkpointing=False,
+    callbacks=[AdversarialTraining(PGD(Linf(0.05), steps=3), fraction=0.5), evaluation],
+)
+trainer.fit(Letters(), Fonts("easy", train_size=200, val_size=100))
+print(evaluation.results)

@@ -1,4 +1,7 @@
-"""A function `(model, x, y) -> x_adv` is an attack: those of adv-lib, with arguments given by `functools.partial`.
+"""Functions of adv-lib
+====================
+
+A function `(model, x, y) -> x_adv` is an attack: those of adv-lib, with arguments given by `functools.partial`.
 
 pip install adv-lib
 """
@@ -19,15 +22,15 @@ from lightning_robust import PGD, Linf, RobustEvaluation
 from lightning_robust.datamodules import Fonts
 from lightning_robust.models import RobustClassifier, standard_net
 
-if __name__ == "__main__":
-    eps = 0.05
-    attacks = {
-        "ours": PGD(Linf(eps), steps=10),
-        "adv_lib": partial(pgd_linf, ε=eps, steps=10, relative_step_size=0.25),
-        "nearest": partial(ddn, steps=20),  # the nearest adversarial example in L2, however far it is
-    }
-    evaluation = RobustEvaluation(attacks, max_samples=100)
-    trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, limit_val_batches=0)
-    model, data = RobustClassifier(standard_net()), Fonts("easy", train_size=500, test_size=100)
-    trainer.fit(model, data)
-    pl.Trainer(logger=False, callbacks=evaluation).test(model, data)
+# %%
+eps = 0.05
+attacks = {
+    "ours": PGD(Linf(eps), steps=10),
+    "adv_lib": partial(pgd_linf, ε=eps, steps=10, relative_step_size=0.25),
+    "nearest": partial(ddn, steps=20),  # the nearest adversarial example in L2, however far it is
+}
+evaluation = RobustEvaluation(attacks, max_samples=100)
+trainer = pl.Trainer(max_epochs=2, logger=False, enable_checkpointing=False, limit_val_batches=0)
+model, data = RobustClassifier(standard_net()), Fonts("easy", train_size=500, test_size=100)
+trainer.fit(model, data)
+pl.Trainer(logger=False, callbacks=evaluation).test(model, data)

@@ -19,7 +19,7 @@ else:
     tomllib = pytest.importorskip("tomli")
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-TOOLS = {"test": ("pytest", "pytest-xdist", "build", "hatchling"), "thirdparty": None, "dev": None}
+TOOLS = {"test": ("pytest", "pytest-xdist", "build", "hatchling"), "thirdparty": None, "docs": None, "dev": None}
 """What no user needs: by extra, the packages; None: all of them."""
 
 

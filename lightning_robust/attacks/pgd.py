@@ -46,9 +46,8 @@ _THOROUGH: tuple[Any, ...] = (margin, *(targeted_margin(rank) for rank in (1, 2,
 class PGD(ThreatAttack):
     r"""Projected gradient ascent (Madry et al., ICLR 2018), for any ball, space, gain and step rule.
 
-    .. math:: \delta \leftarrow \Pi_B\big(\delta + \alpha \arg\max_{v \in B} \langle v, \nabla_\delta\,
-    G(f(\mathrm{decode}(\delta)), y)
-              \rangle\big)
+    .. math:: \delta \leftarrow \Pi_B\big(\delta + \alpha \arg\max_{v \in B} \langle v,
+              \nabla_\delta\, G(f(\mathrm{decode}(\delta)), y) \rangle\big)
 
     followed by clipping to the bounds of the space. FGSM is one step; see `fgsm` and its friends for named settings.
 

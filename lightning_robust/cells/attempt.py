@@ -19,6 +19,7 @@ from lightning_robust.cells.cell import Row, digest, label
 from lightning_robust.cells.record import Record, write_record
 
 Work: TypeAlias = Callable[[Row, Path], Sequence[Mapping[str, Any]]]
+"""What computes a cell: `(cell, folder) -> rows`."""
 
 FAILED, LOG = "failed.txt", "log.txt"
 

@@ -12,8 +12,11 @@ from typing import TypeAlias
 from lightning_robust import _checks
 
 Scalar: TypeAlias = str | int | float | bool | None
+"""What an entry of a cell or a row may be."""
 Cell: TypeAlias = Mapping[str, Scalar]
+"""The settings of one piece of work, by name."""
 Row: TypeAlias = dict[str, Scalar]
+"""A row of a table of results: the settings of its cell and what was measured."""
 
 _NAME_LENGTH = 80
 

@@ -52,7 +52,7 @@ class RobustClassifier(pl.LightningModule):
         >>> module(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 10])
 
-        In a configuration file of LightningCLI:
+        In a configuration file of LightningCLI::
 
             model:
               class_path: lightning_robust.models.RobustClassifier

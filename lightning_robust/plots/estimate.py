@@ -55,9 +55,11 @@ class Unit:
 
 
 PERCENT = Unit(scale=100.0, digits=1, symbol="%")
+"""Shares, as percentages with one digit."""
 POINTS = Unit(scale=100.0, digits=1, symbol="points")
 """Percentage points, for differences of shares."""
 PLAIN = Unit()
+"""Numbers as they are."""
 
 
 @dataclass(frozen=True)
