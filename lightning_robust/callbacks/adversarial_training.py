@@ -12,6 +12,7 @@ from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
 from lightning_robust._step import Around, Step, put_around
+from lightning_robust.attacks._choice import news, restore, state_of
 from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.combinators import attacked_rows, check_fraction
 from lightning_robust.attacks.labels import Correct
@@ -161,6 +162,8 @@ class AdversarialTraining(StepCallback):
             return sample.x
         part = sample.rows(slice(first, None))
         outcome = part.view(pl_module).attacked(attack, key)
+        for chosen in news(self.attack):
+            pl.utilities.rank_zero_info(f"AdversarialTraining: the attack runs with {chosen}, the quickest here.")
         if outcome.stuck is not None:
             stuck = outcome.stuck.sum()
             self._stuck = stuck if self._stuck is None else self._stuck + stuck
@@ -177,6 +180,15 @@ class AdversarialTraining(StepCallback):
         loss = self.objective(sample.view(pl_module), sample.x, x_adv, sample.y)
         pl_module.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(sample))
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far training is, and what the attack has chosen by measurement, see `fast`."""
+        return super().state_dict() | state_of(self.attack)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the fit was, with what the attack had chosen."""
+        super().load_state_dict(state_dict)
+        restore(self.attack, state_dict)
 
     @contextmanager
     def attached(self, pl_module: pl.LightningModule) -> Iterator[None]:
