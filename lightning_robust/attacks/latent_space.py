@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust import _checks, _nested
+from lightning_robust._codes import parts
 from lightning_robust.attacks._tensors import wide
 from lightning_robust.attacks.spaces import Chart, Space
 
@@ -54,7 +55,7 @@ class LatentSpace(Space):
         if code is None:
             with torch.no_grad():
                 code = self.manifold.encode(x, y)
-        z, *fixed = code if isinstance(code, tuple | list) else (code,)
+        z, *fixed = parts(code)
         if not isinstance(z, Tensor) or z.ndim < 2 or len(z) != len(x) or not z.is_floating_point():
             got = f"{z.dtype} {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
             raise ValueError(f"Expected the code to be a float tensor of shape (N, Z) with N={len(x)}, but got {got}.")

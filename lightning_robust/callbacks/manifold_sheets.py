@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lightning_robust import _checks
+from lightning_robust._codes import parts
 from lightning_robust._lightning import check_backend, pl
 from lightning_robust._nested import Field
 from lightning_robust._step import muted
@@ -150,7 +151,7 @@ class ManifoldSheets(BatchCallback):
             if not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.is_floating_point():
                 got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
                 raise ValueError(f"Expected integer labels of shape ({len(x)},), but got {got}.")
-            code = [] if code is None else _rows(_parts(code), slice(0, left))
+            code = [] if code is None else _rows(parts(code), slice(0, left))
             self._kept.append(
                 [entry.clone() if isinstance(entry, Tensor) else entry for entry in (x[:left], y[:left], *code)]
             )
@@ -168,7 +169,7 @@ class ManifoldSheets(BatchCallback):
                 manifold = self._manifold(pl_module)
 
                 def encode(rows: slice | Tensor, y: Tensor) -> list[Any]:
-                    return _rows(code, rows) if code else list(_parts(manifold.encode(x[rows], y)))
+                    return _rows(code, rows) if code else list(parts(manifold.encode(x[rows], y)))
 
                 pictures["reconstructions"] = self._reconstructions(manifold, encode, x, y)
                 pictures["samples"] = self._samples(manifold, encode, y)
@@ -210,11 +211,6 @@ class ManifoldSheets(BatchCallback):
 
     def _rgb(self, images: Tensor) -> Tensor:
         return to_rgb(images, self.low, self.high)
-
-
-def _parts(code: Any) -> Any:
-    """(z, *fixed) of a code."""
-    return code if isinstance(code, tuple | list) else (code,)
 
 
 def _rows(code: Any, rows: slice | Tensor) -> list[Any]:

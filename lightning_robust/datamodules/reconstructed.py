@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._checks import count, instance
+from lightning_robust._codes import parts
 from lightning_robust.datamodules._through_manifold import Coded, ThroughManifold, described, wide
 from lightning_robust.datamodules.base import ImageDataModule, Part, options_of
 
@@ -87,7 +88,7 @@ class ReconstructedDataModule(ThroughManifold):
                 f"entries, and got {self.code}."
             )
         code = self.manifold.encode(x, y) if self.code is None else batch[self.code]
-        z, *fixed = code if isinstance(code, tuple | list) else (code,)
+        z, *fixed = parts(code)
         if not isinstance(z, Tensor) or z.ndim < 2 or len(z) != len(x) or not z.is_floating_point():
             raise ValueError(f"Expected codes to be float of shape ({len(x)}, Z), but got {described(z)}.")
         for entry in fixed:

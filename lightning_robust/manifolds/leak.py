@@ -1,6 +1,6 @@
 """Does a learned manifold hand the label on to the classifier? What a classifier reads of images that decoders make."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lightning_robust import _checks, _nested
 from lightning_robust._checks import count, function, instance
+from lightning_robust._codes import parts
 from lightning_robust._modes import evaluating
 from lightning_robust._noise import Noise
 from lightning_robust.manifolds._inputs import check_images, check_labels, check_manifold
@@ -83,7 +84,7 @@ def leak(
     check_images("x", x)
     check_labels("y", y, len(x), num_classes)
     if code is not None:
-        first = instance("code", next(iter(_parts(code)), None), Tensor, "a tensor (N, Z), or a tuple that begins so")
+        first = instance("code", parts(code)[0], Tensor, "a tensor (N, Z), or a tuple that begins so")
         if len(first) != len(x):
             raise ValueError(f"Expected argument `code` to hold {len(x)} codes, but got {len(first)}.")
     modules = [part for part in (classify, manifold) if isinstance(part, nn.Module)]
@@ -101,8 +102,8 @@ def leak(
     def reading(rows: Tensor) -> "_Reading":
         images, own, another = x[rows], y[rows], wrong[rows]
         given = None if code is None else _nested.cut(code, len(x), rows)
-        z, *fixed = _parts(manifold.encode(images, own) if given is None else given)
-        z_wrong, *fixed_wrong = _parts(manifold.encode(images, another) if given is None else given)
+        z, *fixed = parts(manifold.encode(images, own) if given is None else given)
+        z_wrong, *fixed_wrong = parts(manifold.encode(images, another) if given is None else given)
         made, swapped = manifold.decode(z, own, *fixed), manifold.decode(z, another, *fixed)
         mislabeled = manifold.decode(z_wrong, another, *fixed_wrong)
         labels = [read(each.to(images.dtype)) for each in (images, made, mislabeled, swapped)]
@@ -113,8 +114,8 @@ def leak(
         bounds = getattr(manifold, "bounds", None)
         z = z if bounds is None else torch.clamp(z, *(torch.as_tensor(bound).to(z) for bound in bounds))
         k = torch.arange(len(x), device=x.device) % num_classes
-        parts = zip(z.split(batch_size), k.split(batch_size), strict=True)
-        return Share.of(torch.cat([read(manifold.decode(*part).to(x.dtype)) == part[1] for part in parts]))
+        chunks = zip(z.split(batch_size), k.split(batch_size), strict=True)
+        return Share.of(torch.cat([read(manifold.decode(*each).to(x.dtype)) == each[1] for each in chunks]))
 
     with torch.no_grad(), evaluating(*modules):
         readings = [reading(rows) for rows in torch.arange(len(x), device=x.device).split(batch_size)]
@@ -200,7 +201,3 @@ def another_class(x: Tensor, y: Tensor, num_classes: int, seed: int) -> Tensor:
         rows = order[y[order] == c]
         shift[rows] = 1 + torch.arange(len(rows), device=y.device) % (num_classes - 1)
     return (y + shift) % num_classes
-
-
-def _parts(code: Code) -> Iterable[Any]:
-    return code if isinstance(code, tuple | list) else (code,)

@@ -88,7 +88,12 @@ class PCAManifold(nn.Module):
 
     @property
     def explained_variance_ratio(self) -> Tensor:
-        """The share of the images' variance that each direction holds, (K, Z)."""
+        """The share of the images' variance that each direction holds, (K, Z).
+
+        Raises:
+            RuntimeError: before `fit`.
+        """
+        self._check_known()
         return self.variances / self.total[:, None]
 
     @torch.no_grad()
@@ -138,8 +143,7 @@ class PCAManifold(nn.Module):
         Raises:
             RuntimeError: before `fit`.
         """
-        if self.bounds is None:
-            raise RuntimeError("Expected a PCAManifold that knows its components, but got a new one. Call `fit(x, y)`.")
+        self._check_known()
         return self._code(self._flat(x).to(self.mean.dtype), self._labels(y, len(x)))
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -151,13 +155,24 @@ class PCAManifold(nn.Module):
 
         Returns:
             (N, C, H, W), differentiable in z; in [0, 1] where `clamp` is set.
+
+        Raises:
+            RuntimeError: before `fit`.
         """
+        self._check_known()
         labels, scaled = self._labels(y, len(z)), z.to(self.mean.dtype)
         # One product for all classes: the coefficients of the others are 0.
         own = F.one_hot(labels, self.num_classes).to(scaled)[:, :, None]
         coefficients = (own * (scaled * self._deviations()[labels])[:, None]).flatten(1)
         x = (self.mean[labels] + coefficients @ self.directions.flatten(0, 1)).unflatten(1, self.image_shape)
         return cut(x) if self.clamp else x
+
+    def _check_known(self) -> None:
+        if self.bounds is None:
+            raise RuntimeError(
+                "Expected a PCAManifold that knows its components, but got a new one. Call `fit(x, y)`, or load a "
+                "`state_dict`."
+            )
 
     def _code(self, flat: Tensor, labels: Tensor) -> Tensor:
         coefficients = (flat - self.mean[labels]) @ self.directions.flatten(0, 1).T

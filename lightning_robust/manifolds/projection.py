@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._checks import count, instance, number
+from lightning_robust._codes import parts
 from lightning_robust.manifolds.protocol import Code, Manifold
 
 
@@ -76,9 +77,8 @@ def project(
         raise TypeError(f"Expected argument `manifold` to have a method `decode`, but got {manifold!r}.")
     instance("x", x, Tensor, "a tensor (N, C, H, W)")
     instance("y", y, Tensor, "a tensor (N,)")
-    z = z0[0] if isinstance(z0, tuple | list) and z0 else z0
     if z0 is not None:
-        instance("z0", z, Tensor, "a tensor (N, Z), or a tuple that begins with one")
+        instance("z0", parts(z0)[0], Tensor, "a tensor (N, Z), or a tuple that begins with one")
     steps, every = count("steps", steps, 0), count("every", every)
     lr, decay = number("lr", lr, 0, above=True), number("decay", decay, 0, above=True)
     if bounds is not None:
@@ -88,7 +88,7 @@ def project(
         if z0 is None:
             with torch.no_grad():
                 z0 = manifold.encode(target, y)
-        start, *fixed = z0 if isinstance(z0, tuple | list) else (z0,)
+        start, *fixed = parts(z0)
         fixed = [value.clone() if isinstance(value, Tensor) else value for value in fixed]
         z = start.detach().to(torch.promote_types(start.dtype, torch.float32)).clone()
         low, high = (None, None) if bounds is None else (bound.to(z) for bound in bounds)

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_robust._codes import parts
 from lightning_robust.manifolds._inputs import check_manifold, check_range
 from lightning_robust.manifolds._pixels import cut
 from lightning_robust.manifolds.protocol import Manifold
@@ -72,8 +73,7 @@ class Residual(nn.Module):
             ValueError: if x is not in [0, 1], where `decode` would not give it back.
         """
         check_range("x", x)
-        code = self.manifold.encode(x, y)
-        z, *fixed = code if isinstance(code, tuple | list) else (code,)
+        z, *fixed = parts(self.manifold.encode(x, y))
         return (z, *fixed, x - self.manifold.decode(z, y, *fixed))
 
     def decode(self, z: Tensor, y: Tensor, *fixed: Any) -> Tensor:

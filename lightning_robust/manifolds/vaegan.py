@@ -174,25 +174,23 @@ class VAEGAN(EncoderDecoder):
         def one_each(build: Callable[[], nn.Module]) -> PerClass:
             return PerClass([build() for _ in range(1 if conditional else num_classes)])
 
-        networks = [
-            one_each(lambda: encoder(image_shape, latent, width, init_std)),
-            GivenClass(decoder(image_shape, latent + num_classes, width, init_std), num_classes)
-            if conditional
-            else one_each(lambda: decoder(image_shape, latent, width, init_std)),
-        ]
-        super().__init__(*networks, latent, num_classes, bound)
+        encoding = one_each(lambda: encoder(image_shape, latent, width, init_std))
+        if conditional:
+            decoding: nn.Module = GivenClass(decoder(image_shape, latent + num_classes, width, init_std), num_classes)
+        else:
+            decoding = one_each(lambda: decoder(image_shape, latent, width, init_std))
+        super().__init__(encoding, decoding, latent, num_classes, bound)
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.seed = seed
-        self.discriminator, self.adversary = None, None
+        self.discriminator: nn.Module | None = None
         if gamma and conditional:
             channels, *size = image_shape
-            seeing = discriminator((channels + 1, *size), width)
+            seeing = discriminator((channels + 1, size[0], size[1]), width)
             self.discriminator = GivenClass(seeing, num_classes, (size[0], size[1]))
         elif gamma:
             self.discriminator = one_each(lambda: discriminator(image_shape, width))
-        if confusion:
-            self.adversary = one_each(lambda: code_classifier(latent, num_classes))
+        self.adversary = one_each(lambda: code_classifier(latent, num_classes)) if confusion else None
         self.register_buffer("beta", betas.expand(num_classes).clone(), persistent=False)
 
     @classmethod

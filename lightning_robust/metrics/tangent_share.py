@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._checks import instance
+from lightning_robust._codes import parts
 from lightning_robust.metrics._checks import check_float, counted
 from lightning_robust.metrics._sums import Float64Metric
 from lightning_robust.metrics.perturbation_norm import difference
@@ -41,7 +42,7 @@ def decoder_jacobian(manifold: Any, code: Any, y: Tensor) -> Tensor:
     if isinstance(manifold, type) or not callable(getattr(manifold, "decode", None)):
         raise TypeError(f"Expected argument `manifold` to have a method `decode`, but got {manifold!r}.")
     instance("y", y, Tensor, "a tensor (N,)")
-    z, *fixed = code if isinstance(code, tuple | list) and code else (code,)
+    z, *fixed = parts(code)
     check_float("code", z, ("N", "Z"))
     with torch.inference_mode(False), torch.enable_grad():
         y, fixed = y.clone(), [value.clone() if isinstance(value, Tensor) else value for value in fixed]

@@ -33,11 +33,12 @@ class AttackedSamples:
 
     Args:
         name: of the threat (and the model, where these differ), the heading.
-        x: clean images (N, C, H, W), C = 1 or 3, floating point.
+        x: images before the attack (N, C, H, W), C = 1 or 3, floating point.
         x_adv: adversarial images, of the same shape.
         y: true labels (N,), integers.
         before: predicted labels of `x` (N,), integers.
         after: predicted labels of `x_adv` (N,), integers.
+        start: what `x` is, the heading of its column.
 
     Raises:
         ValueError: a shape or a type is another one.
@@ -49,9 +50,11 @@ class AttackedSamples:
     y: Tensor
     before: Tensor
     after: Tensor
+    start: str = "clean"
 
     def __post_init__(self) -> None:
         _checks.text("name", self.name, empty=True)
+        _checks.text("start", self.start)
         check_pair(self.x, self.x_adv)
         for name, labels in (("y", self.y), ("before", self.before), ("after", self.after)):
             if instance(name, labels, Tensor, "a tensor (N,)").shape != self.x.shape[:1]:
@@ -86,11 +89,11 @@ def example_sheet(
     high: float = 1.0,
     title: str = "",
 ) -> Figure:
-    """Samples down, threats across; under each threat the clean image, the adversarial one and their signed difference.
+    """Samples down, threats across; under each threat the image before, that after, and their signed difference.
 
-    Left of the clean image stands the true label, under it the label predicted before, under the adversarial image the
+    Left of the image before stands the true label, under it the label predicted before, under the adversarial image the
     label predicted after, under the difference the verdict: *fooled*, *attack failed*, or *wrong before* (the model was
-    wrong on the clean image, so there was nothing to attack). The frame of the adversarial image says the same: solid
+    wrong on the image before, so there was nothing to attack). The frame of the adversarial image says the same: solid
     for fooled, dashed for failed, thin and gray for wrong before.
 
     Args:
@@ -149,7 +152,7 @@ def _draw_group(
     scale = largest_difference(group.x, group.x_adv) if scale is None else scale
     columns = to_rgb(group.x, low, high), to_rgb(group.x_adv, low, high), difference_rgb(group.x, group.x_adv, scale)
     panels = part.subplots(len(group.x), 3, squeeze=False)
-    for axes, heading in zip(panels[0], ("clean", "adversarial", f"change ±{scale:.3g}"), strict=True):
+    for axes, heading in zip(panels[0], (group.start, "adversarial", f"change ±{scale:.3g}"), strict=True):
         axes.set_title(heading, loc="center", fontsize=7.5, fontweight="normal", color=MUTED, pad=3)
     for i, verdict in enumerate(group.verdicts()):
         true, before, after = (_class_name(labels[i], class_names) for labels in (group.y, group.before, group.after))

@@ -117,8 +117,11 @@ def test_what_cannot_be_fitted_is_refused():
     manifold = PCAManifold(SHAPE, 4, num_classes=3)
     x, y = images(9).float(), labels(9)
     assert manifold.bounds is None
+    for use in (manifold.encode, lambda x, y: manifold.decode(x.flatten(1)[:, :4], y)):
+        with pytest.raises(RuntimeError, match="Call `fit"):
+            use(x, y)
     with pytest.raises(RuntimeError, match="Call `fit"):
-        manifold.encode(x, y)
+        _ = manifold.explained_variance_ratio
     with pytest.raises(ValueError, match=r"each class at least once, but got none of \[1\]"):
         manifold.fit(x[y != 1], y[y != 1])
     with pytest.raises(ValueError, match=r"`y` to be labels of shape.* from 0 to 2, but got -1 to 1"):

@@ -115,6 +115,19 @@ def test_a_conditional_model_is_trained_by_the_losses_of_its_networks(tmp_path, 
             torch.testing.assert_close(p, want, rtol=1e-6, atol=1e-8)
 
 
+def test_a_conditional_model_draws_the_class_by_the_label_and_the_rest_by_the_code(tmp_path):
+    generator, y = torch.Generator().manual_seed(0), torch.arange(200) % 2
+    style = torch.rand(200, 1, 1, 1, generator=generator).expand(200, 1, 4, 8)  # how bright the lower half is
+    upper = (0.2 + 0.6 * y).view(-1, 1, 1, 1).expand(200, 1, 4, 8)
+    x = torch.cat([upper, style], dim=2)
+    vaegan = model(num_classes=2, conditional=True, confusion=5.0, gamma=0.0, beta=0.3, width=1 / 8, latent=2)
+    trainer(tmp_path, max_epochs=15).fit(vaegan, loader(x, y, 40))
+    with torch.no_grad():
+        drawn = vaegan.decode(vaegan.encode(x, y), 1 - y)
+    assert float((drawn[:, :, :3] - (1 - upper[:, :, :3])).abs().mean()) < 0.05
+    assert float((drawn[:, :, 5:] - x[:, :, 5:]).abs().mean()) < 0.12  # 0.25 where it is not known
+
+
 def test_the_encoder_of_a_conditional_model_is_not_told_the_class():
     x, y = data(6)
     vaegan = model(num_classes=2, conditional=True)

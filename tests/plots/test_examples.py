@@ -49,6 +49,11 @@ def test_images_stand_at_their_places(channels):
     assert corner[0, 0, 0].y0 > corner[0, 1, 0].y0 > corner[0, 3, 0].y0
 
 
+def test_the_image_before_is_called_what_it_is():
+    figure = example_sheet([group(), group("codes", start="reconstruction")], scale=0.2)
+    assert [part.axes[0].get_title() for part in figure.subfigs] == ["clean", "reconstruction"]
+
+
 def test_labels_verdicts_and_frames():
     members = group()
     assert members.verdicts() == ("fooled", "attack failed", "fooled", "wrong before")
