@@ -10,6 +10,7 @@ import pandas as pd
 from lightning_robust.learning_curves import mean_over_seeds
 from lightning_robust.plots import POINTS, Estimate
 from lightning_robust_studies.claims import Claim, Verdict, all_of, any_of, judged
+from lightning_robust_studies.stutz2019.counting import counting
 from lightning_robust_studies.stutz2019.plots import LinearFit, linear_fit
 from lightning_robust_studies.stutz2019.reading import ON, leaking, warnings
 from lightning_robust_studies.stutz2019.tables import DEGREES, LEAK_COLUMNS, PIXELS, frame, largest, means
@@ -44,13 +45,14 @@ def differences(models: pd.DataFrame, scheme: str, reference: str = "normal") ->
 
 
 def points(models: pd.DataFrame) -> pd.DataFrame:
-    """A row for each model and threat: n, scheme, seed, threat, test error and success."""
+    """A row for each model and threat: n, scheme, seed, threat, test error, success and the images it is over."""
     names = ["n", "scheme", "seed"]
     errors = models[models["metric"] == "test error"].set_index(names)["value"].rename("test error")
     threats = ("off-manifold", *ON)
     success = models[models["metric"].isin([f"{threat} success" for threat in threats])]
     success = success.assign(threat=success["metric"].str.removesuffix(" success")).join(errors, on=names)
-    return success.rename(columns={"value": "success"})[[*names, "threat", "test error", "success"]]
+    success = success.rename(columns={"value": "success", "count": "images"})
+    return success[[*names, "threat", "test error", "success", "images"]]
 
 
 def fits(models: pd.DataFrame) -> dict[tuple[str, str], LinearFit | None]:
@@ -164,8 +166,8 @@ def _errors(models: pd.DataFrame, along: Along | None, leaks: pd.DataFrame) -> C
         return Claim(title, Verdict.UNKNOWN, "There are fewer than three models.")
     text = (
         f"Success over test error, all {on.n} models: along {along.words}, {on.text()}; off it {off.text()}."
-        f"{_each(lines, along.threat)}{_others(lines, along.threat, told)} Criterion: r at least "
-        f"{CLOSE_FIT:g} on the manifold and less off it"
+        f"{_noise(models, along.threat, on)}{_each(lines, along.threat)}{_others(lines, along.threat, told)} "
+        f"Criterion: r at least {CLOSE_FIT:g} on the manifold and less off it"
     )
     schemes = list(dict.fromkeys(models["scheme"]))
     own = "on-true" if along.threat == "on-manifold" else along.threat
@@ -183,14 +185,28 @@ def _errors(models: pd.DataFrame, along: Along | None, leaks: pd.DataFrame) -> C
         changes = "; ".join(f"{name} {_list(differences(models, name))}" for name in rest)
         text += f" Not part of the criterion: {changes}."
     errors, correlated = all_of(judged(change, lt, 0) for change in lowered.values()), _correlated(on)
-    if along.leaks:
+    if along.leaks is not False:
         correlated = Verdict.OPEN
-        text += " All manifolds leak the label, so that this correlation decides nothing."
-    if told.get(best) and errors is Verdict.FAILS:
+        known = "All manifolds leak the label" if along.leaks else "Whether this manifold leaks the label is not known"
+        text += f" {known}, so that this correlation decides nothing."
+        text += "" if along.leaks else " Ask for it with `--leak_seeds 1`."
+    if best != "on-true" and told.get(best) is not False and errors is Verdict.FAILS:
         errors = Verdict.OPEN
-        text += f" {best} leaks the label, so that an error that it does not lower decides nothing."
+        text += f" {best} {'leaks' if told.get(best) else 'may leak'} the label, so that an error that it does not "
+        text += "lower decides nothing."
     verdict = all_of((correlated, _uncorrelated(off), errors))
     return Claim(title, verdict, " ".join([text, *warnings(leaks)]))
+
+
+def _noise(models: pd.DataFrame, threat: str, fit: LinearFit) -> str:
+    """How much of the correlation is hidden by the counting of successes, as a sentence."""
+    marks = points(models)
+    marks = marks[marks["threat"] == threat]
+    found = None if math.isnan(fit.r) else counting(marks["success"], marks["images"], fit.r)
+    if found is None:
+        return ""
+    images = f"{marks['images'].min()} to {marks['images'].max()} images"
+    return f" Each success is over {images}: {found.text()}, which is not part of the criterion."
 
 
 def _correlated(fit: LinearFit) -> Verdict:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_robust._codes import parts
 from lightning_robust._fitting import device
 from lightning_robust._noise import Noise
 from lightning_robust.attacks import Ball
@@ -49,8 +50,7 @@ class Moved:
 
     def encode(self, x: Tensor, y: Tensor) -> tuple[Any, ...]:
         """The codes of images, moved."""
-        code = self.manifold.encode(x, y)
-        z, *fixed = code if isinstance(code, tuple) else (code,)
+        z, *fixed = parts(self.manifold.encode(x, y))
         moved = z + self.ball.sample(Noise.of(x, _MOVE), torch.zeros_like(z))
         low, high = self.manifold.bounds or (moved, moved)
         return (torch.minimum(torch.maximum(moved, torch.minimum(low, z)), torch.maximum(high, z)), *fixed)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_robust._codes import parts
 from lightning_robust._fitting import device, loaded, quiet_trainer
 from lightning_robust._lightning import pl
 from lightning_robust.cells import Row, cell_folder, save_artifact
@@ -117,11 +118,10 @@ def reconstructed(manifold: Learned, x: Tensor, y: Tensor) -> tuple[Tensor, tupl
     """The images decode(encode(x)) and the parts of their codes, all on the CPU."""
     images, codes = [], []
     for part, labels in zip(x.to(device()).split(BATCH), y.to(device()).split(BATCH), strict=True):
-        code = manifold.encode(part, labels)
-        code = code if isinstance(code, tuple) else (code,)
+        code = parts(manifold.encode(part, labels))
         codes.append([each.cpu() for each in code])
         images.append(manifold.decode(code[0], labels, *code[1:]).clamp(0, 1).cpu())
-    return torch.cat(images), tuple(torch.cat(parts) for parts in zip(*codes, strict=True))
+    return torch.cat(images), tuple(torch.cat(each) for each in zip(*codes, strict=True))
 
 
 def inside(manifold: Learned, z: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ from lightning_robust._fitting import device
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import log_odds
 from lightning_robust.cells import Row, save_artifact
-from lightning_robust.manifolds import Manifold
+from lightning_robust.manifolds import Manifold, Residual
 from lightning_robust.plots import AttackedSamples, example_sheet
 from lightning_robust_studies.stutz2019 import trained
 from lightning_robust_studies.stutz2019.attacks import AttackedImages, Code, attack_images
 from lightning_robust_studies.stutz2019.kinds import KINDS, along
+from lightning_robust_studies.stutz2019.learned import Learned, load_manifold, reconstructed
 from lightning_robust_studies.stutz2019.plots import embedding, loss_surface
 from lightning_robust_studies.stutz2019.settings import EvaluationSettings, ModelSettings
 
@@ -28,7 +29,8 @@ _SHOWN, _POSITIONS = 8, 33
 _EMBEDDED = 400
 _EXAMPLES = (
     "The first test images under each threat, for one model of the largest set; third in a group: the difference. "
-    "Along a learned manifold the image is decoded from a code, which by itself changes it a little."
+    "Along a learned manifold an attack starts from what the manifold makes of the image, its reconstruction; a "
+    "residual manifold gives the image itself."
 )
 _SURFACE = (
     "What the model makes of the images around test image {} on the true manifold: two directions in the six affine "
@@ -52,7 +54,8 @@ _TITLES = {
 class Illustrate:
     """Attack the first test images of a model under every threat, and keep what the figures show in `pictures.pt`.
 
-    - `<threat> x`, `x_adv`, `y`, `before`, `after`: the first images, for the sheet.
+    - `<threat> x`, `x_adv`, `y`, `before`, `after`: the first images, for the sheet; `<threat> decoded` where x is the
+      reconstruction of an image.
     - `surface`, `axis`, `attack`, `shown`: the gain over two directions of the codes of one image, see `surface_of`.
     - `plane`, `group`, `class`: coordinates and kinds of images of one class, see `plane_of`.
 
@@ -72,9 +75,14 @@ class Illustrate:
         images = {"off": attack_images(model, trained.attack_of(sets.pixels, settings), x, y)}
         if sets.on_true is not None:
             images["on"] = attack_images(model, trained.attack_of(sets.on_true, settings), x, y, code)
-        for name, threat in {**sets.learned, "maps": sets.transformations}.items():
-            images[name] = attack_images(model, trained.attack_of(threat, settings), x[:_SHOWN], y[:_SHOWN])
         kept: dict[str, Tensor] = {}
+        x_first, y_first = x[:_SHOWN], y[:_SHOWN]
+        for name, threat in sets.learned.items():
+            attack, manifold = trained.attack_of(threat, settings), load_manifold(settings, name)
+            images[name] = attack_images(model, attack, *_start(manifold, x_first, y_first))
+            if not isinstance(manifold, Residual):
+                kept[f"{name} decoded"] = torch.tensor(True)
+        images["maps"] = attack_images(model, trained.attack_of(sets.transformations, settings), x_first, y_first)
         for name, part in images.items():
             kept |= {f"{name} {key}": value for key, value in _sheet(model, part).items()}
         if code is not None and sets.on_true is not None and settings.source.true is not None:
@@ -85,6 +93,12 @@ class Illustrate:
             {"threat": name, "metric": "misread", "value": float((kept[f"{name} after"] != y[:_SHOWN]).double().mean())}
             for name in images
         ]
+
+
+def _start(manifold: Learned, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Code]:
+    """Where attacks along a learned manifold start: reconstructions, their labels and codes."""
+    images, code = reconstructed(manifold, x, y)
+    return images, y, code
 
 
 def _sheet(model: pl.LightningModule, images: AttackedImages) -> dict[str, Tensor]:
@@ -194,6 +208,7 @@ def picture_figures(kept: Mapping[str, Tensor], settings: ModelSettings) -> dict
     groups = [
         AttackedSamples(
             name=f"{title}, {settings.norm} {getattr(settings, KINDS[name].radius if name in KINDS else radii[name])}",
+            start="reconstruction" if f"{name} decoded" in kept else "clean",
             **{key: kept[f"{name} {key}"] for key in ("x", "x_adv", "y", "before", "after")},
         )
         for name, title in _TITLES.items()

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
 
 ON = ("on-manifold", *map(along, KINDS))
 """The threats along manifolds, the true one first, as metrics begin with them."""
-_SUCCESS = ("success", "success, worst restart")
-_COLUMNS = (*_SUCCESS, *SHARES.values(), *MOVED.values(), PROTOTYPE, VALID_BEFORE, VALID)
+_PARTS = {
+    "Success along learned manifolds, and how to read it; means over seeds": (
+        *("success", "success, worst restart"),
+        *("error on originals", "error on reconstructions", "leak"),
+    ),
+    "What a wrong label does, and a random move of the codes; means over seeds": (
+        *(SHARES["error_on_mislabeled"], *MOVED.values()),
+    ),
+    "What is read of decoders; means over seeds": (
+        *(SHARES["reads_decoder"], PROTOTYPE, SHARES["reads_own"], SHARES["reads_random"]),
+    ),
+    "Successful examples that still show their label; means over seeds": (VALID_BEFORE, VALID),
+}
+_COLUMNS = frozenset(name for part in _PARTS.values() for name in part)
 _ERRORS = ("error on originals", "error on reconstructions", "error with a wrong label")
 _HOW = (
     "What models say of test images, of what the manifold makes of them with the right label, and of what it makes of "
@@ -55,8 +67,11 @@ def warnings(leaks: pd.DataFrame) -> list[str]:
     return texts
 
 
-def table_along(models: pd.DataFrame, leaks: pd.DataFrame) -> pd.DataFrame:
-    """A line for each size, scheme and manifold: success along it, and beside it what tells how to read that."""
+def tables_along(models: pd.DataFrame, leaks: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A line for each size, scheme and manifold: success along it, and what tells how to read that.
+
+    In several tables by caption, each narrow enough to be read; those without a line are left out.
+    """
     parts = models["metric"].str.extract(r"^(?P<threat>on-\S+) (?P<what>.*)$")
     success = models.join(parts)[parts["threat"].isin(ON)]
     told = leaks.assign(threat=[along(name) for name in leaks["manifold"]], what=leaks["metric"])
@@ -67,8 +82,12 @@ def table_along(models: pd.DataFrame, leaks: pd.DataFrame) -> pd.DataFrame:
     flags = told[told["what"] == "leaks"].groupby(["n", "scheme", "threat"], sort=False)["value"].max()
     marks = {(*key, "leak"): "yes" if value else "no" for key, value in flags.items()}
     table = wide({**texts, **marks}, "N", "training", "along")
-    order = [name for name in (*_COLUMNS, "leak") if name in table.columns]
-    return table if table.empty else table[["N", "training", "along", *order]]
+    parts_of = {caption: [name for name in part if name in table.columns] for caption, part in _PARTS.items()}
+    return {
+        caption: table[["N", "training", "along", *names]].dropna(subset=names, how="all")
+        for caption, names in parts_of.items()
+        if names
+    }
 
 
 def leak_figures(

@@ -12,7 +12,7 @@ from lightning_robust_studies.stutz2019.claims import claims, fits
 from lightning_robust_studies.stutz2019.figures import PROJECTION, figures_of
 from lightning_robust_studies.stutz2019.kinds import along
 from lightning_robust_studies.stutz2019.pictures import picture_figures
-from lightning_robust_studies.stutz2019.reading import leak_figures, table_along, warnings
+from lightning_robust_studies.stutz2019.reading import leak_figures, tables_along, warnings
 from lightning_robust_studies.stutz2019.settings import ManifoldSettings
 from lightning_robust_studies.stutz2019.tables import (
     Tables,
@@ -54,7 +54,6 @@ _COLUMNS = (
     "successful examples, and of the images before, that the decoder of their own class explains best, by a manifold "
     "of another seed."
 )
-_ALONG = "Success along learned manifolds, and how to read it; means over seeds"
 _DISTANCE = (
     f"Distance: L2 in pixels from a successful example to its projection. {PROJECTION} The angle is that between the "
     "perturbation and its part along the manifold; the tangent share is that of its squared length in the span of the "
@@ -98,7 +97,7 @@ def write_report(tables: Tables, out: Path, settings: ManifoldSettings) -> Path:
         _INTERVALS.format(models["seed"].nunique()),
         Heading("Along learned manifolds"),
         *([_LEAK, *warnings(tables.leaks), _COLUMNS] if len(tables.leaks) else []),
-        *_table(table_along(models, tables.leaks), _ALONG),
+        *(Table(rows, caption=caption) for caption, rows in tables_along(models, tables.leaks).items()),
         *(Picture(figure, caption=caption, alt=caption) for figure, caption in told.values()),
         Heading("All models"),
         *([settings.left_out] if settings.left_out else []),

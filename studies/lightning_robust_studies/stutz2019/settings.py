@@ -159,7 +159,8 @@ class LeakSettings(EvaluationSettings):
 
     Args:
         judged: Number of on-manifold examples of which it is asked whether the label is still the right one, by class
-            manifolds that are learned a second time, from another seed; 0: none.
+            manifolds that are learned a second time, from another seed; 0: none. These are learned all the same where
+            `along` holds class manifolds, to tell what is read of the network from what is read in the picture.
     """
 
     judged: int = 100
@@ -291,7 +292,13 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
         """The manifolds to learn, by name and seed: for schemes, for attacks, and the judge of what attacks made."""
         needed = {weights_of(name) for name in (*self._trained_along, *self.measured)}
         cells: list[Row] = [{"manifold": name, "seed": 0} for name in KINDS if name in needed]
-        return [*cells, {"manifold": JUDGE, "seed": JUDGE_SEED}] if self.measured and self.leak_seeds else cells
+        return [*cells, {"manifold": JUDGE, "seed": JUDGE_SEED}] if self._second_learned else cells
+
+    @property
+    def _second_learned(self) -> bool:
+        """Whether the class manifolds are learned again: they judge labels, and tell what is read of the network."""
+        told = any(weights_of(name) == JUDGE for name in self.measured)
+        return bool(self.measured and self.leak_seeds and (self.judged or told))
 
     @property
     def _trained_along(self) -> list[str]:

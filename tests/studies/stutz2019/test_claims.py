@@ -4,7 +4,8 @@ import pytest
 from scipy import stats
 
 from lightning_robust_studies.claims import Verdict
-from lightning_robust_studies.stutz2019.claims import claims, difference, fits
+from lightning_robust_studies.stutz2019.claims import claims, difference, fits, points
+from lightning_robust_studies.stutz2019.counting import counting
 from lightning_robust_studies.stutz2019.tables import Tables
 from tests.studies.stutz2019.results import leaks_of
 
@@ -180,12 +181,43 @@ def test_without_a_true_manifold_the_claims_are_read_for_one_that_does_not_leak(
     assert "residual-class" in judgements[1].text
 
 
-@pytest.mark.parametrize(("told", "verdict"), [(leaks_of({"class": 1.0}), Verdict.OPEN), (None, Verdict.HOLDS)])
-def test_a_claim_does_not_hold_by_a_leak(told, verdict):
+@pytest.mark.parametrize(
+    ("told", "words", "reason"),
+    [
+        (leaks_of({"class": 1.0}), "which leaks the label", "All manifolds leak the label, so that"),
+        (None, "whose leak was not measured", "Whether this manifold leaks the label is not known, so that"),
+    ],
+)
+def test_a_claim_does_not_hold_by_a_leak_nor_where_that_was_not_asked(told, words, reason):
     third = claims(_along("on-learned-class"), _distances(), told)[2]
-    assert third.verdict is verdict
-    words = {Verdict.OPEN: "which leaks the label", Verdict.HOLDS: "whose leak was not measured"}
-    assert f"on-learned-class, {words[verdict]}" in third.text
+    assert third.verdict is Verdict.OPEN
+    assert f"on-learned-class, {words}" in third.text
+    assert f"{reason} this correlation decides nothing." in third.text
+    assert ("`--leak_seeds 1`" in third.text) == (told is None)
+
+
+def test_an_error_that_is_not_lowered_along_an_unmeasured_manifold_decides_nothing():
+    rows = _as_in_the_paper(error=lambda i, s: _error(i, s) + 0.1 * (s == "on-learned-class"))
+    rows = rows[rows["scheme"] != "on-true"]
+    third = _third(
+        rows.assign(metric=rows["metric"].str.replace("on-manifold", "on-residual-class")), {"residual-class": 0.0}
+    )
+    assert third.verdict is Verdict.OPEN
+    assert "on-learned-class may leak the label, so that an error that it does not lower decides nothing." in third.text
+
+
+def test_what_counting_hides_of_the_correlation_is_told_and_decides_nothing():
+    rows = _as_in_the_paper(on=lambda e: 0.2 + e / 2)
+    few = rows.assign(count=10)
+    third, fourth = claims(rows, _distances())[2], claims(few, _distances())[2]
+    marks = points(rows)
+    marks = marks[marks["threat"] == "on-manifold"]
+    r = fits(rows)["all", "on-manifold"].r
+    assert (
+        f"Each success is over 100 to 100 images: {counting(marks['success'], marks['images'], r).text()}" in third.text
+    )
+    assert "over 10 to 10 images" in fourth.text
+    assert third.verdict is fourth.verdict is Verdict.HOLDS
 
 
 def _third(rows, told):
@@ -196,7 +228,8 @@ def test_a_claim_does_not_fail_by_a_leak():
     rows = _along("on-learned-class")
     success = rows["metric"] == "on-learned-class success"
     rows.loc[success, "value"] = 0.5 - rows.loc[success, "value"] / 2
-    assert claims(rows, _distances())[2].verdict is Verdict.FAILS
+    assert _third(rows, {"class": 0.0}).verdict is Verdict.FAILS
+    assert claims(rows, _distances())[2].verdict is Verdict.OPEN
     assert _third(rows, {"class": 1.0}).verdict is Verdict.OPEN
     assert _third(_along("on-learned-class"), {"class": 1.0}).verdict is Verdict.OPEN
     off = rows["metric"] == "off-manifold success"

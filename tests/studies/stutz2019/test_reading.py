@@ -1,7 +1,7 @@
 import pandas as pd
 import torch
 
-from lightning_robust_studies.stutz2019.reading import leak_figures, leaking, table_along, warnings
+from lightning_robust_studies.stutz2019.reading import leak_figures, leaking, tables_along, warnings
 from lightning_robust_studies.stutz2019.tables import LEAK_COLUMNS, frame
 from tests.studies.stutz2019.results import leaks_of, row_of
 
@@ -28,13 +28,21 @@ def test_the_error_on_reconstructions_stands_beside_every_success():
     cell = {"n": 2500, "scheme": "on-learned-class", "seed": 0}
     names = ("on-learned-class success", "on-flow success", "on-manifold success", "on-flow error on reconstructions")
     models = pd.DataFrame([row_of(0.5, **cell, metric=name) for name in names])
-    lines = {line["along"]: line for line in table_along(models, LEAKS).to_dict("records")}
+    models = pd.concat(
+        [models, pd.DataFrame([row_of(115.0, **cell, metric="on-flow success, L1 distance")])], ignore_index=True
+    )
+    tables = tables_along(models, LEAKS)
+    first, *more = tables.values()
+    lines = {line["along"]: line for line in first.to_dict("records")}
     assert list(lines) == ["on-learned-class", "on-flow", "on-manifold", "on-residual-class"]
     assert lines["on-learned-class"]["success"].value == 0.5
     assert lines["on-learned-class"]["error on reconstructions"].value == 0.02
     assert (lines["on-learned-class"]["leak"], lines["on-residual-class"]["leak"]) == ("yes", "no")
     assert lines["on-flow"]["error on reconstructions"].value == 0.5
-    assert table_along(models[:0], LEAKS[:0]).empty
+    assert [len(table) for table in more] == [2, 2]  # what was not measured along a manifold has no line
+    assert max(len(table.columns) for table in tables.values()) <= 8
+    assert sum(len(table.columns) - 3 for table in tables.values()) == 6
+    assert tables_along(models[:0], LEAKS[:0]) == {}
 
 
 def test_what_is_read_of_each_decoder_is_in_per_cent_of_it():

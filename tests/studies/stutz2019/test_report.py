@@ -33,7 +33,7 @@ def test_the_page_states_the_claims_and_all_figures(tmp_path):
         assert f"<p>Claim {claim.number}: {claim.text}</p>" in plain
     assert summary(claims(tables.models, tables.distances, leaks)) in plain
     captions = findall(r"<caption>(.*?)</caption>", plain)
-    assert any(caption.startswith("Success along learned manifolds") for caption in captions)
+    assert any("Success along learned manifolds" in caption for caption in captions)
     assert max(map(len, captions)) < 180  # a caption is as wide as its table, which may be wider than the page
     assert "VAE-GANs" in plain
     assert "- GANs" not in plain

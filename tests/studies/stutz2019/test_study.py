@@ -18,6 +18,8 @@ from lightning_robust_studies.stutz2019.attacks import NORMS
 from lightning_robust_studies.stutz2019.claims import claims
 from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
 from lightning_robust_studies.stutz2019.kinds import along
+from lightning_robust_studies.stutz2019.learned import load_manifold, reconstructed
+from lightning_robust_studies.stutz2019.pictures import picture_figures
 from lightning_robust_studies.stutz2019.schemes import SCHEMES
 from lightning_robust_studies.stutz2019.settings import PRESETS, EvaluationSettings, ManifoldSettings, ModelSettings
 from lightning_robust_studies.stutz2019.study import run_manifold_study
@@ -200,6 +202,18 @@ def test_tables_figures_and_report_are_written(interrupted):
     assert str(out) not in page
 
 
+def test_attacks_along_a_learned_manifold_are_shown_from_where_they_start(interrupted):
+    settings, _, tables, _ = interrupted
+    kept, (x, y, _) = tables.pictures, trained.test_images(settings)
+    images, _ = reconstructed(load_manifold(settings, "class"), x[:8], y[:8])
+    assert torch.equal(kept["class x"], images)
+    assert torch.equal(kept["off x"], x[:8])
+    assert [name for name in kept if name.endswith(" decoded")] == ["class decoded"]
+    sheet = picture_figures(kept, settings)["examples"][0]
+    headings = [part.axes[0].get_title() for part in sheet.subfigs]
+    assert headings == ["clean", "clean", "reconstruction", "clean"]  # pixels, true, learned, affine maps
+
+
 def test_the_command_tells_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
     settings, out, tables, _ = interrupted
     monkeypatch.setattr(study, "run_manifold_study", lambda settings: tables)
@@ -324,7 +338,7 @@ def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches
 def test_distances_do_not_take_the_judge_for_the_manifold_of_the_classes(patches, tmp_path):
     sizes = dict.fromkeys(("attacked", "test_size", "manifold_size", "neighbor_images"), 60)
     options = {"data": "mnist", "sizes": (60,), "schemes": ("normal",), "along": ("pca",), **sizes}
-    tables = run_manifold_study(replace(TINY, out=str(tmp_path), **options))
+    tables = run_manifold_study(replace(TINY, out=str(tmp_path), judged=1, **options))
     assert set(zip(tables.manifolds["manifold"], tables.manifolds["seed"], strict=True)) == {("pca", 0), ("class", 1)}
     assert "off" in set(tables.distances["threat"])
     assert set(tables.distances["manifold"]) == {"tangent", "none"}
@@ -350,6 +364,11 @@ def test_the_manifolds_that_are_learned_are_those_that_something_needs():
     letters = replace(settings, data="fonts", schemes=("normal",))
     assert (letters.manifolds, letters.measured, letters.on) == ([], [], None)
     assert replace(settings, leak_seeds=0).manifolds == settings.manifolds[:-1]
+    few = replace(settings, schemes=("normal",), along=("pca",))
+    assert [replace(few, judged=judged).manifolds for judged in (0, 1)] == [
+        [{"manifold": "pca", "seed": 0}],
+        [{"manifold": "pca", "seed": 0}, {"manifold": "class", "seed": 1}],
+    ]
 
 
 def preset_of(name):

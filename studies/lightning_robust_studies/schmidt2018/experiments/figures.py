@@ -79,8 +79,8 @@ def _limits(points: "DataFrame", least: RowsOf) -> tuple["DataFrame", dict[str, 
     for data, rows in least.items():
         shown = points[points["data"] == data]
         eps = shown["eps_test"].max()
-        (value,) = [1 - row["value"] for row in rows if row["eps_test"] == eps]  # type: ignore[operator]
-        name = f"{radius(eps)}, no classifier above"
+        (row,) = [row for row in rows if row["eps_test"] == eps]
+        value, name = 1 - float(str(row["value"])), f"{radius(eps)}, no classifier above on {row['count']} images"
         dashed[name] = radius(eps)
         line = shown[shown["eps_test"] == eps].assign(attack=name, value=value, low=value, high=value)
         lines.append(line)

@@ -34,6 +34,7 @@ def test_what_no_classifier_can_beat_is_a_line_across_the_figure():
     }
     figure, text = figures_of(toy(1), least)["accuracy"]
     (line,) = [line for line in figure.axes[0].lines if "no classifier above" in line.get_label()]
+    assert line.get_label() == "radius 0.1, no classifier above on 20 images"
     assert line.get_ydata().tolist() == [0.95] * 3
     assert line.get_linestyle() == "--"
     assert "Dashed" in text
