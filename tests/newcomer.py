@@ -1,5 +1,6 @@
 """The program of a user into which the blocks of README.md and docs/ are pasted: a module, data and a checkpoint."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,21 @@ class YourData(pl.LightningDataModule):
 
 
 def blocks(page: Path) -> list[str]:
-    """The blocks of Python of a page."""
-    return re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    """The blocks of Python of a page, in order, and the objects of tests that it shows."""
+    found = re.finditer(
+        r"^```python\n(?P<code>.*?)^```|^```\{literalinclude\} (?P<file>\S+)\n:pyobject: (?P<name>\w+)\n",
+        page.read_text("utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    return [m["code"] if m["file"] is None else source(page.parent / m["file"], m["name"]) for m in found]
+
+
+def source(path: Path, name: str) -> str:
+    """The source of a class or a function of a file."""
+    text = path.read_text("utf-8")
+    (node,) = [node for node in ast.parse(text).body if getattr(node, "name", None) == name]
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
 
 
 def program(folder: Path) -> dict[str, Any]:
