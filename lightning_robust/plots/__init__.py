@@ -2,6 +2,7 @@
 
 from lightning_robust.plots._style import add_legend, png, save_png, style
 from lightning_robust.plots.bars import bar_chart
+from lightning_robust.plots.claims import Claim, Claims
 from lightning_robust.plots.curves import curve_panel, radius_curve
 from lightning_robust.plots.estimate import PERCENT, PLAIN, POINTS, Estimate, Unit
 from lightning_robust.plots.examples import AttackedSamples, example_sheet
@@ -14,6 +15,8 @@ __all__ = [
     "PLAIN",
     "POINTS",
     "AttackedSamples",
+    "Claim",
+    "Claims",
     "Estimate",
     "Facts",
     "Heading",

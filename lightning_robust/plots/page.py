@@ -17,6 +17,7 @@ from lightning_robust import _checks
 from lightning_robust._files import write_text
 from lightning_robust._optional import optional
 from lightning_robust.plots._style import png
+from lightning_robust.plots.claims import Claims
 from lightning_robust.plots.estimate import PERCENT, Estimate, Unit
 from lightning_robust.plots.rows import Rows, check_texts, checked_rows
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _CSS_PIXELS_PER_INCH = 96
+_MOST_LETTERS = 1500  # of a list that is not folded
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values: settings, seeds, versions. Nested mappings are written as `outer.inner`.
+    """Names and values: settings, seeds, versions. Nested mappings are written as `outer.inner`. Long lists are folded.
 
     Args:
         values: the mapping from names to values.
@@ -162,8 +164,13 @@ class Facts:
         """All names with their values."""
         return _flat(self.values)
 
+    @property
+    def is_long(self) -> bool:
+        """Is the list so long that a page shows it folded?"""
+        return sum(len(name) + len(value) for name, value in self.pairs) > _MOST_LETTERS
 
-Part = str | Heading | Table | Picture | Facts
+
+Part = str | Heading | Table | Claims | Picture | Facts
 """A part of a page; a string is a paragraph."""
 
 
@@ -176,7 +183,7 @@ class Page:
     Args:
         title: the headline and the name of the browser's tab.
         summary: the result in a sentence or two.
-        parts: strings (paragraphs), `Heading`, `Table`, `Picture` and `Facts`.
+        parts: strings (paragraphs), `Heading`, `Table`, `Claims`, `Picture` and `Facts`.
 
     Raises:
         ValueError: the title is empty.
@@ -196,9 +203,9 @@ class Page:
         check_texts(title=self.title, summary=self.summary)
         if not self.title.strip():
             raise ValueError(f"Expected argument `title` to be a headline, but got {self.title!r}.")
-        wanted = "a list of strings, Heading, Table, Picture and Facts"
+        wanted = "a list of strings, Heading, Table, Claims, Picture and Facts"
         for i, part in enumerate(_checks.sequence("parts", self.parts, wanted)):
-            _checks.instance(f"parts[{i}]", part, (str, Heading, Table, Picture, Facts), f"one of {wanted}")
+            _checks.instance(f"parts[{i}]", part, (str, Heading, Table, Claims, Picture, Facts), f"one of {wanted}")
 
     def html(self) -> str:
         """The whole page."""

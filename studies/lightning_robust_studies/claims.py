@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from lightning_robust.plots import Estimate, Part, Table
+from lightning_robust import plots
+from lightning_robust.plots import Estimate, Part
 
 
 class Verdict(Enum):
@@ -89,34 +90,32 @@ def _first(order: Iterable[Verdict], verdicts: Iterable[Verdict]) -> Verdict:
     return next((verdict for verdict in order if verdict in given), Verdict.UNKNOWN)
 
 
-_WORDS = {
-    Verdict.HOLDS: ("holds", "hold"),
-    Verdict.FAILS: ("does not hold here", "do not hold here"),
-    Verdict.OPEN: ("is not decided", "are not decided"),
-    Verdict.UNKNOWN: ("was not measured", "were not measured"),
-}
-
-
 def summary(claims: Sequence[Claim]) -> str:
-    """All verdicts by the numbers of the claims.
+    """What holds and what does not, in the words of the claims.
 
     Example:
         >>> verdicts = Verdict.HOLDS, Verdict.OPEN, Verdict.HOLDS
-        >>> summary([Claim(f"{i}. Title.", verdict, "") for i, verdict in enumerate(verdicts, start=1)])
-        'Claims 1 and 3 hold. Claim 2 is not decided.'
+        >>> summary([Claim(f"{i}. Title {i}.", verdict, "") for i, verdict in enumerate(verdicts, start=1)])
+        'Holds: title 1; title 3. Not decided: title 2.'
     """
     sentences = []
-    for verdict, (one, more) in _WORDS.items():
-        *first, last = [claim.number for claim in claims if claim.verdict is verdict] or [""]
-        if last:
-            sentences.append(f"Claims {', '.join(first)} and {last} {more}." if first else f"Claim {last} {one}.")
+    for verdict in Verdict:
+        titles = [_lowered(claim.title.partition(". ")[2].rstrip(".")) for claim in claims if claim.verdict is verdict]
+        if titles:
+            sentences.append(f"{verdict.value.capitalize()}: {'; '.join(titles)}.")
     return " ".join(sentences)
 
 
+def _lowered(text: str) -> str:
+    """With a small first letter, unless it begins a name in capitals."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
 def claim_parts(claims: Sequence[Claim]) -> list[Part]:
-    """What a page says of claims: a table of verdicts, then the numbers and the criterion of each."""
-    rows = [{"claim": claim.title, "verdict": claim.verdict.value} for claim in claims]
-    return [Table(rows), RULE, *(f"Claim {claim.number}: {claim.text}" for claim in claims)]
+    """What a page says of claims: a table with the numbers and the criterion of each, then what else there is."""
+    told = [(claim.number, *plots.Claim.told(claim.title, claim.verdict.value, claim.text)) for claim in claims]
+    notes = [f"To claim {number}: {more}" for number, _, more in told if more]
+    return [plots.Claims([shown for _, shown, _ in told]), RULE, *notes]
 
 
 def print_claims(claims: Sequence[Claim], report: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from lightning_robust._versions import versions
-from lightning_robust.plots import PLAIN, Estimate, Facts, Heading, Page, Picture, Table, bar_chart
+from lightning_robust.plots import PLAIN, Claim, Claims, Estimate, Facts, Heading, Page, Picture, Table, bar_chart
 
 ERROR = Estimate(0.136, 0.123, 0.15, 2500)
 FIGURE = bar_chart([ERROR.row(metric="error", model="on-manifold")])
 EVIL = "<script>alert(\"1\") & 'more'</script>"
-VOID = {"meta", "img", "br", "link"}
+VOID = {"meta", "img", "br", "link", "input"}
 
 
 class Read(HTMLParser):
@@ -61,6 +61,7 @@ def page():
         [
             Heading("Results"),
             "A plain <b>string</b>",
+            Claims([Claim("It falls.", "holds", "13.6 %", "Below 20 %.")]),
             Table([{"model": "on-manifold", "error": ERROR}]),
             Picture(FIGURE, caption="Caption", alt="One bar"),
             Facts({"seed": 0}),
@@ -76,7 +77,9 @@ def test_the_page_is_well_formed_and_says_what_it_was_given(page):
     html = Read(page.html())
     assert html.texts("title", "h1") == ["Title <script>alert(1)</script>"] * 2
     assert html.texts("p") == ["Error is 13.6 % & falls.", "A plain <b>string</b>"]
-    assert html.texts("h2", "td", "figcaption") == ["Results", "13.6 % [12.3, 15.0]", "Caption"]
+    assert html.texts("h2", "td", "figcaption") == [
+        "Results", "holds", "13.6 %", "Below 20 %.", "13.6 % [12.3, 15.0]", "Caption",
+    ]  # fmt: skip
     assert html.texts("h3") == ["Settings", "Versions"]
     assert ("lang", "en") in html.attributes
     order = [html.tags.index(tag) for tag in ("h1", "h2", "table", "figure", "section")]
@@ -129,7 +132,7 @@ def test_every_text_is_escaped():
     shown = Read(html)
     assert "<script" not in html
     assert ("alt", EVIL) in shown.attributes
-    texts = ("title", "h1", "p", "h2", "caption", "th", "h3", "figcaption")
+    texts = ("title", "h1", "p", "h2", "span", "th", "h3", "figcaption")
     assert {text for _, _, text in shown.all(*texts)} == {EVIL}
     assert shown.texts("dt", "dd") == [f"{EVIL}.{EVIL}", EVIL]
 
@@ -137,7 +140,7 @@ def test_every_text_is_escaped():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="`title` to be a headline, but got ''"):
         Page("", "Summary", [])
-    with pytest.raises(TypeError, match="`parts` to be a list of strings, Heading, Table, Picture and Facts"):
+    with pytest.raises(TypeError, match="`parts` to be a list of strings, Heading, Table, Claims, Picture and Facts"):
         Page("Title", "Summary", "text")
     with pytest.raises(TypeError, match=r"`parts\[0\]` to be one of .*, but got 3"):
         Page("Title", "Summary", [3])
@@ -168,11 +171,50 @@ def test_columns_caption_unit_and_digits_of_a_table():
     rows = [{"a": 1.23456, "b": Estimate(0.5, 0.25, 1.0, 3), "c": "x"}]
     shown = read(Table(rows, columns=["c", "b", "a"], caption="A < B", unit=PLAIN, digits=2))
     assert shown.texts("th", "td") == ["c", "b", "a", "x", "0.500 [0.250, 1.000]", "1.2"]
-    assert shown.texts("caption") == ["A < B"]
+    assert shown.texts("span") == ["A < B"]
     with pytest.raises(ValueError, match=r"lacks \['d'\]"):
         Table(rows, columns=["d"])
     with pytest.raises(ValueError, match=r"row 1 lacks \['b', 'c'\]"):
         Table([*rows, {"a": 1}])
+
+
+def test_a_claim_has_its_verdict_its_numbers_and_its_criterion():
+    verdicts = ["holds", "does not hold here", "not decided"]
+    claims = Claims([Claim(EVIL, verdict, f"1 {EVIL}", f"2 {EVIL}") for verdict in verdicts])
+    cells = read(claims).all("td")
+    assert [text for _, _, text in cells] == [t for v in verdicts for t in (v, f"1 {EVIL}", f"2 {EVIL}")]
+    assert [a["class"] for _, a, _ in cells if "class" in a] == ["verdict yes", "verdict no", "verdict open"]
+    assert read(claims).texts("th") == ["claim", "verdict", "numbers", "criterion", *[EVIL] * 3]
+    with pytest.raises(ValueError, match="`claims` to hold at least one Claim"):
+        Claims([])
+    with pytest.raises(TypeError, match=r"`claims\[0\]` to be a Claim"):
+        Claims(["It falls."])
+    with pytest.raises(TypeError, match="`verdict`"):
+        Claim("It falls.", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "A 1.5. Criterion: at most 2.5 points, at d. Not in it. B.",
+            ("A 1.5.", "At most 2.5 points, at d.", "Not in it. B."),
+        ),
+        ("A. Criterion: more than none.", ("A.", "More than none.", "")),
+        ("A. Criterion: r at least 0.9.", ("A.", "r at least 0.9.", "")),
+        ("None was measured.", ("None was measured.", "", "")),
+    ],
+)
+def test_a_claim_is_read_from_a_text(text, expected):
+    claim, more = Claim.told("C", "holds", text)
+    assert (claim.numbers, claim.criterion, more) == expected
+
+
+def test_a_figure_can_be_enlarged_without_scripts():
+    shown = read(Picture(FIGURE, caption="Caption", alt="Half of all"))
+    assert shown.tags.index("label") < shown.tags.index("input") < shown.tags.index("img")
+    assert ("type", "checkbox") in shown.attributes
+    assert ".zoom input:checked + img" in Page("Title", "", []).html()
 
 
 def test_a_data_frame_is_a_table():
@@ -198,3 +240,10 @@ def test_a_picture_embeds_the_figure_as_png():
 def test_facts_flatten_mappings():
     shown = read(Facts({"a": 1, "b": {"c": {"d": None}, "e": (1, 2)}}))
     assert shown.texts("dt", "dd") == ["a", "1", "b.c.d", "None", "b.e", "(1, 2)"]
+
+
+def test_long_facts_are_folded_and_long_values_have_a_line_of_their_own():
+    brief, wide, many = {"a": "x"}, {"a": "x" * 81}, {f"attack {i}": "x" * 400 for i in range(4)}
+    assert not {"details", "summary"} & set(read(Facts(brief), Facts(wide)).tags)
+    assert read(Facts(many, caption="Attacks")).texts("summary") == ["Attacks"]
+    assert [("class", "long") in read(Facts(facts)).attributes for facts in (brief, wide, many)] == [False, True, True]

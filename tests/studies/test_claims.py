@@ -2,6 +2,7 @@ from operator import ge, lt
 
 import pytest
 
+from lightning_robust import plots
 from lightning_robust.plots import Estimate
 from lightning_robust_studies.claims import (
     RULE,
@@ -37,20 +38,26 @@ def test_conditions_are_put_together():
     assert all_of([]) is any_of([UNKNOWN]) is UNKNOWN
 
 
-CLAIMS = [Claim(f"{i}. Title {i}.", verdict, f"Number [{i}].") for i, verdict in enumerate(Verdict, start=1)]
+CLAIMS = [
+    Claim(f"{i}. Title {i}.", verdict, f"Number [{i}]. Criterion: more than {i}. Note {i}.")
+    for i, verdict in enumerate(Verdict, start=1)
+]
 
 
 def test_all_verdicts_are_said(tmp_path, capsys):
     assert summary(CLAIMS) == (
-        "Claim 1 holds. Claim 2 does not hold here. Claim 3 is not decided. Claim 4 was not measured."
+        "Holds: title 1. Does not hold here: title 2. Not decided: title 3. Not measured: title 4."
     )
-    assert summary([*CLAIMS[:1], *CLAIMS[:1], *CLAIMS[:1]]) == "Claims 1, 1 and 1 hold."
-    table, rule, *texts = claim_parts(CLAIMS)
-    for claim in CLAIMS:
-        assert {"claim": claim.title, "verdict": claim.verdict.value} in table.rows
+    assert summary([Claim("1. PGD is enough.", HOLDS, ""), *CLAIMS[:1]]) == "Holds: PGD is enough; title 1."
+    table, rule, *notes = claim_parts(CLAIMS)
+    assert [(one.claim, one.verdict, one.numbers, one.criterion) for one in table.claims] == [
+        (claim.title, claim.verdict.value, f"Number [{i}].", f"More than {i}.") for i, claim in enumerate(CLAIMS, 1)
+    ]
     assert rule == RULE
-    assert texts[2] == "Claim 3: Number [3]."
+    assert notes[2] == "To claim 3: Note 3."
+    (alone, _) = claim_parts([Claim("1. A.", OPEN, "All.")])
+    assert alone.claims == (plots.Claim("1. A.", "not decided", "All."),)
     print_claims(CLAIMS, tmp_path / "report.html")
     said = capsys.readouterr().out
-    assert "3. Title 3. Not decided.\n  Number [3].\n" in said
+    assert "3. Title 3. Not decided.\n  Number [3]. Criterion: more than 3. Note 3.\n" in said
     assert said.endswith(f"Report: {tmp_path / 'report.html'}\n")
