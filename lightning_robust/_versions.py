@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,24 +13,25 @@ _PACKAGES = ("torch", "torchvision", "torchmetrics", "pytorch-lightning", "light
 
 
 def versions() -> dict[str, str | int]:
-    """Versions of Python, this package and those it stands on; platform, processor, number of CPUs, threads and device.
+    """Command, versions of Python, this package and those it stands on; platform, processor, CPUs, threads and device.
 
     Of `pytorch-lightning` and `lightning` a project may have one or both; an absent one is "not installed". The device
     is the first that torch would compute on. Asking for the name of a GPU initializes CUDA, so call this after the work
     rather than before forking.
 
     Example:
-        >>> list(versions())[:3]
-        ['lightning_robust', 'python', 'torch']
+        >>> list(versions())[:4]
+        ['command', 'lightning_robust', 'python', 'torch']
     """
     from lightning_robust import __version__
 
     return {
+        "command": command(),
         "lightning_robust": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cpu count": os.cpu_count() or 1,
         "torch threads": torch.get_num_threads(),
         "device": _device(),
@@ -42,7 +45,12 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _processor() -> str:
+def command() -> str:
+    """How the program was started."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def processor() -> str:
     """The name of the processor: its kind decides how sums are rounded. Linux tells it in a file alone."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_robust._versions import command, processor
 from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._data import fingerprint_of_data
 from lightning_robust.evaluation._declared import common_threat, per_sample_radius
@@ -249,6 +250,8 @@ class Evaluation:
             "seed": settings.seed,
             "batch_size": self._engine.batch_size,
             "device": str(self._suspicions.counts.device),
+            "command": command(),
+            "processor": processor(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
