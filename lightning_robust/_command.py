@@ -1,18 +1,19 @@
 """The command line of the demonstration and of the studies: options from a dataclass, and errors on one line."""
 
 import argparse
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, TypeVar, get_origin, get_type_hints
 
-from lightning_robust.cells import CellsError
-
 T = TypeVar("T")
 
-WRONG_OPTION, FAILED, INTERRUPTED = 2, 1, 130
-"""Exit codes; that of Ctrl-C is 128 and the number of the signal, as in shells."""
+WRONG_OPTION, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+"""Exit codes; those of Ctrl-C and SIGTERM are 128 and the number of the signal, as in shells."""
 
 
 class SettingsError(ValueError):
@@ -27,6 +28,7 @@ def run_command(
     prog: str,
     description: str,
     presets: Mapping[str, str | Path] | None = None,
+    keeps: bool = True,
 ) -> None:
     """Parse options, of which every field of `settings` is one, and run what they say.
 
@@ -40,10 +42,11 @@ def run_command(
         prog: the command, for the help.
         description: what it does, for the help.
         presets: YAML files by name.
+        keeps: does a run that is stopped keep what is finished, for the next one?
 
     Raises:
-        SystemExit: an option is wrong (2), the run failed (1), or Ctrl-C stopped it (130). One line on the error stream
-            says why.
+        SystemExit: an option is wrong (2), the run failed (1), Ctrl-C (130) or SIGTERM (143) stopped it. One line on
+            the error stream says why.
     """
     try:
         given = _parsed(settings, args, presets or {}, prog=prog, description=description)
@@ -55,21 +58,56 @@ def run_command(
         _leave(prog, error, WRONG_OPTION)
     try:
         run(options)
+    except (KeyboardInterrupt, SystemExit) as stop:  # Lightning turns Ctrl-C within a Trainer into an exit
+        folder = f" in {options.out}" if hasattr(options, "out") else ""
+        kept = f"What is finished is kept{folder}; the same command continues from there."
+        sys.stderr.write(f"{prog}: stopped. {kept if keeps else 'Nothing is kept.'}\n")
+        raise SystemExit(code_of(stop)) from None
     except SettingsError as error:
         _leave(prog, error, WRONG_OPTION)
-    except (CellsError, ModuleNotFoundError, OSError) as error:
+    except _failures() as error:
         _leave(prog, error, FAILED)
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C within a Trainer into an exit
-        folder = f" in {options.out}" if hasattr(options, "out") else ""
-        sys.stderr.write(f"{prog}: stopped. Finished cells are kept{folder}; the same command continues from there.\n")
-        raise SystemExit(INTERRUPTED) from None
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a run may fail of without a mistake of ours; loaded when a run has failed, for it brings torch along."""
+    from lightning_robust.cells import CellsError
+
+    return CellsError, ModuleNotFoundError, OSError
+
+
+class Terminated(KeyboardInterrupt):
+    """The system asks the program to end: what the keyboard does, with another exit code."""
+
+
+def code_of(stop: BaseException) -> int:
+    """The exit code of what was stopped: by SIGTERM, also where something else was raised in its place, or Ctrl-C."""
+    return TERMINATED if isinstance(stop, Terminated) or isinstance(stop.__context__, Terminated) else INTERRUPTED
+
+
+@contextmanager
+def ending_well() -> Iterator[None]:
+    """SIGTERM raises `Terminated`, in the main thread, unless somebody else handles it."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def ready_folder(out: str | Path) -> Path:
     """The folder of the results, absolute, made and seen to take files, before anything is computed.
 
     Raises:
-        SettingsError: it cannot be made or written to.
+        SettingsError: it cannot be a folder, since a file is there.
+        OSError: nothing can be written there.
     """
     folder = Path(out).resolve()
     try:
@@ -77,9 +115,9 @@ def ready_folder(out: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(2**16))
     except OSError as error:
-        raise SettingsError(
-            f"Expected argument `out` to be a folder that can be written to, but got {folder}: {error.strerror}."
-        ) from error
+        kind = SettingsError if isinstance(error, FileExistsError | NotADirectoryError) else OSError
+        text = f"Expected argument `out` to be a folder that can be written to, but got {folder}: {error.strerror}."
+        raise kind(text) from error
     return folder
 
 

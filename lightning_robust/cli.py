@@ -1,11 +1,14 @@
 """The command line: demo, evaluate, study, and LightningCLI with our classes by their bare names."""
 
+import ast
 import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 _HELP = """usage: lightning-robust COMMAND [options]
@@ -27,11 +30,16 @@ Each command tells its options with --help. fit, validate, test and predict are 
 def demo(args: Sequence[str]) -> None:
     """Run the demonstration with command-line options."""
     from lightning_robust._command import run_command
-    from lightning_robust.demo import Settings, run_demo
+    from lightning_robust.demo.settings import Settings
+
+    def run(options: Settings) -> None:
+        from lightning_robust.demo.run import run_demo
+
+        run_demo(options)
 
     run_command(
         Settings,
-        run_demo,
+        run,
         args,
         prog="lightning-robust demo",
         description="Train four models on letters (normal, adversarial, on-manifold, transformations) and attack them.",
@@ -43,10 +51,23 @@ def studies() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group="lightning_robust.studies")}
 
 
+def _about(entry: EntryPoint) -> str:
+    """What a study is: the first line of its module, which is read and not imported. Empty where it is not found."""
+    package, *parts = entry.module.split(".")
+    with suppress(ImportError, OSError, SyntaxError, ValueError):
+        for folder in getattr(find_spec(package), "submodule_search_locations", None) or ():
+            place = Path(folder, *parts)
+            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            if file.is_file():
+                return (ast.get_docstring(ast.parse(file.read_bytes())) or "").partition("\n")[0]
+    return ""
+
+
 def study(args: Sequence[str]) -> None:
     """Run a study by name."""
     known = studies()
-    listed = "".join(f"  {name}\n" for name in sorted(known)) or (
+    width = max(map(len, known), default=0)
+    listed = "".join(f"  {name:{width}}   {_about(known[name])}\n" for name in sorted(known)) or (
         "  None is installed. From a clone of the repository: pip install -e studies\n"
     )
     usage = f"usage: lightning-robust study NAME [options]\n\n{listed}\nEach study tells its options with --help.\n"
@@ -54,7 +75,8 @@ def study(args: Sequence[str]) -> None:
         case ["-h" | "--help" | "help", *_]:
             sys.stdout.write(usage)
         case [name, *rest] if name in known:
-            known[name].load()(rest)
+            with _without_advertisements():
+                known[name].load()(rest)
         case _:
             problem = f"there is no study {args[0]!r}" if args else "no study is named"
             sys.stderr.write(f"lightning-robust study: {problem}.\n\n{usage}")
@@ -63,6 +85,10 @@ def study(args: Sequence[str]) -> None:
 
 def evaluate(args: Sequence[str]) -> None:
     """Evaluate a checkpoint with command-line options."""
+    if not args or {"-h", "--help"} & set(args):
+        from lightning_robust._evaluate_options import evaluate_parser
+
+        evaluate_parser().parse_args(["--help"])
     _know_bare_names()
     from lightning_robust.evaluation.command import main as run
 
@@ -88,6 +114,8 @@ def lightning(args: Sequence[str] | None) -> None:
     from lightning_robust._lightning import lightning_cli, pl
     from lightning_robust.recipes import Recipe
 
+    trainers: list[Any] = []
+
     class RobustCLI(lightning_cli()):  # type: ignore[misc]
         """LightningCLI with an option for a training method."""
 
@@ -99,9 +127,10 @@ def lightning(args: Sequence[str] | None) -> None:
             recipe = self._get(self.config_init, "recipe") or []
             given = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
             callbacks = [*(given if isinstance(given, list) else [given]), *recipe]
-            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+            trainers.append(super().instantiate_trainer(callbacks=callbacks, **kwargs))
+            return trainers[-1]
 
-    with _without_advertisements():
+    with _without_advertisements(), _saying_how_it_ended(trainers):
         RobustCLI(
             pl.LightningModule,
             pl.LightningDataModule,
@@ -111,6 +140,35 @@ def lightning(args: Sequence[str] | None) -> None:
             seed_everything_default=0,
             args=None if args is None else list(args),
         )
+
+
+@contextmanager
+def _saying_how_it_ended(trainers: list[Any]) -> Iterator[None]:
+    """Say where the results of the Trainer are, also where it was stopped, and end as shells expect."""
+    from lightning_robust._command import INTERRUPTED, TERMINATED
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        terminated = type(stop).__name__ == "SIGTERMException"  # Lightning's; it makes an exit of Ctrl-C, too
+        if not terminated and isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        _tell_results(trainers, "stopped. ")
+        raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
+    _tell_results(trainers)
+
+
+def _tell_results(trainers: list[Any], how: str = "") -> None:
+    for trainer in trainers:
+        if trainer.is_global_zero:
+            kept = [path for path in map(_path_of, trainer.checkpoint_callbacks) if path]
+            weights = f"Checkpoint: {kept[-1]}" if kept else "No checkpoint was written"
+            folder = trainer.log_dir or trainer.default_root_dir
+            (sys.stderr if how else sys.stdout).write(f"lightning-robust: {how}Results: {folder}. {weights}.\n")
+
+
+def _path_of(callback: Any) -> str:
+    return getattr(callback, "best_model_path", "") or getattr(callback, "last_model_path", "")
 
 
 @contextmanager
@@ -137,26 +195,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `lightning-robust`."""
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        match args:
-            case [] | ["-h" | "--help" | "help", *_]:
-                sys.stdout.write(_HELP)
-            case ["--version", *_]:
-                from lightning_robust import __version__
+        _run(args, None if argv is None else args)
+    except KeyboardInterrupt as stop:
+        from lightning_robust._command import code_of
 
-                sys.stdout.write(f"lightning_robust {__version__}\n")
-            case ["demo", *rest]:
-                demo(rest)
-            case ["evaluate", *rest]:
-                evaluate(rest)
-            case ["study", *rest]:
-                study(rest)
-            case ["fit" | "validate" | "test" | "predict", *_]:
-                lightning(None if argv is None else args)
-            case [command, *_]:
-                sys.stderr.write(f"lightning-robust: there is no command {command!r}.\n\n{_HELP}")
-                raise SystemExit(2)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None  # as shells have it: 128 and the number of the signal
+        raise SystemExit(code_of(stop)) from None
+
+
+def _run(args: list[str], given: list[str] | None) -> None:
+    match args:
+        case [] | ["-h" | "--help" | "help", *_]:
+            sys.stdout.write(_HELP)
+        case ["--version", *_]:
+            from lightning_robust import __version__
+
+            sys.stdout.write(f"lightning_robust {__version__}\n")
+        case ["demo" | "evaluate" | "study" as command, *rest]:
+            from lightning_robust._command import ending_well
+
+            with ending_well():
+                {"demo": demo, "evaluate": evaluate, "study": study}[command](rest)
+        case ["fit" | "validate" | "test" | "predict", *_]:
+            lightning(given)
+        case [command, *_]:
+            sys.stderr.write(f"lightning-robust: there is no command {command!r}.\n\n{_HELP}")
+            raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 import errno
 import os
+import signal
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
-from lightning_robust._command import SettingsError, ready_folder, run_command
+from lightning_robust._command import SettingsError, Terminated, ending_well, ready_folder, run_command
 from lightning_robust.cells import CellsLockedError
 
 
@@ -120,17 +123,51 @@ def test_a_mistake_of_ours_keeps_its_traceback(run):
         run(do=lambda settings: 1 / 0)
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(1)])
-def test_what_the_keyboard_stops_says_what_is_kept_and_ends_as_shells_expect(stop, run, capsys):
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (SystemExit, 130), (Terminated, 143)])
+@pytest.mark.parametrize("exits", [False, True])
+def test_what_is_stopped_says_what_is_kept_and_ends_as_shells_expect(stop, code, exits, run, capsys):
     """Lightning turns an interruption within a Trainer into an exit."""
 
     def interrupted(settings):
-        raise stop
+        if not exits:
+            raise stop
+        try:
+            raise stop  # noqa: TRY301  it is to be the context of the exit
+        except BaseException:
+            sys.exit(1)
 
     with pytest.raises(SystemExit) as stopped:
         run("--out", "here", do=interrupted)
-    assert stopped.value.code == 130
-    assert "Finished cells are kept in here" in capsys.readouterr().err
+    assert stopped.value.code == code
+    assert capsys.readouterr().err == (
+        "study: stopped. What is finished is kept in here; the same command continues from there.\n"
+    )
+
+
+def test_what_keeps_nothing_says_so(capsys):
+    def interrupted(settings):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit):
+        run_command(Settings, interrupted, [], prog="theory", description="", keeps=False)
+    assert capsys.readouterr().err == "theory: stopped. Nothing is kept.\n"
+
+
+def test_the_signal_to_end_is_raised_and_its_handling_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with ending_well(), pytest.raises(Terminated):  # noqa: PT012  the signal comes a moment later
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        own = []
+        signal.signal(signal.SIGTERM, lambda *args: own.append(args))
+        with ending_well():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert len(own) == 1  # who handles it already goes on to
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_command_without_presets_has_none(capsys):
@@ -164,5 +201,5 @@ def test_a_folder_that_takes_no_files_is_refused(error, tmp_path, monkeypatch):
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(SettingsError, match=f"`out` to be a folder .*: {os.strerror(error)}"):
+    with pytest.raises(OSError, match=f"`out` to be a folder .*: {os.strerror(error)}"):  # a run that fails: code 1
         ready_folder(tmp_path)

@@ -1,8 +1,11 @@
 import json
+import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 import yaml
 
 from lightning_robust import __version__, attacks, cli, evaluate
+from lightning_robust._command import Terminated
 from lightning_robust._lightning import pl
 from lightning_robust.callbacks import AdversarialTraining, RobustEvaluation
 from lightning_robust.cli import main
@@ -36,7 +40,7 @@ def test_an_unknown_command_says_what_there_is(capsys):
     assert "fit" in text
 
 
-@pytest.mark.parametrize("option", ["--epochs", "--train_size", "--eps", "--eta", "--restarts", "--seed", "--out"])
+@pytest.mark.parametrize("option", ["--epochs", "--train_size", "--eps", "--restarts", "--seeds", "--workers", "--out"])
 def test_demo_tells_its_options(option, capsys):
     with pytest.raises(SystemExit) as error:
         main(["demo", "--help"])
@@ -57,13 +61,25 @@ def test_demo_refuses_wrong_options(args, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_help_is_quick():
-    """It loads neither torch nor what only parsers need."""
-    code = (
-        "import sys; from lightning_robust.cli import main; main(['--help']); main(['study', '--help']); "
-        "main(['--version']); assert not {'jsonargparse', 'torch', 'numpy'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+QUICK = """
+import sys
+from contextlib import suppress
+from lightning_robust.cli import main
+main(["--help"]), main(["study", "--help"]), main(["--version"])
+assert not {"jsonargparse", "torch", "numpy"} & set(sys.modules)
+for words in (["demo", "--help"], ["evaluate", "--help"], ["demo", "--epochs", "0"], ["studies"]):
+    with suppress(SystemExit):
+        main(words)
+slow = {"torch", "pytorch_lightning", "lightning", "torchmetrics", "torchvision", "matplotlib", "pandas", "scipy"}
+assert not slow & set(sys.modules), slow & set(sys.modules)
+"""
+
+
+def test_help_and_refusals_are_quick():
+    """They load neither torch nor Lightning, which take seconds."""
+    done = subprocess.run([sys.executable, "-c", QUICK], check=True, timeout=60, capture_output=True, text=True)
+    for option in ("--seeds", "--ckpt"):
+        assert option in done.stdout
 
 
 @pytest.mark.parametrize("args", [[], ["manifolds"]])
@@ -78,8 +94,17 @@ def test_an_unknown_study_says_what_there_is(args, capsys):
 @pytest.mark.parametrize("word", ["--help", "-h"])
 def test_study_lists_the_studies(word, capsys):
     main(["study", word])
-    text = capsys.readouterr().out
-    assert all(study in text for study in ("manifold", "sample-complexity", "theory"))
+    lines = capsys.readouterr().out.splitlines()
+    for study in ("manifold", "sample-complexity", "theory"):
+        (line,) = [line for line in lines if line.split()[:1] == [study]]
+        assert line.endswith(".")  # it says what it is
+        assert len(line) <= 120
+
+
+def test_a_study_whose_source_is_not_found_has_no_line():
+    for module in ("no_such_package.study", "lightning_robust.no_such", "math"):
+        assert cli._about(EntryPoint(name="x", value=f"{module}:main", group="")) == ""
+    assert cli._about(EntryPoint(name="x", value="lightning_robust.plots:main", group="")).startswith("Figures")
 
 
 def test_the_manifold_study_tells_its_options(capsys):
@@ -90,15 +115,16 @@ def test_the_manifold_study_tells_its_options(capsys):
     assert all(option in text for option in ("--sizes", "--schemes", "--seeds", "--preset", "--out"))
 
 
-@pytest.mark.parametrize("command", ["demo", "study", "lightning"])
-def test_what_the_keyboard_stops_ends_as_shells_expect(command, monkeypatch):
-    def interrupted(args):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("command", ["demo", "study", "evaluate", "lightning"])
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_what_is_stopped_ends_as_shells_expect(command, stop, code, monkeypatch):
+    def stopped(args):
+        raise stop
 
-    monkeypatch.setattr(cli, command, interrupted)
+    monkeypatch.setattr(cli, command, stopped)
     with pytest.raises(SystemExit) as error:
         main(["fit" if command == "lightning" else command])
-    assert error.value.code == 130
+    assert error.value.code == code
 
 
 def own_gain(logits, y):
@@ -173,6 +199,44 @@ def test_fit_says_nothing_that_is_not_of_the_run(folder):
     assert "stopped: `max_epochs=1` reached" in said
     for noise in ("args parameter", "Tip:", "LeafSpec", "No seed found"):
         assert noise not in said
+
+
+class Stop(pl.Callback):
+    """Sends this process a signal in the first step."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_train_batch_start(self, *args):
+        os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_fit_that_is_stopped_says_where_its_results_are(number, code, monkeypatch, capsys):
+    stop = {"class_path": f"{__name__}.Stop", "init_args": {"number": int(number)}}
+    Path("config.yaml").write_text(yaml.safe_dump(configuration(stop, default_root_dir="runs", max_epochs=2)))
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as error:
+            run(monkeypatch, "fit", "--config", "config.yaml")
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning switches it off
+    assert error.value.code == code
+    weights = "Checkpoint: runs/checkpoints/epoch=0-step=1.ckpt"
+    kept = "No checkpoint was written" if number == signal.SIGINT else weights
+        "No checkpoint was written." if number == signal.SIGINT else "Checkpoint: runs/checkpoints/epoch=0-step=1.ckpt."
+    )
+    assert f"stopped. Results: runs. {kept}." in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_fit_ends_by_saying_where_its_results_are(monkeypatch, capsys):
+    Path("config.yaml").write_text(yaml.safe_dump(configuration(default_root_dir="runs")))
+    run(monkeypatch, "fit", "--config", "config.yaml")
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    (weights,) = Path("runs").rglob("*.ckpt")
+    assert last == f"lightning-robust: Results: runs. Checkpoint: {weights}."
 
 
 @pytest.mark.usefixtures("folder")

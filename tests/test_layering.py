@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "_command": {"cells"},
     "_fitting": {"cells"},
     "learning_curves": {"_fitting", "attacks", "callbacks", "cells", "datamodules", "evaluation", "metrics", "plots"},
-    "demo": EVERYTHING | {"__init__", "cells", "_command", "_fitting"},
+    "demo": EVERYTHING | {"__init__", "cells", "_command", "_fitting", "learning_curves"},
     "_external": EVERYTHING | {"__init__", "recipes"},
     "cli": EVERYTHING | {"demo", "__init__", "_command", "evaluation", "recipes"},
     "__main__": {"cli"},

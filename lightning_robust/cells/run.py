@@ -121,7 +121,7 @@ def run_cells(
             results = on_this_machine(calls, workers, threads)
         else:
             results = outcomes(executor, attempt, calls)
-        with closing(results), _shown(progress, len(tasks), {path: costs[path] for path in pending}) as show:
+        with closing(results), _shown(progress, len(tasks), {path: costs[path] for path in pending}, root.name) as show:
             for call, outcome in results:
                 if isinstance(outcome, Record):
                     records[call.folder] = outcome
@@ -177,14 +177,16 @@ def _locked(folder: Path) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _shown(progress: bool, total: int, costs: Mapping[Path, float]) -> Iterator[Callable[[Call, Outcome], None]]:
+def _shown(
+    progress: bool, total: int, costs: Mapping[Path, float], name: str
+) -> Iterator[Callable[[Call, Outcome], None]]:
     """Show a bar on a terminal, else a line for each cell, and give the function that moves them."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not (progress and costs))
+    console = Console(stderr=True, soft_wrap=True, highlight=False, quiet=not progress)
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}")
     done, spent, start = total - len(costs), 0.0, time.monotonic()
     if done:
-        console.print(f"{done} of {total} cells are finished already")
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        console.print(f"{name}: {done if costs else 'all'} of {total} cells are finished already", markup=False)
+    with Progress(*columns, console=console, disable=not (console.is_terminal and costs)) as bar:
         task = bar.add_task(f"{done}/{total} cells", total=sum(costs.values()), left="")
 
         def show(call: Call, outcome: Outcome) -> None:

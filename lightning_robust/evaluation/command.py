@@ -1,6 +1,7 @@
 """`lightning-robust evaluate`: the robust accuracy of a checkpoint."""
 
 import argparse
+import errno
 import importlib
 import inspect
 import itertools
@@ -15,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from lightning_robust import _checks
+from lightning_robust._evaluate_options import PROG, evaluate_parser
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import L1, L2, Attack, Ball, Linf, PixelSpace, Threat
 from lightning_robust.evaluation._models import put_weights, read_checkpoint
@@ -23,16 +25,7 @@ from lightning_robust.evaluation.evaluate import evaluate
 from lightning_robust.evaluation.plan import standard
 from lightning_robust.evaluation.report import Report, check_new
 
-PROG = "lightning-robust evaluate"
-_DESCRIPTION = """Attack a trained model on the test part of a data module.
-
-    lightning-robust evaluate --ckpt last.ckpt --model my.module.Net --data my.module.Data
-        --threat linf --eps 8/255 --out runs/evaluation
-
-Classes go by their import path, from the working folder too; those of lightning_robust by their bare names. Arguments
-of a class are options of their own, --model.width 64; those that a checkpoint of Lightning holds need not be given.
-With --out, report.html, report.json and samples.csv are written, and what is found is kept from the first batch on:
-the same command goes on where it was stopped."""
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 _NORMS: dict[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
@@ -57,7 +50,7 @@ def main(args: Sequence[str]) -> None:
         text = " ".join(str(error).split())
         text = text[max(text.find("Expected argument `"), 0) :]  # and not how the parser came upon it
         sys.stderr.write(f"{PROG}: {text if len(text) <= 600 else f'{text[:600]} ...'}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(1 if getattr(error, "errno", None) in _OF_DISKS else 2) from None
 
 
 def _run(words: list[str]) -> None:
@@ -92,31 +85,7 @@ def _join(folder: Path) -> None:
 
 def _parsed(words: list[str]) -> tuple[Any, Any, dict[str, Any] | None]:
     """The options, the objects that they describe, and what the checkpoint holds."""
-    from jsonargparse import ActionConfigFile, ArgumentParser
-
-    parser = ArgumentParser(
-        prog=PROG, description=_DESCRIPTION, exit_on_error=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of options")
-    parser.add_argument("--model", type=nn.Module, required=True, help="class of the model, from inputs to logits")
-    parser.add_argument("--ckpt", type=str | None, default=None, help="checkpoint of Lightning, or a state dict")
-    parser.add_argument("--data", type=pl.LightningDataModule, required=True, help="its test data is attacked")
-    parser.add_argument("--threat", type=str | None, default=None, help="linf, l2 or l1, of pixels in [0, 1]")
-    parser.add_argument("--eps", type=str | None, default=None, help="its radius, such as 8/255")
-    parser.add_argument("--mean", type=str | None, default=None, help="if the data is normalized: 0.5, or 0.5,0.4,0.4")
-    parser.add_argument("--std", type=str | None, default=None, help="likewise; eps stays in units of [0, 1]")
-    parser.add_argument("--radii", type=bool, default=False, help="accuracy over the radius, too")
-    attacks = Attack | Plan | dict[str, Attack] | None
-    parser.add_argument("--attacks", type=attacks, default=None, help="in place of a threat: attacks of your own")
-    parser.add_argument("--input", type=int | str, default=0, help="where the input is in a batch")
-    parser.add_argument("--target", type=int | str, default=1, help="where the labels are")
-    parser.add_argument("--code", type=int | str | None, default=None, help="where the latent codes are")
-    parser.add_argument("--max_samples", type=int | None, default=None, help="number of samples; default: all")
-    parser.add_argument("--batch_size", type=int, default=250, help="samples per batch of an attack")
-    parser.add_argument("--device", type=str | None, default=None, help="such as cuda; default: the CPU")
-    parser.add_argument("--seed", type=int, default=0, help="of the random starts")
-    parser.add_argument("--shard", type=str, default="0/1", help="number of this process / number of processes")
-    parser.add_argument("--out", type=str | None, default=None, help="folder of the report")
+    parser = evaluate_parser(nn.Module, pl.LightningDataModule, Attack | Plan | dict[str, Attack] | None)
     for option, base in (("model", nn.Module), ("data", pl.LightningDataModule)):
         _check_class(option, _value(words, option), base)
     path = _value(words, "ckpt")

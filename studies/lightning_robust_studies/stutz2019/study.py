@@ -1,4 +1,6 @@
-"""The study of Stutz et al. (CVPR 2019): `lightning-robust study manifold`.
+"""Robustness and generalization, on and off the data manifold, after Stutz et al. (2019).
+
+The command is `lightning-robust study manifold`.
 
 Eight stages, each a folder of cells that survive being killed: the learned manifolds, the models, their evaluation, off
 and on the manifold (`evaluation`) and along learned codes (`along`), what the decoders of these tell of the label

@@ -1,4 +1,6 @@
-"""How many samples robustness takes, after Schmidt et al. (2018): `lightning-robust study theory`.
+"""How many samples robustness takes in the two models of Schmidt et al. (2018); a minute.
+
+The command is `lightning-robust study theory`.
 
 Every number comes from `schmidt2018.theory`: exact errors, bounds and sample sizes of the Gaussian and the Bernoulli
 model. It takes seconds, so nothing is kept for a later run.
@@ -50,6 +52,7 @@ def main(args: Sequence[str]) -> None:
         prog="lightning-robust study theory",
         description="How many samples standard and robust learning take in the Gaussian and the Bernoulli model.",
         presets=PRESETS,
+        keeps=False,
     )
 
 

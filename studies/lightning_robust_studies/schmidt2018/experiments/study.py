@@ -1,4 +1,6 @@
-"""The study of Schmidt et al. (NeurIPS 2018): `lightning-robust study sample-complexity`.
+"""How many images robust accuracy takes on image data sets, after Schmidt et al. (2018).
+
+The command is `lightning-robust study sample-complexity`.
 
 For each problem four folders of cells: the models; whether PGD can be believed on those of the largest size
 (`masking`); what the best of these withstand by the standard plan (`verdicts`); what no classifier can beat (`bounds`).
