@@ -225,8 +225,6 @@ def test_a_fit_that_is_stopped_says_where_its_results_are(number, code, monkeypa
     assert error.value.code == code
     weights = "Checkpoint: runs/checkpoints/epoch=0-step=1.ckpt"
     kept = "No checkpoint was written" if number == signal.SIGINT else weights
-        "No checkpoint was written." if number == signal.SIGINT else "Checkpoint: runs/checkpoints/epoch=0-step=1.ckpt."
-    )
     assert f"stopped. Results: runs. {kept}." in capsys.readouterr().err
 
 
