@@ -312,6 +312,8 @@ TABLE = {
     "recipes.trades": case(recipes.trades, **BALL),
     # figures
     "plots.AttackedSamples": case(plots.AttackedSamples, name="pgd", **IMAGES, y=Y, before=Y, after=Y),
+    "plots.Claim": case(plots.Claim, claim="It falls.", verdict="holds"),
+    "plots.Claims": case(plots.Claims, claims=[plots.Claim("It falls.", "holds")]),
     "plots.Estimate": case(plots.Estimate, value=0.5, low=0.25, high=0.75, count=10, free="value low high"),
     "plots.Facts": case(plots.Facts, values={"a": 1}),
     "plots.Heading": case(plots.Heading, text="Text"),
