@@ -7,6 +7,7 @@ How much data robustness needs for a module and data of your own: a study that c
 import pytorch_lightning as pl
 import torch
 
+from lightning_robust.cells import Inline
 from lightning_robust.datamodules import TensorDataModule
 from lightning_robust.learning_curves import learning_curve
 
@@ -53,6 +54,7 @@ def your_data(n, seed):
 # Sizes x training radii x seeds. What is finished is kept in `out`: stop it and start it again.
 
 options = {"seeds": 2, "steps": STEPS, "images": 100, "out": "runs/how_much_data"}
+options |= {"masked_images": 20, "executor": Inline()}  # in this process; without it, in processes of this machine
 curves = learning_curve(your_data, YourModule, sizes=[20, 100, 500], eps_train=[0, 0.1], **options)
 print(curves.best()[["n", "seed", "eps_test", "eps_train", "value"]].to_string(index=False))
 

@@ -1,6 +1,6 @@
 """Every example runs, from an empty folder, in a process of its own.
 
-`make docs` runs them too, in one process: so here they are slow tests, for `make test-oldest` and before a release.
+`make docs` runs them too, in one process, but those of `ALONE`: so here they are slow tests, for `make test-oldest`.
 """
 
 import os
@@ -34,8 +34,14 @@ NEEDS = {"14_timm_model": "timm", "15_functions_of_adv_lib": "adv_lib"}
 """Packages that users do not get with the extras, by the example that shows them."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+ALONE = {"16_many_processes"}
+"""Examples that `make docs` does not run."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=() if p.stem in ALONE else pytest.mark.slow, id=p.stem) for p in EXAMPLES],
+)
 def test_runs(path, tmp_path):
     pytest.importorskip(NEEDS.get(path.stem, "torch"))
     if "FashionMNIST" in path.read_text("utf-8") and not Path("/usr/share/datasets/fashion-mnist").is_dir():
