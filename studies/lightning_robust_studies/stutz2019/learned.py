@@ -16,6 +16,7 @@ from lightning_robust.manifolds import VAEGAN, FlowManifold, PCAManifold, Residu
 from lightning_robust.manifolds.quality import CodeQuality
 from lightning_robust_studies.stutz2019.kinds import KINDS, Kind, weights_of
 from lightning_robust_studies.stutz2019.settings import BATCH, LearnedSettings
+from lightning_robust_studies.stutz2019.told import class_told
 
 MANIFOLDS = "manifolds"
 Learned = VAEGAN | PCAManifold | FlowManifold | Residual
@@ -23,6 +24,8 @@ CODE_BOUND = 2.0
 """Codes of VAE-GANs are valid up to this size."""
 HELD_OUT = 2000
 """Images on which learned manifolds are measured."""
+TOLD = 20_000
+"""Training images by whose codes it is learned what codes tell of the class, at most."""
 
 
 def _vaegan(kind: Kind, settings: LearnedSettings, classes: int, seed: int) -> VAEGAN:
@@ -68,7 +71,10 @@ def new_manifold(name: str, settings: LearnedSettings, seed: int = 0) -> VAEGAN 
 
 
 def learn_manifold(name: str, settings: LearnedSettings, folder: Path, seed: int = 0) -> list[Row]:
-    """Learn a manifold, keep its weights in `manifold.pt`, and measure how well it reconstructs held-out images."""
+    """Learn a manifold, keep its weights in `manifold.pt`, and measure it on held-out images.
+
+    That is how well it reconstructs them, and how often a classifier reads their class from their codes.
+    """
     module = new_manifold(name, settings, seed)
     data = settings.source.make(
         settings.root,
@@ -83,6 +89,9 @@ def learn_manifold(name: str, settings: LearnedSettings, folder: Path, seed: int
     else:
         x, y, *_ = data.tensors("train")
         metrics = _quality(module.fit(x, y).to(device()), *data.tensors("val")[:2])
+    codes = [_codes(module, *data.tensors(part, limit=TOLD)[:2]) for part in ("train", "val")]
+    told = class_told(codes[0], codes[1], len(settings.source.classes))
+    metrics = {**metrics, "class read from codes": told.value}
     save_artifact(folder / "manifold.pt", module.cpu().state_dict())
     return [{"metric": metric, "value": value} for metric, value in metrics.items()]
 
@@ -96,6 +105,14 @@ def _fit(module: VAEGAN | FlowManifold, data: ImageDataModule, settings: Learned
     trainer.fit(module, data)
     (metrics,) = quiet_trainer().validate(module, data, verbose=False)
     return {name.removeprefix("val/"): value for name, value in metrics.items()}
+
+
+@torch.no_grad()
+def _codes(manifold: Learned, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The codes of images, and their labels."""
+    manifold = manifold.to(device())
+    pairs = zip(x.to(device()).split(BATCH), y.to(device()).split(BATCH), strict=True)
+    return torch.cat([parts(manifold.encode(*pair))[0].cpu() for pair in pairs]), y
 
 
 def _quality(manifold: Learned, x: Tensor, y: Tensor) -> Mapping[str, float]:

@@ -40,6 +40,7 @@ def test_what_is_read_back_is_what_was_learned(name, settings, images, tmp_path)
     rows = learn_manifold(weights_of(name), settings, folder, seed=1)
     metrics = {row["metric"]: row["value"] for row in rows}
     assert {"rec_mse", "code_mean", "code_var", "code_within_2"} <= set(metrics)
+    assert 0 <= metrics["class read from codes"] <= 1
     assert ("bits_per_dim" in metrics) == (kind.learner == "flow")
     manifold = load_manifold(settings, name, seed=1)
     assert not any(weight.requires_grad for weight in manifold.parameters())
