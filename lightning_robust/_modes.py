@@ -21,12 +21,20 @@ def own_modes(modules: Sequence[nn.Module], *, evaluate: bool) -> Iterator[None]
             for module, _ in before:
                 wanted = isinstance(module, nn.RNNBase) and module.dropout == 0
                 if module.training != wanted:
-                    module.training = wanted
+                    _set(module, wanted)
         yield
     finally:
         for module, training in before:
             if module.training != training:
-                module.training = training
+                _set(module, training)
+
+
+def _set(module: nn.Module, training: bool) -> None:
+    """Set the flag; of a usual module without the detour through what parameters and submodules need."""
+    if type(module).__setattr__ is nn.Module.__setattr__ and "training" in vars(module):
+        vars(module)["training"] = training
+    else:
+        module.training = training
 
 
 def evaluating(*networks: nn.Module) -> AbstractContextManager[None]:

@@ -18,6 +18,8 @@ What cannot be kept: the inside of other objects (a cache in a class of its own)
 what is outside Python, and modules or parameters that a forward makes.
 """
 
+import itertools
+import operator
 import types
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -122,8 +124,8 @@ class State:
 
     def _keep_buffers(self, module: nn.Module) -> None:
         before = dict(module._buffers)
-        uncounted = _writes_uncounted(module)
         self._buffers.append((module._buffers, before))
+        uncounted = bool(before) and _writes_uncounted(module)
         for name, buffer in before.items():
             if buffer is None:
                 continue
@@ -134,13 +136,17 @@ class State:
 
     def _keep_attributes(self, module: nn.Module) -> None:
         live = vars(module)
-        before = {name: value for name, value in live.items() if name not in INTERNAL}
-        fresh = {name: new for name, value in before.items() if (new := self._keep_value(value, name)) is not value}
-        live.update(fresh)
+        before = {name: live[name] for name in live.keys() - INTERNAL}
+        fresh = {}
+        if not _PLAIN.issuperset(map(type, before.values())):
+            other = [(name, value) for name, value in before.items() if type(value) not in _PLAIN]
+            fresh = {name: new for name, value in other if (new := self._keep_value(value, name)) is not value}
+            live.update(fresh)
         self._attributes.append(_Held(live, before, {**before, **fresh} if fresh else before))
-        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-            for container in _containers_of(hook):
-                self._keep_value(container, "hook")
+        if module._forward_pre_hooks or module._forward_hooks:
+            for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+                for container in _containers_of(hook):
+                    self._keep_value(container, "hook")
 
     def _keep_value(self, value: Any, name: str, depth: int = 0) -> Any:
         """Keep the tensors and containers in an attribute; returns it, with clones for inference tensors."""
@@ -155,6 +161,8 @@ class State:
         if depth > 3 or _len_of(value) > _MOST_ENTRIES:
             return value
         if type(value) is tuple:
+            if _PLAIN.issuperset(map(type, value)):
+                return value
             entries = tuple(self._keep_value(entry, name, depth + 1) for entry in value)
             return value if all(a is b for a, b in zip(entries, value, strict=True)) else entries
         if type(value) in _CONTAINERS:
@@ -258,16 +266,17 @@ def _same_content(container: Any, content: Any) -> bool:
 
 def _same_entries(live: dict[str, Any], before: dict[str, Any]) -> bool:
     """Are the attributes the same objects, apart from those of torch itself?"""
-    if any(live.get(name, _ABSENT) is not value for name, value in before.items()):
-        return False
-    return len(live) == len(before) or all(name in before or name in INTERNAL for name in live)
+    return _has(live, before) and not live.keys() - before.keys() - INTERNAL
+
+
+def _has(live: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Does a dict hold the very objects that it held, whatever else it holds?"""
+    return all(map(operator.is_, map(live.get, before, itertools.repeat(_ABSENT)), before.values()))
 
 
 def _set_back(live: dict[str, Any], before: dict[str, Any]) -> None:
     """Make a dict of attributes or buffers hold what it held."""
-    for name, value in before.items():
-        if live.get(name, _ABSENT) is not value:
-            live[name] = value
-    if len(live) != len(before):
-        for name in [name for name in live if name not in before and name not in INTERNAL]:
-            del live[name]
+    if not _has(live, before):
+        live.update({name: value for name, value in before.items() if live.get(name, _ABSENT) is not value})
+    for name in live.keys() - before.keys() - INTERNAL:
+        del live[name]

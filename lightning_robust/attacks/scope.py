@@ -49,8 +49,11 @@ def modules_in(owner: Any) -> list[nn.Module]:
             for module in value.modules():
                 if id(module) not in modules:
                     modules[id(module)] = module
-                    plain = [v for name, v in vars(module).items() if type(v) in _HOLDERS and name not in INTERNAL]
-                    stack += [(v, 1) for v in plain]
+                    held = vars(module)
+                    if not all(_is_leaf(held[name]) for name in held.keys() - INTERNAL):
+                        # In the order of the attributes, which a set has lost.
+                        plain = [v for name, v in held.items() if type(v) in _HOLDERS and name not in INTERNAL]
+                        stack += [(v, 1) for v in plain]
             continue
         if depth > _DEEPEST or isinstance(value, _LEAVES) or id(value) in seen:
             continue
@@ -60,7 +63,16 @@ def modules_in(owner: Any) -> list[nn.Module]:
 
 
 _HOLDERS = frozenset((list, tuple, dict, types.FunctionType, types.MethodType, functools.partial))
+_FLAT = frozenset((str, bytes, int, float, bool, type(None)))
 _LEAVES = (Tensor, np.ndarray, str, bytes, int, float, bool, type(None), type, types.ModuleType)
+
+
+def _is_leaf(value: Any) -> bool:
+    """Does an attribute hold no module, as far as its type and, in a tuple or a list, those of its entries tell?"""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return len(value) > _MOST_ENTRIES or _FLAT.issuperset(map(type, value))
+    return kind not in _HOLDERS
 
 
 def _held(value: Any) -> list[Any]:
@@ -119,7 +131,7 @@ def _is_mixing(part: Any) -> bool:
 
 
 def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
-    return [p for module in modules for p in module.parameters(recurse=False)]
+    return [p for module in modules for p in module._parameters.values() if p is not None]
 
 
 @contextmanager
