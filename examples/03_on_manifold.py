@@ -45,4 +45,4 @@ def shown(name, attack):
 
 
 attacks = {"in pixels, Linf 0.1": PGD(Linf(0.1), steps=20), "on the manifold, Linf 0.3": PGD(on_manifold, steps=20)}
-sheet = example_sheet([shown(name, attack) for name, attack in attacks.items()], class_names="ABCDEFGHIJ")
+sheet = example_sheet([shown(name, attack) for name, attack in attacks.items()], class_names=list("ABCDEFGHIJ"))
