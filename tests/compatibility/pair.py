@@ -1,0 +1,85 @@
+"""Work that two processes over gloo do together: `python pair.py <jobs> <folder>` is one of them, with LOCAL_RANK set.
+
+Each writes what it has found so far, job by job, so that a job that hangs loses no other.
+"""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parents[1]
+
+
+def together(jobs: Iterable[tuple[str, Any]], folder: Path, timeout: float = 300) -> list[list[Any]]:
+    """What each of two processes found for each job.
+
+    Args:
+        jobs: (name of a function in `work`, its argument as JSON has it).
+        folder: An empty folder.
+        timeout: Seconds.
+
+    Returns:
+        For each job what rank 0 and what rank 1 returned; for a job that they did not get to, what they said.
+    """
+    jobs = list(jobs)
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    path = os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            env=os.environ | world | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = []
+    try:
+        said = [process.communicate(timeout=timeout)[0] for process in ranks]
+    except subprocess.TimeoutExpired:
+        said.append("ran out of time")
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    results = []
+    for rank in range(2):
+        file = folder / f"{rank}.jsonl"
+        found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        results.append(
+            found + [[f"rank {rank} did not get to it: " + "\n".join(said)[-1000:]]] * (len(jobs) - len(found))
+        )
+    return [list(pair) for pair in zip(*results, strict=True)]
+
+
+def main(folder: Path) -> None:
+    from tests.compatibility import work
+
+    rank = os.environ["LOCAL_RANK"]
+    with (folder / f"{rank}.jsonl").open("w") as file:
+        for name, argument in json.loads((folder / "jobs.json").read_text()):
+            try:
+                result = getattr(work, name)(argument)
+            except Exception:
+                result = [traceback.format_exc()[-2000:]]
+            file.write(json.dumps(result) + "\n")
+            file.flush()
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,130 @@
+"""Every cell of the pairwise cover of the table, and with `-m slow` of the three-way cover, keeps its laws."""
+
+import pytest
+import torch
+from callbacks_fakes import BATCH, TEXTBOOK, loader, preloaded, trainer
+
+from lightning_robust import RobustEvaluation
+from tests.compatibility import work
+from tests.compatibility.cells import BATCHES, broken, refusal_of
+from tests.compatibility.table import FEATURES, OURS, REFUSALS, STRATEGIES, Cell, covering
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+gloo = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
+)
+
+
+def _cells(*, alone):
+    """The cells of both covers; those of the larger one alone are slow."""
+    pairs = dict.fromkeys(cell for cell in covering(2) if cell.alone == alone)
+    more = [cell for cell in covering(3) if cell.alone == alone and cell not in pairs]
+    return [*pairs, *(pytest.param(cell, marks=pytest.mark.slow) for cell in more)]
+
+
+def _jobs(name, arguments):
+    return pytest.mark.parametrize("job", [pytest.param([name, a], id=str(a)) for a in arguments])
+
+
+@pytest.mark.parametrize("cell", _cells(alone=True), ids=str)
+def test_one_process(cell):
+    assert broken(cell) == []
+
+
+def _job(cell):
+    cell, marks = (cell, ()) if isinstance(cell, Cell) else (cell.values[0], cell.marks)
+    return pytest.param(["cell", list(cell)], id=str(cell), marks=marks)
+
+
+@gloo
+@pytest.mark.parametrize("job", [_job(cell) for cell in _cells(alone=False)])
+def test_two_processes(job, of_both_ranks):
+    assert of_both_ranks(job) == [[], []]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cell", covering(2, gpu=True), ids=str)
+def test_half_precision_on_a_gpu(cell):
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert broken(cell) == []
+
+
+# What is refused
+
+HERE = [r for r in REFUSALS if r.cell.feature in FEATURES and r.cell.strategy in STRATEGIES]
+
+
+def _is_that_of(refusal, error, text):
+    assert error == refusal.error
+    assert refusal.words in text
+
+
+@pytest.mark.parametrize("refusal", [r for r in HERE if r.cell.alone], ids=lambda r: r.words)
+def test_refused(refusal):
+    """With the words that the page quotes; by Lightning and torch without us."""
+    _is_that_of(refusal, *refusal_of(refusal))
+
+
+@gloo
+@_jobs("refused", [number for number, refusal in enumerate(REFUSALS) if refusal in HERE and not refusal.cell.alone])
+def test_refused_by_two_processes(job, of_both_ranks):
+    for found in of_both_ranks(job):
+        _is_that_of(REFUSALS[job[1]], *found)
+
+
+def test_what_we_refuse_says_what_to_do():
+    assert all(refusal.instead.endswith(".") for refusal in REFUSALS)
+    assert {refusal.error for refusal in REFUSALS if refusal.by == OURS} <= {"TypeError", "ValueError"}
+
+
+# Which rank does what
+
+SHARDING = [name for name in STRATEGIES if name in ("DDP", "FSDP2")]
+
+
+@gloo
+@_jobs("attacked", SHARDING)
+def test_each_rank_attacks_its_samples_once(job, of_both_ranks):
+    ranks = of_both_ranks(job)
+    assert all(attacked == given for attacked, given in ranks)
+    assert sorted(sample for attacked, _ in ranks for sample in attacked) == list(range(2 * BATCHES * BATCH))
+
+
+@gloo
+@_jobs("reductions", SHARDING)
+def test_gradients_are_reduced_as_often_as_without_an_attack(job, of_both_ranks):
+    for without, with_it in of_both_ranks(job):
+        assert without == with_it > 0
+
+
+def _alone(batches, kind):
+    callback = RobustEvaluation(work.PLAN if kind == "plan" else TEXTBOOK)
+    trainer(callback).validate(work.taught(), batches, verbose=False)
+    assert 0 < callback.results["val/robust_acc"] < callback.results["val/clean_acc"]
+    return callback.results
+
+
+@gloo
+@_jobs("uneven", ["attack", "plan"])
+def test_ranks_with_other_numbers_of_samples_find_what_one_process_finds(job, of_both_ranks):
+    expected = _alone(preloaded([batch for rank in work.shares() for batch in rank]), job[1])
+    first, second = of_both_ranks(job)
+    assert first == second
+    assert first == pytest.approx(expected)
+
+
+@gloo
+@pytest.mark.skipif("FSDP2" not in STRATEGIES, reason="torch 2.6 shards on a CPU with an error")
+@_jobs("sharded", ["attack", "plan"])
+def test_a_sharded_module_is_evaluated_as_a_whole_one(job, of_both_ranks):
+    first, second = of_both_ranks(job)
+    assert first == second
+    assert first == pytest.approx(_alone(loader(23, seed=1), job[1]))
+
+
+@gloo
+@_jobs("waiting", SHARDING)
+def test_no_rank_waits_for_another_in_a_loop_that_depends_on_data(job, of_both_ranks):
+    """Where forwards are collective, all make as many; else each as many as it needs."""
+    (first,), (second,) = of_both_ranks(job)
+    assert first == second if job[1] == "FSDP2" else first < second
