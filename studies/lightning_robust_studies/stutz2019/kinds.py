@@ -33,7 +33,7 @@ _LEARNED: Mapping[str, Kind] = {
     "class": Kind(learner="vaegan", per_class=True, radius="eta"),
     "data": Kind(learner="vaegan", per_class=False, radius="eta_data"),
     "conditional": Kind(learner="vaegan", per_class=False, radius="eta", conditional=True),
-    "blind": Kind(learner="vaegan", per_class=False, radius="eta", conditional=True, confusion=CONFUSION),
+    "blind": Kind(learner="vaegan", per_class=False, radius="eta_data", conditional=True, confusion=CONFUSION),
     "pca-class": Kind(learner="pca", per_class=True, radius="eta_pca"),
     "pca": Kind(learner="pca", per_class=False, radius="eta_pca"),
     "flow-class": Kind(learner="flow", per_class=True, radius="eta_flow"),

@@ -89,8 +89,9 @@ class ModelSettings(LearnedSettings):
             the test error then depends on where training happens to stop. Residual networks have it, over 80 passes.
         norm: Norm of all balls.
         eps: Radius in pixels, in training and evaluation; images in [0, 1].
-        eta: Radius in affine parameters and in codes of the true manifold and of that learned for each class.
-        eta_data: Radius in codes of the manifold learned for all classes.
+        eta: Radius in affine parameters and in codes of the true manifold, of that learned for each class and of
+            "conditional".
+        eta_data: Radius in codes of the manifold learned for all classes and of "blind", which move images more.
         eta_pca: Radius in codes of principal components, which have deviation 1.
         eta_flow: Radius in codes of flows, which have as many entries as images: 0.03 moves them by as much as `eta`.
         train_steps: Steps of the attacks in training.
