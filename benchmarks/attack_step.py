@@ -1,10 +1,11 @@
 """What a step of adversarial training costs: against the least it can cost, and against other packages, in one run.
 
-    python benchmarks/attack_step.py --rounds 15 --models standard --precisions float32
+    python benchmarks/attack_step.py --rounds 15 --models standard --precisions float32 --markdown step.md
 
 The floor is the arithmetic of PGD-10 training and nothing else: ten forward passes with the gradient of the input, and
 one training step. Every variant takes turns with it, round by round, on the same batch, so that what else the machine
-does meets all of them alike. Each ratio is taken within a round; the table shows their median, least and greatest.
+does meets all of them alike. Each ratio is taken within a round; the table shows their median, least and greatest. A
+package that is not there is left out, and said to be.
 
 On Linux the C library hands freed memory back to the system and fetches it again, at every pass or at none, depending
 on how the heap happens to lie: up to 30 % of the time of a small network, which no variant has earned. So the memory is
@@ -16,12 +17,15 @@ import argparse
 import copy
 import ctypes
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import median
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from lightning_robust.attacks import PGD, Linf
+from lightning_robust.attacks import PGD, Attack, Linf, fast
 from lightning_robust.models import standard_net
 
 EPS, STEPS, CLASSES = 8 / 255, 10, 10
@@ -77,26 +81,18 @@ def floor(setting: Setting) -> Step:
     return step
 
 
-def ours(setting: Setting) -> Step:
-    """`PGD` of this package, called as a callback calls it after the first batch: without the checks of the data."""
-    attack = PGD(Linf(EPS), steps=STEPS)
+def ours(attack: Attack, *, checked: bool = False) -> Callable[[Setting], Step]:
+    """An attack of this package, called as a callback calls it after the first batch, or with checks of the data."""
 
-    def step(x: Tensor, y: Tensor) -> None:
-        with setting.precision():
-            setting.train(attack.run(setting.net, x, y).x_adv, y)
+    def variant(setting: Setting) -> Step:
+        def step(x: Tensor, y: Tensor) -> None:
+            with setting.precision():
+                x_adv = attack(setting.net, x, y) if checked else attack.run(setting.net, x, y).x_adv
+                setting.train(x_adv, y)
 
-    return step
+        return step
 
-
-def ours_checked(setting: Setting) -> Step:
-    """The same with the checks of the data at every batch."""
-    attack = PGD(Linf(EPS), steps=STEPS)
-
-    def step(x: Tensor, y: Tensor) -> None:
-        with setting.precision():
-            setting.train(attack(setting.net, x, y), y)
-
-    return step
+    return variant
 
 
 def torchattacks_pgd(setting: Setting) -> Step:
@@ -130,13 +126,74 @@ def foolbox_pgd(setting: Setting) -> Step:
     return step
 
 
+def adv_lib_pgd(setting: Setting) -> Step:
+    """pgd_linf of adv-lib, which wants a plot server that no attack needs; the user sets the mode of the model."""
+    sys.modules.setdefault("visdom", ModuleType("visdom"))
+    from adv_lib.attacks import pgd_linf
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with setting.precision():
+            setting.net.eval()
+            x_adv = pgd_linf(setting.net, x, y, EPS, steps=STEPS, relative_step_size=ALPHA / EPS)
+            setting.net.train()
+            setting.train(x_adv, y)
+
+    return step
+
+
+def art_pgd(setting: Setting) -> Step:
+    """ProjectedGradientDescentPyTorch of ART, which takes and gives arrays."""
+    import numpy as np
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    options = {"loss": nn.CrossEntropyLoss(), "nb_classes": CLASSES, "clip_values": (0, 1)}
+    kind = "gpu" if next(setting.net.parameters()).is_cuda else "cpu"
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with setting.precision():
+            setting.net.eval()
+            model = PyTorchClassifier(setting.net, input_shape=tuple(x.shape[1:]), device_type=kind, **options)
+            attack = ProjectedGradientDescentPyTorch(
+                model, np.inf, EPS, ALPHA, max_iter=STEPS, batch_size=len(x), verbose=False
+            )
+            x_adv = torch.as_tensor(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x)
+            setting.net.train()
+            setting.train(x_adv, y)
+
+    return step
+
+
+_PGD = PGD(Linf(EPS), steps=STEPS)
 VARIANTS: dict[str, Callable[[Setting], Step]] = {
     "floor": floor,
-    "lightning_robust": ours,
-    "lightning_robust, checked": ours_checked,
+    "lightning_robust": ours(_PGD),
+    "lightning_robust, checked": ours(_PGD, checked=True),
+    "lightning_robust, channels_last": ours(fast(_PGD, channels_last=True)),
+    "lightning_robust, compiled": ours(fast(_PGD, compile=True)),
+    "lightning_robust, both": ours(fast(_PGD, compile=True, channels_last=True)),
+    "lightning_robust, bf16 attack": ours(fast(_PGD, precision="bf16", channels_last=True)),
     "torchattacks": torchattacks_pgd,
     "foolbox": foolbox_pgd,
+    "adv-lib": adv_lib_pgd,
+    "ART": art_pgd,
 }
+
+
+class Transformer(nn.Module):
+    """A small vision transformer for 32 x 32: patches of 4 x 4, an encoder of torch, the mean over patches."""
+
+    def __init__(self, width: int = 192, depth: int = 6, heads: int = 3) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, stride=4)
+        self.place = nn.Parameter(0.02 * torch.randn(1, 64, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.place
+        return self.head(self.encoder(tokens).mean(1))
 
 
 def resnet18() -> nn.Module:
@@ -153,6 +210,7 @@ def resnet18() -> nn.Module:
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "standard": (lambda: standard_net(1, CLASSES, 28), (1, 28, 28)),
     "resnet18": (resnet18, (3, 32, 32)),
+    "vit": (Transformer, (3, 32, 32)),
 }
 
 
@@ -195,37 +253,53 @@ def measure(
     model: str, precision: str, names: list[str], batch_size: int, rounds: int, device: torch.device, clock: Clock
 ) -> dict[str, list[float]]:
     """Times per variant, in rounds in which every variant has its turn once: A B C, A B C, ..."""
-    steps = {
-        name: VARIANTS[name](setting) for name, setting in zip(names, settings(model, precision, device), strict=False)
-    }
+    steps: dict[str, Step] = {}
+    for name, setting in zip(names, settings(model, precision, device), strict=False):
+        try:
+            steps[name] = VARIANTS[name](setting)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
     x = torch.rand(batch_size, *MODELS[model][1], device=device)
     y = torch.randint(CLASSES, (batch_size,), device=device)
-    for step in steps.values():  # buffers, kernels and caches are made in the first two
-        step(x, y)
-        step(x, y)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    for name in list(steps):  # buffers, kernels and caches are made in the first three
+        try:
+            for _ in range(3):
+                steps[name](x, y)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+            del steps[name]
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             times[name].append(seconds(step, x, y, clock))
     return times
 
 
-def show(title: str, times: dict[str, list[float]], console: Console) -> None:
-    table = Table(title=title, title_justify="left")
-    for heading in ("step", "median ms", "x floor: median", "least", "greatest"):
+HEADINGS = ("step", "median ms", "x floor: median", "least", "greatest")
+
+
+def show(title: str, times: dict[str, list[float]], console: Console) -> str:
+    """Print a table; returns the same in Markdown."""
+    table, lines = (
+        Table(title=title, title_justify="left"),
+        [f"\n| {title}: {' | '.join(HEADINGS)} |", "|---|---|---|---|---|"],
+    )
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "step" else "right")
     for name, of_variant in times.items():
         ratios = [t / base for t, base in zip(of_variant, times["floor"], strict=True)]
         row = [f"{1000 * median(of_variant):.1f}", *(f"{f(ratios):.3f}" for f in (median, min, max))]
         table.add_row(name, *row)
+        lines.append(f"| {' | '.join([name, *row])} |")
     console.print(table)
+    return "\n".join(lines)
 
 
 def processor() -> str:
     """The name of the CPU where the system tells it."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
-            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
@@ -234,7 +308,7 @@ def processor() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="how often every variant has its turn")
-    parser.add_argument("--batch-size", type=int, default=None, help="default: 128, or 16 for resnet18 on a CPU")
+    parser.add_argument("--batch-size", type=int, default=None, help="default: 128, or 16 on a CPU but for standard")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--precisions", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="besides the floor")
@@ -242,6 +316,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="of torch on the CPU; default: as torch decides")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="wall, or the CPU time of this process")
     parser.add_argument("--system-memory", action="store_true", help="let the C library hand memory back")
+    parser.add_argument("--markdown", type=Path, default=None, help="write the tables to this file, too")
     args = parser.parse_args()
     keeps = platform.libc_ver()[0] == "glibc" and not args.system_memory
     if keeps:
@@ -250,18 +325,22 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     device, console = torch.device(args.device), Console(width=100)
     names = ["floor", *(name for name in args.variants if name != "floor")]
-    console.print(
+    said = (
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}\n"
         f"CPU: {processor()}, {torch.get_num_threads()} threads\n"
         f"device: {torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type}\n"
         f"PGD-{STEPS} in Linf(8/255) and one step of SGD, {args.rounds} rounds, {args.clock} clock, "
         f"memory {'kept' if keeps else 'as the system has it'}"
     )
+    console.print(said)
+    lines = [said]
     for model in args.models:
-        size = args.batch_size or (16 if model == "resnet18" and device.type == "cpu" else 128)
+        size = args.batch_size or (16 if model != "standard" and device.type == "cpu" else 128)
         for precision in args.precisions:
             times = measure(model, precision, names, size, args.rounds, device, CLOCKS[args.clock])
-            show(f"{model}, batches of {size}, {precision}", times, console)
+            lines.append(show(f"{model}, batches of {size}, {precision}", times, console))
+            if args.markdown is not None:
+                args.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

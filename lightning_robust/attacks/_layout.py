@@ -24,7 +24,8 @@ def channels_last_weights(model: Any) -> Iterator[None]:
         with torch.inference_mode(False):
             for weight in weights.values():
                 kept.append((weight, weight.data))
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+                # Not `contiguous`: of one input channel both layouts are one, and the strides decide for the output.
+                weight.data = weight.data.clone(memory_format=torch.channels_last)
         yield
     finally:
         for weight, data in kept:
@@ -36,7 +37,8 @@ def _weight(part: nn.Module) -> nn.Parameter | None:
     weight = part._parameters.get("weight") if isinstance(part, nn.modules.conv._ConvNd) else None
     if type(weight) is not nn.Parameter or weight.ndim != 4 or weight.is_inference():
         return None
-    return None if weight.is_contiguous(memory_format=torch.channels_last) else weight
+    _, c, h, w = weight.shape
+    return None if weight.stride() == (h * w * c, 1, w * c, c) else weight
 
 
 class ChannelsLast(nn.Module):

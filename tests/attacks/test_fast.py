@@ -80,6 +80,21 @@ def test_channels_last_changes_no_example_and_no_layout():
     torch.testing.assert_close(fast(PLAIN, channels_last=True)(model, last, y), x_adv, rtol=1e-9, atol=1e-9)
 
 
+def test_the_first_convolution_of_gray_images_has_channels_last_too():
+    """Else its output has the other layout than the gradient that comes back, and that is slow."""
+    seen = []
+
+    class Watched(nn.Conv2d):
+        def forward(self, x):
+            seen.append(super().forward(x))
+            return seen[-1]
+
+    model = nn.Sequential(Watched(1, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    fast(PLAIN, channels_last=True)(model, torch.rand(2, 1, 6, 6), torch.tensor([0, 1]))
+    assert seen
+    assert all(out.is_contiguous(memory_format=torch.channels_last) for out in seen)
+
+
 def test_weights_go_back_after_an_exception_and_under_inference_mode():
     model, (x, y, _) = net(), batch()
     before = model[0].weight.data_ptr()
