@@ -38,6 +38,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 default_role = "code"
+smartquotes = False
 add_module_names = False
 python_use_unqualified_type_names = True
 autodoc_default_options = {"members": True, "show-inheritance": True}

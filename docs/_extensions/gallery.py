@@ -9,6 +9,8 @@ from sphinx.application import Sphinx
 from sphinx_gallery.scrapers import figure_rst
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+_FILES: set[Path] = set()
+"""The files that examples have written so far: they all run in one folder."""
 
 
 def _get_sg_image_scraper() -> Any:
@@ -17,11 +19,12 @@ def _get_sg_image_scraper() -> Any:
 
 def pictures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """The figures that a block has made, then the PNG files that it has written and no figure shows."""
-    seen = block_vars["example_globals"].setdefault("_shown", set())
+    seen = block_vars["example_globals"].setdefault("_shown", set())  # figures by id: they live as long as the example
     made = [value for value in block_vars["example_globals"].values() if isinstance(value, Figure)]
     figures = [figure for figure in made if id(figure) not in seen]
-    files = [path for path in _written(block_vars) if path not in seen]
-    seen |= {id(figure) for figure in figures} | set(files)
+    files = [path for path in _written(block_vars) if path not in _FILES]
+    seen |= {id(figure) for figure in figures}
+    _FILES.update(files)
     shown = []
     for figure in figures:
         shown.append(next(block_vars["image_path_iterator"]))

@@ -10,7 +10,7 @@ _KEPT = re.compile(
 )
 """Markup that is meant: formulas, code, links, bold and emphasized text."""
 
-_LONE = re.compile(r"([*|])")
+_LONE = re.compile(r"(?<!\\)([*|])")
 
 
 def escaped(line: str) -> str:
