@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 OLDEST_PYTHON ?= $(shell for python in python3.10 python3.11 $(PYTHON); do $$python -c "" 2>/dev/null && echo $$python && break; done)
 
-.PHONY: demo test test-oldest docs linkcheck lint types format bench clean
+.PHONY: demo test test-oldest docs linkcheck lint types format bench compatibility clean
 
 demo: $(VENV)/.ready
 	$(BIN)/lightning-robust demo $(ARGS)
@@ -42,6 +42,10 @@ format: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/attack_step.py
+
+# docs/compatibility.md, from the table that the tests run.
+compatibility: $(VENV)/.ready
+	PYTHONPATH=.:tests $(BIN)/python -m tests.compatibility.page
 
 clean:
 	rm -rf $(VENV) $(OLDEST) dist build docs/_build docs/gallery docs/api/parts .pytest_cache .mypy_cache .ruff_cache

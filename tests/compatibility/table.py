@@ -103,7 +103,7 @@ REFUSALS = (
         OURS,
         "TypeError",
         "Expected argument `model` to have whole parameters",
-        "`awp` with DDP; every other recipe goes with FSDP2.",
+        "`awp` with DDP.",
     ),
     Refusal(
         {"optimization": "manual"},

@@ -68,7 +68,7 @@ def test_killed_within_an_epoch(tmp_path):
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     whole = fit(tmp_path / "whole", module=dropless())
