@@ -88,14 +88,16 @@ class Along:
 def manifold_of_claims(models: pd.DataFrame, leaks: pd.DataFrame) -> Along | None:
     """The true manifold, where it is known, else the first learned one that does not leak, else the first.
 
-    None where no model was attacked along any.
+    Of those that do not leak, one that models were trained along comes first. None where no model was attacked along
+    any.
     """
     told, threats = leaking(leaks), [threat for threat in points(models)["threat"].unique() if threat in ON]
     if not threats:
         return None
     if "on-manifold" in threats:
         return Along("on-manifold", "the true manifold", False)
-    threat = next((name for name in threats if told.get(name) is False), threats[0])
+    clean = [name for name in threats if told.get(name) is False]
+    threat = next((name for name in clean if name in set(models["scheme"])), next(iter(clean), threats[0]))
     words = {True: "which leaks the label", False: "which does not leak the label", None: "whose leak was not measured"}
     return Along(threat, f"the learned manifold of {threat}, {words[told.get(threat)]}", told.get(threat))
 

@@ -45,7 +45,7 @@ _GROUPS = ("training images", "clean test images", "off-manifold examples", "on-
 _TITLES = {
     "off": "pixels",
     "on": "the true manifold",
-    **{name: f"codes, {along(name)}" for name in KINDS},
+    **{name: along(name) for name in KINDS},
     "maps": "affine maps",
 }
 

@@ -196,6 +196,15 @@ def test_a_claim_does_not_hold_by_a_leak_nor_where_that_was_not_asked(told, word
     assert ("`--leak_seeds 1`" in third.text) == (told is None)
 
 
+def test_of_manifolds_that_do_not_leak_one_that_was_trained_along_is_taken():
+    rows = _along("on-residual-pca", "on-residual-class")
+    third = claims(rows, _distances(), leaks_of({"residual-pca": 0.0, "residual-class": 0.0}))[2]
+    assert "along the learned manifold of on-residual-class, which does not leak" in third.text
+    rest = rows[rows["scheme"] != "on-residual-class"]
+    third = claims(rest, _distances(), leaks_of({"residual-pca": 0.0, "residual-class": 0.0}))[2]
+    assert "along the learned manifold of on-residual-pca, which does not leak" in third.text
+
+
 def test_an_error_that_is_not_lowered_along_an_unmeasured_manifold_decides_nothing():
     rows = _as_in_the_paper(error=lambda i, s: _error(i, s) + 0.1 * (s == "on-learned-class"))
     rows = rows[rows["scheme"] != "on-true"]
