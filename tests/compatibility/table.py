@@ -3,6 +3,7 @@
 `cells.py` runs a cell, `page.py` writes `docs/compatibility.md`.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -193,6 +194,7 @@ def allowed(chosen: Mapping[str, Any]) -> bool:
     return not any(matches(refusal.values, chosen) for refusal in REFUSALS if not refusal.trainer)
 
 
+@functools.cache
 def covering(strength: int, *, gpu: bool = False) -> list[Cell]:
     """The cover of all that is installed here; `gpu`: of what one GPU alone can do, 16-mixed."""
     axes = {**AXES, "feature": FEATURES, "strategy": STRATEGIES}

@@ -7,7 +7,7 @@ from callbacks_fakes import BATCH, TEXTBOOK, loader, preloaded, trainer
 from lightning_robust import RobustEvaluation
 from tests.compatibility import work
 from tests.compatibility.cells import BATCHES, broken, refusal_of
-from tests.compatibility.table import FEATURES, OURS, REFUSALS, STRATEGIES, Cell, covering
+from tests.compatibility.table import FEATURES, OURS, REFUSALS, STRATEGIES, covering
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 gloo = pytest.mark.skipif(
@@ -15,29 +15,31 @@ gloo = pytest.mark.skipif(
 )
 
 
-def _cells(*, alone):
-    """The cells of both covers; those of the larger one alone are slow."""
-    pairs = dict.fromkeys(cell for cell in covering(2) if cell.alone == alone)
-    more = [cell for cell in covering(3) if cell.alone == alone and cell not in pairs]
-    return [*pairs, *(pytest.param(cell, marks=pytest.mark.slow) for cell in more)]
+def pytest_generate_tests(metafunc):
+    """The pairwise cover, and where slow tests are wanted, the cells of the three-way cover that are not in it."""
+    one = metafunc.function is test_one_process
+    if not one and metafunc.function is not test_two_processes:
+        return
+    pairs, wanted = covering(2), "not slow" not in metafunc.config.option.markexpr
+    slow = [cell for cell in covering(3) if cell not in pairs] if wanted else []
+    params = [
+        pytest.param(cell if one else ["cell", list(cell)], id=str(cell), marks=marks)
+        for cells, marks in ((pairs, ()), (slow, pytest.mark.slow))
+        for cell in cells
+        if cell.alone == one
+    ]
+    metafunc.parametrize("cell" if one else "job", params)
 
 
 def _jobs(name, arguments):
     return pytest.mark.parametrize("job", [pytest.param([name, a], id=str(a)) for a in arguments])
 
 
-@pytest.mark.parametrize("cell", _cells(alone=True), ids=str)
 def test_one_process(cell):
     assert broken(cell) == []
 
 
-def _job(cell):
-    cell, marks = (cell, ()) if isinstance(cell, Cell) else (cell.values[0], cell.marks)
-    return pytest.param(["cell", list(cell)], id=str(cell), marks=marks)
-
-
 @gloo
-@pytest.mark.parametrize("job", [_job(cell) for cell in _cells(alone=False)])
 def test_two_processes(job, of_both_ranks):
     assert of_both_ranks(job) == [[], []]
 
