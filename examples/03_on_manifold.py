@@ -33,7 +33,10 @@ print({name: round(float(value), 3) for name, value in trainer.callback_metrics.
 # %%
 # In pixels an example is a letter with noise. On the manifold it is a letter, drawn in another way.
 
-x, y, code = data.tensors("test", limit=5)
+x, y, code = data.tensors("test", limit=200)
+with torch.no_grad():
+    rows = (model(x).argmax(1) == y).nonzero()[:5, 0]  # letters that are read correctly
+x, y, code = x[rows], y[rows], type(code)(*(part[rows] for part in code))
 
 
 def shown(name, attack):
