@@ -13,7 +13,9 @@ from tests.compatibility.pair import together
 def of_both_ranks(request, tmp_path_factory):
     """`(job) -> [what rank 0 found, what rank 1 found]`, for the parameter `job` of any selected test."""
     of_tests = (getattr(item, "callspec", None) for item in request.session.items)
-    jobs = sorted({json.dumps(one.params["job"]) for one in of_tests if one is not None and "job" in one.params})
+    jobs = {json.dumps(one.params["job"]) for one in of_tests if one is not None and "job" in one.params}
+    # What is refused comes last, in the order of the table: an error can leave the two out of step.
+    jobs = sorted(jobs, key=lambda job: ("refused" in job, len(job), job))
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "two_processes"
     with FileLock(f"{folder}.lock"):

@@ -144,13 +144,6 @@ REFUSALS = (
         "`32-true`, `bf16-mixed` or `bf16-true`.",
     ),
     Refusal(
-        {"strategy": "FSDP2", "compilation": "module"},
-        LIGHTNING,
-        "RuntimeError",
-        "Using a compiled model is incompatible with the current strategy",
-        "Compile the network in `configure_model`.",
-    ),
-    Refusal(
         {"strategy": "FSDP2", "optimization": "LBFGS"},
         TORCH,
         "RuntimeError",
@@ -177,6 +170,13 @@ REFUSALS = (
         "RuntimeError",
         "expect_autograd_hooks_ INTERNAL ASSERT FAILED",
         "DDP without `static_graph`.",
+    ),
+    Refusal(
+        {"strategy": "FSDP2", "compilation": "module"},
+        LIGHTNING,
+        "RuntimeError",
+        "Using a compiled model is incompatible with the current strategy",
+        "Compile the network in `configure_model`.",
     ),
 )
 
