@@ -50,7 +50,7 @@ MEANINGS = {
     3: "and one batch that is left over",
     "automatic": "SGD with momentum",
     "manual": "two optimizers in the step",
-    "LBFGS": "three calls of the step for a batch",
+    "LBFGS": "three calls of the step for a batch; `tolerance_change=-1`: torch stops by the loss of one process alone",
     "none": "",
     "network": "`torch.compile(network)` in `configure_model`",
     "module": "`torch.compile(module)` given to the Trainer",

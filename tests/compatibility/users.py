@@ -209,7 +209,8 @@ class User(Module):
 
     def configure_optimizers(self) -> Any:
         if self.cell.optimization == "LBFGS":
-            return torch.optim.LBFGS(self.parameters(), lr=0.05, max_iter=3)
+            # Its stop by the change of the loss would look at that of one process alone, and leave the others waiting.
+            return torch.optim.LBFGS(self.parameters(), lr=0.05, max_iter=3, tolerance_change=-1)
         if self.cell.optimization == "manual":
             head = [p for name, p in self.named_parameters() if ".5." in name]
             rest = [p for name, p in self.named_parameters() if ".5." not in name]

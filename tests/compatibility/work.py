@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -20,7 +21,7 @@ from tests.compatibility.table import REFUSALS, Cell
 from tests.compatibility.users import User
 
 PLAN = Plan({"pgd": PGD(Linf(EPS / 2), 3, restarts=2), "search": Stage(RandomSearch(Linf(EPS / 2), 10), on="few")})
-PLAIN = Cell()
+PLAIN, RANK = Cell(), int(os.environ.get("LOCAL_RANK", "0"))
 UNEVEN = ((4, 4, 3), (2,))
 """Sizes of the batches of each rank."""
 
@@ -112,7 +113,7 @@ def shares() -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
 
 def uneven(kind: str) -> dict[str, float]:
     """The values of an evaluation where the ranks have other numbers of samples."""
-    own = preloaded(shares()[int(torch.distributed.get_rank())])
+    own = preloaded(shares()[RANK])
     callback = RobustEvaluation(PLAN if kind == "plan" else TEXTBOOK)
     ddp = strategy_of(Cell(strategy="DDP"))
     trainer(callback, devices=2, strategy=ddp, use_distributed_sampler=False).validate(taught(), own, verbose=False)
@@ -130,9 +131,9 @@ def sharded(kind: str) -> dict[str, float]:
 
 def waiting(strategy: str) -> list[int]:
     """The number of forwards in an epoch where an attack is over at once on rank 0, and never on rank 1."""
-    of, rank = Cell(strategy=strategy), int(torch.distributed.get_rank())
+    of = Cell(strategy=strategy)
     x, y = data(BATCHES * BATCH)
-    y = (y + 1) % 3 if rank == 0 else y  # wrong from the start
+    y = (y + 1) % 3 if RANK == 0 else y  # wrong from the start
     own = preloaded(list(zip(x.split(BATCH), y.split(BATCH), strict=True)))
     attack = PGD(Linf(1e-6), 6, early_stop=True)
     module, forwards = taught(of), itertools.count()  # an iterator, because an attack puts lists back
