@@ -33,9 +33,8 @@ def test_the_first_block_is_short_and_logs_what_it_says(names):
 
 
 def test_the_line_for_normalized_data_attacks_in_units_of_the_images(names):
-    """The line that the comment of the first block gives takes the place of the one it stands in."""
-    (line,) = [line for line in BLOCKS[0].splitlines() if line.startswith("space = ")]
-    other = re.search(r"PixelSpace\(mean.*\)\)", line).group()
+    """What the comment of the first block gives takes the place of the space in the line below it."""
+    other = re.search(r"# .*(PixelSpace\(mean.*\)\))\nspace = PixelSpace\(\)\n", BLOCKS[0]).group(1)
     mean, std = (torch.tensor(value)[:, None, None] for value in (eval(other, names).mean, eval(other, names).std))
     x = torch.rand(4, 3, 32, 32)
     with pytest.raises(ValueError, match=r"PixelSpace\(mean=\.\.\., std=\.\.\.\)"):

@@ -38,13 +38,13 @@ class Claim:
         check_texts(numbers=self.numbers, criterion=self.criterion)
 
     @classmethod
-    def told(cls, claim: str, verdict: str, text: str) -> tuple[Claim, str]:
+    def from_text(cls, claim: str, verdict: str, text: str) -> tuple[Claim, str]:
         """The claim of a text that gives the numbers, then "Criterion: ..." in a sentence, and what follows it.
 
         Example:
-            >>> claim, more = Claim.told("More is better.", "holds", "From 3 to 4. Criterion: a rise. By 2 seeds.")
+            >>> claim, more = Claim.from_text("More is better.", "holds", "From 3 to 4. Criterion: growth. By 2 seeds.")
             >>> claim.numbers, claim.criterion, more
-            ('From 3 to 4.', 'A rise.', 'By 2 seeds.')
+            ('From 3 to 4.', 'Growth.', 'By 2 seeds.')
         """
         numbers, _, after = text.partition("Criterion: ")
         sentence, more = re.match(r"(.*?(?:\.(?= |$)|$)) ?(.*)", after, re.DOTALL).groups()  # type: ignore[union-attr]

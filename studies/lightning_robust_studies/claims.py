@@ -113,7 +113,7 @@ def _lowered(text: str) -> str:
 
 def claim_parts(claims: Sequence[Claim]) -> list[Part]:
     """What a page says of claims: a table with the numbers and the criterion of each, then what else there is."""
-    told = [(claim.number, *plots.Claim.told(claim.title, claim.verdict.value, claim.text)) for claim in claims]
+    told = [(claim.number, *plots.Claim.from_text(claim.title, claim.verdict.value, claim.text)) for claim in claims]
     notes = [f"To claim {number}: {more}" for number, _, more in told if more]
     return [plots.Claims([shown for _, shown, _ in told]), RULE, *notes]
 

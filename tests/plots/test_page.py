@@ -206,7 +206,7 @@ def test_a_claim_has_its_verdict_its_numbers_and_its_criterion():
     ],
 )
 def test_a_claim_is_read_from_a_text(text, expected):
-    claim, more = Claim.told("C", "holds", text)
+    claim, more = Claim.from_text("C", "holds", text)
     assert (claim.numbers, claim.criterion, more) == expected
 
 
