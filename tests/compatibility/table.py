@@ -137,6 +137,13 @@ REFUSALS = (
         "`bf16-mixed`.",
     ),
     Refusal(
+        {"part": "evaluation", "precision": "16-mixed", "feature": "StochasticWeightAveraging"},
+        TORCH,
+        "AssertionError",
+        "No inf checks were recorded for this optimizer",
+        "`WeightAveraging`, or `bf16-mixed`: with validations and BatchNorm any module ends so.",
+    ),
+    Refusal(
         {"strategy": "FSDP2", "precision": ("64-true", "16-mixed")},
         LIGHTNING,
         "ValueError",
