@@ -25,6 +25,9 @@ _SIZES = (0.03125, 0.125, 0.5, 1.0)
 _DRAWS = 3
 _REPEATS = 4
 
+_STRAIGHT = 0.98
+"""Below it, the rise along the gradient is measured at a smaller size too."""
+
 _SMOOTH = 0.99
 """Where random moves of one direction and two sizes have this cosine, the model is smooth."""
 
@@ -215,16 +218,26 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
     found: dict[str, float] = {}
     values: dict[float, float] = {}
     moves: list[Tensor] = []
-    for size in _SIZES:
+
+    def measured(size: float) -> tuple[float, Tensor]:
+        """The value at a size, and the rises (N, draws) of random moves."""
         rise, promised = sides(grad, size)
         random = [sides(_random(asked, k), size) for k in range(_DRAWS)]
-        moves.append(torch.stack([move for move, _ in random], 1))
-        real = moves[-1].square().sum(1).sqrt()
+        moves = torch.stack([move for move, _ in random], 1)
+        real = moves.square().sum(1).sqrt()
         hoped = torch.stack([promise for _, promise in random], 1).square().sum(1).sqrt()
         value = torch.where((rise == 0) | (hoped == 0), 0.0, (rise * hoped) / (promised * real))
-        values[size] = float(value.nan_to_num(0.0).median())
+        return float(value.nan_to_num(0.0).median()), moves
+
+    for size in _SIZES:
+        values[size], rises = measured(size)
+        moves.append(rises)
     if values[_SIZES[0]] and _cosine(moves[0], moves[1]).median() > _SMOOTH:
         found["foreign_gradient"] = values[_SIZES[0]]
+        if values[_SIZES[0]] < _STRAIGHT:  # bends, or another function? A bend goes away at a smaller size.
+            value, rises = measured(_SIZES[0] / 8)
+            if _cosine(rises, moves[0]).median() > _SMOOTH:  # not lost in rounding
+                found["foreign_gradient"] = max(value, values[_SIZES[0]])
     jump = (moves[0] - moves[1] * (_SIZES[0] / _SIZES[1])).square().mean(1).sqrt() / 2
     found["unstable"] = float((jump / asked.gain(here).abs().clamp(min=1e-300)).clamp(max=1).median())
     return found | {"gradient_rise": max(values.values())}

@@ -21,7 +21,7 @@ from lightning_robust.attacks import (
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.labels import judged
-from lightning_robust.evaluation import indicators
+from lightning_robust.evaluation import evaluate, indicators
 from lightning_robust.evaluation._indicator import KINDS
 from lightning_robust.evaluation._probe import reach_of_the_bounds
 from tests.evaluation import zoo
@@ -346,3 +346,20 @@ def test_one_warning_of_all_that_is_flagged():
     assert "30 beside 10 of 1000" in text
     with pytest.raises(dataclasses.FrozenInstanceError):
         good.value = 1.0
+
+
+class Wave(nn.Module):
+    """The log-odds sin(0.8 z), z a signed sum of 64 pixels: its own gradient, and a bend within the smallest move."""
+
+    def forward(self, x):
+        z = (x.flatten(1) - 0.5) @ (1.0 - 2.0 * (torch.arange(64) % 2)).to(x)
+        return torch.stack([torch.zeros_like(z), torch.sin(0.8 * z)], 1)
+
+
+def test_a_bend_is_not_taken_for_the_gradient_of_another_function():
+    """Along the gradient, the smallest move is 1 in z to both sides: the rise is sin(0.8) / 0.8 = 0.90 of the promise."""
+    x = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    report = evaluate(Wave(), (x, Wave()(x).argmax(1)), {"pgd": PGD(Linf(0.5), steps=2)})
+    found = {indicator.name: indicator.value for indicator in report.indicators}
+    assert found["foreign_gradient"] == pytest.approx(1, abs=0.01)
+    assert found["gradient_rise"] == pytest.approx(math.sin(0.8) / 0.8, abs=0.02)
