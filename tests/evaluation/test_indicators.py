@@ -357,7 +357,7 @@ class Wave(nn.Module):
 
 
 def test_a_bend_is_not_taken_for_the_gradient_of_another_function():
-    """Along the gradient, the smallest move is 1 in z to both sides: the rise is sin(0.8) / 0.8 = 0.90 of the promise."""
+    """Along the gradient the smallest move is 1 in z to both sides: the rise is sin(0.8) / 0.8 of the promise."""
     x = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     report = evaluate(Wave(), (x, Wave()(x).argmax(1)), {"pgd": PGD(Linf(0.5), steps=2)})
     found = {indicator.name: indicator.value for indicator in report.indicators}
