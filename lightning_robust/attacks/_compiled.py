@@ -203,6 +203,7 @@ class Compiled(nn.Module):
         self.module = module
         self._backend, self._attack, self._parts = backend, object(), tuple(module.modules())
         self._ready = self._is_ready()
+        self._layout: tuple[Any, ...] | None = None
 
     @property
     def graphs(self) -> Graphs:
@@ -248,7 +249,9 @@ class Compiled(nn.Module):
         device = x.device.type
         mixed = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         modes = tuple(part.training for part in self._parts)
-        kind = (x.shape[1:], x.stride()[1:], x.dtype, x.device, mixed, modes)
+        if self._layout is None:  # of the weights, which may lie with channels last during an attack
+            self._layout = tuple(weight.stride() for weight in self.module.parameters())
+        kind = (x.shape[1:], x.stride()[1:], x.dtype, x.device, mixed, modes, self._layout)
         return self.graphs.run(self.module, x, kind, self._attack, any(modes))
 
 

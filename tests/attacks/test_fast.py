@@ -170,6 +170,19 @@ class Scaled(nn.Module):
         return self.scale * self.net(x.tanh() if self.scale > 1 else x)
 
 
+def test_layouts_of_weights_have_graphs_of_their_own():
+    """Else attacks with and without channels last, in turns as a measurement has them, soon run without compilation."""
+    model, (x, y, _) = net(dtype=torch.float64).eval(), batch(dtype=torch.float64)
+    expected = PLAIN(model, x, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(4):
+            for last in (False, True):
+                examples = fast(PLAIN, compile=BACKEND, channels_last=last)(model, x, y)
+                torch.testing.assert_close(examples, expected, rtol=1e-9, atol=1e-9)
+    assert sizes(model) == [len(x), len(x)]
+
+
 def test_an_attribute_that_changes_is_seen_and_after_some_changes_nothing_is_compiled():
     model, (x, y, _) = Scaled(), batch(dtype=torch.float64)
     with warnings.catch_warnings(record=True) as told:
