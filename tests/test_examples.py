@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lightning_robust.cli import main
+from tests.clothes import write_clothes
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
@@ -44,9 +45,17 @@ ALONE = {"16_many_processes"}
 )
 def test_runs(path, tmp_path):
     pytest.importorskip(NEEDS.get(path.stem, "torch"))
-    if "FashionMNIST" in path.read_text("utf-8") and not Path("/usr/share/datasets/fashion-mnist").is_dir():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    if "FashionMNIST" in path.read_text("utf-8"):  # which may not be installed here
+        write_clothes(tmp_path / "data", train=8000, test=200)
     assert run(sys.executable, str(path), cwd=tmp_path)
+
+
+def test_the_program_of_the_record_runs(tmp_path):
+    write_clothes(tmp_path / "data", train=300, test=20)
+    options = ["--train", "300", "--epochs", "1", "--images", "10"]
+    said = run(sys.executable, str(ROOT / "examples" / "speedrun.py"), *options, cwd=tmp_path)
+    assert "600 images forward and backward, in 3 steps" in said
+    assert "10 samples under Linf(eps=0.1)" in said
 
 
 class Settings(NamedTuple):

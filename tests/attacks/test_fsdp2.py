@@ -1,8 +1,5 @@
 """Attacks on a model that FSDP2 shards, on the CPU in two processes: `python test_fsdp2.py <folder>` is one of them."""
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import torch
 from torch import nn
 
 from lightning_robust.attacks import L2, PGD, Linf
+from tests.two_ranks import run_two_ranks
 
 ATTACKS = {"linf": PGD(Linf(0.1), steps=3), "best": PGD(L2(0.3), steps=3, keep="best")}
 WRAPPED = {"root": (), "layers": (0, 1, 3)}
@@ -63,26 +61,9 @@ def work(folder):
 
 
 def test_as_on_the_whole_model(tmp_path):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(s.getsockname()[1]), "WORLD_SIZE": "2"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(tmp_path)],
-            env=os.environ | world | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [rank.communicate(timeout=120)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    assert all(rank.returncode == 0 for rank in ranks), "\n".join(said)[-3000:]
+    said = run_two_ranks(__file__, tmp_path, timeout=120)
+    assert all((tmp_path / f"{rank}.pt").exists() for rank in range(2)), "\n".join(said)[-3000:]
+    assert not any("exit code" in text for text in said), "\n".join(said)[-3000:]
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert results.keys() == {f"{name}, {wrapped}" for name in ATTACKS for wrapped in WRAPPED}

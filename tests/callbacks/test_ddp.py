@@ -1,7 +1,6 @@
 """Two processes over gloo: as by hand, the same on both ranks, nothing counted twice. They run `callbacks_ddp.py`."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -12,43 +11,18 @@ from callbacks_ddp import CASES, EVALUATIONS, MAX_SAMPLES, ODD
 from callbacks_fakes import Module, data, loader, preloaded, same, trainer
 
 from lightning_robust import RobustEvaluation
+from tests.two_ranks import run_two_ranks
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
 )
 
 
-def _free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def of_both_ranks(tmp_path_factory):
     """What the two ranks found, and what they said if they failed."""
     folder = tmp_path_factory.mktemp("ddp")
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, callbacks_ddp.__file__, str(folder)],
-            env=os.environ | world | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = []
-    try:
-        for process in ranks:
-            said.append(process.communicate(timeout=150)[0])
-    except subprocess.TimeoutExpired:
-        said.append("ran out of time")
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
+    said = run_two_ranks(callbacks_ddp.__file__, folder, timeout=150)
     files = [folder / f"{rank}.pt" for rank in range(2)]
     results = [torch.load(file, weights_only=True) if file.exists() else {} for file in files]
 

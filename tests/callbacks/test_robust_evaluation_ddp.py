@@ -1,13 +1,9 @@
 """A plan, metrics and alarms over two processes: the numbers of one process that sees all samples."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+
+from tests.two_ranks import run_two_ranks
 
 SCRIPT = '''
 import datetime as dt
@@ -72,31 +68,11 @@ pytestmark = pytest.mark.skipif(
 def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
     script = tmp_path / "partly_ddp.py"
     script.write_text(SCRIPT)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path)],
-            env=os.environ | world | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
     monkeypatch.syspath_prepend(str(tmp_path))
     import partly_ddp
 
     alone = partly_ddp.both()
-    try:
-        said = [process.communicate(timeout=120)[0] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
+    said = run_two_ranks(script, tmp_path, timeout=120)
     files = [tmp_path / f"{rank}.pt" for rank in range(2)]
     assert all(file.exists() for file in files), "\n".join(said)[-2000:]
     first, second = (torch.load(file, weights_only=True) for file in files)

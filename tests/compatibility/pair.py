@@ -6,8 +6,6 @@ Each writes what it has found so far, job by job, so that a job that hangs loses
 import json
 import logging
 import os
-import socket
-import subprocess
 import sys
 import traceback
 import warnings
@@ -15,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1]
+from tests.two_ranks import run_two_ranks
 
 
 def together(jobs: Iterable[tuple[str, Any]], folder: Path, timeout: float = 300) -> list[list[Any]]:
@@ -31,30 +29,7 @@ def together(jobs: Iterable[tuple[str, Any]], folder: Path, timeout: float = 300
     """
     jobs = list(jobs)
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path])
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env=os.environ | world | {"LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = []
-    try:
-        said = [process.communicate(timeout=timeout)[0] for process in ranks]
-    except subprocess.TimeoutExpired:
-        said.append("ran out of time")
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
+    said = run_two_ranks(__file__, folder, timeout)
     results = []
     for rank in range(2):
         file = folder / f"{rank}.jsonl"

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import pickle
-import struct
 import zipfile
 from urllib.request import urlretrieve
 
@@ -26,15 +25,11 @@ from lightning_robust.datamodules import (
     vision,
 )
 from lightning_robust.datamodules.vision import DownloadError
+from tests.clothes import idx
 
 
 def md5(path):
     return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-def idx(array):
-    """The bytes of an idx file: type and number of dimensions, sizes, content."""
-    return struct.pack(f">I{array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
 
 
 def digits(rng, n):

@@ -1,10 +1,8 @@
 """Clothes in the format in which they are published, and what stands beside their curves."""
 
-import gzip
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,22 +11,8 @@ from lightning_robust._lightning import pl
 from lightning_robust_studies.schmidt2018.experiments.problems import problems
 from lightning_robust_studies.schmidt2018.experiments.study import run_sample_complexity
 from lightning_robust_studies.schmidt2018.experiments.verdicts import Least
-from tests.datamodules.test_vision import idx
+from tests.clothes import write_clothes
 from tests.studies.schmidt2018.experiments.tiny import OPTIONS
-
-
-def write_clothes(root, train=90, test=12):
-    """Files in that format: class k is lit in row 2 k. The first two test images differ in their labels alone."""
-    folder = root / "fashion-mnist"
-    folder.mkdir(parents=True)
-    for name, n in (("train", train), ("t10k", test)):
-        labels = np.arange(n, dtype=np.uint8) % 10
-        images = np.random.default_rng(n).integers(0, 60, (n, 28, 28), dtype=np.uint8)
-        images[np.arange(n), 2 * labels] += 150
-        if name == "t10k":
-            images[1] = images[0]
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
 
 
 @pytest.fixture(scope="module")
