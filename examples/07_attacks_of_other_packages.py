@@ -27,7 +27,7 @@ attacks = {
 
 # %%
 # AutoAttack takes thousands of queries for a sample that withstands it: a few samples here. `standard(Linf(eps))` takes
-# a fifth of them.
+# about a tenth of them (docs/evaluation.md).
 
 autoattack = from_torchattacks(torchattacks.AutoAttack, {"eps": eps, "n_classes": 10, "version": "standard"})
 evaluations = [
