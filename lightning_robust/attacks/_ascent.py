@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._goal import Goal, Trace
+from lightning_robust.attacks._joined import joined
 from lightning_robust.attacks._signs import Lookout
 from lightning_robust.attacks._tensors import column
 from lightning_robust.attacks.attack import rows_of
@@ -89,6 +90,7 @@ class Ascent:
         self._model, self._chart, self._goal, self._noise, self._rule = batch.model, batch.chart, goal, noise, rule
         self._threat, self._ball, self._sizes = threat, threat.ball, sizes
         self._project, self._state = threat.projection(batch.chart), None
+        self._answer = joined(batch.model, batch.chart.decode)
         self._best: Best | None = None
         self._kept: Tensor | None = None  # which samples of the whole these are; None: all
         self._delta, self.trace, self._judged = delta, Trace.start(delta), judged
@@ -128,7 +130,7 @@ class Ascent:
         """Look at the present perturbation: the logits there, and the gradient."""
         wanted, goal = self._rule.order > 0, self._goal
         with torch.set_grad_enabled(wanted):
-            logits = self._model(self._chart.decode(self._delta.requires_grad_(wanted)))
+            logits = self._answer(self._delta.requires_grad_(wanted))
             if step == 0:
                 goal.check(logits)
             self._gain, grad = (
@@ -199,7 +201,7 @@ class Ascent:
             self.trace.delta, self.trace.gain = self._delta, torch.full_like(self.trace.gain, -math.inf)
         if not self._judged:
             return
-        logits, before = self._model(self._chart.decode(self._delta)), self.trace.fooled
+        logits, before = self._answer(self._delta), self.trace.fooled
         self._gain = self._goal.gain(logits)
         self._see(logits, step)
         if self.lookout is not None:
@@ -212,6 +214,7 @@ class Ascent:
         """The run on some of the samples."""
         part = copy.copy(self)
         part._model, part._chart = rows_of(self._model, rows), self._chart.take(rows)
+        part._answer = joined(part._model, part._chart.decode)
         part._goal, part._ball = self._goal.take(rows), self._ball.take(rows)
         part._threat = Threat(part._ball, self._threat.space)
         part._project = part._threat.projection(part._chart)

@@ -1,12 +1,13 @@
 """Convolutions with channels last, for the time of an attack: the values are the same, the place in memory is not."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_robust.attacks._joined import Decode, joined
 from lightning_robust.attacks.attack import rows_of
 from lightning_robust.attacks.scope import is_sharded, modules_in
 
@@ -52,7 +53,15 @@ class ChannelsLast(nn.Module):
         """For some samples of the batch."""
         return ChannelsLast(rows_of(self.model, rows))
 
+    def after_decode(self, decode: Decode) -> Callable[[Tensor], Any]:
+        """The model behind the map of a space, as one function of the perturbation."""
+        return joined(self.model, lambda delta: _channels_last(decode(delta)))
+
     def forward(self, x: Any) -> Any:
         """The output of the model."""
-        image = isinstance(x, Tensor) and x.ndim == 4
-        return self.model(x.contiguous(memory_format=torch.channels_last) if image else x)
+        return self.model(_channels_last(x))
+
+
+def _channels_last(x: Any) -> Any:
+    image = isinstance(x, Tensor) and x.ndim == 4
+    return x.contiguous(memory_format=torch.channels_last) if image else x

@@ -24,6 +24,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_robust._modes import own_modes
 from lightning_robust._nested import ordinary
+from lightning_robust.attacks._joined import Decode, joined
 from lightning_robust.attacks._state import INTERNAL, State
 
 __all__ = ["Mode", "guest", "modules_in", "ordinary", "other_random_streams", "own_random_stream", "scope"]
@@ -245,6 +246,12 @@ class _Repeatable:
         """The same for some samples of the batch, of a model that reads more of the batch than its input."""
         part = copy.copy(self)
         part._model = self._model.rows(rows) if hasattr(self._model, "rows") else self._model
+        return part
+
+    def after_decode(self, decode: Decode) -> "_Repeatable":
+        """The same behind the map of a space, as one function of the perturbation."""
+        part = copy.copy(self)
+        part._model, part._looked = joined(self._model, decode), set()
         return part
 
     def __call__(self, x: Tensor) -> Any:

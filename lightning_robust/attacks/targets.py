@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust import _checks
+from lightning_robust.attacks._joined import joined
 from lightning_robust.attacks._tensors import dims, wide
 from lightning_robust.attacks.anchored import hard
 from lightning_robust.attacks.attack import Model, check_inputs
@@ -79,7 +80,7 @@ def nearest_classes(
         chart = threat.space.chart(x, y, code)
         with torch.enable_grad():
             delta = chart.zero.clone().requires_grad_()
-            output = ready(chart.decode(delta))
+            output = joined(ready, chart.decode)(delta)
         check_output(output, len(x))
         clean = wide(output.detach() if logits is None else logits).nan_to_num()
         labels = hard(clean, y)

@@ -168,7 +168,7 @@ class PCAManifold(nn.Module):
         return cut(x) if self.clamp else x
 
     def _check_known(self) -> None:
-        if self.bounds is None:
+        if not torch.compiler.is_compiling() and self.bounds is None:  # a graph cannot look at values
             raise RuntimeError(
                 "Expected a PCAManifold that knows its components, but got a new one. Call `fit(x, y)`, or load a "
                 "`state_dict`."

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lightning_robust.attacks import PGD, Context, Linf, expectation, fast, finite_differences, in_turn, worst_of
-from lightning_robust.attacks._compiled import _known, graphs_of
+from lightning_robust.attacks._graphs import _known, graphs_of
 from lightning_robust.attacks.fast import Fast
 from tests.helpers import C, H, K, W, batch, net, unchanged
 
