@@ -12,18 +12,24 @@ def own_modes(modules: Sequence[nn.Module], *, evaluate: bool) -> Iterator[None]
 
     Args:
         modules: each module alone, without its submodules.
-        evaluate: whether they are in evaluation mode inside. Recurrent layers without dropout are in training mode:
-            both modes compute the same there, and cuDNN has gradients in training mode only.
+        evaluate: whether they are in evaluation mode inside. Recurrent layers are in training mode with a dropout of
+            0, which computes the same: cuDNN has gradients in training mode only.
     """
     before = [(module, module.training) for module in modules if hasattr(module, "training")]  # frozen TorchScript: no
+    dropped = []
     try:
         if evaluate:
             for module, _ in before:
-                wanted = isinstance(module, nn.RNNBase) and module.dropout == 0
+                wanted = isinstance(module, nn.RNNBase)
+                if wanted and module.dropout:
+                    dropped.append((module, module.dropout))
+                    module.dropout = 0.0
                 if module.training != wanted:
                     _set(module, wanted)
         yield
     finally:
+        for module, dropout in dropped:
+            module.dropout = dropout
         for module, training in before:
             if module.training != training:
                 _set(module, training)

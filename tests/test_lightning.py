@@ -79,7 +79,7 @@ def _python(code):
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -120,29 +120,35 @@ attack = PGD(Linf(0.1), steps=2)
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "first",
-    [
-        "import lightning.pytorch as Lightning; import pytorch_lightning",
-        "import sys; sys.modules['pytorch_lightning'] = None; import lightning as Lightning",
-    ],
-    ids=["first-of-two", "alone"],
-)
-def test_a_project_that_uses_the_other_copy_is_served(first):
-    """Its own classes, without a word from the user, whether `pytorch_lightning` comes later or cannot be imported."""
+def test_a_project_that_uses_the_other_copy_is_served():
+    """Its own classes, without a word from the user, though `pytorch_lightning` is imported too."""
+    _served(L, "import lightning.pytorch as Lightning; import pytorch_lightning")
+
+
+@pytest.mark.parametrize(("copy", "others"), [(PL, ["lightning"]), (L, [PL, "lightning_fabric"])])
+def test_a_project_with_one_copy_alone(copy, others):
+    """No other copy can be imported, nor a package that comes with it."""
+    if importlib.util.find_spec(copy.partition(".")[0]) is None:
+        pytest.skip(f"needs {copy}")
+    _served(copy, f"import sys; sys.modules.update(dict.fromkeys({others})); import {copy} as Lightning")
+
+
+def _served(copy, first):
+    """A program that begins so fits with both callbacks, with the classes of this copy."""
     done = _python(
         f"""{first}
 import sys
-known = sys.modules.get("pytorch_lightning")
+known = {{name: sys.modules.get(name) for name in {(PL, "lightning")}}}
 {FIT}
-import lightning.pytorch
-from lightning_robust._lightning import lightning_cli, pl
+import {copy}.cli
+from lightning_robust._lightning import lightning_cli, move_to_device, pl
 
-assert pl is lightning.pytorch
+assert pl is Lightning is sys.modules["{copy}"]
 assert issubclass(AdversarialTraining, Lightning.Callback)
-assert issubclass(lightning_cli(), lightning.pytorch.cli.LightningCLI)
-assert sys.modules.get("pytorch_lightning") is known
+assert issubclass(lightning_cli(), Lightning.cli.LightningCLI)
+assert move_to_device([torch.ones(1)], "cpu") == [1]
 print("robust", fit(AdversarialTraining(attack), RobustEvaluation({{"pgd": attack}})) <= 1)
+assert all(sys.modules.get(name) is module for name, module in known.items())
 """
     )
     assert done.returncode == 0, done.stderr

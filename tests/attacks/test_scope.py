@@ -22,15 +22,16 @@ def test_inside_it_is_as_an_attack_needs_it():
         assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_recurrent_layers_without_dropout_may_stay_in_training_mode_and_compute_the_same():
+def test_recurrent_layers_are_in_training_mode_without_dropout_and_compute_what_evaluation_computes():
     model, (x, _, _) = Recurrent(), batch()
     expected = model.eval()(x)
     for prepare in (model.train, model.eval):
         prepare()
         with unchanged(model), scope(model):
             assert model.lstm.training
-            assert not model.dropped.training
+            assert model.dropped.training
             torch.testing.assert_close(model(x), expected)
+        assert model.dropped.dropout == 0.5
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

@@ -108,9 +108,14 @@ BESIDES = (
         "tests/callbacks/test_as_by_hand.py::test_float16_with_a_gradient_scaler_and_clipping",
     ),
     (
-        "`pytorch_lightning` and `lightning.pytorch`, also where one of them cannot be imported",
+        "`pytorch_lightning` or `lightning.pytorch`, each where nothing of the other can be imported",
+        "tests/test_lightning.py::test_a_project_with_one_copy_alone",
+    ),
+    (
+        "`lightning.pytorch` where `pytorch_lightning` is imported too",
         "tests/test_lightning.py::test_a_project_that_uses_the_other_copy_is_served",
     ),
+    ("Recurrent layers, which cuDNN differentiates in training mode only", f"{HERE}/test_gpu.py"),
     ("`Tuner`, which takes callbacks away", "tests/callbacks/test_contract.py::test_tuner_with_the_attack_attached"),
     ("Batches and modules of other packages: see [the contract](contract.md)", "tests/thirdparty/test_modules.py"),
 )
