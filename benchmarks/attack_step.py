@@ -29,8 +29,6 @@ from types import ModuleType
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from lightning_robust.attacks import PGD, Attack, Linf, fast
@@ -275,24 +273,20 @@ def measure(
     return times
 
 
-HEADINGS = ("step", "median ms", "x floor: median", "least", "greatest")
+HEADINGS = ("median ms", "x floor: median", "least", "greatest")
 
 
-def show(title: str, times: dict[str, list[float]], console: Console) -> str:
-    """Print a table; returns the same in Markdown."""
-    table, lines = (
-        Table(title=title, title_justify="left"),
-        [f"\n| {title}: {' | '.join(HEADINGS)} |", "|---|---|---|---|---|"],
-    )
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "step" else "right")
+def show(title: str, times: dict[str, list[float]]) -> str:
+    """Print a table, in Markdown; returns the same."""
+    rows = [(title, *HEADINGS)]
     for name, of_variant in times.items():
         ratios = [t / base for t, base in zip(of_variant, times["floor"], strict=True)]
-        row = [f"{1000 * median(of_variant):.1f}", *(f"{f(ratios):.3f}" for f in (median, min, max))]
-        table.add_row(name, *row)
-        lines.append(f"| {' | '.join([name, *row])} |")
-    console.print(table)
-    return "\n".join(lines)
+        rows.append((name, f"{1000 * median(of_variant):.1f}", *(f"{f(ratios):.3f}" for f in (median, min, max))))
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in wide))
+    text = "\n".join(f"| {' | '.join(map(str.ljust, row, wide))} |" for row in rows)
+    print("\n" + text)
+    return "\n" + text
 
 
 def processor() -> str:
@@ -323,7 +317,7 @@ def main() -> None:
         keep_memory()
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    device, console = torch.device(args.device), Console(width=100)
+    device = torch.device(args.device)
     names = ["floor", *(name for name in args.variants if name != "floor")]
     said = (
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}\n"
@@ -332,13 +326,13 @@ def main() -> None:
         f"PGD-{STEPS} in Linf(8/255) and one step of SGD, {args.rounds} rounds, {args.clock} clock, "
         f"memory {'kept' if keeps else 'as the system has it'}"
     )
-    console.print(said)
+    print(said)
     lines = [said]
     for model in args.models:
         size = args.batch_size or (16 if model != "standard" and device.type == "cpu" else 128)
         for precision in args.precisions:
             times = measure(model, precision, names, size, args.rounds, device, CLOCKS[args.clock])
-            lines.append(show(f"{model}, batches of {size}, {precision}", times, console))
+            lines.append(show(f"{model}, batches of {size}, {precision}", times))
             if args.markdown is not None:
                 args.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
