@@ -9,8 +9,10 @@ package that is not there is left out, and said to be.
 
 On Linux the C library hands freed memory back to the system and fetches it again, at every pass or at none, depending
 on how the heap happens to lie: up to 30 % of the time of a small network, which no variant has earned. So the memory is
-kept, unless `--system-memory` asks for the usual behaviour. On a shared machine `--clock cpu` counts the time of this
-process only.
+kept, unless `--system-memory` asks for the usual behaviour. On a CPU the clock counts the time of this process only, on
+one thread: so the ratios hold on a machine that others use, too. `--clock wall` and `--threads` ask for another clock.
+Graphs that take minutes to compile are left out on a CPU, unless `--variants` names them. All defaults together take
+less than 15 minutes of such a processor.
 """
 
 import argparse
@@ -259,9 +261,9 @@ def measure(
             print(f"{name} is left out: {error}")
     x = torch.rand(batch_size, *MODELS[model][1], device=device)
     y = torch.randint(CLASSES, (batch_size,), device=device)
-    for name in list(steps):  # buffers, kernels and caches are made in the first three
+    for name in list(steps):  # buffers, kernels and caches are made in the first two
         try:
-            for _ in range(3):
+            for _ in range(2):
                 steps[name](x, y)
         except ImportError as error:
             print(f"{name} is left out: {error}")
@@ -299,39 +301,47 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def usual(device: torch.device) -> list[str]:
+    """The variants that are measured unless others are named."""
+    slow = () if device.type == "cuda" else ("lightning_robust, compiled", "lightning_robust, both")
+    return [name for name in VARIANTS if name not in ("floor", "lightning_robust, checked", *slow)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="how often every variant has its turn")
-    parser.add_argument("--batch-size", type=int, default=None, help="default: 128, or 16 on a CPU but for standard")
+    parser.add_argument("--rounds", type=int, default=None, help="turns of each variant; default: 15, 5 on a CPU")
+    parser.add_argument("--batch-size", type=int, default=None, help="default: 128, or 4 on a CPU but for standard")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--precisions", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="besides the floor")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=None, help="besides the floor")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=None, help="of torch on the CPU; default: as torch decides")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="wall, or the CPU time of this process")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; 0: as torch decides")
+    parser.add_argument("--clock", choices=CLOCKS, default=None, help="default: wall, of this process alone on a CPU")
     parser.add_argument("--system-memory", action="store_true", help="let the C library hand memory back")
     parser.add_argument("--markdown", type=Path, default=None, help="write the tables to this file, too")
     args = parser.parse_args()
     keeps = platform.libc_ver()[0] == "glibc" and not args.system_memory
     if keeps:
         keep_memory()
-    if args.threads is not None:
+    if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    names = ["floor", *(name for name in args.variants if name != "floor")]
+    on_cpu = device.type == "cpu"
+    clock, rounds = args.clock or ("cpu" if on_cpu else "wall"), args.rounds or (5 if on_cpu else 15)
+    names = ["floor", *(name for name in args.variants or usual(device) if name != "floor")]
     said = (
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}\n"
         f"CPU: {processor()}, {torch.get_num_threads()} threads\n"
         f"device: {torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type}\n"
-        f"PGD-{STEPS} in Linf(8/255) and one step of SGD, {args.rounds} rounds, {args.clock} clock, "
+        f"PGD-{STEPS} in Linf(8/255) and one step of SGD, {rounds} rounds, {clock} clock, "
         f"memory {'kept' if keeps else 'as the system has it'}"
     )
     print(said)
     lines = [said]
-    for model in args.models:
-        size = args.batch_size or (16 if model != "standard" and device.type == "cpu" else 128)
-        for precision in args.precisions:
-            times = measure(model, precision, names, size, args.rounds, device, CLOCKS[args.clock])
+    for precision in args.precisions:
+        for model in args.models:
+            size = args.batch_size or (4 if model != "standard" and on_cpu else 128)
+            times = measure(model, precision, names, size, rounds, device, CLOCKS[clock])
             lines.append(show(f"{model}, batches of {size}, {precision}", times))
             if args.markdown is not None:
                 args.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
