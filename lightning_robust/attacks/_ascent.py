@@ -24,13 +24,36 @@ def _needs_scaling(logits: Tensor) -> bool:
     return logits.dtype in half or (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) in half)
 
 
-def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+def _scaled_gradient(logits: Tensor, delta: Tensor, slope: Tensor) -> Tensor | None:
+    """The gradient with respect to `delta`, sent through the network as a multiple of `slope` and scaled back."""
+    slope = slope.float()
+    # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
+    top = slope.reshape(len(slope), -1).abs().amax(1)
+    power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
+    weights = (slope / column(power, slope)).to(logits.dtype)
+    (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
+    return None if grad is None else grad * column(power.to(grad.dtype), grad)
+
+
+def gain_and_gradient(
+    gain: Callable[[Tensor], Tensor],
+    logits: Tensor,
+    delta: Tensor,
+    closed: Callable[[Tensor], tuple[Tensor, Tensor] | None] | None = None,
+) -> tuple[Tensor, Tensor]:
     r"""The gain of each sample (N,) and its gradient with respect to `delta`, computed with respect to nothing else.
 
     In half precision small gradients vanish: for a well-fitted network in float16 all of them, and the attack does
     nothing. There the chain rule is cut at the logits z: :math:`\partial L/\partial z` in float32 is scaled per sample
     by a power of two to a largest entry in [1, 2), sent through the network, and scaled back. The result does not
     depend on the batch or on a gradient scaler.
+
+    Args:
+        gain: `logits -> (N,)`.
+        logits: The output of the model.
+        delta: What it depends on.
+        closed: `logits -> (gain, slope)` where the slope, the gradient of the gain with respect to the logits, is known
+            in closed form; else None. There the chain rule begins with it.
     """
     if not logits.requires_grad:
         raise RuntimeError(
@@ -38,20 +61,20 @@ def gain_and_gradient(gain: Callable[[Tensor], Tensor], logits: Tensor, delta: T
             "Does `forward` run under torch.no_grad, detach, return predicted classes instead of logits, or read "
             "another field of the batch than `input` names?"
         )
-    if _needs_scaling(logits):
+    half, known = _needs_scaling(logits), None if closed is None else closed(logits)
+    if half and known is None:
         z = logits.detach().float().requires_grad_()
         value = gain(z)
-        (gz,) = torch.autograd.grad(value.sum(), z)
-        # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
-        top = gz.reshape(len(gz), -1).abs().amax(1)
-        power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
-        weights = (gz / column(power, gz)).to(logits.dtype)
-        (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
-        if grad is not None:
-            grad = grad * column(power.to(grad.dtype), grad)
-    else:
+        known = (value, *torch.autograd.grad(value.sum(), z))
+    if known is None:
         value = gain(logits)
         (grad,) = torch.autograd.grad(value.sum(), delta, allow_unused=True)
+    else:
+        value, slope = known
+        if half:
+            grad = _scaled_gradient(logits, delta, slope)
+        else:
+            (grad,) = torch.autograd.grad(logits, delta, slope, allow_unused=True)
     if grad is None:
         raise RuntimeError(
             "Expected the model's output to depend on its input, but no gradient arrives at the perturbation."
@@ -134,7 +157,7 @@ class Ascent:
             if step == 0:
                 goal.check(logits)
             self._gain, grad = (
-                gain_and_gradient(goal.gain, logits, self._delta) if wanted else (goal.gain(logits), None)
+                gain_and_gradient(goal.gain, logits, self._delta, goal.slope) if wanted else (goal.gain(logits), None)
             )
         with torch.no_grad():
             self._delta, logits = self._delta.detach(), logits.detach()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._nested import cut
-from lightning_robust.attacks._gain import GainFn, anchor_of, check_gain, gain_of
+from lightning_robust.attacks._gain import GainFn, anchor_of, check_gain, gain_in_loop, slope_of
 from lightning_robust.attacks._tensors import column, wide
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.labels import Judge, check_output, finite, judge_of
@@ -79,7 +79,11 @@ class Goal:
 
     def gain(self, logits: Tensor) -> Tensor:
         """The gain of each sample, (N,), in float32 or float64."""
-        return gain_of(self._gain, wide(logits), self._against)
+        return gain_in_loop(self._gain, wide(logits), self._against)
+
+    def slope(self, logits: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The gain and its gradient with respect to the logits; None where the gain does not know it itself."""
+        return slope_of(self._gain, wide(logits.detach()), self._against)
 
     def known(self, logits: Tensor) -> Tensor | None:
         """(N,) bool: has the attacker won? None where the labels do not tell."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust.attacks._dense_labels import VOID, check_dense_labels, dense_labels
-from lightning_robust.attacks._gain import GainFn, check_gain, of_classes
+from lightning_robust.attacks._gain import GainFn, check_gain, of_classes, with_slope
 from lightning_robust.attacks.labels import check_class_labels, class_labels
 
 
@@ -75,6 +75,20 @@ def log_odds(logits: Tensor, y: Tensor) -> Tensor:
     if y.ndim == 2:
         return _expected(_others(logits) - logits, y)
     return without(logits, y, -torch.inf).logsumexp(1) - logits.gather(1, y[:, None]).squeeze(1)
+
+
+def _log_odds_slope(logits: Tensor, y: Any) -> tuple[Tensor, Tensor] | None:
+    """The log-odds and their gradient: the probabilities among the other classes, and -1 for the label."""
+    y = class_labels(logits, y)
+    if y.ndim == 2:
+        return None
+    others, place = without(logits, y, -torch.inf), y[:, None]
+    total = others.logsumexp(1, keepdim=True)
+    value = (total - logits.gather(1, place)).squeeze(1)
+    return value, others.sub_(total).exp_().scatter_(1, place, -1.0)
+
+
+with_slope(log_odds, _log_odds_slope)
 
 
 def _check_cross_entropy(logits: Tensor, y: Any) -> None:

@@ -169,8 +169,8 @@ class PGD(ThreatAttack):
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Attack and tell everything, see `Attack.run`."""
-        leaving = self.mode == "eval" and not wants_whole_batches(model)
         look = self.keep == "best"
+        leaving = (look or self.early_stop) and self.mode == "eval" and not wants_whole_batches(model)
         judged = look or self.restarts > 1
         with self._ready(model, x, y, context, mode=self.mode, gain=self.gain) as batch:
             goals, runs = self._goals(batch, context), []

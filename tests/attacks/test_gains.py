@@ -1,3 +1,4 @@
+import functools
 import math
 import pickle
 
@@ -25,7 +26,7 @@ from lightning_robust.attacks import (
     targeted_dlr,
     targeted_margin,
 )
-from lightning_robust.attacks._gain import BROKEN, check_plain_gain, gain_of
+from lightning_robust.attacks._gain import BROKEN, check_plain_gain, gain_in_loop, gain_of, slope_of
 from tests.helpers import GAINS
 
 N, K = 50, 6
@@ -222,6 +223,38 @@ def test_a_model_that_breaks_has_lost(name, column, bad):
     assert (grad[1] == 0).all()
     if gain in (log_odds, margin, dlr):
         assert gain(broken, y)[1] == BROKEN
+
+
+@pytest.mark.parametrize("bad", [0.0, math.nan, math.inf])
+@pytest.mark.parametrize("name", GAINS)
+def test_what_the_loop_asks_is_the_gain_and_its_gradient_bit_for_bit(name, bad):
+    logits, y = 30 * torch.randn(N, K), torch.arange(N) % K
+    logits[0] = 1.0  # ties
+    gain = GAINS[name]
+    against = gain.anchor(logits, y) if isinstance(gain, Anchored) else y
+    logits[1, 2] = bad
+    value = gain_of(gain, logits.requires_grad_(), against)
+    (grad,) = torch.autograd.grad(value.sum(), logits)
+    quick = gain_in_loop(gain, logits, against)
+    assert torch.equal(quick, value)
+    torch.testing.assert_close(torch.autograd.grad(quick.sum(), logits)[0], grad, rtol=0, atol=0, equal_nan=True)
+    closed = slope_of(gain, logits.detach(), against)
+    assert (closed is not None) == (gain is log_odds)
+    if closed is not None:
+        assert torch.equal(closed[0], value)
+        assert torch.equal(closed[1], grad)
+
+
+def test_no_slope_for_probabilities_and_for_functions_that_have_the_attributes_of_another():
+    logits, y = torch.randn(N, K), torch.arange(N) % K
+
+    @functools.wraps(log_odds)
+    def lower(logits, y):
+        return -log_odds(logits, y)
+
+    assert slope_of(log_odds, logits, F.one_hot(y, K).float()) is None
+    assert slope_of(lower, logits, y) is None
+    assert torch.equal(gain_in_loop(lower, logits, y), -log_odds(logits, y))
 
 
 @pytest.mark.parametrize("gain", [log_odds, margin, dlr])
