@@ -62,4 +62,5 @@ $(OLDEST)/.ready: pyproject.toml studies/pyproject.toml tools/oldest.txt
 	$(OLDEST_PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
 	$(OLDEST)/bin/python -m pip install --quiet --constraint tools/oldest.txt --editable '.[test]' --editable studies
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps 'adv-lib==0.2.8'
 	touch $@

@@ -177,7 +177,8 @@ class User(Module):
             for optimizer in self.optimizers():
                 if self.cell.feature == "gradient clipping":
                     self.clip_gradients(optimizer, 0.1, "norm")
-                optimizer.step()
+                # Compiled by torch 2.6, a step in half precision rounds otherwise, without our callbacks too.
+                (torch.compiler.disable(optimizer.step) if self.dtype == torch.bfloat16 else optimizer.step)()
                 optimizer.zero_grad()
         return None
 
@@ -197,6 +198,7 @@ class User(Module):
             right = self(x).argmax(1) == y
             with torch.inference_mode(False), torch.enable_grad():
                 x, y = x.clone(), y.clone()
+                torch.clear_autocast_cache()  # casts of weights that are inference tensors: torch 2.6 keeps them
                 views = [pixels(self, x, y, steps) for steps in range(1, STEPS + 1)]
             robust = torch.stack([right, *(self(view).argmax(1) == y for view in views)]).all(0)
             self.counts[dataloader_idx] += torch.tensor([len(x), int(right.sum()), int(robust.sum())])
