@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
@@ -62,25 +63,28 @@ class Ray:
         return future
 
 
-def outcomes(executor: Executor, function: Callable[[Call], Outcome], calls: Sequence[Call]) -> Outcomes:
-    """Submit all calls, and give what becomes of each as soon as it is known."""
-    waiting: list[tuple[Any, Call]] = []
-    for call in calls:
-        try:
-            future = executor.submit(function, call)
-        except BrokenExecutor as error:
-            yield call, error
-            continue
-        if future.done():
-            yield call, _outcome(future, call)
-        else:
-            waiting.append((future, call))
-    while waiting:
+def outcomes(
+    executor: Executor, function: Callable[[Call], Outcome], calls: Sequence[Call], most: int | None = None
+) -> Outcomes:
+    """Submit all calls, of which at most so many wait at once, and give what becomes of each as soon as it is known."""
+    left, waiting = deque(calls), list[tuple[Any, Call]]()
+    while left or waiting:
+        while left and (most is None or len(waiting) < most):
+            call = left.popleft()
+            try:
+                future = executor.submit(function, call)
+            except BrokenExecutor as error:
+                yield call, error
+                continue
+            if future.done():
+                yield call, _outcome(future, call)
+            else:
+                waiting.append((future, call))
         done = [pair for pair in waiting if pair[0].done()]
         waiting = [pair for pair in waiting if pair not in done]
         for future, call in done:
             yield call, _outcome(future, call)
-        if not done:
+        if waiting and not done:
             time.sleep(_POLL)
 
 
@@ -101,7 +105,8 @@ def on_this_machine(calls: Sequence[Call], workers: int, threads: int | None) ->
     while calls:
         broken: list[Call] = []
         with _processes(loky, min(workers, len(calls)), threads) as pool:
-            for call, outcome in outcomes(pool, attempt_in_worker, calls):
+            # What loky has not handed to a worker when it is told to stop ends in a traceback of a thread of its own.
+            for call, outcome in outcomes(pool, attempt_in_worker, calls, most=2 * workers):
                 if isinstance(outcome, BrokenExecutor):
                     broken.append(call)
                     error = outcome

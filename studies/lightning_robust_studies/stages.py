@@ -1,48 +1,17 @@
 """What the studies share: what they need before they run, how stages are run, and shares with their interval."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from rich.console import Console
 from torch import Tensor
 
-from lightning_robust import _checks
 from lightning_robust._command import SettingsError
 from lightning_robust._lightning import pl
 from lightning_robust.cells import Cell, Executor, Inline, Ray, Row, run_cells
 from lightning_robust.metrics import wilson_interval
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """Where and how the cells of a study run.
-
-    Args:
-        out: Folder of the results. The same folder again continues; a larger grid computes only its new cells.
-        workers: Number of cells at once.
-        threads: CPU threads for each; 0 shares the cores out.
-        launcher: Where cells run: processes of this machine, a Ray cluster, or this process.
-        gpus: GPUs for each cell on a Ray cluster; processes see those of the machine.
-        progress: Is progress shown?
-    """
-
-    out: str
-    workers: int = 2
-    threads: int = 1
-    launcher: Literal["processes", "ray", "inline"] = "processes"
-    gpus: float = 0.0
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        _checks.count("workers", self.workers)
-        _checks.count("threads", self.threads, 0)
-        _checks.choice("launcher", self.launcher, ("processes", "ray", "inline"))
-        _checks.number("gpus", self.gpus, 0)
-        _checks.boolean("progress", self.progress)
+from lightning_robust_studies.settings import RunSettings
 
 
 def run_stage(
@@ -76,16 +45,6 @@ def run_stage(
         progress=options.progress,
         cost=cost,
     )
-
-
-def choose(argument: str, values: Iterable[T], known: Iterable[T]) -> list[T]:
-    """The values, each one of those known, and none twice."""
-    chosen, names = list(values), list(known)
-    for value in chosen:
-        _checks.choice(argument, value, names)
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(f"Expected argument `{argument}` to hold at least one value and none twice, but got {chosen}.")
-    return chosen
 
 
 def ready_data(make: Callable[[int], pl.LightningDataModule], argument: str, n: int) -> pl.LightningDataModule:

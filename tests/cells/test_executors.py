@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lightning_robust.cells import CellsError, CellsFailedError, Inline, Ray, cell_folder, read_rows, run_cells
+from lightning_robust.cells.executors import outcomes
 from tests.cells.cellwork import Trouble, draw, marks
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,8 @@ def test_workers_that_cannot_begin_are_an_error(tmp_path):
 SCRIPT = textwrap.dedent(
     """
     import sys
-    from tests.cells.cellwork import slow
+    from lightning_robust.cells.executors import outcomes
+from tests.cells.cellwork import slow
     from lightning_robust.cells import run_cells
 
     run_cells([{"n": n, "seconds": 1.5} for n in range(6)], slow, sys.argv[1], workers=2)
@@ -122,6 +124,35 @@ def test_workers_end_with_the_run_and_it_continues(tmp_path, how):
     assert f"{len(finished)} of 6 cells are finished already" in err
     assert [row["double"] for row in read_rows(tmp_path)] == [2 * n for n in range(6)]
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
+
+
+class _Later:
+    """Futures that are done when somebody has looked at them twice."""
+
+    def __init__(self):
+        self.open, self.most = 0, 0
+
+    def submit(self, fn, *args):
+        future, looks = Future(), []
+
+        def done():
+            looks.append(1)
+            if len(looks) == 3:
+                future.set_result(fn(*args))
+                self.open -= 1
+            return Future.done(future)
+
+        self.open += 1
+        self.most = max(self.most, self.open)
+        return SimpleNamespace(done=done, result=future.result)
+
+
+@pytest.mark.parametrize("most", [None, 1, 3])
+def test_only_so_many_calls_wait_at_once_and_all_are_made(most):
+    later, calls = _Later(), [SimpleNamespace(folder=Path(str(n)), cell={}) for n in range(7)]
+    found = [call for call, _ in outcomes(later, lambda call: call.folder, calls, most)]
+    assert sorted(call.folder.name for call in found) == [str(n) for n in range(7)]
+    assert later.most == (most or 7)
 
 
 def _fake_ray(calls):

@@ -8,7 +8,8 @@ from lightning_robust.cells import Inline, Ray
 from lightning_robust.datamodules import TensorDataModule
 from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust_studies import stages
-from lightning_robust_studies.stages import choose, ready_data, run_stage, share_of
+from lightning_robust_studies.settings import choose
+from lightning_robust_studies.stages import ready_data, run_stage, share_of
 
 
 def test_shares_have_the_interval_of_wilson():

@@ -6,37 +6,35 @@ adds which cells there are and how they are run. A work is given the settings th
 (`ManifoldSettings.only`), so that another evaluation does not touch models that are trained.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from lightning_robust import L2, PGD, Linf, Threat
 from lightning_robust._checks import choice, count, counts, number
-from lightning_robust.attacks import Ball, stutz
-from lightning_robust.cells import Row
-from lightning_robust_studies.stages import RunSettings, choose
-from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
+from lightning_robust_studies.settings import RunSettings, choose
 from lightning_robust_studies.stutz2019.kinds import KINDS, weights_of
-from lightning_robust_studies.stutz2019.schemes import SCHEMES
+
+if TYPE_CHECKING:  # what needs torch is imported where it is used, so that help comes at once
+    from lightning_robust.cells import Row
+    from lightning_robust_studies.stutz2019.data import ManifoldData
+    from lightning_robust_studies.stutz2019.schemes import Scheme
 
 BATCH = 100
 """Images in a batch of the classifiers, in training and evaluation."""
-BALLS: Mapping[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2}
 PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "fashion", "paper")}
 """The files of the presets: "quick" is for two cores and holds the defaults, "fashion" is for two cores and a night on
 Fashion-MNIST, "paper" is the full grid, for a GPU."""
 
 
-def _steepest(threat: Threat, steps: int, restarts: int) -> PGD:
-    return PGD(threat, steps, rel_step_size=2.5 / steps, restarts=restarts, keep="best")
-
-
 JUDGE, JUDGE_SEED = "class", 1
 """The class manifolds, learned again: those that made an image would explain it best whatever it shows."""
 
-ATTACKS: Mapping[str, Callable[[Threat, int, int], PGD]] = {"stutz": stutz, "pgd": _steepest}
-"""The attacks of the evaluation, `(threat, steps, restarts) -> attack`: the paper's, by Adam, or PGD."""
+
+def _schemes() -> "Mapping[str, Scheme]":
+    from lightning_robust_studies.stutz2019.schemes import SCHEMES
+
+    return SCHEMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +52,10 @@ class DataSettings:
     root: str = field(default="data", repr=False)
 
     @property
-    def source(self) -> ManifoldData:
+    def source(self) -> "ManifoldData":
         """The data set."""
+        from lightning_robust_studies.stutz2019.data import DATA
+
         return DATA[self.data]
 
 
@@ -112,7 +112,7 @@ class ModelSettings(LearnedSettings):
 
     def passes(self, scheme: str) -> int:
         """The passes over the training images that a scheme makes."""
-        return self.epochs * SCHEMES[scheme].passes
+        return self.epochs * _schemes()[scheme].passes
 
     def steps(self, n: int, scheme: str) -> int:
         """The optimizer steps of a model of `n` training images."""
@@ -216,7 +216,7 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "sizes", counts("sizes", self.sizes))
-        object.__setattr__(self, "schemes", tuple(choose("schemes", self.schemes, SCHEMES)))
+        object.__setattr__(self, "schemes", tuple(choose("schemes", self.schemes, _schemes())))
         object.__setattr__(self, "along", tuple(choose("along", self.along, KINDS)))
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal:
@@ -251,7 +251,7 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
     @property
     def possible(self) -> tuple[str, ...]:
         """The schemes that the data can have: without a known manifold, none that takes the true codes."""
-        return tuple(name for name in self.schemes if SCHEMES[name].code is None or self.source.true is not None)
+        return tuple(name for name in self.schemes if _schemes()[name].code is None or self.source.true is not None)
 
     @property
     def left_out(self) -> str:
@@ -261,21 +261,21 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
             return ""
         return f"Left out: {', '.join(names)}, since the true manifold of {self.data} is not known."
 
-    def cells(self, seeds: int | None = None) -> list[Row]:
+    def cells(self, seeds: int | None = None) -> "list[Row]":
         """The models that there are, by n, scheme and seed; of seeds at most this many."""
         resnet_from = self.resnet_from or max(self.sizes)
         return [
             {"n": n, "scheme": scheme, "seed": seed}
             for n in self.sizes
             for scheme in self.possible
-            if SCHEMES[scheme].network != "resnet" or n >= resnet_from
+            if _schemes()[scheme].network != "resnet" or n >= resnet_from
             for seed in range(min(self.seeds_at(n, scheme), self.seeds if seeds is None else seeds))
         ]
 
     def seeds_at(self, n: int, scheme: str) -> int:
         """The number of seeds of a size and a scheme."""
         seeds = 1 if self.one_seed_from and n >= self.one_seed_from else self.seeds
-        return min(seeds, self.resnet_seeds) if SCHEMES[scheme].network == "resnet" else seeds
+        return min(seeds, self.resnet_seeds) if _schemes()[scheme].network == "resnet" else seeds
 
     @property
     def measured(self) -> list[str]:
@@ -289,7 +289,7 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
         return self.along[0] if self.source.true is None else None
 
     @property
-    def manifolds(self) -> list[Row]:
+    def manifolds(self) -> "list[Row]":
         """The manifolds to learn, by name and seed: for schemes, for attacks, and the judge of what attacks made."""
         needed = {weights_of(name) for name in (*self._trained_along, *self.measured)}
         cells: list[Row] = [{"manifold": name, "seed": 0} for name in KINDS if name in needed]
@@ -303,4 +303,4 @@ class ManifoldSettings(DistanceSettings, LeakSettings, RunSettings):
 
     @property
     def _trained_along(self) -> list[str]:
-        return [kind for name in self.possible if (kind := SCHEMES[name].manifold) is not None]
+        return [kind for name in self.possible if (kind := _schemes()[name].manifold) is not None]

@@ -9,7 +9,7 @@ these are from the manifold (`distances`), and what the figures show of single i
 earlier ones left in the folder `out`, which all workers must see.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from lightning_robust._command import ready_folder, run_command
+from lightning_robust._command import ready_folder
 from lightning_robust.cells import Row, cell_folder, expand, load_artifact
 from lightning_robust_studies.claims import print_claims
 from lightning_robust_studies.stages import note, ready_data, run_stage
@@ -33,7 +33,6 @@ from lightning_robust_studies.stutz2019.schemes import SCHEMES
 from lightning_robust_studies.stutz2019.settings import (
     BATCH,
     JUDGE_SEED,
-    PRESETS,
     DistanceSettings,
     EvaluationSettings,
     LeakSettings,
@@ -157,18 +156,7 @@ def _write_tables(tables: Tables, out: Path) -> None:
                 rows.to_parquet(out / f"{name}.parquet", index=False)
 
 
-def main(args: Sequence[str]) -> None:
-    """Run the study with command-line options; the claims are printed."""
-    run_command(
-        ManifoldSettings,
-        _run_and_print,
-        args,
-        prog="lightning-robust study manifold",
-        description="Off- and on-manifold robustness and generalization over sizes, training schemes and seeds.",
-        presets=PRESETS,
-    )
-
-
-def _run_and_print(settings: ManifoldSettings) -> None:
+def run_and_print(settings: ManifoldSettings) -> None:
+    """Run the study, and print the claims and where the report is."""
     tables = run_manifold_study(settings)
     print_claims(claims(tables.models, tables.distances, tables.leaks), Path(settings.out) / "report.html")

@@ -1,14 +1,15 @@
 """What earlier stages left, read back, and the attacks of the evaluation on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_robust import PGD, LatentSpace, Threat
+from lightning_robust import L2, PGD, LatentSpace, Linf, Threat
 from lightning_robust._fitting import device, loaded
+from lightning_robust.attacks import Ball, stutz
 from lightning_robust.cells import Cell, cell_folder
 from lightning_robust.manifolds import Manifold, project
 from lightning_robust.models import RobustClassifier, resnet, standard_net
@@ -16,11 +17,20 @@ from lightning_robust_studies.stutz2019.attacks import AttackedImages, Code, att
 from lightning_robust_studies.stutz2019.kinds import KINDS
 from lightning_robust_studies.stutz2019.learned import Learned, inside, load_manifold, reconstructed
 from lightning_robust_studies.stutz2019.schemes import SCHEMES, Threats
-from lightning_robust_studies.stutz2019.settings import ATTACKS, BALLS, EvaluationSettings, ModelSettings
+from lightning_robust_studies.stutz2019.settings import EvaluationSettings, ModelSettings
 
 MODELS, EVALUATION, ALONG, LEAK = "models", "evaluation", "along", "leak"
 TRANSFER, DISTANCES, PICTURES = "transfer", "distances", "pictures"
 """The stages; each has a folder of its name."""
+BALLS: Mapping[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2}
+
+
+def _steepest(threat: Threat, steps: int, restarts: int) -> PGD:
+    return PGD(threat, steps, rel_step_size=2.5 / steps, restarts=restarts, keep="best")
+
+
+ATTACKS: Mapping[str, Callable[[Threat, int, int], PGD]] = {"stutz": stutz, "pgd": _steepest}
+"""The attacks of the evaluation, `(threat, steps, restarts) -> attack`: the paper's, by Adam, or PGD."""
 
 
 def network(settings: ModelSettings, scheme: str) -> nn.Module:

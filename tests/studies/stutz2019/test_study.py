@@ -13,7 +13,7 @@ from lightning_robust.attacks import Context
 from lightning_robust.cells import CellsError
 from lightning_robust.datamodules import Fonts, TensorDataModule
 from lightning_robust.manifolds import FontsManifold, project
-from lightning_robust_studies.stutz2019 import study, trained
+from lightning_robust_studies.stutz2019 import command, study, trained
 from lightning_robust_studies.stutz2019.attacks import NORMS
 from lightning_robust_studies.stutz2019.claims import claims
 from lightning_robust_studies.stutz2019.data import DATA, ManifoldData
@@ -217,7 +217,7 @@ def test_attacks_along_a_learned_manifold_are_shown_from_where_they_start(interr
 def test_the_command_tells_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
     settings, out, tables, _ = interrupted
     monkeypatch.setattr(study, "run_manifold_study", lambda settings: tables)
-    study._run_and_print(settings)
+    study.run_and_print(settings)
     said = capsys.readouterr().out
     for claim in claims(tables.models, tables.distances, tables.leaks):
         assert f"{claim.title} {claim.verdict.value.capitalize()}.\n  {claim.text}\n" in said
@@ -408,7 +408,7 @@ def test_the_command_as_typed_starts_and_says_what_it_leaves_out(patches, tmp_pa
     monkeypatch.setattr(study, "run_stage", stop)
     options = ["--sizes", "60", "--manifold_size", "60", "--neighbor_images", "60", "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit):
-        study.main(["--data", "mnist", *options])
+        command.main(["--data", "mnist", *options])
     assert [(cell["manifold"], cell["seed"]) for cell in staged[0]] == [("class", 0), ("pca-class", 0), ("class", 1)]
     assert capsys.readouterr().err.startswith("Left out: on-true, since the true manifold of mnist is not known.\n")
 
@@ -423,7 +423,7 @@ def test_more_images_than_there_are_is_said_before_anything_runs(patches, tmp_pa
 def test_data_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
     with pytest.raises(SystemExit) as stopped:
-        study.main(["--data", "mnist", "--root", str(tmp_path / "root"), "--out", str(tmp_path / "out")])
+        command.main(["--data", "mnist", "--root", str(tmp_path / "root"), "--out", str(tmp_path / "out")])
     assert stopped.value.code == 1
     text = capsys.readouterr().err
     assert text.startswith(f"lightning-robust study manifold: MNIST is not in '{tmp_path / 'root'}' and could not be")
@@ -433,21 +433,21 @@ def test_data_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
     given = []
-    monkeypatch.setattr(study, "_run_and_print", given.append)
-    study.main(["--preset", preset, "--seeds", "4", "--schemes", "normal", "on-true", "--out", "here"])
+    monkeypatch.setattr(study, "run_and_print", given.append)
+    command.main(["--preset", preset, "--seeds", "4", "--schemes", "normal", "on-true", "--out", "here"])
     changed = {"seeds": 4, "schemes": ["normal", "on-true"], "out": "here"}
     assert given == [ManifoldSettings(**{**preset_of(preset), **changed})]
 
 
 def test_the_command_line_takes_several_sizes(monkeypatch):
     given = []
-    monkeypatch.setattr(study, "_run_and_print", given.append)
-    study.main(["--sizes", "500", "1000", "--eta=0.5"])
+    monkeypatch.setattr(study, "run_and_print", given.append)
+    command.main(["--sizes", "500", "1000", "--eta=0.5"])
     assert given == [ManifoldSettings(sizes=(500, 1000), eta=0.5)]
 
 
 def test_the_command_line_says_what_is_wrong_without_a_traceback(capsys):
     with pytest.raises(SystemExit) as stopped:
-        study.main(["--schemes", "on-tru"])
+        command.main(["--schemes", "on-tru"])
     assert stopped.value.code == 2
     assert "Expected argument `schemes` to be one of" in capsys.readouterr().err

@@ -4,16 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from lightning_robust._checks import count, counts, number, values
-from lightning_robust_studies.schmidt2018.theory import (
-    DIMENSIONS,
-    RADII,
-    n_robust_large_d,
-    n_standard_large_d,
-    optimal_error,
-)
+from lightning_robust_studies.schmidt2018.grid import DIMENSIONS, RADII
 
 PRESETS = {name: Path(__file__).parent / "presets" / f"{name}.yaml" for name in ("quick", "precise")}
 """The files of the presets: "quick" takes seconds and holds the defaults, "precise" has narrower intervals."""
@@ -85,6 +77,10 @@ class TheorySettings:
 
     def _check_sizes(self) -> None:
         """The target can be reached at every dimension, and the numbers of samples can be told from 0."""
+        import torch
+
+        from lightning_robust_studies.schmidt2018.theory import n_robust_large_d, n_standard_large_d, optimal_error
+
         d = min(self.dimensions)
         sigma, low, high = self.sigma_scale * d**0.25, min(self.radii), max(self.radii)
         best = float(optimal_error(torch.ones(d), sigma, high))

@@ -7,18 +7,17 @@ model. It takes seconds, so nothing is kept for a later run.
 """
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from lightning_robust._command import ready_folder, run_command
+from lightning_robust._command import ready_folder
 from lightning_robust._files import write_text
 from lightning_robust_studies.claims import print_claims
 from lightning_robust_studies.schmidt2018.closed_form.claims import claims
 from lightning_robust_studies.schmidt2018.closed_form.report import write_report
 from lightning_robust_studies.schmidt2018.closed_form.rows import compute
-from lightning_robust_studies.schmidt2018.closed_form.settings import PRESETS, TheorySettings
+from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
 
 
 def run_theory(options: TheorySettings) -> pd.DataFrame:
@@ -43,18 +42,6 @@ def run_theory(options: TheorySettings) -> pd.DataFrame:
     return rows
 
 
-def main(args: Sequence[str]) -> None:
-    """Run the study with command-line options; the claims are printed."""
-    run_command(
-        TheorySettings,
-        _run_and_print,
-        args,
-        prog="lightning-robust study theory",
-        description="How many samples standard and robust learning take in the Gaussian and the Bernoulli model.",
-        presets=PRESETS,
-        keeps=False,
-    )
-
-
-def _run_and_print(options: TheorySettings) -> None:
+def run_and_print(options: TheorySettings) -> None:
+    """Run the study, and print the claims and where the report is."""
     print_claims(claims(run_theory(options), options), Path(options.out) / "report.html")

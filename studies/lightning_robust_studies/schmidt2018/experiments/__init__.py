@@ -1,7 +1,16 @@
 """The experiments of Schmidt et al. (NeurIPS 2018): how much data robustness needs."""
 
-from lightning_robust_studies.schmidt2018.experiments.problems import Problem, problems
+from typing import TYPE_CHECKING
+
+from lightning_robust_studies._lazy import loaded_when_used
+from lightning_robust_studies.schmidt2018.experiments.command import main
 from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, SampleComplexitySettings
-from lightning_robust_studies.schmidt2018.experiments.study import main, run_sample_complexity
+
+if TYPE_CHECKING:
+    from lightning_robust_studies.schmidt2018.experiments.problems import Problem, problems
+    from lightning_robust_studies.schmidt2018.experiments.study import run_sample_complexity
 
 __all__ = ["PRESETS", "Problem", "SampleComplexitySettings", "main", "problems", "run_sample_complexity"]
+__getattr__ = loaded_when_used(
+    __name__, {"Problem": "problems", "problems": "problems", "run_sample_complexity": "study"}
+)

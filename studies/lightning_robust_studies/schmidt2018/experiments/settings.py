@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lightning_robust import _checks
 from lightning_robust._command import SettingsError
-from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
-from lightning_robust_studies.schmidt2018.experiments.problems import Problem
-from lightning_robust_studies.stages import RunSettings, choose
+from lightning_robust_studies.settings import RunSettings, choose
+
+if TYPE_CHECKING:
+    from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
+    from lightning_robust_studies.schmidt2018.experiments.problems import Problem
 
 PRESETS = {
     name: Path(__file__).parent / "presets" / f"{name}.yaml"
@@ -91,7 +93,7 @@ class SampleComplexitySettings(RunSettings):
         _checks.number("steps_per_image", self.steps_per_image, 0)
         _checks.choice("attacks", self.attacks, ("pgd", "worst"))
 
-    def of(self, name: str, problem: Problem) -> "Grid":
+    def of(self, name: str, problem: "Problem") -> "Grid":
         """The grid of one problem.
 
         Raises:
@@ -123,8 +125,10 @@ class SampleComplexitySettings(RunSettings):
             **axes,
         )
 
-    def attacks_on(self, problem: Problem) -> Attacks:
+    def attacks_on(self, problem: "Problem") -> "Attacks":
         """The attacks on the images of a problem."""
+        from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
+
         return Attacks(
             low=problem.low,
             high=problem.high,

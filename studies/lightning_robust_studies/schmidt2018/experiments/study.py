@@ -6,7 +6,7 @@ For each problem four folders of cells: the models; whether PGD can be believed 
 (`masking`); what the best of these withstand by the standard plan (`verdicts`); what no classifier can beat (`bounds`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_robust._command import SettingsError, ready_folder, run_command
+from lightning_robust._command import SettingsError, ready_folder
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import Attack
 from lightning_robust.cells import Cell, Row, expand
@@ -25,10 +25,11 @@ from lightning_robust_studies.schmidt2018.experiments.attacks import Attacks
 from lightning_robust_studies.schmidt2018.experiments.claims import claims
 from lightning_robust_studies.schmidt2018.experiments.problems import Make, Problem, problems
 from lightning_robust_studies.schmidt2018.experiments.report import write_report
-from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, Grid, SampleComplexitySettings, Steps
+from lightning_robust_studies.schmidt2018.experiments.settings import Grid, SampleComplexitySettings, Steps
 from lightning_robust_studies.schmidt2018.experiments.tables import write_tables
 from lightning_robust_studies.schmidt2018.experiments.verdicts import Judge, Least, best_cells
-from lightning_robust_studies.stages import choose, note, run_stage
+from lightning_robust_studies.settings import choose
+from lightning_robust_studies.stages import note, run_stage
 
 
 def run_sample_complexity(
@@ -206,19 +207,8 @@ def _cost(grid: Grid, cell: Cell) -> float:
     return steps * (3.0 + 2.0 * grid.train_steps * bool(cell["eps_train"]))
 
 
-def main(args: Sequence[str]) -> None:
-    """Run the study with command-line options; the claims are printed."""
-    run_command(
-        SampleComplexitySettings,
-        _run_and_print,
-        args,
-        prog="lightning-robust study sample-complexity",
-        description="How many training images accuracy takes, and how many robust accuracy.",
-        presets=PRESETS,
-    )
-
-
-def _run_and_print(options: SampleComplexitySettings) -> None:
+def run_and_print(options: SampleComplexitySettings) -> None:
+    """Run the study, and print the claims and where the report is."""
     curves = run_sample_complexity(options)
     trusted = {name: each.trusted() for name, each in curves.items()}
     print_claims(claims(trusted, targets=options.targets), Path(options.out) / "report.html")

@@ -8,12 +8,10 @@ from torch import Generator
 
 from lightning_robust import _checks
 from lightning_robust._checks import count, counts, number, values
+from lightning_robust_studies.schmidt2018.grid import DIMENSIONS, RADII
 from lightning_robust_studies.schmidt2018.theory._check import open_interval
 from lightning_robust_studies.schmidt2018.theory.sample_size import n_robust, n_robust_large_d, n_standard_large_d
 from lightning_robust_studies.schmidt2018.theory.statements import STATEMENTS
-
-DIMENSIONS = tuple(2**k for k in range(8, 17))
-RADII = (0.1, 0.25, 0.5)
 
 
 def sqrt_d_sweep(

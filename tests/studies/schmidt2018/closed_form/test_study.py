@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from lightning_robust._command import SettingsError
+from lightning_robust_studies.schmidt2018.closed_form.command import main
 from lightning_robust_studies.schmidt2018.closed_form.settings import TheorySettings
-from lightning_robust_studies.schmidt2018.closed_form.study import main, run_theory
+from lightning_robust_studies.schmidt2018.closed_form.study import run_theory
 
 TINY = TheorySettings(
     dimensions=(256, 1024, 4096),

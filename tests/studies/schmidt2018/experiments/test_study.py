@@ -11,7 +11,7 @@ from lightning_robust._lightning import pl
 from lightning_robust.cells import CellsError
 from lightning_robust.datamodules import TensorDataModule
 from lightning_robust.learning_curves import TrainAndEvaluate
-from lightning_robust_studies.schmidt2018.experiments import study
+from lightning_robust_studies.schmidt2018.experiments import command, study
 from lightning_robust_studies.schmidt2018.experiments.claims import claims
 from lightning_robust_studies.schmidt2018.experiments.problems import problems
 from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, SampleComplexitySettings
@@ -81,7 +81,7 @@ def test_the_models_that_validation_chose_are_judged_on_the_same_images(interrup
 def test_the_command_prints_the_claims_and_where_the_report_is(interrupted, capsys, monkeypatch):
     options, out, curves, _ = interrupted
     monkeypatch.setattr(study, "run_sample_complexity", lambda options: curves)
-    study._run_and_print(options)
+    study.run_and_print(options)
     said = capsys.readouterr().out
     for claim in claims({"tiny": curves["tiny"].trusted()}, targets=options.targets):
         assert f"{claim.title} {claim.verdict.value.capitalize()}.\n  {claim.text}\n" in said
@@ -91,7 +91,7 @@ def test_the_command_prints_the_claims_and_where_the_report_is(interrupted, caps
 def test_data_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torchvision.datasets.CIFAR10.url", (tmp_path / "nowhere").as_uri())
     with pytest.raises(SystemExit) as stopped:
-        study.main(["--data", "cifar10", "--root", str(tmp_path / "mine"), "--out", str(tmp_path / "out")])
+        command.main(["--data", "cifar10", "--root", str(tmp_path / "mine"), "--out", str(tmp_path / "out")])
     assert stopped.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith("lightning-robust study sample-complexity: CIFAR10 is not in ")
@@ -197,8 +197,8 @@ def test_balanced_data_of_ones_own_passes():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_command_line_starts_from_a_preset(preset, monkeypatch):
     given = []
-    monkeypatch.setattr(study, "_run_and_print", given.append)
-    study.main(["--preset", preset, "--seeds", "4", "--eps_train", "0", "0.1", "--out", "here"])
+    monkeypatch.setattr(study, "run_and_print", given.append)
+    command.main(["--preset", preset, "--seeds", "4", "--eps_train", "0", "0.1", "--out", "here"])
     options = yaml.safe_load(PRESETS[preset].read_text())
     assert set(options["data"]) <= set(problems())
     assert given == [SampleComplexitySettings(**{**options, "seeds": 4, "eps_train": [0.0, 0.1], "out": "here"})]
