@@ -128,7 +128,7 @@ def _parsed(
     from jsonargparse import ActionConfigFile, ArgumentParser
 
     files = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of options")
     files.add_argument("--config", action="append", default=[])
     if presets:

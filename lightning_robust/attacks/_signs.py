@@ -60,8 +60,13 @@ class Signs:
             getattr(self, f.name)[rows] = getattr(part, f.name)
 
     def __add__(self, other: "Signs") -> "Signs":
-        """Those of two runs on the same samples; `start`, `late` and `best` are of the run that rose further."""
+        """Those of two runs on the same samples; `start`, `late` and `best` are of the run that rose further.
+
+        A search, which makes no gradient steps, rises to its end by its nature: its own stand only where both search.
+        """
         further = other.best - other.start > self.best - self.start
+        one, two = self.steps > 0, other.steps > 0
+        further = torch.where(one == two, further, two)
         values = {
             f.name: torch.where(further, getattr(other, f.name), getattr(self, f.name))
             if f.name in ("start", "late", "best")

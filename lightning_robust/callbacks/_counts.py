@@ -22,7 +22,7 @@ from lightning_robust.evaluation._pool import pools
 from lightning_robust.evaluation._reader import Sample
 from lightning_robust.evaluation._suspicions import Suspicions, texts
 from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
-from lightning_robust.evaluation.indicators import from_sums, search_beats_gradients, sums_of, warning
+from lightning_robust.evaluation.indicators import from_sums, search_beats_gradients, standing, sums_of, warning
 
 _SUMS = 9  # of `sums_of`
 
@@ -70,7 +70,7 @@ class Counts:
     @property
     def row(self) -> Tensor:
         """To be summed over processes: integers, which float64 holds exactly, and the sums of `sums_of`."""
-        doubts = self._broken.new_tensor([sum(one.flagged for one in self.probed)])
+        doubts = self._broken.new_tensor([sum(o.flagged for o in standing(self.probed, robust)) for robust in (0, 1)])
         counts = torch.cat([doubts, self._broken, self._tally.counts, self._suspicions.counts])
         return torch.cat([self._sums, counts.to(self._sums.device).double()])
 
@@ -226,16 +226,17 @@ class Verdict:
     ) -> None:
         attacks = {name: stage.attack for name, stage in stages.items()}
         restarts = {"": 1} if plan else {name: attack.restarts for name, attack in attacks.items()}
-        doubts, ours, searched, *counts = map(round, row[_SUMS:])
+        of_model, doubts, ours, searched, *counts = map(round, row[_SUMS:])
         width = Tally(len(restarts), torch.device("cpu")).counts.numel()
         self.summary = Summary(counts[:width], restarts)
-        n, right = self.summary.n, counts[1]
+        n, right, robust = self.summary.n, *counts[1:3]
         sums = torch.tensor(row[:_SUMS], dtype=torch.float64)
         found = from_sums(sums, n, steps_of(stages) or 1) if n else []
         searches = sum(is_search(attack) for attack in attacks.values())
         if right and 0 < searches < len(attacks):
             found.append(search_beats_gradients(ours, searched, right))
         reasons = [*self.summary.warnings, *texts(counts[width:], attacks, settled=settled)]
-        doubt = warning([*probed, *found])
-        self.suspicious = len(reasons) + doubts + sum(one.flagged for one in found)
+        found = standing(found, robust)
+        doubt = warning([*standing(probed, robust), *found])
+        self.suspicious = len(reasons) + (doubts if robust else of_model) + sum(one.flagged for one in found)
         self.warnings = [*reasons, *([] if doubt is None else [doubt])]

@@ -114,4 +114,5 @@ def cautions_of(stages: Mapping[str, Stage], record: Record, seen: Seen, *, each
         stuck = {"": sum(record.rows[place].open for place in never)}
     # What was seen of an earlier run is not known: a share of all is that of the outputs that were looked at.
     everything = len(record.rows) if seen.outputs and seen.probabilities == seen.outputs else 0
-    return cautions(len(record.rows), stuck, everything, len(seen.broken))
+    robust = sum(row.open for row in record.rows.values())
+    return cautions(len(record.rows), robust, stuck, everything, len(seen.broken))

@@ -28,7 +28,7 @@ from lightning_robust.evaluation._progress import Bar
 from lightning_robust.evaluation._reader import Reader, Sample
 from lightning_robust.evaluation._record import END, Record
 from lightning_robust.evaluation._suspicions import Suspicions, texts
-from lightning_robust.evaluation.indicators import refuse, warning
+from lightning_robust.evaluation.indicators import refuse, standing, warning
 from lightning_robust.evaluation.ledger import Event
 from lightning_robust.evaluation.report import Report
 
@@ -199,7 +199,8 @@ class Evaluation:
     def report(self) -> Report:
         """What was found."""
         settings, record, seen = self._settings, self._engine.record, self._engine.seen
-        indicators = (*(self._first or ()), *of_the_run(settings.stages, record, seen))
+        withstood = sum(row.open for row in record.rows.values())
+        indicators = tuple(standing([*(self._first or ()), *of_the_run(settings.stages, record, seen)], withstood))
         doubt = warning(indicators)
         cautions = [
             *self._suspicions.doubts,

@@ -19,7 +19,8 @@ class Indicator:
         name: By which it is logged.
         value: What was measured; NaN where it could not be.
         threshold: Beyond it there is a doubt.
-        flagged: Is the value beyond the threshold?
+        flagged: Is there a doubt? The value is beyond the threshold; in the report of an evaluation, also: some sample
+            withstood, or the doubt is of the model and not of attacks (see `indicators.standing`).
         text: What a flag means, and what to do.
         source: Where the indicator and its threshold come from.
     """
@@ -37,6 +38,7 @@ class _Kind(NamedTuple):
     text: str
     source: str
     below: bool = False
+    of_model: bool = False
 
 
 _BPDA = "Attack it through `Bpda` or `finite_differences`, or with an attack without gradients (`RandomSearch`)."
@@ -52,11 +54,13 @@ KINDS = {
         "The model answers the same input differently, by {value:.2g} standard deviations of its output: one forward "
         f"decides by luck. {_EXPECTATION}",
         f"{_AUTOATTACK} (randomized)",
+        of_model=True,
     ),
     "few_draws": _Kind(
         0.05,
         "{value:.1%} of the verdicts in expectation change with other draws. Take more: `expectation(model, draws)`.",
         f"{_ATHALYE}, 5.2",
+        of_model=True,
     ),
     "optimizing": _Kind(
         0.5,
@@ -76,6 +80,7 @@ KINDS = {
         "The answer for a sample depends on what else is in its batch, or on earlier batches, by {value:.2g} standard "
         "deviations of the output. Take away caches, and statistics of the batch: `model.eval()` must reach all of it.",
         _MEASURED,
+        of_model=True,
     ),
     "constant": _Kind(
         1e-6,
@@ -83,6 +88,7 @@ KINDS = {
         "collapsed, or are its weights zero?",
         _MEASURED,
         below=True,
+        of_model=True,
     ),
     "probabilities": _Kind(
         0.99,
@@ -95,6 +101,7 @@ KINDS = {
         "{value:.1%} of the outputs are NaN or infinite without an attack; they count as wrong and have no gradient. A "
         "class that is masked out should have a large negative logit, not minus infinity.",
         f"{_IOAF}, indicator 1",
+        of_model=True,
     ),
     "zero_gradient": _Kind(
         0.01,

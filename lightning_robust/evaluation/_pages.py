@@ -99,6 +99,8 @@ def _indicators(report: Report) -> list[Any]:
         f"{len(report.flagged)} of {len(ordered)} indicators are raised; what that means stands at the top. They prove "
         "nothing: a figure that no indicator doubts can be too high, and a doubt says where to look."
     )
+    if not report.robust.any():
+        text += " No image withstood, so no figure can be too high: those that are of attacks are not raised."
     return [Heading("Indicators of attacks that failed"), text, Table([_row(one) for one in ordered])]
 
 

@@ -1,5 +1,6 @@
 """What a few questions to a model tell: the measurements behind the indicators, on few samples."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -76,6 +77,12 @@ class Questions:
         """The largest difference of two outputs, in standard deviations of the clean output."""
         one, other, scale = (wide(v).nan_to_num(nan=1e30, posinf=2e30, neginf=-2e30) for v in (one, other, self.clean))
         return float((one - other).abs().max() / scale.std(unbiased=False).clamp(min=1e-30))
+
+    def rounding(self) -> Tensor:
+        """(N,) differences of two gains that are no more than this may be of the rounding of the output alone."""
+        clean = wide(self.clean).flatten(1).double()
+        eps = torch.finfo(self.clean.dtype).eps if self.clean.is_floating_point() else 0.0
+        return 8 * eps * clean.nan_to_num(0.0, 0.0, 0.0).abs().amax(1)
 
 
 def few_of(model: Any, x: Tensor, y: Any, threat: Threat, context: Context) -> tuple[Any, Tensor, Any, Threat, Context]:
@@ -202,7 +209,8 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
     promise for random moves u of the same size by what they really do. 1 for a linear gain and its own gradient, also
     times a constant; 0 in the median for a gradient at random, -1 for a flipped one, a cosine for a foreign one.
     Differences of both sides: what is curved cancels. The median over the samples, at the size at which it is highest:
-    rounding hides small moves, and bends hide large ones.
+    rounding hides small moves, and bends hide large ones. Samples whose gain is lost in rounding whatever the move, as
+    cross entropy is where a model is sure, tell nothing.
     """
     chart, ball, project = asked.batch.chart, asked.threat.ball, asked.project
 
@@ -226,21 +234,22 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
         moves = torch.stack([move for move, _ in random], 1)
         real = moves.square().sum(1).sqrt()
         hoped = torch.stack([promise for _, promise in random], 1).square().sum(1).sqrt()
-        value = torch.where((rise == 0) | (hoped == 0), 0.0, (rise * hoped) / (promised * real))
-        return float(value.nan_to_num(0.0).median()), moves
+        value = torch.where((rise == 0) | (hoped == 0), 0.0, (rise * hoped) / (promised * real)).nan_to_num(0.0)
+        told = (promised == 0) | (torch.maximum(rise.abs(), real) > asked.rounding())
+        return float(value[told].median()) if bool(told.any()) else math.nan, moves
 
     for size in _SIZES:
         values[size], rises = measured(size)
         moves.append(rises)
-    if values[_SIZES[0]] and _cosine(moves[0], moves[1]).median() > _SMOOTH:
+    if values[_SIZES[0]] and _cosine(moves[0], moves[1]).median() > _SMOOTH:  # NaN stays NaN: it is not known
         found["foreign_gradient"] = values[_SIZES[0]]
         if values[_SIZES[0]] < _STRAIGHT:  # bends, or another function? A bend goes away at a smaller size.
             value, rises = measured(_SIZES[0] / 8)
             if _cosine(rises, moves[0]).median() > _SMOOTH:  # not lost in rounding
-                found["foreign_gradient"] = max(value, values[_SIZES[0]])
+                found["foreign_gradient"] = max(values[_SIZES[0]], value)  # in this order: not a NaN
     jump = (moves[0] - moves[1] * (_SIZES[0] / _SIZES[1])).square().mean(1).sqrt() / 2
     found["unstable"] = float((jump / asked.gain(here).abs().clamp(min=1e-300)).clamp(max=1).median())
-    return found | {"gradient_rise": max(values.values())}
+    return found | {"gradient_rise": max((v for v in values.values() if not math.isnan(v)), default=math.nan)}
 
 
 def _random(asked: Questions, k: int) -> Tensor:

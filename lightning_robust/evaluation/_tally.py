@@ -87,7 +87,7 @@ class Summary:
                 self._rate(self.logged if each else self.more, f"robust_acc_{name}", of_one["right"], n)
             self._success(f"_{name}" if name else "", of_one, of_all["clean"], number)
             stuck[name] = of_one["stuck"]
-        self.warnings = cautions(n, stuck, of_all["probabilities"], of_all["broken"])
+        self.warnings = cautions(n, of_all["robust"], stuck, of_all["probabilities"], of_all["broken"])
 
     def _rate(self, into: dict[str, float], name: str, count: int, of: int) -> None:
         into[name] = count / of if of else math.nan
@@ -102,11 +102,12 @@ class Summary:
         self.intervals[f"success{suffix}"] = float(low), float(high)
 
 
-def cautions(n: int, stuck: Mapping[str, int], probabilities: int, broken: int) -> list[str]:
+def cautions(n: int, robust: int, stuck: Mapping[str, int], probabilities: int, broken: int) -> list[str]:
     """Texts to warn the user with.
 
     Args:
         n: Number of samples.
+        robust: Number of those that withstood all attacks; where there are none, nothing is too high.
         stuck: By the name of an attack, the number of samples that withstood it without a gradient; "": of all.
         probabilities: Number of samples whose output is a distribution without an attack.
         broken: Number of samples whose output is NaN or infinite without an attack.
@@ -118,7 +119,7 @@ def cautions(n: int, stuck: Mapping[str, int], probabilities: int, broken: int) 
         for name, number in stuck.items()
         if number > 0.01 * n
     ]
-    if n and probabilities == n:
+    if robust and probabilities == n:
         texts.append(
             "Robust accuracy may be too high: the model's outputs are probabilities, whose gradient vanishes where it "
             "is confident, and which are never negative as the logit of a no is. Return logits from `forward`, without "

@@ -7,6 +7,7 @@ doubt says where to look.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,11 +31,13 @@ __all__ = [
     "radius_used",
     "refuse",
     "search_beats_gradients",
+    "standing",
     "transfer_beats_gradients",
     "unbounded",
     "warning",
 ]
 
+_ENOUGH_SAMPLES = 50  # of fewer, one alone says nothing
 _ENOUGH = 100  # steps; of fewer the sum of what they did tells little of their gradients
 
 
@@ -203,7 +206,8 @@ def search_beats_gradients(broken_by_gradients: int, broken_by_search: int, n: i
 
     Args:
         broken_by_gradients: Number of samples that attacks with gradients broke.
-        broken_by_search: Number of those among the others that a search broke.
+        broken_by_search: Number of those among the others that a search broke. One of less than 50 samples is no reason
+            to doubt: a sample at the edge may fall to one attack and not to another.
         n: Number of all samples that both were tried on.
 
     Example:
@@ -231,7 +235,8 @@ def _beats(name: str, ours: int, theirs: int, n: int) -> Indicator:
     n = _checks.count("n", n)
     theirs = _checks.count(name.replace("beats_gradients", "broken"), theirs, 0, n)
     ours = _checks.count("broken_by_gradients", ours, 0, n)
-    return indicator(name, theirs / n, more=f"{theirs} beside {ours} of {n}")
+    one = indicator(name, theirs / n, more=f"{theirs} beside {ours} of {n}")
+    return replace(one, flagged=one.flagged and (theirs > 1 or n >= _ENOUGH_SAMPLES))
 
 
 def refuse(indicators: Iterable[Indicator]) -> None:
@@ -241,7 +246,33 @@ def refuse(indicators: Iterable[Indicator]) -> None:
             raise ValueError(f"Expected a model that can be evaluated. {one.text}")
 
 
+def standing(indicators: Iterable[Indicator], robust: int) -> list[Indicator]:
+    """The indicators of an evaluation in which so many samples withstood.
+
+    Where none did, no robust accuracy can be too high: then only those stay flagged that are of the model, such as of
+    outputs that are not finite, and not of attacks.
+
+    Args:
+        indicators: Of the evaluation.
+        robust: Number of samples that are right without an attack and under all attacks.
+
+    Example:
+        >>> found = [search_beats_gradients(400, 3, 1000)]
+        >>> [one.flagged for robust in (597, 0) for one in standing(found, robust)]
+        [True, False]
+    """
+    robust = _checks.count("robust", robust, 0)
+    return [one if robust or _is_of_model(one) else replace(one, flagged=False) for one in indicators]
+
+
+def _is_of_model(one: Indicator) -> bool:
+    return one.name in KINDS and KINDS[one.name].of_model
+
+
 def warning(indicators: Iterable[Indicator]) -> str | None:
     """One warning of all that is flagged; None where nothing is."""
-    texts = [f"{one.name}: {one.text}" for one in indicators if one.flagged]
-    return "Robust accuracy may be too high. " + " ".join(texts) if texts else None
+    flagged = [one for one in indicators if one.flagged]
+    texts = [f"{one.name}: {one.text}" for one in flagged]
+    if all(map(_is_of_model, flagged)):
+        return " ".join(["The model may not be what is meant.", *texts]) if texts else None
+    return " ".join(["Robust accuracy may be too high.", *texts])

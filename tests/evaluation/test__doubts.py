@@ -1,0 +1,198 @@
+"""Alarms where there is a cause, and none where there is none: whole evaluations of masked and ordinary networks."""
+
+import functools
+import warnings
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_robust import RobustEvaluation
+from lightning_robust.attacks import L1, L2, PGD, Linf, RandomSearch, cross_entropy
+from lightning_robust.attacks._signs import Signs
+from lightning_robust.evaluation import Plan, evaluate, indicators
+from lightning_robust.evaluation._indicator import KINDS, REFUSED, indicator
+from tests.evaluation import zoo
+
+OF_THE_MODEL = {"random", "constant", "company", "few_draws", "broken_logits"}
+"""What is wrong with a model whatever its robust accuracy is; all others say that it is too high."""
+
+
+@functools.cache
+def networks():
+    return zoo.seeded(0, zoo.network), zoo.seeded(1, zoo.network)
+
+
+def blank(model, x, y):
+    """Breaks all images that are not in the class of an image without ink."""
+    return torch.zeros_like(x)
+
+
+@functools.cache
+def breakable():
+    """Images that no model of the zoo keeps apart from a blank one by its label, and their labels."""
+    _, _, x, y = zoo.digits()
+    nets = (*networks(), zoo.winners(*networks()))
+    outputs = [net(torch.zeros(1, 1, 8, 8)) for net in nets]
+    empty = {int(z.argmax()) for output in outputs for z in (output, output.round())}
+    rows = torch.tensor([label not in empty for label in y.tolist()]).nonzero()[:20, 0]
+    return x[rows], y[rows]
+
+
+# ------------------------------------------------------------------------------ nothing withstood: nothing is too high
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_without_a_robust_sample_only_doubts_of_the_model_stay(name):
+    kind = KINDS[name]
+    bad = indicator(name, kind.threshold - 1 if kind.below else kind.threshold + 1, agreed=0.0, more="")
+    assert bad.flagged
+    assert indicators.standing([bad], 1) == [bad]
+    (silent,) = indicators.standing([bad], 0)
+    assert silent.flagged == (name in OF_THE_MODEL)
+    assert silent.value == bad.value
+    text = indicators.warning([bad])
+    assert text.startswith("The model may not be" if name in OF_THE_MODEL else "Robust accuracy may be too high")
+    assert (indicators.warning([silent]) is None) == (name not in OF_THE_MODEL)
+    assert set(REFUSED) <= OF_THE_MODEL
+
+
+DETERMINISTIC = [
+    name for name, mask in zoo.MASKS.items() if not {"random", "refused", "constant"} & {*mask.meant.split()}
+]
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_a_mask_is_not_called_too_robust_where_nothing_is_robust(name):
+    mask, (x, y) = zoo.MASKS[name], breakable()
+    ball = Linf(1.0)
+    plan = Plan({"pgd": PGD(ball, 3, gain=mask.gain), "blank": blank})  # no attack speaks for itself
+    report = evaluate(mask.make(*networks()), (x, y), plan, progress=False, correct=mask.correct)
+    if name == "detector":  # it may reject a blank image, which counts as right
+        pytest.skip("what is rejected is right") if report.robust.any() else None
+    assert report.robust_acc.value == 0
+    assert not [text for text in report.warnings if "too high" in text]
+    assert {one.name for one in report.flagged} <= OF_THE_MODEL
+    assert "not raised" in report.page().html() or not report.indicators
+
+
+class Softmax(pl.LightningModule):
+    """Probabilities; of images that are rounded, if it says so."""
+
+    def __init__(self, rounded):
+        super().__init__()
+        self.net, self.rounded = networks()[0], rounded
+
+    def forward(self, x):
+        return (30 * self.net(((x * 4).round() / 4 + 0 * x) if self.rounded else x)).softmax(1)
+
+    def validation_step(self, batch, batch_idx):
+        self(batch[0])
+
+
+@pytest.mark.parametrize(("rounded", "eps", "suspicious"), [(True, 0.1, True), (False, 1.0, False), (True, 1.0, False)])
+def test_the_callback_agrees(rounded, eps, suspicious):
+    """Probabilities of rounded images, under an attack that finds nothing and one that breaks all."""
+    x, y = breakable()
+    attacks = {"pgd": PGD(Linf(eps), 2)} | ({} if eps < 1 else {"blank": blank})
+    evaluation = RobustEvaluation(Plan(attacks))
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[evaluation]
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.validate(Softmax(rounded), DataLoader(TensorDataset(x, y), batch_size=20), verbose=False)
+    texts = " ".join(str(one.message) for one in caught)
+    assert (evaluation.results["val/robust_acc"] > 0) == suspicious
+    assert ("Robust accuracy may be too high" in texts) == suspicious
+    assert (evaluation.results["val/suspicious"] > 0) == suspicious
+
+
+def test_the_callback_tells_of_a_broken_model_all_the_same():
+    class Broken(Softmax):
+        def forward(self, x):
+            return self.net(x) * torch.nan
+
+    x, y = breakable()
+    evaluation = RobustEvaluation(PGD(Linf(0.1), 2))
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[evaluation]
+    )
+    with pytest.warns(UserWarning, match="NaN or infinite"):
+        trainer.validate(Broken(False), DataLoader(TensorDataset(x, y), batch_size=20), verbose=False)
+    assert evaluation.results["val/suspicious"] > 0
+
+
+# ---------------------------------------------------------------------------------- ordinary models: no cause, no alarm
+
+
+def _with_batchnorm_and_dropout():
+    layers = [nn.Flatten()]
+    for width in (64, 64):
+        layers += [nn.Linear(width, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.3)]
+    return nn.Sequential(*layers, nn.Linear(64, 10))
+
+
+ORDINARY = {
+    "rectified": lambda: networks()[0],
+    "linear": lambda: zoo.seeded(1, lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10))),
+    "adversarially trained": lambda: zoo.seeded(3, zoo.network, eps=0.2),
+    "sure of itself": lambda: zoo.seeded(5, zoo.network, epochs=30),
+    "batch statistics and dropout": lambda: zoo.seeded(4, _with_batchnorm_and_dropout),
+    "float16": lambda: zoo._In(networks()[0], torch.float16),
+    "bfloat16": lambda: zoo._In(networks()[0], torch.bfloat16),
+    "untrained": lambda: zoo.seeded(7, zoo.network, epochs=0),
+}
+BALLS = (Linf(0.002), Linf(8 / 255), Linf(0.3), L2(0.5), L2(3.0), L1(2.0), L1(10.0))
+GUESSES = "no better than guessing"  # of the untrained network: that is so
+
+
+@pytest.mark.parametrize("number", [10, 32])
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_model_raises_no_alarm(name, number):
+    _, _, x, y = zoo.digits()
+    model = ORDINARY[name]()
+    for ball in BALLS if number > 10 else BALLS[1::2]:
+        attacks = {"pgd": PGD(ball, 50), "search": RandomSearch(ball, 50)}
+        attacks = attacks if number == 10 else {"pgd": PGD(ball, 10)}
+        report = evaluate(model, (x[:number], y[:number]), attacks, progress=False)
+        assert not report.flagged, (ball, report.robust_acc)
+        assert not [text for text in report.warnings if GUESSES not in text], ball
+
+
+def test_a_search_that_rises_to_its_end_is_no_attack_that_has_not_ended():
+    ended, search = (Signs.none(2, torch.device("cpu")) for _ in range(2))
+    ended.steps += 60
+    ended.best += 1
+    ended.late += 1
+    search.best += 5  # by its very last step
+    for both in (ended + search, search + ended):
+        assert both.late.tolist() == both.best.tolist() == [1, 1]
+        assert torch.equal(both.steps, ended.steps)
+    assert torch.equal((search + search).best, search.best)
+
+
+def test_what_is_lost_in_rounding_tells_nothing_of_a_gradient():
+    """Cross entropy of a model that is sure is zero in float32 wherever it is asked; its margin is not."""
+    x = torch.rand(12, 8, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    weight = torch.linspace(-1, 1, 8)
+
+    def sure(x, change=lambda grad: grad):
+        z = zoo.Changed.apply(x, change) @ weight
+        return torch.stack([30 + z, -z], 1)
+
+    y = torch.zeros(12, dtype=torch.long)
+    found = {one.name: one for one in indicators.probe(sure, x, y, Linf(0.1), gain=cross_entropy)}
+    assert found["gradient_rise"].value != found["gradient_rise"].value  # NaN
+    assert not found["gradient_rise"].flagged
+    for scale, flagged in ((1.0, False), (-1.0, True), (-1e-12, True)):
+        found = indicators.probe(functools.partial(sure, change=lambda grad, s=scale: s * grad), x, y, Linf(0.1))
+        assert [one.flagged for one in found if one.name == "gradient_rise"] == [flagged]
+
+
+def test_one_sample_at_the_edge_is_no_masked_gradient():
+    assert not indicators.search_beats_gradients(3, 1, 10).flagged
+    assert indicators.search_beats_gradients(3, 1, 50).flagged
+    assert indicators.search_beats_gradients(3, 2, 10).flagged
