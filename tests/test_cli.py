@@ -49,7 +49,15 @@ def test_demo_tells_its_options(option, capsys):
 
 
 @pytest.mark.parametrize(
-    "args", [["--epochs", "0"], ["--epochs", "many"], ["--speed", "1"], ["--eps", "-1"], ["--train_size", "999999999"]]
+    "args",
+    [
+        ["--epochs", "0"],
+        ["--epochs", "many"],
+        ["--speed", "1"],
+        ["--epoch", "1"],
+        ["--eps", "-1"],
+        ["--train_size", "999999999"],
+    ],
 )
 def test_demo_refuses_wrong_options(args, capsys, tmp_path):
     with pytest.raises(SystemExit) as error:
@@ -67,7 +75,9 @@ from contextlib import suppress
 from lightning_robust.cli import main
 main(["--help"]), main(["study", "--help"]), main(["--version"])
 assert not {"jsonargparse", "torch", "numpy"} & set(sys.modules)
-for words in (["demo", "--help"], ["evaluate", "--help"], ["demo", "--epochs", "0"], ["studies"]):
+names = ("manifold", "sample-complexity", "theory")
+helps = [["demo", "--help"], ["evaluate", "--help"], *(["study", name, "--help"] for name in names)]
+for words in (*helps, ["study", "manifold", "--no_such", "1"], ["demo", "--epochs", "0"], ["studies"]):
     with suppress(SystemExit):
         main(words)
 slow = {"torch", "pytorch_lightning", "lightning", "torchmetrics", "torchvision", "matplotlib", "pandas", "scipy"}
@@ -78,7 +88,7 @@ assert not slow & set(sys.modules), slow & set(sys.modules)
 def test_help_and_refusals_are_quick():
     """They load neither torch nor Lightning, which take seconds."""
     done = subprocess.run([sys.executable, "-c", QUICK], check=True, timeout=60, capture_output=True, text=True)
-    for option in ("--seeds", "--ckpt"):
+    for option in ("--seeds", "--ckpt", "--eta_flow", "--eps_train", "--sigma_scale"):
         assert option in done.stdout
 
 
