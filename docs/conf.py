@@ -30,6 +30,7 @@ extensions = [
     "plain_docstrings",
     "public_names",
     "root_pages",
+    "unbroken",
 ]
 exclude_patterns = ["_build", "gallery/*.py", "gallery/*.ipynb"]
 root_doc = "index"
@@ -61,7 +62,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "_build/examples",  # a copy, where examples may write files
     "gallery_dirs": "gallery",
     "filename_pattern": rf"/\d\d_(?!{'|'.join(NOT_RUN)})",
-    "ignore_pattern": r"/(?!\d\d_)[^/]*\.py$",
+    "ignore_pattern": r"^(?!\d\d_)",
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("gallery",),
     "reset_modules": (),
@@ -71,6 +72,8 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "nested_sections": False,
     "write_computation_times": False,
+    "min_reported_time": 1e6,  # seconds under load say nothing
+    "default_thumb_file": str(HERE / "_static" / "no_picture.svg"),
 }
 
 html_theme = "furo"

@@ -1,7 +1,7 @@
 """A manifold of your own
 ======================
 
-A manifold of your own: anything that encodes and decodes. Here a plane found by principal components.
+Anything that encodes and decodes is a manifold. Here a plane found by principal components.
 """
 
 import torch

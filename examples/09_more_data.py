@@ -1,7 +1,7 @@
 """Why robustness needs more data
 ==============================
 
-Robustness needs more data: sample sizes in the Gaussian model of Schmidt et al. (NeurIPS 2018), in closed form.
+Sample sizes in the Gaussian model of Schmidt et al. (NeurIPS 2018), in closed form.
 
 It needs the studies, from a clone: `pip install -e '.[report]' -e studies`.
 """

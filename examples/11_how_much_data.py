@@ -1,7 +1,7 @@
 """How much data robustness needs
 ==============================
 
-How much data robustness needs for a module and data of your own: a study that can be stopped and continued.
+For a module and data of your own: a study that can be stopped and continued.
 """
 
 import pytorch_lightning as pl

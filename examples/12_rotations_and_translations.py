@@ -1,7 +1,7 @@
 """Rotations and translations
 ==========================
 
-Rotations and translations: gradients and a grid each miss some of them, so the worst of both is what counts.
+Gradients and a grid each miss some of them, so the worst of both is what counts.
 """
 
 import pytorch_lightning as pl

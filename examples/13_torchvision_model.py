@@ -1,7 +1,7 @@
 """A network of torchvision
 ========================
 
-A network of torchvision in a LightningModule of one's own, trained robustly with a published method (TRADES).
+It is in a LightningModule of one's own, trained robustly with a published method (TRADES).
 
 The normalization that torchvision's networks ask for is the first layer, so that radii stay in units of [0, 1].
 """

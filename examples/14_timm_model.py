@@ -1,7 +1,7 @@
 """A network of timm
 =================
 
-A network of timm, a small vision transformer, attacked and evaluated; its module is as it was afterwards.
+A small vision transformer, attacked and evaluated; its module is as it was afterwards.
 
 pip install timm
 """

@@ -1,8 +1,10 @@
 r"""Many processes and many machines
 ================================
 
-The same two callbacks under DDP. Each process attacks its own samples, nobody waits for another within an attack, and
-`RobustEvaluation` counts every sample once: the values are those of all processes together, whatever their number.
+The same two callbacks under DDP.
+
+Each process attacks its own samples, nobody waits for another within an attack, and `RobustEvaluation` counts every
+sample once: the values are those of all processes together, whatever their number.
 
 By itself, the program starts a second process on this machine::
 

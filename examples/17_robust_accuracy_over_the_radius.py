@@ -1,9 +1,10 @@
 """Robust accuracy over the radius
 ===============================
 
-Two networks of one kind learn to read clothes (Fashion-MNIST), one as usual and one from adversarial examples. A single
-run of the plan ``standard`` with ``radii=True`` tells for each image at which radius it falls, so it gives the whole
-curve. The figure of the README is this program with ``--train 20000 --epochs 10 --images 1000``.
+Two networks of one kind learn to read clothes (Fashion-MNIST), one as usual and one from adversarial examples.
+
+A single run of the plan ``standard`` with ``radii=True`` tells for each image at which radius it falls, so it gives the
+whole curve. The figure of the README is this program with ``--train 20000 --epochs 10 --images 1000``.
 """
 
 import argparse

@@ -17,6 +17,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import lightning_robust
+from lightning_robust._lightning import pl
 
 PARTS = (*lightning_robust._SUBPACKAGES, "evaluation.indicators")
 logger = logging.getLogger(__name__)
@@ -76,6 +77,35 @@ def _below() -> dict[str, str]:
     return found
 
 
+def parts() -> str:
+    """The table of the parts, by the first sentences of their texts, and the names that are at the top as well."""
+    rows = "".join(f"| [{part}](parts/{part}) | {_sentence(part)} |\n" for part in PARTS)
+    homes = sorted(lightning_robust._HOME.items(), key=lambda item: item[0].lower())
+    top = ", ".join(f"{{py:obj}}`~lightning_robust.{home}.{name}`" for name, home in homes)
+    at_the_top = f"## At the top\n\n`from lightning_robust import ...` has what is needed most: {top}."
+    return f"| part | has |\n|---|---|\n{rows}\n{at_the_top}\n"
+
+
+def _sentence(part: str) -> str:
+    text = inspect.getdoc(importlib.import_module(f"lightning_robust.{part}")) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def _index(app: Sphinx, name: str, source: list[str]) -> None:
+    if name == "api/index":
+        source[0] = source[0].replace("<!-- parts -->", parts())
+
+
+def _hook(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
+    """Methods of callbacks that Lightning calls are left out: nobody else does."""
+    home = getattr(getattr(value, "fget", value), "__module__", None) or ""
+    return (
+        True
+        if home.startswith("lightning_robust.callbacks") and hasattr(pl.Callback, name.rpartition(".")[2])
+        else None
+    )
+
+
 def _write(app: Sphinx) -> None:
     folder = Path(app.srcdir) / "api" / "parts"
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,5 +126,7 @@ def _complete(app: Sphinx, env: BuildEnvironment) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Write the pages before anything is read, and look whether all names are there."""
     app.connect("builder-inited", _write, priority=1)
+    app.connect("source-read", _index)
+    app.connect("autodoc-skip-member", _hook)
     app.connect("env-check-consistency", _complete)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
