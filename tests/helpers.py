@@ -330,6 +330,7 @@ ATTACKS: dict[str, AttackCase] = {
     ),
     "differences_foreign": AttackCase(finite_differences(foreign, 0.1, samples=2), alone=False),
     "fast": AttackCase(fast(PGD(_LINF, steps=3), compile="eager", channels_last=True)),
+    "fast_latent": AttackCase(fast(PGD(threat_of("Linf", "latent_tuple"), steps=3), compile="eager"), "latent_tuple"),
     "fast_bf16": AttackCase(fast(PGD(_LINF, steps=3, keep="best"), precision="bf16")),
     "foreign": AttackCase(as_attack(foreign), alone=False),
     "restarted_foreign": AttackCase(restarted(foreign, 2), alone=False),

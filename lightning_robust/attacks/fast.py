@@ -147,7 +147,9 @@ def fast(
     Args:
         attack: An attack, or a function `(model, x, y) -> x_adv`.
         compile: Compile the passes with gradients, with frozen parameters: a graph without weight gradients. True,
-            "auto", or the name of a backend of `torch.compile`. The first size of a batch is compiled at once, another
+            "auto", or the name of a backend of `torch.compile`. The map of the space, such as a decoder, is in the same
+            graph; one that looks at values, as a bank of decoders for each class does, stays before it, and a warning
+            says so. The first size of a batch is compiled at once, another
             one when two attacks in a row bring it; the last batch of an epoch runs as it is. On GPUs kernels are
             replayed as CUDA graphs. In float64 the examples are those without; in float32 the rounding differs. Samples
             do not leave the batch with `early_stop`, so that it keeps its shape. Networks with hooks, TorchScript or
