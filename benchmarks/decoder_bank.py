@@ -2,7 +2,8 @@
 
     python benchmarks/decoder_bank.py --width 0.25 --batch 100 --classes 10
 
-Times are medians over rounds in which the candidates take turns, so that a slow moment of the machine hits all alike.
+The candidates take turns, so that a slow moment of the machine hits all alike; on a CPU the time is that of this
+process alone. Ratios are medians over rounds of ratios within a round, with the least and the greatest.
 The task is that of an attack: decode codes of mixed classes, and differentiate with respect to them. The candidates:
 
 - one: the class-agnostic decoder of the same size on the same batch (what a bank cannot beat).
@@ -25,16 +26,16 @@ Decode = Callable[[Tensor], Tensor]
 
 def seconds(decode: Decode, z: Tensor, gradient: bool, precision: torch.dtype) -> float:
     z = z.clone().requires_grad_(gradient)
-    wait = torch.cuda.synchronize if z.is_cuda else lambda: None
+    wait, clock = (torch.cuda.synchronize, time.perf_counter) if z.is_cuda else ((lambda: None), time.process_time)
     wait()
-    start = time.perf_counter()
+    start = clock()
     autocast = torch.autocast(z.device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
     with autocast, torch.set_grad_enabled(gradient):
         out = decode(z)
     if gradient:
         torch.autograd.grad(out.square().sum(), z)
     wait()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def main() -> None:
@@ -67,10 +68,11 @@ def main() -> None:
         for _ in range(options.rounds + 2):
             for name, decode in candidates.items():
                 times[name].append(seconds(decode, z, gradient, precision))
-        median = {name: 1e3 * statistics.median(values[2:]) for name, values in times.items()}
         print("decode and gradient" if gradient else "decode")
-        for name, ms in median.items():
-            print(f"  {name:8} {ms:8.2f} ms   {ms / median['one']:5.2f} x one")
+        for name, values in times.items():
+            ratios = [a / b for a, b in zip(values[2:], times["one"][2:], strict=True)]
+            ms, middle = 1e3 * statistics.median(values[2:]), statistics.median(ratios)
+            print(f"  {name:8} {ms:8.2f} ms   {middle:5.2f} [{min(ratios):.2f}, {max(ratios):.2f}] x one")
 
 
 if __name__ == "__main__":

@@ -24,14 +24,19 @@ def _needs_scaling(logits: Tensor) -> bool:
     return logits.dtype in half or (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) in half)
 
 
+def _gradient(logits: Tensor, delta: Tensor, slope: Tensor) -> Tensor | None:
+    """The gradient with respect to `delta` of <slope, logits>."""
+    return torch.autograd.grad(logits, delta, slope, allow_unused=True)[0]
+
+
 def _scaled_gradient(logits: Tensor, delta: Tensor, slope: Tensor) -> Tensor | None:
-    """The gradient with respect to `delta`, sent through the network as a multiple of `slope` and scaled back."""
+    """The same, sent through the network as a multiple of `slope` and scaled back."""
     slope = slope.float()
     # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
     top = slope.reshape(len(slope), -1).abs().amax(1)
     power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
     weights = (slope / column(power, slope)).to(logits.dtype)
-    (grad,) = torch.autograd.grad(logits, delta, weights, allow_unused=True)
+    grad = _gradient(logits, delta, weights)
     return None if grad is None else grad * column(power.to(grad.dtype), grad)
 
 
@@ -65,16 +70,15 @@ def gain_and_gradient(
     if half and known is None:
         z = logits.detach().float().requires_grad_()
         value = gain(z)
-        known = (value, *torch.autograd.grad(value.sum(), z))
+        known = value, torch.autograd.grad(value.sum(), z)[0]
+    grad: Tensor | None
     if known is None:
         value = gain(logits)
         (grad,) = torch.autograd.grad(value.sum(), delta, allow_unused=True)
     else:
         value, slope = known
-        if half:
-            grad = _scaled_gradient(logits, delta, slope)
-        else:
-            (grad,) = torch.autograd.grad(logits, delta, slope, allow_unused=True)
+        through = _scaled_gradient if half else _gradient
+        grad = through(logits, delta, slope)
     if grad is None:
         raise RuntimeError(
             "Expected the model's output to depend on its input, but no gradient arrives at the perturbation."

@@ -184,7 +184,7 @@ class State:
                 self._tensors.append(_Kept(tensor, tensor._version, None, name, False, True))
             return
         small = uncounted or _size(tensor) <= _SMALL
-        copy = None if not small and _watched.get(tensor, False) else tensor.detach().clone()
+        copy = None if not small and _watched.get(tensor, False) else _clone(tensor)
         self._tensors.append(_Kept(tensor, tensor._version, copy, name, small, attribute))
 
     def _put_large_back(self) -> None:
@@ -214,10 +214,17 @@ def _writes_uncounted(module: nn.Module) -> bool:
     return type(module).__module__.startswith(("torch.ao.quantization", "torch.quantization"))
 
 
+def _clone(tensor: Tensor) -> Tensor:
+    """A copy without a graph; of what has none by the shorter way, which nearly all tensors go."""
+    return tensor.detach().clone() if tensor.requires_grad else tensor.clone()
+
+
 def _writable(tensor: Tensor) -> bool:
     """Can a copy be written back? Not where several entries share one place, as in an expanded tensor."""
-    if tensor.layout != torch.strided or tensor.device.type == "meta":
+    if tensor.layout != torch.strided or tensor.is_meta:
         return False
+    if tensor.is_contiguous():
+        return True
     return not any(step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
