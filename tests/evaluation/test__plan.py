@@ -34,7 +34,7 @@ def test_a_configuration_names_a_plan():
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(RobustEvaluation, "evaluation")
     plan = {"class_path": f"{__name__}.NamedPlan", "init_args": {"eps": 0.25}}
-    evaluation = parser.instantiate(parser.parse_object({"evaluation": {"attacks": plan}})).evaluation
+    evaluation = parser.instantiate_classes(parser.parse_object({"evaluation": {"attacks": plan}})).evaluation
     assert evaluation.attacks["strong"].threat.ball.eps == 0.25
 
 
