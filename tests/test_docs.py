@@ -97,6 +97,22 @@ def test_every_public_name_is_on_a_page_of_the_api(monkeypatch):
             assert pages.text_of(value, name), f"lightning_robust.{part}.{name} says nothing of itself"
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("44.1 % [41.1, 47.2]", ["44.1 %", "[41.1, 47.2]"]),
+        ("> 3.7 [1.8, inf) at 50 %", [">", "3.7", "[1.8, inf)", "at", "50 %"]),
+        ("325 / 565", ["325 / 565"]),
+        ("CIFAR-10: 7 steps, beta 5 or 6", ["CIFAR-10:", "7", "steps,", "beta", "5", "or", "6"]),
+    ],
+)
+def test_numbers_of_tables_stay_on_one_line(text, lines, monkeypatch):
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(str(DOCS / "_extensions"))
+    kept = importlib.import_module("unbroken").unbroken(text)
+    assert [line.replace("\xa0", " ") for line in kept.split(" ")] == lines
+
+
 def test_pictures_are_small():
     for path in (DOCS / "figures").glob("*.png"):
         assert path.stat().st_size < 300_000, path.name

@@ -1,9 +1,11 @@
-"""What the gallery needs: a copy of examples/ to run, and the figures and pictures that an example has made."""
+"""What the gallery needs: a copy of examples/, the figures and pictures that an example has made, short warnings."""
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning  # noqa: F401  puts a format of warnings in place, which `setup` replaces
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 from sphinx_gallery.scrapers import figure_rst
@@ -50,7 +52,14 @@ def _copy(app: Sphinx) -> None:
     shutil.copytree(EXAMPLES, target, ignore=shutil.ignore_patterns("__pycache__", "runs", "lightning_logs", "*.png"))
 
 
+def _said(message: Warning | str, *where: Any, **more: Any) -> str:
+    """A warning as it is shown below an example: without a path of the machine that made the page."""
+    return f"Warning: {message}\n"
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Copy before the gallery is made."""
+    warnings.formatwarning = _said
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # of torch, about Lightning
     app.connect("builder-inited", _copy, priority=1)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
