@@ -150,7 +150,7 @@ class State:
 
     def _keep_value(self, value: Any, name: str, depth: int = 0) -> Any:
         """Keep the tensors and containers in an attribute; returns it, with clones for inference tensors."""
-        if type(value) in _PLAIN:
+        if type(value) in _PLAIN or (type(value) is tuple and _PLAIN.issuperset(map(type, value))):
             return value
         if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
             if value.is_inference():
@@ -161,8 +161,6 @@ class State:
         if depth > 3 or _len_of(value) > _MOST_ENTRIES:
             return value
         if type(value) is tuple:
-            if _PLAIN.issuperset(map(type, value)):
-                return value
             entries = tuple(self._keep_value(entry, name, depth + 1) for entry in value)
             return value if all(a is b for a, b in zip(entries, value, strict=True)) else entries
         if type(value) in _CONTAINERS:
