@@ -370,7 +370,7 @@ def test_a_checkpoint_is_evaluated(kind, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (["--ckpt", "missing.ckpt"], "No such file"),
+        (["--ckpt", "missing.ckpt"], "`ckpt` to be a file of weights, but got 'missing.ckpt': No such file"),
         (["--ckpt", "pickle.ckpt"], "read safely"),
         (["--ckpt", "other.ckpt"], "weights of RobustClassifier"),
         (["--attacks.threat.eps", "-1"], "`eps`"),

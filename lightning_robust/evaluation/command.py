@@ -89,11 +89,21 @@ def _parsed(words: list[str]) -> tuple[Any, Any, dict[str, Any] | None]:
     for option, base in (("model", nn.Module), ("data", pl.LightningDataModule)):
         _check_class(option, _value(words, option), base)
     path = _value(words, "ckpt")
-    content = None if path is None else read_checkpoint(path)
+    content = None if path is None else _read(path)
     config = parser.parse_args([*words, *_saved_arguments(words, content)])
     if content is None and config.ckpt is not None:  # named in a file of options
-        content = read_checkpoint(config.ckpt)
+        content = _read(config.ckpt)
     return config, parser.instantiate_classes(config), content
+
+
+def _read(path: str) -> dict[str, Any]:
+    """What the checkpoint holds."""
+    try:
+        return read_checkpoint(path)
+    except OSError as error:
+        named = OSError(f"Expected argument `ckpt` to be a file of weights, but got {path!r}: {error.strerror}.")
+        named.errno = error.errno
+        raise named from error
 
 
 def _value(words: list[str], option: str) -> str | None:
