@@ -1,7 +1,11 @@
 """`import lightning_robust` is cheap: measured in fresh processes, against the packages that it stands on."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+import lightning_robust
 
 BASE = "pytorch_lightning, torchmetrics, torchvision"
 HEAVY = ("matplotlib", "torchattacks", "foolbox", "scipy", "pandas", "sklearn", "jinja2", "joblib")
@@ -33,3 +37,20 @@ def test_the_import_is_cheap_and_loads_nothing_heavy():
         if best <= 0.15:
             return
     assert best <= 0.15, f"`import lightning_robust` takes {best:.3f} s"
+
+
+def test_training_and_evaluation_need_torch_lightning_and_torchmetrics_alone():
+    """What else is imported at the top of a module is in the parts that are about it."""
+    root = Path(lightning_robust.__file__).parent
+    for path in root.rglob("*.py"):
+        part = path.relative_to(root).parts[0]
+        if part not in ("datamodules", "cells", "demo", "_evaluate_options.py"):
+            tops = {name.partition(".")[0] for node in ast.parse(path.read_text("utf-8")).body for name in names(node)}
+            assert not tops & {*HEAVY, "torchvision", "rich", "jsonargparse"}, path
+
+
+def names(node):
+    """What a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
