@@ -8,6 +8,7 @@ from benchmarks.evaluation.oracles import Counted, _broken, adv_lib, autoattack
 from benchmarks.evaluation.ours import linear
 from benchmarks.evaluation.radii import optimality
 from benchmarks.evaluation.tables import Verdict, curves, differences, linear_models, optimalities, verdicts
+from benchmarks.memory_and_data import peak
 from lightning_robust import evaluate
 from lightning_robust.attacks import PGD, Linf, margin
 from lightning_robust.evaluation import standard
@@ -19,6 +20,16 @@ def test_optimality_is_the_share_of_the_area_between_the_clean_and_the_best_curv
     assert optimality(best, best, clean) == 1
     assert optimality(torch.full((4,), torch.inf), best, clean) == 0
     assert optimality(torch.tensor([0.2, 0.2, 0.5, 0.0]), best, clean) == pytest.approx((0.2 + 0.2) / (0.3 + 0.2))
+
+
+def test_the_peak_is_what_is_held_at_one_time():
+    def work():
+        one = torch.ones(2**18)
+        two = one + 1
+        del one
+        return two + torch.ones(2**18)
+
+    assert 3 * 2**20 <= peak(work) < 3.1 * 2**20
 
 
 def test_passes_are_counted_inside_and_outside_of_attacks():
