@@ -26,7 +26,7 @@ from lightning_robust.evaluation.indicators import from_signs, probe, search_bea
 def asked(
     module: Any, part: Part, stages: Mapping[str, Stage], threat: Threat, key: int, meter: Meter
 ) -> list[Indicator]:
-    """What a few questions to the model tell, on the first samples.
+    """What a few questions to the model tell, on the first samples. Of a set that holds no other input: nothing.
 
     Args:
         module: The model.
@@ -36,6 +36,8 @@ def asked(
         key: Of random steps.
         meter: Counts the passes.
     """
+    if not torch.as_tensor(threat.ball.radius).any():
+        return []
     rows = torch.arange(min(len(part), len(part) if part.whole else MOST))
     sample = part.sample if len(rows) == len(part) else part.sample.rows(rows)
     view, correct = sample.view(module, meter.on(rows)), sample.reader.correct

@@ -122,8 +122,12 @@ def _loaded(path: Path, model_class: Any) -> nn.Module:
     return module
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, name: str = "model") -> dict[str, Any]:
     """What a checkpoint of Lightning, or a file with a state dict, holds. Nothing in it is executed.
+
+    Args:
+        path: The file.
+        name: What errors call it.
 
     Raises:
         ValueError: if the file cannot be read safely.
@@ -135,16 +139,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise
     except Exception as error:
         raise ValueError(
-            f"Expected argument `ckpt` to be a file of weights that can be read safely, but {path} cannot: "
+            f"Expected argument `{name}` to be a file of weights that can be read safely, but {path} cannot: "
             f"{str(error).splitlines()[0]} Save the weights alone: torch.save(module.state_dict(), path)."
         ) from error
     if not isinstance(content, dict):
-        raise TypeError(f"Expected argument `ckpt` to hold a state dict, but {path} holds {type(content).__name__}.")
+        raise TypeError(f"Expected argument `{name}` to hold a state dict, but {path} holds {type(content).__name__}.")
     return content
 
 
-def put_weights(module: nn.Module, content: dict[str, Any], path: str | Path) -> None:
+def put_weights(module: nn.Module, content: dict[str, Any], path: str | Path, name: str = "model") -> None:
     """Load the weights that a checkpoint holds.
+
+    Args:
+        module: Takes the weights.
+        content: What `read_checkpoint` gave.
+        path: The file.
+        name: What errors call it.
 
     Raises:
         ValueError: if they are those of another module.
@@ -152,10 +162,10 @@ def put_weights(module: nn.Module, content: dict[str, Any], path: str | Path) ->
     """
     weights = content.get("state_dict", content)
     if not isinstance(weights, dict):
-        raise TypeError(f"Expected argument `ckpt` to hold a state dict, but {path} holds {type(weights).__name__}.")
+        raise TypeError(f"Expected argument `{name}` to hold a state dict, but {path} holds {type(weights).__name__}.")
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
-            f"Expected argument `ckpt` to hold the weights of {type(module).__name__}, but {path} does not: {error}"
+            f"Expected argument `{name}` to hold the weights of {type(module).__name__}, but {path} does not: {error}"
         ) from error

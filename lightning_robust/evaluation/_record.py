@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust.evaluation.images import Images
-from lightning_robust.evaluation.ledger import Event
-
-CLEAN = "clean"
-"""The stage of the pass without an attack."""
+from lightning_robust.evaluation.ledger import CLEAN, Event
 
 END = "end"
 """The stage of the event that says that a process has come to its end; it is of no sample."""

@@ -21,10 +21,9 @@ from lightning_robust.evaluation._declared import common_threat
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part
 from lightning_robust.evaluation._reader import View
-from lightning_robust.evaluation._record import CLEAN
 from lightning_robust.evaluation._suspicions import Suspicions, declared
 from lightning_robust.evaluation._tally import are_probabilities
-from lightning_robust.evaluation.ledger import Event
+from lightning_robust.evaluation.ledger import CLEAN, Event
 
 TARGETS = 9
 """Number of nearest classes that are looked for."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lightning_robust.evaluation._indicator import Indicator
-from lightning_robust.evaluation._record import CLEAN, END, Record
+from lightning_robust.evaluation._record import END, Record
 from lightning_robust.evaluation.images import Images
-from lightning_robust.evaluation.ledger import header_of, join
+from lightning_robust.evaluation.ledger import CLEAN, header_of, join
 
 _INTEGERS = ("target", "restart", "step", "passes")
 _FLOATS = ("gain", "radius")

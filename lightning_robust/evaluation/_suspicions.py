@@ -226,7 +226,9 @@ class Suspicions:
 
 
 def _can_move(attack: Attack) -> bool:
-    """Is there anything but the clean input in the declared set? Not in a ball of radius zero."""
+    """Is the clean input a result to wonder at? Not in a ball of radius zero, nor where it stands for a failure."""
+    if getattr(attack, "gives_back", False):
+        return False
     threats = declared(attack)
     return threats is None or any(bool(torch.as_tensor(threat.ball.radius).amax() > 0) for threat in threats)
 

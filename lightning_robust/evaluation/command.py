@@ -6,6 +6,7 @@ import importlib
 import inspect
 import itertools
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,10 @@ from lightning_robust.evaluation.plan import standard
 from lightning_robust.evaluation.report import Report, check_new
 
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
+_ADVICE = {  # of PixelSpace
+    "say how in the attack: Threat(Linf(8 / 255), PixelSpace(mean=..., std=...))": "give its `mean` and `std`",
+    ", or say Threat(Linf(8), PixelSpace(0, 255))": "",
+}
 _NORMS: dict[str, Callable[[float], Ball]] = {"linf": Linf, "l2": L2, "l1": L1}
 
 
@@ -49,8 +54,30 @@ def main(args: Sequence[str]) -> None:
     except (argparse.ArgumentError, ImportError, OSError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         text = text[max(text.find("Expected argument `"), 0) :]  # and not how the parser came upon it
+        text = text if "of_classes" in vars(error) else _in_options(text, "join" if args[0] == "--join" else "out")
         sys.stderr.write(f"{PROG}: {text if len(text) <= 600 else f'{text[:600]} ...'}\n")
         raise SystemExit(1 if getattr(error, "errno", None) in _OF_DISKS else 2) from None
+
+
+def _in_options(text: str, folder: str) -> str:
+    """What an error says of arguments, said of options; `folder` is the option of the folder."""
+    options = {name: name for name in vars(evaluate_parser().get_defaults())} | {"folder": folder, "out": folder}
+    for advice, instead in _ADVICE.items():
+        text = text.replace(advice, instead)
+    text = re.sub("another folder", f"another --{folder}", text)
+    return re.sub(
+        r"(?:arguments? )?`(\w+)`", lambda found: f"--{options[found[1]]}" if found[1] in options else found[0], text
+    )
+
+
+@contextmanager
+def _of_classes() -> Iterator[None]:
+    """Errors within speak of arguments of classes, which are other options: `--data.batch_size`."""
+    try:
+        yield
+    except Exception as error:
+        vars(error)["of_classes"] = True
+        raise
 
 
 def _run(words: list[str]) -> None:
@@ -63,7 +90,7 @@ def _run(words: list[str]) -> None:
     if content is None:
         warnings.warn("No --ckpt was given: the model is as its class makes it, untrained.", stacklevel=2)
     else:
-        put_weights(made.model, content, config.ckpt)
+        put_weights(made.model, content, config.ckpt, "ckpt")
     reads = {name: getattr(config, name) for name in ("input", "target", "code")}
     amounts = {name: getattr(config, name) for name in ("max_samples", "batch_size", "device", "seed")}
     report = evaluate(made.model, made.data, attacks, **reads, **amounts, out=config.out, shard=shard)
@@ -90,16 +117,19 @@ def _parsed(words: list[str]) -> tuple[Any, Any, dict[str, Any] | None]:
         _check_class(option, _value(words, option), base)
     path = _value(words, "ckpt")
     content = None if path is None else _read(path)
-    config = parser.parse_args([*words, *_saved_arguments(words, content)])
+    with _of_classes():
+        config = parser.parse_args([*words, *_saved_arguments(words, content)])
     if content is None and config.ckpt is not None:  # named in a file of options
         content = _read(config.ckpt)
-    return config, parser.instantiate_classes(config), content
+    with _of_classes():
+        make = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before jsonargparse 4.49
+        return config, make(config), content
 
 
 def _read(path: str) -> dict[str, Any]:
     """What the checkpoint holds."""
     try:
-        return read_checkpoint(path)
+        return read_checkpoint(path, "ckpt")
     except OSError as error:
         named = OSError(f"Expected argument `ckpt` to be a file of weights, but got {path!r}: {error.strerror}.")
         named.errno = error.errno

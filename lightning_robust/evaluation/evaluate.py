@@ -19,7 +19,7 @@ from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._progress import progress_bar
 from lightning_robust.evaluation._reader import Forward, Reader
 from lightning_robust.evaluation._record import Record
-from lightning_robust.evaluation.ledger import Ledger
+from lightning_robust.evaluation.ledger import Ledger, begun
 from lightning_robust.evaluation.report import FILES, Report, check_names, check_new
 
 
@@ -74,7 +74,8 @@ def evaluate(
         device: Where to compute. A module is moved there and back, a function is not; None: where the model is.
         seed: Of the random starts.
         out: A folder. What is found is written there after each batch, and an evaluation that was killed goes on; at
-            the end the files of `Report.write`. None: nothing is written.
+            the end the files of `Report.write`. What one that was refused before its first attack left is replaced.
+            None: nothing is written.
         shard: Number of this process, from 0, and number of processes that share the samples and the folder `out`.
             `Report.load(out)` is the report of all of them.
         keep_examples: Does `report.images` hold adversarial inputs?
@@ -117,9 +118,10 @@ def evaluate(
         record, sink = Record(), None
         if out is not None:
             folder = _checks.path("out", out)
-            if not any(folder.glob("ledger-*.jsonl")):
+            if not any(map(begun, folder.glob("ledger-*.jsonl"))):
                 check_new("out", folder)
-            ledger = stack.enter_context(Ledger.open(out, settings.header(module, data, reader), settings.shard))
+            header = settings.header(module, data, reader)
+            ledger = stack.enter_context(Ledger.open(folder, header, settings.shard, name="out"))
             record.see(ledger.events())
             sink = ledger.add
         if place != home:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,12 @@ from lightning_robust._journal import Journal, plain, rows, survey
 Header = Mapping[str, str | int | float | None]
 """The settings of an evaluation: what must be equal for results to belong together."""
 
+CLEAN = "clean"
+"""The stage of the pass without an attack."""
+
 _FORMAT = 1
 _OWN = ("format", "shard", "shards")
+_WIDTH = 60  # characters of a setting in an error
 _NAME = re.compile(r"ledger-(\d+)-of-(\d+)\.jsonl")
 
 
@@ -72,34 +77,38 @@ class Ledger:
         self._journal, self._lock = journal, lock
 
     @classmethod
-    def open(cls, folder: str | Path, header: Header, shard: tuple[int, int] = (0, 1)) -> Ledger:
+    def open(
+        cls, folder: str | Path, header: Header, shard: tuple[int, int] = (0, 1), *, name: str = "folder"
+    ) -> Ledger:
         """Make the ledger of a process, or go on with the one that is there.
 
         A last line that is not whole is cut off. Where a line before is damaged, the file is kept as `*.damaged` with a
-        warning, and the ledger goes on with the events before that line.
+        warning, and the ledger goes on with the events before that line. Ledgers of other settings in which no attack
+        has a verdict, such as an evaluation that was refused leaves, are deleted, unless a process writes them.
 
         Args:
             folder: Where the file is, or will be.
             header: The settings: what must be equal for the events to be used again.
             shard: Number of this process, from 0, and number of processes; each has a file of its own.
+            name: What errors call `folder`.
 
         Raises:
             ValueError: if a ledger in the folder has other settings or another number of processes; nothing is changed.
             BlockingIOError: if another process writes this ledger.
         """
-        out, settings = _checks.path("folder", folder), _settings(header)
+        out, settings = _checks.path(name, folder), _settings(header)
         place, number = _checks.sequence("shard", shard, "a pair (number, count)", 2)
         number = _checks.count("shard[1]", number)
         place = _checks.count("shard[0]", place, 0, number - 1)
         path = out / f"ledger-{place}-of-{number}.jsonl"
         out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / f".{path.stem}.lock")
+        lock = _lock_of(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise BlockingIOError(f"Another process writes {path}. Wait for it, or stop it first.") from None
         try:
-            _refuse_others(out, settings, number)
+            _make_way(path, settings, number, name)
             return cls(Journal(path, {"format": _FORMAT, "shard": place, "shards": number, **settings}), lock)
         except BaseException:
             lock.release()
@@ -203,36 +212,69 @@ def _complete(folder: str | Path) -> list[Path]:
                 f"Expected argument `folder` to hold whole ledgers, but {path} is damaged in line {known.lines + 1}. "
                 "Run the same evaluation again: it sets the file aside and goes on before that line."
             )
-        _check_same(path, _read_settings(path), _read_settings(paths[0]))
+        _check_same(path, _read_settings(path) or {}, _read_settings(paths[0]) or {}, "folder")
     return paths
 
 
-def _refuse_others(folder: Path, settings: dict[str, Any], number: int) -> None:
-    """Refuse a folder that holds a ledger of another evaluation."""
-    for (of, _), path in _files(folder).items():
+def begun(path: Path) -> bool:
+    """Has a ledger a verdict of an attack? One that a refused evaluation leaves has none."""
+    known = survey(path)
+    return known.damaged or any(row["stage"] != CLEAN for row in rows(path, known.end))
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(path.with_name(f".{path.stem}.lock"))
+
+
+def _make_way(own: Path, settings: dict[str, Any], number: int, name: str) -> None:
+    """Refuse a folder that holds a ledger of another evaluation; delete those in which no attack has a verdict."""
+    idle = []
+    for (of, _), path in _files(own.parent).items():
         before = _read_settings(path)
-        if before is None:
+        if before is None or (before == settings and of == number):
             continue
-        _check_same(path, before, settings)
-        if of != number:
-            raise ValueError(
-                f"Expected argument `shard` to name {of} process(es), as many as wrote {path}, but got {number}. "
-                "Use as many processes as before, or give another folder."
-            )
-
-
-def _check_same(path: Path, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
-    """Refuse other settings, and say which."""
-    before, now = before or {}, now or {}
-    names = [name for name in {**before, **now} if (name in before, before.get(name)) != (name in now, now.get(name))]
-    if names:
-        shown = [f"`{name}` was {_shown(before, name)} and is {_shown(now, name)}" for name in names[:5]]
+        if not begun(path) and (path == own or _is_free(path)):
+            idle.append(path)
+            continue
+        _check_same(path, before, settings, name)
         raise ValueError(
-            f"Expected argument `folder` to hold a ledger of these settings, but in {path} "
-            f"{', '.join(shown)}{' and so on' if len(names) > 5 else ''}. "
+            f"Expected argument `shard` to name {of} process(es), as many as wrote {path}, but got {number}. "
+            "Use as many processes as before, or give another folder."
+        )
+    for path in idle:
+        path.unlink()
+
+
+def _is_free(path: Path) -> bool:
+    """Does no process write this ledger?"""
+    try:
+        with _lock_of(path).acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any], name: str) -> None:
+    """Refuse other settings, and say which."""
+    other = [key for key in {**before, **now} if (key in before, before.get(key)) != (key in now, now.get(key))]
+    if other:
+        shown = ["`{}` was {} and is {}".format(key, *_shown(before, now, key)) for key in other[:5]]
+        raise ValueError(
+            f"Expected argument `{name}` to hold a ledger of these settings, but in {path} "
+            f"{', '.join(shown)}{' and so on' if len(other) > 5 else ''}. "
             "Results of different settings do not mix: give another folder, or delete that file."
         )
 
 
-def _shown(settings: dict[str, Any], name: str) -> str:
-    return f"{settings[name]!r:.100}" if name in settings else "not there"
+def _shown(before: dict[str, Any], now: dict[str, Any], key: str) -> tuple[str, str]:
+    """A setting in two headers; of long texts the place where they begin to differ."""
+    one, other = (repr(settings[key]) if key in settings else "not there" for settings in (before, now))
+    if max(len(one), len(other)) <= _WIDTH:
+        return one, other
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    start = max(alike - _WIDTH // 3, 0)
+    first, second = (
+        f"{'...' * (start > 0)}{text[start : start + _WIDTH]}{'...' * (len(text) > start + _WIDTH)}"
+        for text in (one, other)
+    )
+    return first, second

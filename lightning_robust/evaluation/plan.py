@@ -1,6 +1,7 @@
 """Plans: which attacks an evaluation makes, in which order, and on which samples."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -153,4 +154,4 @@ def autoattack(threat: Threat | Ball, *, classes: int = 10, version: str = "stan
     attack = from_torchattacks(
         optional("torchattacks", "torchattacks").AutoAttack, arguments, mean=space.mean, std=space.std
     )
-    return Plan({"autoattack": attack})
+    return Plan({"autoattack": replace(attack, threat=threat)})

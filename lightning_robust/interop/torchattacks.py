@@ -11,6 +11,7 @@ from lightning_robust import _checks
 from lightning_robust._optional import optional
 from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome
 from lightning_robust.attacks.pixel_space import PixelSpace
+from lightning_robust.attacks.threats import Threat
 from lightning_robust.interop._bridge import ForeignAttack, run_foreign
 
 
@@ -19,6 +20,7 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(factory).parameters
 
 
+_GIVE_BACK = ("APGD", "APGDT", "AutoAttack", "FAB", "Square")
 _ARGUMENTS = "the arguments of the attack besides the model, such as dict(eps=8 / 255)"
 
 
@@ -31,12 +33,24 @@ class TorchAttack(ForeignAttack):
         arguments: What the factory is called with, besides the model.
         space: The normalisation of the data.
         seed: Seeds the attack, together with the images and the key of the call.
+        threat: The set that the attack stays in, if it is known; the result is projected onto it.
     """
 
     factory: Callable[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     space: PixelSpace = field(default_factory=PixelSpace)
     seed: int = 0
+    threat: Threat | None = None
+
+    @property
+    def gives_back(self) -> bool:
+        """Does it return the clean input of a sample that it does not break? Those that grew out of AutoAttack do."""
+        module, name = (getattr(self.factory, key, "") for key in ("__module__", "__name__"))
+        return module.startswith("torchattacks.") and name in _GIVE_BACK
+
+    def doubts(self, x: Tensor) -> list[str]:
+        """Those of the threat, if it is known."""
+        return [] if self.threat is None else self.space.doubts(self.threat.ball, x)
 
     def scaled(self, factor: float) -> Attack:
         """The same attack with the radius `eps` and, where it has one, the step size `alpha` times `factor`.
@@ -48,7 +62,8 @@ class TorchAttack(ForeignAttack):
         scaled = {name: known[name] * factor for name in ("eps", "alpha") if known.get(name) is not None}
         if "eps" not in scaled:
             return super().scaled(factor)
-        return replace(self, arguments={**self.arguments, **scaled})
+        threat = None if self.threat is None else self.threat.scaled(factor)
+        return replace(self, arguments={**self.arguments, **scaled}, threat=threat)
 
     def run(self, model: Model, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
         """Build the attack for this model and run it, see `Attack.run`."""
@@ -58,7 +73,8 @@ class TorchAttack(ForeignAttack):
             own = {"seed": seed} if "seed" in _parameters(self.factory) else {}
             return self.factory(shell, **{**own, **self.arguments})(pixels, labels), None
 
-        return run_foreign(find, model, x, y, context, space=self.space, seed=self.seed, also=self.factory)
+        ball = None if self.threat is None else self.threat.ball
+        return run_foreign(find, model, x, y, context, space=self.space, seed=self.seed, ball=ball, also=self.factory)
 
 
 def from_torchattacks(

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lightning_robust._fitting import loaded, quiet_trainer
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import Attack
+from lightning_robust.attacks import AffineSpace, Attack, Linf, Threat
+from lightning_robust.attacks.attack import NO_CONTEXT, Context, Outcome, check_finite
 from lightning_robust.callbacks import AdversarialTraining, RobustEvaluation, RobustGeneralizationGap
 from lightning_robust.cells import Cell, Row, cell_folder, describe, load_artifact, save_artifact
 from lightning_robust.datamodules import ImageDataModule
@@ -29,6 +30,20 @@ class Attacks(Protocol):
 
     def evaluation(self, eps: float, module: pl.LightningModule) -> Attack:
         """The attack that measures robust accuracy."""
+
+
+class _NoAttack(Attack):
+    """What is left of an attack at radius 0: the clean input. It declares so, and nothing is expected of it."""
+
+    threat = Threat(Linf(0.0), AffineSpace())  # not of pixels: inputs may have any range and any type
+
+    def check(self, x: Tensor, y: Any) -> None:
+        """Refuse inputs that are NaN."""
+        check_finite(x)
+
+    def run(self, model: Any, x: Tensor, y: Any, context: Context = NO_CONTEXT) -> Outcome:
+        """The inputs as they are."""
+        return Outcome(x.detach().clone())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +120,7 @@ class TrainAndEvaluate:
     ) -> list[Row]:
         eps, n = _number(cell, "eps_train"), int(_number(cell, "n"))
         steps = self.steps(n) if callable(self.steps) else self.steps
-        attack: Any = self.attacks.training(eps) if eps else _unchanged
+        attack: Any = self.attacks.training(eps) if eps else _NoAttack()
         gap = RobustGeneralizationGap(attack, max_samples=self.gap_images, **self.batch)
         follow = _Follow(gap, folder / "best.pt", eps)
         callbacks: list[pl.Callback] = [RobustEvaluation(attack, max_samples=self.images, **self.batch), gap, follow]
@@ -126,7 +141,7 @@ class TrainAndEvaluate:
 
     def _evaluate(self, module: pl.LightningModule, cell: Cell) -> list[Row]:
         attacks = {
-            f"radius{i}": self.attacks.evaluation(e, module) if e else _unchanged for i, e in enumerate(self.eps_test)
+            f"radius{i}": self.attacks.evaluation(e, module) if e else _NoAttack() for i, e in enumerate(self.eps_test)
         }
         rows: list[Row] = []
         for split in ("train", "val", "test"):
@@ -196,10 +211,6 @@ class _Follow(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.rows = state_dict["best"], list(state_dict["rows"])
-
-
-def _unchanged(model: Any, x: Tensor, y: Any) -> Tensor:
-    return x
 
 
 def _number(cell: Cell, name: str) -> float:

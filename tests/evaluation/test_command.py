@@ -8,9 +8,9 @@ import torch
 
 from lightning_robust import evaluate
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import L2, Linf, PixelSpace, Threat
+from lightning_robust.attacks import L2, PGD, Linf, PixelSpace, Threat
 from lightning_robust.cli import main
-from lightning_robust.evaluation.plan import standard
+from lightning_robust.evaluation.plan import Plan, standard
 from lightning_robust.evaluation.report import Report
 
 SOURCE = f"""
@@ -31,10 +31,12 @@ class Net(Plain, pl.LightningModule):
     pass
 
 class Data(pl.LightningDataModule):
-    def __init__(self, n: int = 12):
+    def __init__(self, n: int = 12, seed: int = 0, shift: float = 0.0, scale: float = 1.0):
         super().__init__()
-        x = torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-        self.data = TensorDataset(x, (x.mean((1, 2, 3)) * 30).long() % 3)
+        if seed < 0:
+            raise ValueError(f"Expected argument `seed` to be at least 0, but got {{seed}}.")
+        x = torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+        self.data = TensorDataset(x * scale + shift, (x.mean((1, 2, 3)) * 30).long() % 3)
 
     def test_dataloader(self):
         return DataLoader(self.data, 5)
@@ -114,30 +116,31 @@ def test_shards_are_joined(own, capsys):
     whole = evaluate(net, module.Data(), standard(Linf(0.5)), progress=False)
     assert torch.equal(Report.load("out").robust, whole.robust)
     assert str(whole) in capsys.readouterr().out
-    assert "without a report" in refused("--join out", capsys)
+    assert "Expected --join to be a folder without a report" in refused("--join out", capsys)
 
 
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f"{NET} --model.width 5", "`ckpt` to hold the weights of Net"),
+        (f"{NET} --model.width 5", "Expected --ckpt to hold the weights of Net"),
         (NET.replace("net.ckpt", "none.ckpt"), "none.ckpt"),
         (NET.replace("net.ckpt", "own_module_of_a_user.py"), "read safely"),
-        (NET.replace("user.Net", "user.Nett"), "`model` to be the import path"),
+        (NET.replace("user.Net", "user.Nett"), "Expected --model to be the import path"),
         (NET.replace("own_module_of_a_user.Net", "no_such_module.Net"), "No module named"),
         (NET.replace("own_module_of_a_user.Net", "Nett"), "no class of lightning_robust"),
-        (NET.replace("user.Data", "user.Net"), "`data` to be the import path of a LightningDataModule"),
-        (NET.replace("linf", "linff"), "`threat`"),
-        (NET.replace("1/2", "8/0"), "`eps` to be a number such as 8/255"),
-        (NET.replace("--eps 1/2", ""), "`eps`"),
-        (NET.replace("--threat linf --eps 1/2", ""), "one of `threat`"),
-        (f"{NET} --attacks PGD --attacks.threat Linf --attacks.threat.eps 0.1", "one of `threat`"),
-        (f"{NET} --shard 2/2 --out out", "`shard`"),
-        (f"{NET} --shard 0/2", "`out`"),
-        (f"{NET} --batch_size 0", "`batch_size`"),
-        (f"{NET} --mean 0.5", "`std`"),
-        ("--join nowhere", "nowhere"),
+        (NET.replace("user.Data", "user.Net"), "--data to be the import path of a LightningDataModule"),
+        (NET.replace("linf", "linff"), "Expected --threat to be"),
+        (NET.replace("1/2", "8/0"), "--eps to be a number such as 8/255"),
+        (NET.replace("--eps 1/2", ""), "--eps to be the radius"),
+        (NET.replace("--threat linf --eps 1/2", ""), "one of --threat"),
+        (f"{NET} --attacks PGD --attacks.threat Linf --attacks.threat.eps 0.1", "one of --threat"),
+        (f"{NET} --shard 2/2 --out out", "--shard to be"),
+        (f"{NET} --shard 0/2", "--out to be"),
+        (f"{NET} --batch_size 0", "--batch_size to be"),
+        (f"{NET} --mean 0.5", "Expected --mean and --std to come together"),
+        (f"{NET} --data.seed -1", "Expected argument `seed`"),  # of the data, and not --seed
+        ("--join nowhere", "Expected --join to hold a report or a ledger"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_a_line(text, said, capsys):
@@ -146,16 +149,45 @@ def test_what_cannot_be_meant_is_refused_in_a_line(text, said, capsys):
 
 
 @pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("wrong", "right", "said"),
+    [
+        ("--data.shift -0.5", "--data.shift -0.5 --mean 0.5 --std 1", "give its --mean and --std."),
+        ("--data.scale 255", "--data.scale 1", "If images are in [0, 255], divide by 255. If"),
+        ("--mean 0.9 --std 0.5", "--mean 0 --std 1", "normalized by this --mean and --std, and"),
+        ("--mean 0,0 --std 1", "--mean 0 --std 1", "Expected --mean to be a number or one per channel"),
+    ],
+)
+def test_after_a_refusal_the_corrected_command_goes_into_the_same_folder(wrong, right, said, capsys, monkeypatch):
+    def short(threat, *, radii):
+        return Plan({"pgd": PGD(threat, 1)})
+
+    monkeypatch.setattr("lightning_robust.evaluation.command.standard", short)
+    words = f"{NET} --max_samples 9 --out out"
+    text = refused(f"{words} {wrong}", capsys)
+    assert said in text
+    assert "Threat(" not in text  # options, and no calls of Python
+    run(f"{words} {right}")
+    assert Path("out/report.html").exists()
+
+
+@pytest.mark.usefixtures("own")
 def test_the_folder_of_another_evaluation_is_left_as_it_is(capsys):
     words = f"{NET} --max_samples 4 --out out"
     run(words)
     before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
-    for other in (words.replace("1/2", "1/3"), words.replace("4 --out", "5 --out")):
-        refused(other, capsys)
+    for other, said in (
+        (words.replace("1/2", "1/3"), "--eps was 0.5 and is 0.33"),
+        (f"{words} --seed 1", "--seed was"),
+    ):
+        text = refused(other, capsys)
+        assert "Expected --out to hold a ledger of these settings" in text
+        assert said in text
+        assert "give another --out" in text
         assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
     Path("foreign").mkdir()
     Path("foreign/report.json").write_text("{}")
-    assert "without a report" in refused(f"{NET} --out foreign", capsys)
+    assert "Expected --out to be a folder without a report" in refused(f"{NET} --out foreign", capsys)
     assert Path("foreign/report.json").read_text() == "{}"
 
 

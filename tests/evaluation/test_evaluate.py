@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lightning_robust import PGD, Linf, RobustEvaluation, evaluate
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import binary_correct, binary_margin, margin
+from lightning_robust.attacks import Attack, binary_correct, binary_margin, margin
+from lightning_robust.attacks.attack import Outcome
 from lightning_robust.datamodules import Fonts
 from lightning_robust.evaluation import Plan, Report
 from lightning_robust.models import RobustClassifier, standard_net
@@ -350,6 +351,36 @@ def test_results_of_another_evaluation_are_not_mixed(tmp_path):
         evaluate(linear(2), loader, PLAN, out=tmp_path / "own", progress=False)
 
 
+class Far(Attack):
+    """An attack that leaves the set that it declares."""
+
+    threat = Linf(0.1)
+
+    def run(self, model, x, y, context=None):
+        return Outcome(1 - x)
+
+
+def test_what_a_refused_evaluation_left_is_replaced(tmp_path):
+    wrong = {
+        "range": {"data": (X * 9, Y)},
+        "attack": {"attacks": Plan({"far": Far()})},
+        "model": {"model": lambda x: torch.ones(len(x), 2)},
+    }
+    for name, change in wrong.items():
+        with pytest.raises(ValueError, match="Expected"):
+            evaluate(**{"model": linear(2), "data": (X, Y), "attacks": PLAN} | change, out=tmp_path, progress=False)
+        assert not (tmp_path / "report.json").exists(), name
+    evaluate(linear(2), (X, Y), PLAN, out=tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"Expected argument `out` to hold a ledger.*`seed` was 0 and is 1"):
+        evaluate(linear(2), (X, Y), PLAN, out=tmp_path, seed=1, progress=False)
+    refused = tmp_path / "refused"
+    with pytest.raises(ValueError, match="Expected"):
+        evaluate(linear(2), (X * 9, Y), PLAN, out=refused, progress=False)
+    (refused / "report.html").write_text("mine")
+    with pytest.raises(FileExistsError, match="`out` to be a folder without a report"):
+        evaluate(linear(2), (X, Y), PLAN, out=refused, progress=False)
+
+
 def test_examples_on_request():
     model = balanced()
     images = evaluate(model, (X, model(X).argmax(1)), PLAN, keep_examples=True, progress=False).images
@@ -377,14 +408,20 @@ def test_a_checkpoint_is_a_model(tmp_path):
     trainer.strategy.connect(net)
     trainer.save_checkpoint(tmp_path / "net.ckpt")
     torch.save(net.state_dict(), tmp_path / "weights.pt")
+    torch.save([1], tmp_path / "list.ckpt")
+    torch.save({"state_dict": [1]}, tmp_path / "lists.ckpt")
+    (tmp_path / "broken.ckpt").write_text("no weights")
     data, expected = (X, Y), evaluate(net, (X, Y), PLAN, progress=False)
     for path, model_class in (("net.ckpt", Net), ("weights.pt", Net(classes=3)), ("net.ckpt", Net(classes=3))):
         assert same(evaluate(str(tmp_path / path), data, PLAN, model_class=model_class, progress=False), expected)
     for path, model_class, error, match in (
-        ("weights.pt", Net, ValueError, "the weights of Net"),
+        ("weights.pt", Net, ValueError, "`model` to hold the weights of Net"),
         ("net.ckpt", None, TypeError, "`model_class` to be the class"),
         ("net.ckpt", nn.Linear, ValueError, "`model_class` to be made of what"),
-        ("none.ckpt", Net, FileNotFoundError, "none.ckpt"),
+        ("none.ckpt", Net, FileNotFoundError, "`model` to be a model.*none.ckpt"),
+        ("broken.ckpt", Net, ValueError, "`model` to be a file of weights"),
+        ("list.ckpt", Net, TypeError, "`model` to hold a state dict"),
+        ("lists.ckpt", Net(), TypeError, "`model` to hold a state dict"),
     ):
         with pytest.raises(error, match=match):
             evaluate(tmp_path / path, data, PLAN, model_class=model_class, progress=False)

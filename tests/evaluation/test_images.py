@@ -3,8 +3,8 @@ import torch
 
 from lightning_robust.evaluation import Images
 from lightning_robust.evaluation._pool import keys_of
-from lightning_robust.evaluation._record import CLEAN, END, Record
-from lightning_robust.evaluation.ledger import Event
+from lightning_robust.evaluation._record import END, Record
+from lightning_robust.evaluation.ledger import CLEAN, Event
 
 INF, NAN = float("inf"), float("nan")
 

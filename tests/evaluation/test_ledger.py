@@ -83,6 +83,45 @@ def test_another_evaluation_is_refused_and_nothing_changes(tmp_path):
     assert [path.name for path in tmp_path.glob("*.jsonl")] == [ledger.path.name]
 
 
+@pytest.mark.parametrize("shard", [(0, 1), (0, 2), (1, 2)])
+def test_a_ledger_without_a_verdict_of_an_attack_is_replaced(tmp_path, shard):
+    """So is what a refused evaluation leaves, in as many processes as it liked."""
+    for place in range(2):
+        with Ledger.open(tmp_path, HEADER, (place, 2)) as ledger:
+            ledger.add([event(n, stage="clean") for n in range(place)])
+    with Ledger.open(tmp_path, HEADER, (1, 2)) as ledger:  # the same evaluation goes on
+        assert len(list(ledger.events())) == 1
+    with Ledger.open(tmp_path, {"eps": 1}, shard) as ledger:
+        ledger.add([event(0)])
+        assert list(ledger.events()) == [event(0)]
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == [ledger.path.name]
+
+
+def test_one_verdict_is_enough_and_so_is_a_process_that_writes(tmp_path):
+    refused = pytest.raises(ValueError, match=r"`out` to hold a ledger of these settings.*`eps` was 0\.03")
+    with Ledger.open(tmp_path / "written", HEADER, (1, 2)):
+        with refused:
+            Ledger.open(tmp_path / "written", {"eps": 1}, name="out")
+        assert len(list((tmp_path / "written").glob("*.jsonl"))) == 1
+    with Ledger.open(tmp_path / "begun", HEADER, (1, 2)) as ledger:
+        ledger.add([event(0, stage="clean"), event(0, fooled=False)])
+    Ledger.open(tmp_path / "begun", HEADER, (0, 2)).close()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "begun").glob("*.jsonl")}
+    with refused:
+        Ledger.open(tmp_path / "begun", {"eps": 1}, name="out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "begun").glob("*.jsonl")} == before
+
+
+@pytest.mark.parametrize("at", [0, 50, 150, 199])
+def test_an_error_shows_where_long_settings_differ(tmp_path, at):
+    texts = ["".join(f"({n})" for n in range(200)), "".join(f"({'x' if n == at else n})" for n in range(200))]
+    with Ledger.open(tmp_path, {"attacks": texts[0]}) as ledger:
+        ledger.add([event(0)])
+    with pytest.raises(ValueError, match=rf"`attacks` was .*\({at}\).* and is .*\(x\)") as error:
+        Ledger.open(tmp_path, {"attacks": texts[1]})
+    assert len(str(error.value)) < 400 + len(str(tmp_path))
+
+
 def test_a_later_format_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("lightning_robust.evaluation.ledger._FORMAT", 2)

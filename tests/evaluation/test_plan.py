@@ -1,6 +1,7 @@
 """The plans: exact where the truth is known, within the passes that were promised, and clear about what they refuse."""
 
 import pickle
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -155,6 +156,29 @@ def test_autoattack_is_that_of_torchattacks():
     attack = autoattack(threat, classes=4, version="plus").attacks["autoattack"]
     assert attack.arguments == {"norm": "L2", "eps": 0.5, "version": "plus", "n_classes": 4}
     assert (attack.space.mean, attack.space.std) == (threat.space.mean, threat.space.std)
+    assert attack.scaled(0.5).threat == threat.scaled(0.5)
+
+
+def test_autoattack_stays_in_the_threat_that_it_declares(monkeypatch):
+    """All samples are robust: AutoAttack gives back the clean inputs, at which nobody wonders."""
+    torchattacks = pytest.importorskip("torchattacks")
+    torch.manual_seed(0)
+    sure = nn.Sequential(nn.Flatten(), nn.Linear(25, 4)).requires_grad_(False)
+    x = torch.rand(8, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    sure[1].bias.copy_(torch.arange(4) - 0.5 * sure[1].weight.sum(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = autoattack(Linf(0.02), classes=4, version="rand")
+        report = evaluate(sure, (x, torch.full((8,), 3)), plan, progress=False)
+    assert "under Linf(" in str(report)
+    assert report.robust.all()
+
+    def leaves(self, images, labels):
+        return images + 0.2 * (0.5 - images).sign()
+
+    monkeypatch.setattr(torchattacks.AutoAttack, "forward", leaves)
+    attack = plan.attacks["autoattack"]
+    assert float((attack(sure, x, torch.full((8,), 3)) - x).abs().max()) == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from lightning_robust import PGD, Linf, RobustEvaluation
 from lightning_robust._lightning import pl
 from lightning_robust.cells import load_artifact
-from lightning_robust.datamodules import Fonts
+from lightning_robust.datamodules import Fonts, TensorDataModule
 from lightning_robust.learning_curves import TrainAndEvaluate
 from lightning_robust.models import RobustClassifier
 from tests.learning_curves.helpers import blobs, linear
@@ -93,6 +93,24 @@ def test_training_images_are_evaluated_as_they_come():
     x, y, _ = letters(20, 0).tensors("train")
     assert evaluation.results["val/n"] == 20
     assert evaluation.results["val/clean_acc"] == pytest.approx((module.eval()(x).argmax(1) == y).float().mean().item())
+
+
+def loud(n, seed):
+    """Inputs in no range of pixels."""
+    x, y = 300 * torch.randn(200, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 2
+    return TensorDataModule((x[:150], y[:150]), (x[150:], y[150:]), val_size=30, train_size=n, value_range=(-1e4, 1e4))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Lightning
+@pytest.mark.parametrize("data", [blobs, loud])
+def test_at_radius_0_nothing_is_asked_of_an_attack(tmp_path, monkeypatch, data):
+    """No doubts, whatever the range of the inputs: robust accuracy is the clean accuracy."""
+    told = []
+    monkeypatch.setattr(RobustEvaluation, "_tell", lambda self, text, how: told.append(text))
+    work = replace(WORK, data=data, eps_test=(0.0,), checks=1, steps=2)
+    rows = work({**CELL, "eps_train": 0.0}, tmp_path)
+    assert {row["eps_test"] for row in rows} == {0.0}
+    assert not told
 
 
 def _a_step_for_ten(n):
