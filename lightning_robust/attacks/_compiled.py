@@ -64,6 +64,8 @@ class Compiled(nn.Module):
         backend: See `Graph`.
     """
 
+    wants_frozen = True  # all parameters, see `scope`: a graph computes the gradients of those that are not
+
     def __init__(self, module: nn.Module, backend: bool | str) -> None:
         super().__init__()
         self.module = module

@@ -135,13 +135,31 @@ def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
     return [p for module in modules for p in module._parameters.values() if p is not None]
 
 
+def _left_trainable(modules: list[nn.Module]) -> set[int]:
+    """Weights that make passes slower where they are frozen, by `id`: the projections of `nn.MultiheadAttention`.
+
+    It transposes what comes with batches first. With a weight that needs no gradient, torch multiplies each row of that
+    by itself: the attack on a small vision transformer takes 1.13 times as long. Not in a compiled network, whose graph
+    would have the gradients of weights, nor under autocast, which keeps what it casts of weights that need gradients.
+    """
+    if any(is_compiled(module) or getattr(module, "wants_frozen", False) for module in modules) or _is_autocast():
+        return set()
+    attention = [module for module in modules if isinstance(module, nn.MultiheadAttention)]
+    return {id(module.in_proj_weight) for module in attention if module.in_proj_weight is not None}
+
+
+def _is_autocast() -> bool:
+    return any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
+
+
 @contextmanager
 def _frozen(modules: list[nn.Module]) -> Iterator[None]:
     """Parameters need no gradient: compiled models compute 1.5 to 1.9 times faster for it."""
+    left = _left_trainable(modules)
     before = [(p, p.requires_grad) for p in _parameters(modules)]
     try:
         for p, trainable in before:
-            if trainable:
+            if trainable and id(p) not in left:
                 p.requires_grad_(False)
         yield
     finally:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lightning_robust.attacks import scope
+from lightning_robust.attacks._compiled import Compiled
 from lightning_robust.attacks.scope import ordinary
 from tests.helpers import Recurrent, batch, net, unchanged
 
@@ -115,3 +116,44 @@ def test_plain_copies_inference_tensors_and_nothing_else():
     assert isinstance(named, pair)
     assert (named.b, text) == (3, "text")
     assert ordinary(usual) is usual
+
+
+class _Encoder(nn.Module):
+    """A layer of a transformer, of torch, with batches first, and a linear one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(x).mean(1))
+
+
+def test_attention_multiplies_all_samples_at_once_though_parameters_are_frozen():
+    """With a frozen projection torch multiplies row by row, by `bmm`: an attack then takes a tenth longer."""
+    model, x = _Encoder(), torch.rand(4, 6, 8)
+
+    def products() -> int:
+        leaf = x.clone().requires_grad_()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            torch.autograd.grad(model(leaf).sum(), leaf)
+        return sum(event.count for event in profile.key_averages() if event.key == "aten::bmm")
+
+    usual = products()
+    with scope(model):
+        assert products() == usual
+        assert [name for name, p in model.named_parameters() if p.requires_grad] == ["layer.self_attn.in_proj_weight"]
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_attention_is_frozen_where_its_weights_would_cost_more():
+    """Autocast keeps what it casts of weights that need gradients; a graph computes the gradients of these."""
+    model = _Encoder()
+    with torch.autocast("cpu", torch.bfloat16), scope(model):
+        assert not any(p.requires_grad for p in model.parameters())
+    with scope(Compiled(model, "eager")):
+        assert not any(p.requires_grad for p in model.parameters())
+    model.layer.self_attn.in_proj_weight.requires_grad_(False)
+    with scope(model):
+        assert not any(p.requires_grad for p in model.parameters()), "what the user froze stays frozen"
