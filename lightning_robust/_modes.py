@@ -16,12 +16,12 @@ def own_modes(modules: Sequence[nn.Module], *, evaluate: bool) -> Iterator[None]
             0, which computes the same: cuDNN has gradients in training mode only.
     """
     before = [(module, module.training) for module in modules if hasattr(module, "training")]  # frozen TorchScript: no
-    dropped = []
+    dropped: list[tuple[nn.RNNBase, float]] = []
     try:
         if evaluate:
             for module, _ in before:
                 wanted = isinstance(module, nn.RNNBase)
-                if wanted and module.dropout:
+                if isinstance(module, nn.RNNBase) and module.dropout:
                     dropped.append((module, module.dropout))
                     module.dropout = 0.0
                 if module.training != wanted:
