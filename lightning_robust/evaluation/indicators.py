@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _ENOUGH_SAMPLES = 50  # of fewer, one alone says nothing
+_FEW_SAMPLES = 5  # of fewer, one alone at a kink decides what all steps together did
 _ENOUGH = 100  # steps; of fewer the sum of what they did tells little of their gradients
 
 
@@ -128,10 +129,12 @@ def from_sums(sums: Tensor, n: int, steps: int) -> list[Indicator]:
     if not moved:
         return []
     known = asked >= _ENOUGH and predicted > 0
+    share = rise / predicted if known else math.nan
+    risen = indicator("loop_rise", share, agreed=agreed / asked if known else math.nan)
     values = [
         indicator("loop_zero_gradient", stuck / n),
         indicator("loop_broken_gradient", broken / n),
-        indicator("loop_rise", rise / predicted if known else math.nan, agreed=agreed / asked if known else math.nan),
+        replace(risen, flagged=risen.flagged and (moved >= _FEW_SAMPLES or share <= 0)),
         indicator("silent_success", silent / n),
     ]
     if steps >= 50:
