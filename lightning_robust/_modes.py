@@ -20,8 +20,8 @@ def own_modes(modules: Sequence[nn.Module], *, evaluate: bool) -> Iterator[None]
     try:
         if evaluate:
             for module, _ in before:
-                wanted = isinstance(module, nn.RNNBase)
-                if isinstance(module, nn.RNNBase) and module.dropout:
+                wanted = type(module) in (nn.RNN, nn.LSTM, nn.GRU)  # others may drop in ways of their own
+                if isinstance(module, nn.RNNBase) and wanted and module.dropout:
                     dropped.append((module, module.dropout))
                     module.dropout = 0.0
                 if module.training != wanted:

@@ -88,7 +88,7 @@ def gain_in_loop(gain: GainFn, logits: Tensor, y: Any) -> Tensor:
     """The same as `gain_of`, with less work where all logits are known to be finite."""
     if not _known_finite(logits):
         return gain_of(gain, logits, y)
-    value = (_own(gain, "of_finite") or gain)(logits, y)
+    value = (_own(gain, "of_finite") or gain)(logits.clone(), y)  # a gain may write to what it is given
     check_value(value, len(logits))
     return value
 

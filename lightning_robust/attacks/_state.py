@@ -70,7 +70,12 @@ class State:
     Args:
         modules: All modules, each once.
         swap: Swap buffers for clones instead of copying them back: forwards will run in training mode.
+
+    Attributes:
+        moves: Do forwards change attributes? Whoever finds out says so here.
     """
+
+    moves = False
 
     def __init__(self, modules: list[nn.Module], *, swap: bool) -> None:
         self._modules, self._swap = modules, swap

@@ -138,14 +138,19 @@ def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
 def _left_trainable(modules: list[nn.Module]) -> set[int]:
     """Weights that make passes slower where they are frozen, by `id`: the projections of `nn.MultiheadAttention`.
 
+    For who asks for gradients by `torch.autograd.grad` alone: `backward` would write their `.grad` and call hooks.
+
     It transposes what comes with batches first. With a weight that needs no gradient, torch multiplies each row of that
     by itself: the attack on a small vision transformer takes 1.13 times as long. Not in a compiled network, whose graph
-    would have the gradients of weights, nor under autocast, which keeps what it casts of weights that need gradients.
+    would have the gradients of weights, nor under autocast, which keeps what it casts of weights that need gradients,
+    nor where parameters are sharded: FSDP then waits for a `backward`.
     """
-    if any(is_compiled(module) or getattr(module, "wants_frozen", False) for module in modules) or _is_autocast():
+    frozen = any(is_compiled(module) or getattr(module, "wants_frozen", False) for module in modules)
+    if frozen or _is_autocast() or is_sharded(modules):
         return set()
     attention = [module for module in modules if isinstance(module, nn.MultiheadAttention)]
-    return {id(module.in_proj_weight) for module in attention if module.in_proj_weight is not None}
+    weights = [module._parameters.get("in_proj_weight") for module in attention]
+    return {id(weight) for weight in weights if weight is not None}
 
 
 def _is_autocast() -> bool:
@@ -153,9 +158,8 @@ def _is_autocast() -> bool:
 
 
 @contextmanager
-def _frozen(modules: list[nn.Module]) -> Iterator[None]:
-    """Parameters need no gradient: compiled models compute 1.5 to 1.9 times faster for it."""
-    left = _left_trainable(modules)
+def _frozen(modules: list[nn.Module], left: set[int]) -> Iterator[None]:
+    """Parameters need no gradient, but for those in `left`: compiled models compute 1.5 to 1.9 times faster for it."""
     before = [(p, p.requires_grad) for p in _parameters(modules)]
     try:
         for p, trainable in before:
@@ -207,7 +211,13 @@ def _first_forward(model: Any, modules: list[nn.Module], x: Tensor) -> None:
 
 @contextmanager
 def scope(
-    model: Any, x: Tensor | None = None, *, mode: Mode = "eval", seed: int = 0, also: tuple[Any, ...] = ()
+    model: Any,
+    x: Tensor | None = None,
+    *,
+    mode: Mode = "eval",
+    seed: int = 0,
+    also: tuple[Any, ...] = (),
+    own_loop: bool = False,
 ) -> Iterator[Callable[[Tensor], Any]]:
     """Make a model ready for an attack and put everything back at the end, also after an exception.
 
@@ -221,6 +231,8 @@ def scope(
             SyncBatchNorm all ranks must make the same forwards.
         seed: Seeds what the model itself draws inside (dropout in training mode, randomised layers).
         also: What else may hold networks (a space, a gain); these are always in evaluation mode.
+        own_loop: Nothing inside calls `backward`: projections of attention, which are slow where they are frozen, keep
+            their flag.
 
     Yields:
         The model as a function: a model that keeps a state between its forwards (hidden states, spikes) starts each of
@@ -246,7 +258,8 @@ def scope(
         stack.enter_context(other_random_streams(seed))
         stack.enter_context(own_modes(modules, evaluate=mode == "eval"))
         stack.enter_context(own_modes(others, evaluate=True))
-        stack.enter_context(_frozen([*modules, *others]))
+        left = _left_trainable([*modules, *others]) if own_loop else set()
+        stack.enter_context(_frozen([*modules, *others], left))
         state = stack.enter_context(State(modules, swap=mode == "train"))
         stack.enter_context(State(others, swap=False))
         yield _Repeatable(model, state)
@@ -258,7 +271,6 @@ class _Repeatable:
     def __init__(self, model: Any, state: State) -> None:
         self._model, self._state = model, state
         self._looked: set[bool] = set()
-        self._moves = False
 
     def rows(self, rows: Tensor) -> "_Repeatable":
         """The same for some samples of the batch, of a model that reads more of the batch than its input."""
@@ -273,13 +285,14 @@ class _Repeatable:
         return part
 
     def __call__(self, x: Tensor) -> Any:
-        if self._moves:
-            self._state.rewind()
+        state = self._state  # of all copies, so that each knows what one has seen
+        if state.moves:
+            state.rewind()
         output = self._model(x)
-        if not self._moves and x.requires_grad not in self._looked:
+        if not state.moves and x.requires_grad not in self._looked:
             # Looked at once with and once without a gradient: apart from that, forwards change attributes all alike.
             self._looked.add(x.requires_grad)
-            self._moves = self._state.attributes_moved()
+            state.moves = state.attributes_moved()
         return output
 
 

@@ -121,7 +121,7 @@ class ThreatAttack(Attack):
     ) -> Iterator[Batch]:
         """The prologue of every such attack: the model, the space and the gain in scope, the chart of the batch."""
         space = self._threat.space
-        with scope(model, x, mode=mode, seed=context.key, also=(space, gain)) as ready:
+        with scope(model, x, mode=mode, seed=context.key, also=(space, gain), own_loop=True) as ready:
             x, y, code = ordinary(x), ordinary(y), ordinary(context.code)
             with unwritten(y):
                 yield Batch(ready, x, y, space.chart(x, y, code))

@@ -20,13 +20,14 @@ from lightning_robust.evaluation._probe import MOST
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._runs import Seen
 from lightning_robust.evaluation._tally import cautions
-from lightning_robust.evaluation.indicators import from_signs, probe, search_beats_gradients, unbounded
+from lightning_robust.evaluation.indicators import from_signs, probe, search_beats_gradients, standing, unbounded
 
 
 def asked(
     module: Any, part: Part, stages: Mapping[str, Stage], threat: Threat, key: int, meter: Meter
 ) -> list[Indicator]:
-    """What a few questions to the model tell, on the first samples. Of a set that holds no other input: nothing.
+    """What a few questions to the model tell, on the first samples. Of a set that holds no other input: what is
+    of the model stays flagged, nothing else.
 
     Args:
         module: The model.
@@ -36,8 +37,6 @@ def asked(
         key: Of random steps.
         meter: Counts the passes.
     """
-    if not torch.as_tensor(threat.ball.radius).any():
-        return []
     rows = torch.arange(min(len(part), len(part) if part.whole else MOST))
     sample = part.sample if len(rows) == len(part) else part.sample.rows(rows)
     view, correct = sample.view(module, meter.on(rows)), sample.reader.correct
@@ -48,6 +47,8 @@ def asked(
             return []
         given: dict[str, Any] = {"gain": gain or margin, "correct": correct, "code": sample.code, "key": key}
         few = probe(view, sample.x, sample.y, threat, logits=output, **given)
+        if not torch.as_tensor(threat.ball.radius).any():
+            return standing(few, 0)
         return [*few, *unbounded(view, sample.x, sample.y, threat, **given)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -219,7 +220,7 @@ def _complete(folder: str | Path) -> list[Path]:
 def begun(path: Path) -> bool:
     """Has a ledger a verdict of an attack? One that a refused evaluation leaves has none."""
     known = survey(path)
-    return known.damaged or any(row["stage"] != CLEAN for row in rows(path, known.end))
+    return known.damaged or any(row.get("stage") != CLEAN for row in rows(path, known.end))
 
 
 def _lock_of(path: Path) -> FileLock:
@@ -227,31 +228,36 @@ def _lock_of(path: Path) -> FileLock:
 
 
 def _make_way(own: Path, settings: dict[str, Any], number: int, name: str) -> None:
-    """Refuse a folder that holds a ledger of another evaluation; delete those in which no attack has a verdict."""
+    """Refuse a folder that holds a ledger of another evaluation; delete those in which no attack has a verdict.
+
+    Those of the other processes of this evaluation are left to them. The rest are locked until they are deleted.
+    """
     idle = []
-    for (of, _), path in _files(own.parent).items():
-        before = _read_settings(path)
-        if before is None or (before == settings and of == number):
-            continue
-        if not begun(path) and (path == own or _is_free(path)):
-            idle.append(path)
-            continue
-        _check_same(path, before, settings, name)
-        raise ValueError(
-            f"Expected argument `shard` to name {of} process(es), as many as wrote {path}, but got {number}. "
-            "Use as many processes as before, or give another folder."
-        )
-    for path in idle:
-        path.unlink()
+    with ExitStack() as locks:
+        for (of, _), path in _files(own.parent).items():
+            before = _read_settings(path)
+            if before is None or (before == settings and of == number):
+                continue
+            if (of == number or _is_locked(path, locks)) and not begun(path):
+                if of != number or path == own:
+                    idle.append(path)
+                continue
+            _check_same(path, before, settings, name)
+            raise ValueError(
+                f"Expected argument `shard` to name {of} process(es), as many as wrote {path}, but got {number}. "
+                "Use as many processes as before, or give another folder."
+            )
+        for path in idle:
+            path.unlink(missing_ok=True)
 
 
-def _is_free(path: Path) -> bool:
-    """Does no process write this ledger?"""
+def _is_locked(path: Path, locks: ExitStack) -> bool:
+    """Take the lock of a ledger, if no process writes it."""
     try:
-        with _lock_of(path).acquire(timeout=0):
-            return True
+        locks.enter_context(_lock_of(path).acquire(timeout=0))
     except Timeout:
         return False
+    return True
 
 
 def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any], name: str) -> None:

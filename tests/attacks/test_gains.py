@@ -5,12 +5,15 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
 from lightning_robust._nested import cut
 from lightning_robust.attacks import (
+    PGD,
     Anchored,
     Context,
+    Linf,
     binary_margin,
     confident_margin,
     cross_entropy,
@@ -345,3 +348,25 @@ def test_what_is_no_gain_of_labels():
     for wrong in (divergence, "margin"):
         with pytest.raises(TypeError, match="`gain` to be a function"):
             check_plain_gain(wrong)
+
+
+def test_a_gain_that_writes_to_its_logits_changes_nothing_else():
+    """`fooled` is asked of what the model said, also after such a gain."""
+
+    def plain(logits, y):
+        own = F.one_hot(y, logits.shape[1]).bool()
+        return logits.masked_fill(own, -1e4).amax(1) - logits[own]
+
+    def writing(logits, y):
+        own = F.one_hot(y, logits.shape[1]).bool()
+        right = logits[own]
+        return logits.masked_fill_(own, -1e4).amax(1) - right
+
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double(), torch.rand(20, 6).double()
+    y = model(x).argmax(1)
+    for options in ({"early_stop": True}, {"keep": "best"}, {}):
+        usual, other = (PGD(Linf(0.2), 5, gain=gain, **options).run(model, x, y) for gain in (plain, writing))
+        assert torch.equal(usual.x_adv, other.x_adv)
+        if usual.fooled is not None:
+            assert torch.equal(usual.fooled, other.fooled)

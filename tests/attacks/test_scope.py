@@ -1,10 +1,12 @@
+import sys
 from collections import namedtuple
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
-from lightning_robust.attacks import scope
+from lightning_robust.attacks import PGD, Linf, scope
 from lightning_robust.attacks._compiled import Compiled
 from lightning_robust.attacks.scope import ordinary
 from tests.helpers import Recurrent, batch, net, unchanged
@@ -141,19 +143,53 @@ def test_attention_multiplies_all_samples_at_once_though_parameters_are_frozen()
         return sum(event.count for event in profile.key_averages() if event.key == "aten::bmm")
 
     usual = products()
-    with scope(model):
+    with scope(model, own_loop=True):
         assert products() == usual
         assert [name for name, p in model.named_parameters() if p.requires_grad] == ["layer.self_attn.in_proj_weight"]
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_attention_is_frozen_where_its_weights_would_cost_more():
+def test_attention_is_frozen_where_its_weights_would_cost_more(monkeypatch):
     """Autocast keeps what it casts of weights that need gradients; a graph computes the gradients of these."""
     model = _Encoder()
-    with torch.autocast("cpu", torch.bfloat16), scope(model):
-        assert not any(p.requires_grad for p in model.parameters())
-    with scope(Compiled(model, "eager")):
-        assert not any(p.requires_grad for p in model.parameters())
+
+    def free(network, **options):
+        with scope(network, **options):
+            return [name for name, p in network.named_parameters() if p.requires_grad]
+
+    assert free(model, own_loop=True) == ["layer.self_attn.in_proj_weight"]
+    assert free(model) == [], "what is run inside may call `backward`"
+    assert free(Compiled(model, "eager"), own_loop=True) == []
+    with torch.autocast("cpu", torch.bfloat16):
+        assert free(model, own_loop=True) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[scope.__module__], "is_sharded", lambda modules: True)
+        assert free(model, own_loop=True) == []
     model.layer.self_attn.in_proj_weight.requires_grad_(False)
-    with scope(model):
-        assert not any(p.requires_grad for p in model.parameters()), "what the user froze stays frozen"
+    assert free(model, own_loop=True) == [], "what the user froze stays frozen"
+
+
+class _Counts(nn.Module):
+    """A model that keeps a state of the size of its batch. Its class notes in which state each forward begins."""
+
+    begun: ClassVar[list[bool]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.before = nn.Linear(4, 3), None
+
+    def forward(self, x):
+        self.begun.append(self.before is None)
+        logits = self.layer(x)
+        self.before = logits if self.before is None else logits + self.before
+        return logits
+
+
+@pytest.mark.parametrize("options", [{"restarts": 3, "keep": "best"}, {"early_stop": True}, {"restarts": 2}])
+def test_every_forward_begins_in_the_state_that_was_found(options):
+    """Also behind the map of a space, in each restart, and where samples have left the batch."""
+    _Counts.begun.clear()
+    model, x = _Counts(), torch.rand(32, 4)
+    PGD(Linf(0.2), steps=6, **options)(model, x, model.layer(x).argmax(1))
+    assert len(_Counts.begun) > 4
+    assert all(_Counts.begun)

@@ -85,7 +85,7 @@ def test_another_evaluation_is_refused_and_nothing_changes(tmp_path):
 
 @pytest.mark.parametrize("shard", [(0, 1), (0, 2), (1, 2)])
 def test_a_ledger_without_a_verdict_of_an_attack_is_replaced(tmp_path, shard):
-    """So is what a refused evaluation leaves, in as many processes as it liked."""
+    """So is what a refused evaluation leaves in any number of processes; in as many, each sees to its own."""
     for place in range(2):
         with Ledger.open(tmp_path, HEADER, (place, 2)) as ledger:
             ledger.add([event(n, stage="clean") for n in range(place)])
@@ -94,7 +94,12 @@ def test_a_ledger_without_a_verdict_of_an_attack_is_replaced(tmp_path, shard):
     with Ledger.open(tmp_path, {"eps": 1}, shard) as ledger:
         ledger.add([event(0)])
         assert list(ledger.events()) == [event(0)]
-    assert [path.name for path in tmp_path.glob("*.jsonl")] == [ledger.path.name]
+    for place in range(shard[1]):
+        if place != shard[0]:
+            Ledger.open(tmp_path, {"eps": 1}, (place, shard[1])).close()
+    left = {f"ledger-{place}-of-{shard[1]}.jsonl" for place in range(shard[1])}
+    assert {path.name for path in tmp_path.glob("*.jsonl")} == left
+    assert join(tmp_path) == [event(0)]
 
 
 def test_one_verdict_is_enough_and_so_is_a_process_that_writes(tmp_path):

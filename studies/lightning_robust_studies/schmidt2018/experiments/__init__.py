@@ -7,10 +7,8 @@ from lightning_robust_studies.schmidt2018.experiments.command import main
 from lightning_robust_studies.schmidt2018.experiments.settings import PRESETS, SampleComplexitySettings
 
 if TYPE_CHECKING:
-    from lightning_robust_studies.schmidt2018.experiments.problems import Problem, problems
+    from lightning_robust_studies.schmidt2018.experiments.problems import Problem
     from lightning_robust_studies.schmidt2018.experiments.study import run_sample_complexity
 
-__all__ = ["PRESETS", "Problem", "SampleComplexitySettings", "main", "problems", "run_sample_complexity"]
-__getattr__ = loaded_when_used(
-    __name__, {"Problem": "problems", "problems": "problems", "run_sample_complexity": "study"}
-)
+__all__ = ["PRESETS", "Problem", "SampleComplexitySettings", "main", "run_sample_complexity"]
+__getattr__ = loaded_when_used(__name__, {"Problem": "problems", "run_sample_complexity": "study"})
