@@ -1,5 +1,6 @@
 """The command line: demo, evaluate, study, and LightningCLI with our classes by their bare names."""
 
+import argparse
 import ast
 import logging
 import sys
@@ -130,7 +131,9 @@ def lightning(args: Sequence[str] | None) -> None:
             trainers.append(super().instantiate_trainer(callbacks=callbacks, **kwargs))
             return trainers[-1]
 
-    with _without_advertisements(), _saying_how_it_ended(trainers):
+    # An error of an option raises, where jsonargparse would print fifty lines of usage before it.
+    options = {name: {"exit_on_error": False} for name in RobustCLI.subcommands()} | {"exit_on_error": False}
+    with _without_advertisements(), _saying_how_it_ended(trainers), _wrong_options_in_one_line():
         RobustCLI(
             pl.LightningModule,
             pl.LightningDataModule,
@@ -138,8 +141,18 @@ def lightning(args: Sequence[str] | None) -> None:
             subclass_mode_data=True,
             save_config_callback=KeepConfig,
             seed_everything_default=0,
+            parser_kwargs=options,
             args=None if args is None else list(args),
         )
+
+
+@contextmanager
+def _wrong_options_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except argparse.ArgumentError as error:
+        sys.stderr.write(f"lightning-robust: {' '.join(str(error).split())}\n")
+        raise SystemExit(2) from None
 
 
 @contextmanager

@@ -240,6 +240,26 @@ def test_a_fit_that_is_stopped_says_where_its_results_are(number, code, monkeypa
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--config", "config.yaml", "--trainer.no_such", "3"], "no_such"),
+        (["--config", "config.yaml", "--trainer.max_epochs", "many"], "max_epochs"),
+        ([], "model"),
+    ],
+)
+def test_a_wrong_option_of_fit_is_one_line(args, text, monkeypatch, capsys):
+    Path("config.yaml").write_text(yaml.safe_dump(configuration(default_root_dir="runs")))
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, "fit", *args)
+    assert error.value.code == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith("lightning-robust: ")
+    assert text in said
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_fit_ends_by_saying_where_its_results_are(monkeypatch, capsys):
     Path("config.yaml").write_text(yaml.safe_dump(configuration(default_root_dir="runs")))
     run(monkeypatch, "fit", "--config", "config.yaml")
