@@ -83,6 +83,7 @@ def _python(code):
     )
 
 
+NEEDS_PL = pytest.mark.skipif(importlib.util.find_spec(PL) is None, reason="needs the package `pytorch_lightning`")
 BOTH = pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs the package `lightning`")
 
 FIT = """
@@ -125,11 +126,12 @@ def test_a_project_that_uses_the_other_copy_is_served():
     _served(L, "import lightning.pytorch as Lightning; import pytorch_lightning")
 
 
-@pytest.mark.parametrize(("copy", "others"), [(PL, ["lightning"]), (L, [PL, "lightning_fabric"])])
+@pytest.mark.parametrize(
+    ("copy", "others"),
+    [pytest.param(PL, ["lightning"], marks=NEEDS_PL), pytest.param(L, [PL, "lightning_fabric"], marks=BOTH)],
+)
 def test_a_project_with_one_copy_alone(copy, others):
     """No other copy can be imported, nor a package that comes with it."""
-    if importlib.util.find_spec(copy.partition(".")[0]) is None:
-        pytest.skip(f"needs {copy}")
     _served(copy, f"import sys; sys.modules.update(dict.fromkeys({others})); import {copy} as Lightning")
 
 

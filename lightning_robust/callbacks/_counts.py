@@ -229,7 +229,7 @@ class Verdict:
         of_model, doubts, ours, searched, *counts = map(round, row[_SUMS:])
         width = Tally(len(restarts), torch.device("cpu")).counts.numel()
         self.summary = Summary(counts[:width], restarts)
-        n, right, robust = self.summary.n, *counts[1:3]
+        n, right, robust = self.summary.n, counts[1], self.summary.shown
         sums = torch.tensor(row[:_SUMS], dtype=torch.float64)
         found = from_sums(sums, n, steps_of(stages) or 1) if n else []
         searches = sum(is_search(attack) for attack in attacks.values())

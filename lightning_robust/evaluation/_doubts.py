@@ -109,13 +109,15 @@ def is_search(attack: Attack) -> bool:
     return bool(order == 0)
 
 
-def cautions_of(stages: Mapping[str, Stage], record: Record, seen: Seen, *, each: bool) -> list[str]:
-    """What was counted besides, in texts to warn the user with; `each`: is every attack spoken of by itself?"""
+def cautions_of(stages: Mapping[str, Stage], record: Record, seen: Seen, *, each: bool, withstood: int) -> list[str]:
+    """What was counted besides, in texts to warn the user with; `each`: is every attack spoken of by itself?
+
+    `withstood` is the most samples that withstood by any figure that is shown.
+    """
     stuck = {name: len(seen.stuck[name] - seen.moved[name]) for name in stages}
     if not each:
         never = set().union(*seen.stuck.values()) - set().union(*seen.moved.values())
         stuck = {"": sum(record.rows[place].open for place in never)}
     # What was seen of an earlier run is not known: a share of all is that of the outputs that were looked at.
     everything = len(record.rows) if seen.outputs and seen.probabilities == seen.outputs else 0
-    robust = sum(row.open for row in record.rows.values())
-    return cautions(len(record.rows), robust, stuck, everything, len(seen.broken))
+    return cautions(len(record.rows), withstood, stuck, everything, len(seen.broken))

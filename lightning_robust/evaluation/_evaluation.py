@@ -199,19 +199,20 @@ class Evaluation:
     def report(self) -> Report:
         """What was found."""
         settings, record, seen = self._settings, self._engine.record, self._engine.seen
-        withstood = sum(row.open for row in record.rows.values())
+        images = record.images(self._examples())
+        each = {name: record.right(name) for name in self._attacks} if settings.full else {}
+        withstood = max(
+            sum(row.open for row in record.rows.values()), *(int(right.sum()) for right in each.values()), 0
+        )
         indicators = tuple(standing([*(self._first or ()), *of_the_run(settings.stages, record, seen)], withstood))
         doubt = warning(indicators)
         cautions = [
             *self._suspicions.doubts,
-            *cautions_of(settings.stages, record, seen, each=settings.full),
+            *cautions_of(settings.stages, record, seen, each=settings.full, withstood=withstood),
             *texts(self._suspicions.counts.tolist(), self._attacks),
             *([] if doubt is None else [doubt]),
         ]
-        images = record.images(self._examples())
-        right = {"clean": images.clean} | (
-            {name: record.right(name) for name in self._attacks} if settings.full else {}
-        )
+        right = {"clean": images.clean} | each
         engine, meter = self._engine, self._meter
         return Report(
             right=right,

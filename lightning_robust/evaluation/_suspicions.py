@@ -226,9 +226,7 @@ class Suspicions:
 
 
 def _can_move(attack: Attack) -> bool:
-    """Is the clean input a result to wonder at? Not in a ball of radius zero, nor where it stands for a failure."""
-    if getattr(attack, "gives_back", False):
-        return False
+    """Is there anything but the clean input in the declared set? Not in a ball of radius zero."""
     threats = declared(attack)
     return threats is None or any(bool(torch.as_tensor(threat.ball.radius).amax() > 0) for threat in threats)
 
@@ -273,7 +271,8 @@ def texts(counts: list[int], attacks: Mapping[str, Attack], *, settled: bool = T
         start = len(_OF_ALL) + place * len(_OF_ONE)
         of_one = dict(zip(_OF_ONE, counts[start : start + len(_OF_ONE)], strict=True))
         under = f" under `{name}`" if name else ""
-        if of_one["right"] and of_one["still"] == of_one["right"] and not _is_nothing(attacks[name]):
+        least = _ENOUGH if getattr(attacks[name], "gives_back", False) else 1  # few may well be robust to it
+        if of_one["right"] >= least and of_one["still"] == of_one["right"] and not _is_nothing(attacks[name]):
             said.append(
                 f"Robust accuracy{under} is the clean accuracy: the attack returned the clean input for all "
                 f"{of_one['right']} samples that are right. Does it attack the model at all?"

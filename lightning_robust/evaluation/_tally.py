@@ -68,6 +68,7 @@ class Summary:
         logged: `clean_acc`, `robust_acc` and, if `each`, `robust_acc_<name>`.
         more: `success_<name>`, `success_worst_<name>`, `n`, and `robust_acc_<name>` if it is not logged.
         intervals: The 95 % interval of each value but `n`, by the same name.
+        shown: The most samples that withstood by any robust accuracy here: where there are none, nothing is too high.
         warnings: Texts to warn the user with.
     """
 
@@ -80,14 +81,16 @@ class Summary:
         stuck: dict[str, int] = {}
         self._rate(self.logged, "clean_acc", of_all["clean"], n)
         self._rate(self.logged, "robust_acc", of_all["robust"], n)
+        self.shown = of_all["robust"]
         for place, (name, number) in enumerate(restarts.items()):
             start = len(_OF_ALL) + place * len(_OF_ONE)
             of_one = dict(zip(_OF_ONE, counts[start : start + len(_OF_ONE)], strict=True))
             if name:
                 self._rate(self.logged if each else self.more, f"robust_acc_{name}", of_one["right"], n)
+                self.shown = max(self.shown, of_one["right"])
             self._success(f"_{name}" if name else "", of_one, of_all["clean"], number)
             stuck[name] = of_one["stuck"]
-        self.warnings = cautions(n, of_all["robust"], stuck, of_all["probabilities"], of_all["broken"])
+        self.warnings = cautions(n, self.shown, stuck, of_all["probabilities"], of_all["broken"])
 
     def _rate(self, into: dict[str, float], name: str, count: int, of: int) -> None:
         into[name] = count / of if of else math.nan
@@ -107,7 +110,7 @@ def cautions(n: int, robust: int, stuck: Mapping[str, int], probabilities: int, 
 
     Args:
         n: Number of samples.
-        robust: Number of those that withstood all attacks; where there are none, nothing is too high.
+        robust: The most that withstood by any figure that is shown; where there are none, nothing is too high.
         stuck: By the name of an attack, the number of samples that withstood it without a gradient; "": of all.
         probabilities: Number of samples whose output is a distribution without an attack.
         broken: Number of samples whose output is NaN or infinite without an attack.

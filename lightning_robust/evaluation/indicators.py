@@ -257,7 +257,8 @@ def standing(indicators: Iterable[Indicator], robust: int) -> list[Indicator]:
 
     Args:
         indicators: Of the evaluation.
-        robust: Number of samples that are right without an attack and under all attacks.
+        robust: Number of samples that are right without an attack and under all attacks; the most of such numbers,
+            where the robust accuracy under each attack is shown, too.
 
     Example:
         >>> found = [search_beats_gradients(400, 3, 1000)]

@@ -22,6 +22,7 @@ from lightning_robust.attacks import (
 )
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome, as_attack
 from lightning_robust.evaluation._suspicions import Suspicions, check_result, declared, guesses, surer_of, texts
+from lightning_robust.interop import from_torchattacks
 
 CPU = torch.device("cpu")
 
@@ -280,3 +281,14 @@ def test_a_ball_of_radius_zero_holds_nothing_but_the_clean_input():
         suspicions.result(name, x, torch.arange(8) % 2, outcome, NO_CONTEXT, right=every, mask=every)
     (said,) = (text for text in texts(suspicions.counts.tolist(), attacks) if "returned the clean input" in text)
     assert "`ball`" in said
+
+
+@pytest.mark.parametrize(("right", "said"), [(1, False), (49, False), (50, True)])
+def test_an_attack_that_gives_back_clean_inputs_is_doubted_where_it_breaks_none_of_many(right, said):
+    """AutoAttack returns the clean input where it fails: for few samples no wonder, for many it is."""
+    torchattacks = pytest.importorskip("torchattacks")
+    attack = from_torchattacks(torchattacks.APGD, {"eps": 0.1})
+    assert attack.gives_back
+    counts = [right, right, 0, right, right, 0]
+    assert bool(texts(counts, {"a": attack})) == said
+    assert texts(counts, {"a": PGD(Linf(0.1))}), "of our own attacks that leave the input as it is each is one too many"
