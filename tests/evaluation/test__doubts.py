@@ -87,6 +87,18 @@ def test_a_mask_is_not_called_too_robust_where_nothing_is_robust(name):
     assert "not raised" in report.page().html() or not report.indicators
 
 
+def _validated(module, attacks, x, y):
+    """A callback after a validation, and all that it warned of."""
+    evaluation = RobustEvaluation(attacks)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[evaluation]
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.validate(module, DataLoader(TensorDataset(x, y), batch_size=20), verbose=False)
+    return evaluation, " ".join(str(one.message) for one in caught)
+
+
 class Softmax(pl.LightningModule):
     """Probabilities; of images that are rounded, if it says so."""
 
@@ -106,14 +118,7 @@ def test_the_callback_agrees(rounded, eps, suspicious):
     """Probabilities of rounded images, under an attack that finds nothing and one that breaks all."""
     x, y = breakable()
     attacks = {"pgd": PGD(Linf(eps), 2)} | ({} if eps < 1 else {"blank": blank})
-    evaluation = RobustEvaluation(Plan(attacks))
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[evaluation]
-    )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trainer.validate(Softmax(rounded), DataLoader(TensorDataset(x, y), batch_size=20), verbose=False)
-    texts = " ".join(str(one.message) for one in caught)
+    evaluation, texts = _validated(Softmax(rounded), Plan(attacks), x, y)
     assert (evaluation.results["val/robust_acc"] > 0) == suspicious
     assert ("Robust accuracy may be too high" in texts) == suspicious
     assert (evaluation.results["val/suspicious"] > 0) == suspicious
@@ -125,13 +130,21 @@ def test_the_callback_tells_of_a_broken_model_all_the_same():
             return self.net(x) * torch.nan
 
     x, y = breakable()
-    evaluation = RobustEvaluation(PGD(Linf(0.1), 2))
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[evaluation]
-    )
-    with pytest.warns(UserWarning, match="NaN or infinite"):
-        trainer.validate(Broken(False), DataLoader(TensorDataset(x, y), batch_size=20), verbose=False)
+    evaluation, texts = _validated(Broken(False), PGD(Linf(0.1), 2), x, y)
+    assert "NaN or infinite" in texts
     assert evaluation.results["val/suspicious"] > 0
+
+
+def test_the_callback_shows_no_figure_of_one_attack_without_its_doubts():
+    """Another attack breaks all that one without a gradient leaves: its own robust accuracy stands beside the worst."""
+    x, y = breakable()
+    attacks = {"pgd": PGD(Linf(1.0), 2), "blank": blank}
+    for given, each in ((attacks, True), (Plan(attacks), False)):
+        evaluation, texts = _validated(Softmax(True), given, x, y)
+        assert evaluation.results["val/robust_acc"] == 0
+        assert (evaluation.results.get("val/robust_acc_pgd", 0) > 0) == each
+        assert ("Robust accuracy may be too high" in texts) == each
+        assert (evaluation.results["val/suspicious"] > 0) == each
 
 
 # ---------------------------------------------------------------------------------- ordinary models: no cause, no alarm
