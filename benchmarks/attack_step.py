@@ -331,7 +331,7 @@ def main() -> None:
     names = ["floor", *(name for name in args.variants or usual(device) if name != "floor")]
     said = (
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.system()}\n"
-        f"CPU: {processor()}, {torch.get_num_threads()} threads\n"
+        f"CPU: {processor()}, threads: {torch.get_num_threads()}\n"
         f"device: {torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type}\n"
         f"PGD-{STEPS} in Linf(8/255) and one step of SGD, {rounds} rounds, {clock} clock, "
         f"memory {'kept' if keeps else 'as the system has it'}"

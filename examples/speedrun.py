@@ -61,7 +61,8 @@ recipe = recipes.fgsm_rs(Linf(EPS)) if given.method == "fgsm" else recipes.madry
 attack = next(part.attack for part in recipe if isinstance(part, AdversarialTraining))
 if not given.plain:
     attack = fast(attack, precision="auto", channels_last="auto", compile="auto" if given.compile else False)
-quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+quiet["limit_val_batches"] = 0
 trainer = pl.Trainer(max_epochs=given.epochs, callbacks=[AdversarialTraining(attack)], **quiet)
 
 began, processor = time.perf_counter(), time.process_time()
@@ -72,6 +73,6 @@ seconds, processor = time.perf_counter() - began, time.process_time() - processo
 # The verdict. The interval is for the draw of the attacked test images.
 
 passes = given.epochs * given.train * (2 if given.method == "fgsm" else given.steps + 1)
-print(f"{seconds:.0f} s ({processor:.0f} s of processor, {torch.get_num_threads()} threads), seed {given.seed}")
+print(f"{seconds:.0f} s ({processor:.0f} s of processor, threads: {torch.get_num_threads()}), seed {given.seed}")
 print(f"{passes:,} images forward and backward, in {trainer.global_step:,} steps")
 print(evaluate(model, data.tensors("test", limit=given.images), standard(Linf(EPS))))
