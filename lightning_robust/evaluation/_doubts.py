@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from lightning_robust.attacks import log_odds, margin
+from lightning_robust.attacks import MinimumNorm, log_odds, margin
 from lightning_robust.attacks._combined import Combined
 from lightning_robust.attacks._gain import anchor_of
 from lightning_robust.attacks._signs import Signs
@@ -75,6 +75,8 @@ def of_the_run(stages: Mapping[str, Stage], record: Record, seen: Seen) -> list[
         seen: What was seen besides.
     """
     survivors = [place for place in record.places() if record.rows[place].open]
+    if not survivors and has_curve(stages):
+        survivors = [place for place in record.places() if record.rows[place].clean]
     found = from_signs(signs_of(seen, survivors), len(record.rows), steps=steps_of(stages)) if survivors else []
     searches = {name for name, stage in stages.items() if is_search(stage.attack)}
     if searches and len(searches) < len(stages):
@@ -99,6 +101,17 @@ def steps_of(stages: Mapping[str, Stage]) -> int | None:
     """Those of the longest attack with gradients."""
     attacks = [stage.attack for stage in stages.values() if not is_search(stage.attack)]
     return max((getattr(attack, "steps", 0) for attack in attacks), default=0) or None
+
+
+def has_curve(stages: Mapping[str, Stage]) -> bool:
+    """Does an attack look for least radii? Then robust accuracy is shown at all radii up to that of the threat."""
+    return any(_seeks_least(stage.attack) for stage in stages.values())
+
+
+def _seeks_least(attack: Attack) -> bool:
+    if isinstance(attack, Combined):
+        return any(_seeks_least(part) for part in attack.parts)
+    return isinstance(attack, MinimumNorm)
 
 
 def is_search(attack: Attack) -> bool:

@@ -16,7 +16,7 @@ from lightning_robust._versions import command, processor
 from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._data import fingerprint_of_data
 from lightning_robust.evaluation._declared import common_threat, per_sample_radius
-from lightning_robust.evaluation._doubts import asked, cautions_of, of_the_run
+from lightning_robust.evaluation._doubts import asked, cautions_of, has_curve, of_the_run
 from lightning_robust.evaluation._engine import Engine, Sink
 from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._meter import Meter
@@ -201,9 +201,10 @@ class Evaluation:
         settings, record, seen = self._settings, self._engine.record, self._engine.seen
         images = record.images(self._examples())
         each = {name: record.right(name) for name in self._attacks} if settings.full else {}
-        withstood = max(
-            sum(row.open for row in record.rows.values()), *(int(right.sum()) for right in each.values()), 0
-        )
+        shown = [torch.tensor([row.open for row in record.rows.values()]), *each.values()]
+        if has_curve(settings.stages):  # at small radii it is the accuracy without an attack
+            shown.append(images.clean)
+        withstood = max(int(right.sum()) for right in shown)
         indicators = tuple(standing([*(self._first or ()), *of_the_run(settings.stages, record, seen)], withstood))
         doubt = warning(indicators)
         cautions = [

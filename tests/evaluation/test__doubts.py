@@ -10,10 +10,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_robust import RobustEvaluation
-from lightning_robust.attacks import L1, L2, PGD, Attack, Linf, RandomSearch, Threat, cross_entropy
+from lightning_robust.attacks import L1, L2, PGD, Attack, Linf, MinimumNorm, RandomSearch, Threat, cross_entropy
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
-from lightning_robust.evaluation import Plan, evaluate, indicators
+from lightning_robust.evaluation import Plan, evaluate, indicators, standard
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, indicator
 from tests.evaluation import zoo
 
@@ -238,3 +238,24 @@ def test_the_robust_accuracy_of_one_attack_that_is_shown_keeps_its_doubts():
     assert named.right["pgd"].any()
     assert "zero_gradient" in {one.name for one in named.flagged}
     assert {one.name for one in planned.flagged} <= OF_THE_MODEL
+
+
+@pytest.mark.parametrize("name", ["zero gradient", "NaN gradient", "softmax", "quantized input", "k winners take all"])
+def test_a_curve_over_the_radius_keeps_its_doubts_where_nothing_is_robust_at_its_end(name):
+    """The attack of least norm finds nothing at smaller radii, and an attack at the greatest breaks all."""
+    mask, (x, y) = zoo.MASKS[name], breakable()
+    attacks = {"pgd": PGD(Linf(1.0), 3), "minimum norm": MinimumNorm(Linf(1.0), 5), "blank": Blank()}
+    with pytest.warns(UserWarning, match="too high"):
+        report = evaluate(mask.make(*networks()), (x, y), Plan(attacks), progress=False)
+    assert report.robust_acc.value == 0
+    assert report.radius_curve([0.9])[0]["value"] > 0.5
+    assert {one.name for one in report.flagged} - OF_THE_MODEL
+
+
+@pytest.mark.parametrize("name", ["rectified", "batch statistics and dropout"])
+def test_a_curve_that_falls_to_zero_is_not_doubted(name):
+    x, y = breakable()
+    report = evaluate(ORDINARY[name](), (x, y), standard(Linf(0.9), radii=True), progress=False)
+    assert report.robust_acc.value == 0
+    assert not report.flagged
+    assert not report.warnings
