@@ -669,7 +669,7 @@ def _fitted(scale: float) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("gain", ["log_odds", "cross_entropy", "margin"])
 def test_half_precision_does_not_lose_the_gradient(gain):
-    from lightning_robust.attacks._ascent import gain_and_gradient
+    from lightning_robust.attacks._step import gain_and_gradient
 
     model, x, y = _fitted(scale=14.8)  # 1 - p_y of about 4e-7, as after training
 

@@ -10,80 +10,13 @@ from torch import Tensor
 
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._goal import Goal, Trace
-from lightning_robust.attacks._joined import joined
+from lightning_robust.attacks._joined import Whole, in_one, joined
 from lightning_robust.attacks._signs import Lookout
+from lightning_robust.attacks._step import gain_and_gradient, may_be_one
 from lightning_robust.attacks._tensors import column
 from lightning_robust.attacks.attack import rows_of
 from lightning_robust.attacks.rules import Best, Iterate, Rule
 from lightning_robust.attacks.threats import Batch, Threat
-
-
-def _needs_scaling(logits: Tensor) -> bool:
-    half = (torch.float16, torch.bfloat16)
-    device = logits.device.type
-    return logits.dtype in half or (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) in half)
-
-
-def _gradient(logits: Tensor, delta: Tensor, slope: Tensor) -> Tensor | None:
-    """The gradient with respect to `delta` of <slope, logits>."""
-    return torch.autograd.grad(logits, delta, slope, allow_unused=True)[0]
-
-
-def _scaled_gradient(logits: Tensor, delta: Tensor, slope: Tensor) -> Tensor | None:
-    """The same, sent through the network as a multiple of `slope` and scaled back."""
-    slope = slope.float()
-    # The exponent bits of a float32 are the largest power of two below it; kept away from zero and infinity.
-    top = slope.reshape(len(slope), -1).abs().amax(1)
-    power = (top.view(torch.int32) & 0x7F800000).clamp_(1 << 24, 252 << 23).view(torch.float32)
-    weights = (slope / column(power, slope)).to(logits.dtype)
-    grad = _gradient(logits, delta, weights)
-    return None if grad is None else grad * column(power.to(grad.dtype), grad)
-
-
-def gain_and_gradient(
-    gain: Callable[[Tensor], Tensor],
-    logits: Tensor,
-    delta: Tensor,
-    closed: Callable[[Tensor], tuple[Tensor, Tensor] | None] | None = None,
-) -> tuple[Tensor, Tensor]:
-    r"""The gain of each sample (N,) and its gradient with respect to `delta`, computed with respect to nothing else.
-
-    In half precision small gradients vanish: for a well-fitted network in float16 all of them, and the attack does
-    nothing. There the chain rule is cut at the logits z: :math:`\partial L/\partial z` in float32 is scaled per sample
-    by a power of two to a largest entry in [1, 2), sent through the network, and scaled back. The result does not
-    depend on the batch or on a gradient scaler.
-
-    Args:
-        gain: `logits -> (N,)`.
-        logits: The output of the model.
-        delta: What it depends on.
-        closed: `logits -> (gain, slope)` where the slope, the gradient of the gain with respect to the logits, is known
-            in closed form; else None. There the chain rule begins with it.
-    """
-    if not logits.requires_grad:
-        raise RuntimeError(
-            "Expected the model's output to depend on its input differentiably, but it carries no gradient. "
-            "Does `forward` run under torch.no_grad, detach, return predicted classes instead of logits, or read "
-            "another field of the batch than `input` names?"
-        )
-    half, known = _needs_scaling(logits), None if closed is None else closed(logits)
-    if half and known is None:
-        z = logits.detach().float().requires_grad_()
-        value = gain(z)
-        known = value, torch.autograd.grad(value.sum(), z)[0]
-    grad: Tensor | None
-    if known is None:
-        value = gain(logits)
-        (grad,) = torch.autograd.grad(value.sum(), delta, allow_unused=True)
-    else:
-        value, slope = known
-        through = _scaled_gradient if half else _gradient
-        grad = through(logits, delta, slope)
-    if grad is None:
-        raise RuntimeError(
-            "Expected the model's output to depend on its input, but no gradient arrives at the perturbation."
-        )
-    return value.detach(), grad
 
 
 class Ascent:
@@ -131,7 +64,14 @@ class Ascent:
             leaving: It leaves the batch, so that forwards get smaller; so do those that the rule gives up.
         """
         lane, rows = self, torch.arange(len(self._delta), device=self._delta.device)
+        whole: Whole | None = None
         for step in range(len(self._sizes)):
+            if step == 1 and not early:
+                whole = self._in_one()
+            if whole is not None and (moved := whole(self._delta, self._state, self._sizes[step], step)) is not None:
+                self._delta, self._state = moved
+                continue
+            whole = None
             logits, grad = lane._climb(step, early)
             over = lane.trace.fooled if early else None
             if over is not None and leaving and bool(over.any()):
@@ -152,6 +92,12 @@ class Ascent:
                 lane, rows = lane._part(stay), rows[stay]
         lane._end(len(self._sizes))
         self._take_back(rows, lane)
+
+    def _in_one(self) -> Whole | None:
+        """The whole step as one function, if the model makes one and nobody looks at what is in between."""
+        if self.lookout is not None or not may_be_one(self._rule):
+            return None
+        return in_one(self._answer, self._goal, self._threat, self._chart, self._rule, len(self._sizes))
 
     def _climb(self, step: int, early: bool) -> tuple[Tensor, Tensor | None]:
         """Look at the present perturbation: the logits there, and the gradient."""

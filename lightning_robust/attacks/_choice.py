@@ -28,7 +28,8 @@ class Choice:
 def quickest(settings: Sequence[_S], run: Callable[[_S], Any], device: torch.device) -> tuple[_S, list[float]]:
     """The setting of the least median time, and the medians in seconds; process 0 decides for all.
 
-    Every setting runs once before, to compile and to fill caches; then all have their turns, round by round.
+    Every setting runs once before, to compile and to fill caches; then all have their turns, round by round. What is
+    compiled in the first of these (a whole step of an attack) the median does not see.
     """
     times: list[list[float]] = [[] for _ in settings]
     for round_ in range(ROUNDS + 1):

@@ -1,7 +1,8 @@
 """The passes of an attack through a compiled network. Parameters are frozen, so its graphs have no weight gradients.
 
 The ascent asks for the network behind the map of a space (`_joined`): then both are one graph, from the perturbation to
-the output. A map that no graph can hold runs as it is, before the graph of the network alone.
+the output. A map that no graph can hold runs as it is, before the graph of the network alone. From its second step on
+it asks for the whole step as one function (`in_one`), which is a graph of its own (`_step_graphs`).
 """
 
 import copy
@@ -10,10 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_robust.attacks._goal import Goal
 from lightning_robust.attacks._graphs import Graphs, call, graphs_of, tell
-from lightning_robust.attacks._joined import Decode, kind_of
+from lightning_robust.attacks._joined import Decode, Whole, kind_of
+from lightning_robust.attacks._step import Course
+from lightning_robust.attacks._step_graphs import can_be_made, number, steps_of, with_tensors
 from lightning_robust.attacks.attack import rows_of
+from lightning_robust.attacks.rules import Rule
 from lightning_robust.attacks.scope import is_compiled, is_sharded
+from lightning_robust.attacks.spaces import Chart
+from lightning_robust.attacks.threats import Threat
 
 
 class _Pass(torch.autograd.Function):
@@ -95,6 +102,27 @@ class Compiled(nn.Module):
         joined._decode, joined._map = decode, kind_of(decode, shapes=False)
         return joined
 
+    @torch.compiler.disable
+    def in_one(self, goal: Goal, threat: Threat, chart: Chart, rule: Rule, steps: int) -> Whole | None:
+        """A whole step of the ascent as one function, where a graph can hold it."""
+        zero, decode, graphs = chart.zero, self._decode, self.graphs
+        if not self._ready or graphs.reason is not None or decode is None or self._map in graphs.apart:
+            return None
+        if not can_be_made(zero.device):
+            return None
+        threat = with_tensors(threat, zero.device)
+        course = Course(goal, threat.ball, chart, threat.projection(chart), rule, number(steps, zero.device))
+        kind = self._kind(zero, (decode, *goal.held, threat.ball, chart.lower, chart.upper, rule))
+        training = any(part.training for part in self._parts)
+
+        def whole(delta: Tensor, state: Any, size: float, step: int) -> tuple[Tensor, Any] | None:
+            args = (delta, state, number(size, delta.device), number(step, delta.device))
+            return steps_of(self.module, self._backend).run(
+                self.module, decode, course, args, kind, self._attack, training
+            )
+
+        return whole
+
     def plain(self, x: Tensor) -> Any:
         """The output without compilation."""
         return call(self.module, self._decode, x)
@@ -138,14 +166,18 @@ class Compiled(nn.Module):
         return output
 
     def _by_graph(self, decode: Decode | None, x: Tensor) -> Any:
+        kind, training = self._kind(x, decode), any(part.training for part in self._parts)
+        return self.graphs.run(self.module, decode, x, kind, self._attack, training)
+
+    def _kind(self, x: Tensor, place: Any) -> tuple[Any, ...]:
+        """What a graph depends on: the input, the precision, modes and layouts of the network, and what is around."""
         device = x.device.type
         mixed = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         modes = tuple(part.training for part in self._parts)
         if self._layout is None:  # of the weights, which may lie with channels last during an attack
             self._layout = tuple(weight.stride() for weight in self.module.parameters())
-        place = None if decode is None else kind_of(decode)
-        kind = (x.shape[1:], x.stride()[1:], x.dtype, x.device, mixed, modes, self._layout, place)
-        return self.graphs.run(self.module, decode, x, kind, self._attack, any(modes))
+        around = None if place is None else kind_of(place)
+        return (x.shape[1:], x.stride()[1:], x.dtype, x.device, mixed, modes, self._layout, around)
 
 
 def _has_hooks(part: nn.Module) -> bool:

@@ -51,6 +51,11 @@ class Goal:
             with torch.no_grad():
                 self._against = anchor(logits, batch.y) if of_context is None else of_context(logits, batch.y, context)
 
+    @property
+    def held(self) -> tuple[Any, ...]:
+        """What the gain of logits depends on."""
+        return self._gain, self._against
+
     def take(self, rows: Tensor) -> "Goal":
         """The goal of some of the samples."""
         part = copy.copy(self)

@@ -11,7 +11,7 @@ the network itself answers, and one warning says why.
 import types
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lightning_robust.attacks._joined import Decode, kind_of
 
+_K = TypeVar("_K")
+
 _MOST_GRAPHS = 8
 """Of one network: sizes, precisions and modes of its layers; half of them behind maps of spaces."""
 
-_MOST_FAILURES = 3
+MOST_FAILURES = 3
 """Of one network: a graph that no longer fits (an attribute has changed, a kernel fails) is made anew so often."""
 
 
@@ -38,32 +40,41 @@ class Graph:
         replayed: Replay the kernels as CUDA graphs.
     """
 
+    function: Callable[..., Any] = staticmethod(call)
+    # The attack may run inside the forward of DDP, for whose all-reduces a graph would be cut to pieces.
+    config: dict[str, Any] = {"optimize_ddp": False}  # noqa: RUF012
+
     def __init__(self, backend: bool | str, *, replayed: bool) -> None:
         # `torch.compile` keeps its graphs with the code: one of its own, so that limits are those of this pass alone
         # and the graphs go when it goes.
-        function = types.FunctionType(call.__code__.replace(), globals(), "call")
+        code, namespace = self.function.__code__, self.function.__globals__
+        function = types.FunctionType(code.replace(), namespace, code.co_name)
         kind: dict[str, Any] = {"backend": backend} if isinstance(backend, str) else {}
         if replayed:
             kind["mode"] = "reduce-overhead"
         self._function: Callable[..., Any] = torch.compile(function, dynamic=False, fullgraph=True, **kind)
         self._replayed, self.made = replayed, False
 
-    def __call__(self, module: nn.Module, decode: Decode | None, x: Tensor) -> Any:
+    def __call__(self, *args: Any) -> Any:
         """The output; it fails where the graph does not fit."""
         if self._replayed:
             torch.compiler.cudagraph_mark_step_begin()
         if self.made:
             with torch.compiler.set_stance("fail_on_recompile"):
-                output = self._function(module, decode, x)
+                output = self._function(*args)
         else:
-            # The attack may run inside the forward of DDP, for whose all-reduces a graph would be cut to pieces.
-            with torch._dynamo.config.patch(optimize_ddp=False):
-                output = self._function(module, decode, x)
+            with torch._dynamo.config.patch(**self.config):
+                output = self._function(*args)
             self.made = True
-        return output.clone() if self._replayed and isinstance(output, Tensor) else output
+        # The memory of a replayed graph belongs to the next pass.
+        return self.own(output) if self._replayed else output
+
+    def own(self, output: Any) -> Any:
+        """The output in memory of its own."""
+        return output.clone() if isinstance(output, Tensor) else output
 
 
-class _Sizes:
+class Sizes:
     """The graphs of one kind of pass by the size of the batch, and the sizes that the last two attacks brought."""
 
     def __init__(self) -> None:
@@ -72,11 +83,11 @@ class _Sizes:
         self._before: int | None = None
         self._now: int | None = None
 
-    def due(self, n: int, attack: object) -> bool:
-        """Is a graph for batches of `n` to be made?"""
+    def again(self, n: int, attack: object) -> bool:
+        """Do two attacks in a row bring batches of `n`?"""
         if attack is not self._attack:
             self._before, self._now, self._attack = self._now, n, attack
-        return not self.graphs or self._before == self._now == n
+        return self._before == self._now == n
 
 
 class Graphs:
@@ -88,7 +99,7 @@ class Graphs:
     """
 
     def __init__(self, backend: bool | str) -> None:
-        self._backend, self._kinds, self._failures = backend, dict[Any, _Sizes](), 0
+        self._backend, self._kinds, self._failures = backend, dict[Any, Sizes](), 0
         self.reason: str | None = None
         self.apart: dict[Any, str] = {}
         self._told: set[str] = set()
@@ -106,9 +117,9 @@ class Graphs:
 
         `NotImplemented`: no graph can hold the map, or there are too many of them.
         """
-        sizes = self._kinds.get(kind) or _Sizes()
-        graph, due = sizes.graphs.get(len(x)), sizes.due(len(x), attack)
-        if self.reason is not None or (graph is None and not due):
+        sizes = self._kinds.get(kind) or Sizes()
+        graph, again = sizes.graphs.get(len(x)), sizes.again(len(x), attack)
+        if self.reason is not None or (graph is None and sizes.graphs and not again):
             return call(module, decode, x)
         if graph is None:
             made = sum(len(one.graphs) for one in self._kinds.values())
@@ -127,7 +138,7 @@ class Graphs:
                 return NotImplemented
             self._failures += 1
             output = call(module, decode, x)  # which fails as it should, if the network is to blame
-            if not graph.made or self._failures >= _MOST_FAILURES:
+            if not graph.made or self._failures >= MOST_FAILURES:
                 self.give_up(reason, module)
             return output
 
@@ -170,14 +181,19 @@ def tell(what: str, reason: str) -> None:
 
 
 _known: Any = WeakIdKeyDictionary()
-"""Network -> backend -> its graphs."""
+"""Network -> class of graphs and backend -> its graphs."""
+
+
+def kept(kind: type[_K], module: nn.Module, backend: bool | str) -> _K:
+    """The graphs of some class of a network, kept as long as it lives."""
+    of_module = _known.get(module)
+    if of_module is None:
+        of_module = _known[module] = {}
+    if (kind, backend) not in of_module:
+        of_module[kind, backend] = kind(backend)  # type: ignore[call-arg]
+    return of_module[kind, backend]
 
 
 def graphs_of(module: nn.Module, backend: bool | str) -> Graphs:
-    """The graphs of a network, kept as long as it lives."""
-    kept = _known.get(module)
-    if kept is None:
-        kept = _known[module] = {}
-    if backend not in kept:
-        kept[backend] = Graphs(backend)
-    return kept[backend]
+    """The graphs of the passes of a network."""
+    return kept(Graphs, module, backend)

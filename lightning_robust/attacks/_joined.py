@@ -21,6 +21,21 @@ def joined(model: Any, decode: Decode) -> Callable[[Tensor], Any]:
     return join(decode) if join is not None else lambda delta: model(decode(delta))
 
 
+Whole = Callable[[Tensor, Any, float, int], tuple[Tensor, Any] | None]
+"""`(delta, state, size, number) -> (delta, state)`: one step of the ascent; None: this one is to be made as usual."""
+
+
+def in_one(answer: Any, *course: Any) -> Whole | None:
+    """A whole step of the ascent as one function.
+
+    Args:
+        answer: What `joined` gave. One that can make it has a method `in_one` with the same arguments.
+        course: The goal, the threat, the chart and the rule of a run, and its number of steps.
+    """
+    make = getattr(answer, "in_one", None)
+    return None if make is None else make(*course)
+
+
 def kind_of(value: Any, *, shapes: bool = True, depth: int = 0) -> Any:
     """What a graph of a function may depend on: its code, and what its closure holds; to be looked up.
 

@@ -54,9 +54,9 @@ def _shaped(value: Tensor) -> Tensor:
     return value
 
 
-def times(value: Tensor | float, factor: float) -> Tensor | float:
-    """Value * factor, and the value itself where the factor is one."""
-    return value if factor == 1.0 else value * factor
+def times(value: Tensor | float, factor: Tensor | float) -> Tensor | float:
+    """Value * factor, and the value itself where the factor is the number one."""
+    return value if not isinstance(factor, Tensor) and factor == 1.0 else value * factor
 
 
 class Ball(ABC):
@@ -144,6 +144,13 @@ class Sized(Ball):
     def radius(self) -> Radius:
         """`eps`."""
         return self.eps
+
+    def on(self: _S, device: torch.device) -> _S:
+        """The ball with its radius as a tensor, there."""
+        eps = self.radius
+        return self._with(
+            eps.to(device) if isinstance(eps, Tensor) else torch.full((), eps, dtype=torch.float64, device=device)
+        )
 
     def scaled(self: _S, factor: Any) -> _S:
         """The ball with `factor * eps`. The values of a tensor are not looked at: steps of an attack may ask for it."""

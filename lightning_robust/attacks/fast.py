@@ -16,8 +16,10 @@ from lightning_robust.attacks._compiled import compiled
 from lightning_robust.attacks._layout import ChannelsLast, channels_last_weights
 from lightning_robust.attacks._tensors import set_fields
 from lightning_robust.attacks.attack import NO_CONTEXT, Attack, Context, Model, Outcome, as_attack
+from lightning_robust.attacks.pgd import PGD
 
 Precision = Literal["32", "bf16", "auto"]
+_MEASURED_STEPS = 4
 _AUTO: dict[str, tuple[Any, ...]] = {
     "compile": (False, True),
     "precision": ("32", "bf16"),
@@ -71,6 +73,13 @@ class Fast(Combined):
                 stack.enter_context(channels_last_weights(model))
             return self.attack.run(model, x, y, context)
 
+    def _short(self) -> Attack:
+        """The attack with little work; with some steps where compilation is measured, which are graphs of their own."""
+        brief = self.attack.brief() or self.attack
+        if "compile" in self._open and isinstance(self.attack, PGD) and isinstance(brief, PGD):
+            return replace(brief, steps=min(self.attack.steps, _MEASURED_STEPS))
+        return brief
+
     @property
     def _open(self) -> tuple[str, ...]:
         """The arguments that are to be chosen by measurement."""
@@ -85,7 +94,7 @@ class Fast(Combined):
             settings = [
                 dict(zip(names, values, strict=True)) for values in itertools.product(*(_AUTO[n] for n in names))
             ]
-            trial = replace(self, attack=self.attack.brief() or self.attack)
+            trial = replace(self, attack=self._short())
             best, _ = quickest(settings, lambda setting: replace(trial, **setting)._run(model, x, y, context), x.device)
             self.choice.value = best
         return replace(self, **{name: (self.choice.value or {})[name] for name in names})
@@ -149,12 +158,14 @@ def fast(
         compile: Compile the passes with gradients, with frozen parameters: a graph without weight gradients. True,
             "auto", or the name of a backend of `torch.compile`. The map of the space, such as a decoder, is in the same
             graph; one that looks at values, as a bank of decoders for each class does, stays before it, and a warning
-            says so. The first size of a batch is compiled at once, another
-            one when two attacks in a row bring it; the last batch of an epoch runs as it is. On GPUs kernels are
-            replayed as CUDA graphs. In float64 the examples are those without; in float32 the rounding differs. Samples
-            do not leave the batch with `early_stop`, so that it keeps its shape. Networks with hooks, TorchScript or
-            sharded parameters, functions that are no modules, and whatever does not compile, run as they are, and a
-            warning says why. A network that its user has compiled stays as it is.
+            says so. The first size of a batch is compiled at once, another one when two attacks in a row bring it; the
+            last batch of an epoch runs as it is. From the second attack on, a whole step of `PGD` after the first one
+            is one graph, with the gain, the rule and the projection, where these can be traced and `keep` is "last"
+            without `early_stop`. On GPUs kernels are replayed as CUDA graphs. In float64 the examples are those
+            without; in float32 the rounding differs. Samples do not leave the batch with `early_stop`, so that it keeps
+            its shape. Networks with hooks, TorchScript or sharded parameters, functions that are no modules, and
+            whatever does not compile, run as they are, and a warning says why. A network that its user has compiled
+            stays as it is.
         precision: "bf16": under autocast to bfloat16. "32": without autocast, as under a Trainer in "bf16-mixed".
             "auto": the quicker of the two. None: as in training. Weights that are in half precision themselves stay so.
         channels_last: Convolutions with channels last: True, False, or "auto". The inputs that come back have the

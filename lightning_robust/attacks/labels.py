@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_robust._nested import plain
+
 Correct = Callable[[Tensor, Any], Any]
 """`(output, y) -> (N,) bool`: for each sample, is the model's output right? Why `Any`, see `GainFn`."""
 
@@ -147,7 +149,7 @@ def classified(logits: Tensor, y: Tensor) -> Tensor:
 
 def finite(output: Tensor) -> Tensor:
     """(N,) bool: is the whole output of a sample finite?"""
-    return output.reshape(len(output), -1).isfinite().all(1).as_subclass(Tensor)
+    return plain(output).reshape(len(output), -1).isfinite().all(1)
 
 
 def judged(correct: Correct | None, output: Any, y: Any) -> Tensor:

@@ -42,6 +42,9 @@ class Best(NamedTuple):
 class Iterate:
     """What the loop knows when a rule chooses the next perturbation. Later versions may add fields.
 
+    Where the whole step is one compiled graph, `size`, `step` and `steps` are tensors of no dimensions. A rule that
+    takes these as numbers of Python, or asks for `fooled` or `noise`, is called outside of graphs.
+
     Args:
         delta: (N, ...) the present perturbation, in the ball and the bounds of the space.
         gain: (N,) its gain.
@@ -86,18 +89,16 @@ class Iterate:
         return self.ball.support(direction, self.size, room)
 
 
-def _take(state: Any, rows: Tensor) -> Any:
-    """Some rows of every tensor in tuples, lists, dicts and dataclasses."""
-    if isinstance(state, Tensor):
-        return state[rows] if state.ndim else state
+def mapped(state: Any, change: Callable[[Any], Any]) -> Any:
+    """The state of a rule with `change` made of all that tuples, lists, dicts and dataclasses in it hold."""
     if isinstance(state, dict):
-        return {name: _take(value, rows) for name, value in state.items()}
+        return {name: mapped(value, change) for name, value in state.items()}
     if isinstance(state, tuple | list):
-        parts = [_take(value, rows) for value in state]
+        parts = [mapped(value, change) for value in state]
         return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
     if is_dataclass(state) and not isinstance(state, type):
-        return replace(state, **{f.name: _take(getattr(state, f.name), rows) for f in fields(state) if f.init})
-    return state
+        return replace(state, **{f.name: mapped(getattr(state, f.name), change) for f in fields(state) if f.init})
+    return change(state)
 
 
 class Rule(ABC):
@@ -128,7 +129,7 @@ class Rule(ABC):
 
     def take(self, state: Any, rows: Tensor) -> Any:
         """The state of some of the samples, (M,) int64: all tensors in it, but those of one number, have N rows."""
-        return _take(state, rows)
+        return mapped(state, lambda held: held[rows] if isinstance(held, Tensor) and held.ndim else held)
 
     def over(self, at: Iterate, state: Any) -> Tensor | None:
         """(N,) bool: which samples need no step after this one; None: all go on. Asked after each step.

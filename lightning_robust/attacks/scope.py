@@ -24,7 +24,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_robust._modes import own_modes
 from lightning_robust._nested import ordinary
-from lightning_robust.attacks._joined import Decode, joined
+from lightning_robust.attacks._joined import Decode, Whole, in_one, joined
 from lightning_robust.attacks._state import INTERNAL, State
 
 __all__ = ["Mode", "guest", "modules_in", "ordinary", "other_random_streams", "own_random_stream", "scope"]
@@ -283,6 +283,10 @@ class _Repeatable:
         part = copy.copy(self)
         part._model, part._looked = joined(self._model, decode), set()
         return part
+
+    def in_one(self, *course: Any) -> Whole | None:
+        """The whole step as one function, see `_joined`; None where the model keeps a state between its forwards."""
+        return None if self._state.moves else in_one(self._model, *course)
 
     def __call__(self, x: Tensor) -> Any:
         state = self._state  # of all copies, so that each knows what one has seen

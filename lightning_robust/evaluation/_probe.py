@@ -10,8 +10,8 @@ from torch import Tensor
 
 from lightning_robust._nested import cut
 from lightning_robust._noise import Noise
-from lightning_robust.attacks._ascent import gain_and_gradient
 from lightning_robust.attacks._goal import Goal
+from lightning_robust.attacks._step import gain_and_gradient
 from lightning_robust.attacks._tensors import column, dims, wide
 from lightning_robust.attacks.attack import Context, rows_of
 from lightning_robust.attacks.expectation import Expectation

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lightning_robust import _checks, _nested
 from lightning_robust._nested import Field
 from lightning_robust._step import muted
+from lightning_robust.attacks._joined import Decode, joined
 from lightning_robust.attacks.attack import Attack, Context, Outcome
 from lightning_robust.attacks.labels import Correct, judged, unwritten
 from lightning_robust.attacks.scope import ordinary, scope
@@ -60,6 +61,12 @@ class View(nn.Module):
     def through(self, wrap: Callable[[Any], Any]) -> "View":
         """The same around `wrap(module)`; itself, where a function of the user makes the logits of the module."""
         return self if self._forward is not None else View(wrap(self.module), self._sample, self._counter)
+
+    def after_decode(self, decode: Decode) -> Callable[[Tensor], Any]:
+        """The module behind the map of a space, as one function of the perturbation."""
+        if self._forward is None and self._counter is None:
+            return joined(self.module, decode)
+        return lambda delta: self(decode(delta))
 
     def quietly(self) -> AbstractContextManager[None]:
         """Within, nothing that the module logs is logged; `awp` asks for it in its ascent."""

@@ -343,6 +343,13 @@ def _restarts():
     return PGD(Linf(0.1), restarts=3)
 
 
+def test_what_compilation_gives_is_measured_on_some_steps():
+    """From the second step on a whole step is one graph, which an attack of one step would not show."""
+    assert fast(PGD(Linf(0.1)), compile="auto", precision="auto")._short() == PGD(Linf(0.1), steps=4)
+    assert fast(PGD(Linf(0.1), 2), compile="auto")._short() == PGD(Linf(0.1), steps=2)
+    assert fast(PGD(Linf(0.1)), precision="auto")._short() == PGD(Linf(0.1), steps=1)
+
+
 def test_it_combines():
     model, (x, y, _) = _small().double(), batch(dtype=torch.float64)
     for make in (worst_of, in_turn):
