@@ -85,7 +85,7 @@ def fit_power_law(
 
     .. math:: \min_{a \ge 0,\; 0 < b \le 10,\; c \ge 0} \; \sum_i w_i \left(a\, n_i^{-b} + c - \text{error}_i\right)^2
 
-    For a given b this is linear (`scipy.optimize.nnls`); a grid finds the valley of b and `minimize_scalar` its bottom.
+    For a given b this is linear, in closed form; a grid finds the valley of b and `minimize_scalar` its bottom.
     Where the errors do not fall, a = 0 and b means nothing.
 
     Args:
@@ -131,7 +131,7 @@ def binomial_weights(error: Any, count: Any) -> Any:
 
 def _fit(n: Any, error: Any, weights: Any, floor: bool) -> tuple[PowerLaw, Any, float]:
     """The law, the covariance of (a middle^-b, b, c), and the geometric mean `middle` of the sizes."""
-    from scipy.optimize import minimize_scalar, nnls
+    from scipy.optimize import minimize_scalar
 
     sizes, errors = np.array(_checks.values("n", n, 0, above=True)), np.array(_checks.values("error", error, 0))
     by = np.array(_checks.values("weights", weights, 0, above=True))
@@ -146,7 +146,7 @@ def _fit(n: Any, error: Any, weights: Any, floor: bool) -> tuple[PowerLaw, Any, 
 
     def nearest(log_b: float) -> tuple[Any, float]:
         columns = np.stack([x ** -np.exp(log_b), np.ones(len(x))][: 1 + floor], axis=1)
-        return nnls(columns * root[:, None], errors * root)  # type: ignore[no-any-return]
+        return _least_squares(columns * root[:, None], errors * root)
 
     grid = np.linspace(*_LOG_B)
     at = int(np.argmin([nearest(log_b)[1] for log_b in grid]))
@@ -155,3 +155,16 @@ def _fit(n: Any, error: Any, weights: Any, floor: bool) -> tuple[PowerLaw, Any, 
     b, (a, *c) = float(np.exp(log_b)), nearest(log_b)[0].tolist()
     jacobian = np.stack([x**-b, -a * x**-b * np.log(x), np.ones(len(x))][: 2 + floor], axis=1) * root[:, None]
     return PowerLaw(a * middle**b, b, *c), np.linalg.pinv(jacobian.T @ jacobian), middle
+
+
+def _least_squares(columns: Any, values: Any) -> tuple[Any, float]:
+    """The coefficients at least 0 of one or two columns, and the norm of what they leave: all of them, or one alone.
+
+    As `scipy.optimize.nnls`, which fails on exact data in scipy 1.12.
+    """
+    columns, norms = columns / np.linalg.norm(columns, axis=0), np.linalg.norm(columns, axis=0)
+    alone = np.diag((values @ columns).clip(0))
+    fits = [np.linalg.lstsq(columns, values, rcond=None)[0], *alone]
+    left = [math.inf if (fit < 0).any() else float(np.linalg.norm(values - columns @ fit)) for fit in fits]
+    best = int(np.argmin(left))
+    return fits[best] / norms, left[best]

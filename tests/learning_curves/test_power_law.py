@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.optimize import nnls
 
 from lightning_robust.learning_curves import Curves, PowerLaw, fit_power_law, fit_with_bands
-from lightning_robust.learning_curves.power_law import binomial_weights
+from lightning_robust.learning_curves.power_law import _least_squares, binomial_weights
 
 SIZES = (500.0, 1000.0, 2000.0, 5000.0, 10000.0, 20000.0, 60000.0)
 
@@ -27,6 +27,19 @@ def test_exact_errors_give_their_law(a, b, c):
 def test_exact_errors_without_a_floor_give_their_law(b):
     law = fit_power_law(SIZES[:3], [3 * n**-b for n in SIZES[:3]], floor=False)
     assert (law.a, law.b, law.c) == pytest.approx((3, b, 0), rel=1e-8)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_coefficients_are_those_of_scipy(count):
+    generator = np.random.default_rng(0)
+    zeros = 0
+    for _ in range(50):
+        columns, values = generator.normal(size=(7, count)), generator.normal(size=7)
+        expected, left = nnls(columns, values)
+        assert _least_squares(columns, values)[0] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        assert _least_squares(columns, values)[1] == pytest.approx(left)
+        zeros += int((expected == 0).sum())
+    assert 10 < zeros < 50 * count
 
 
 @pytest.mark.parametrize("floor", [True, False])

@@ -69,7 +69,8 @@ def figures_of(tables: Tables) -> dict[str, tuple["Figure", str]]:
 def transfer_matrix(transfer: pd.DataFrame, threat: str) -> "Figure":
     """The rates of transfer at the largest size, from the models of the rows to those of the columns."""
     rows = largest(transfer[transfer["threat"] == threat])
-    rates = rows.set_index(["source", "target"])["value"].unstack(sort=False)
+    rates = rows.pivot(index="source", columns="target", values="value")
+    rates = rates.loc[rows["source"].unique(), rows["target"].unique()]
     return heat_map(rates, title=f"Transfer {THREATS[threat]}", xlabel="shown to", ylabel="made on")
 
 

@@ -144,5 +144,9 @@ def wide(values: Mapping[tuple[Any, ...], object], *names: str) -> pd.DataFrame:
     """A line for each combination of `names`, the first entries of the keys, and a column for each last entry."""
     if not values:
         return pd.DataFrame()
-    series = pd.Series(list(values.values()), index=pd.MultiIndex.from_tuples(values), dtype=object)
-    return series.unstack(sort=False).rename_axis(names).reset_index()
+    lines: dict[tuple[Any, ...], dict[Any, object]] = {}  # pandas 2.2 mixes values up in `unstack(sort=False)`
+    for (*line, column), value in values.items():
+        lines.setdefault(tuple(line), {})[column] = value
+    columns = dict.fromkeys((key[-1] for key in values), object)
+    rows = [{**dict(zip(names, line, strict=True)), **found} for line, found in lines.items()]
+    return pd.DataFrame(rows, columns=[*names, *columns]).astype(columns)
