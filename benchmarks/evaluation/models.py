@@ -140,6 +140,7 @@ class Train:
             network(model.net),
             optimizer=partial(torch.optim.Adam, lr=0.002),
             scheduler=lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total),
+            interval="step",
         )
         data = data_of(model.data, self.train_size, self.root)
         quiet_trainer(callbacks(model, self.steps), max_epochs=self.epochs, limit_val_batches=0).fit(module, data)

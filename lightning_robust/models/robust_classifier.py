@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from lightning_robust._checks import choice, count, function, instance, number, one_or_more
 from lightning_robust._lightning import pl
@@ -35,8 +35,9 @@ class RobustClassifier(pl.LightningModule):
         network: normalized images (N, C, H, W) to logits (N, K).
         optimizer: parameters to optimizer; None: Adam with learning rate 0.01, betas (0.5, 0.9) and weight decay 1e-4,
             as in Stutz et al. (CVPR 2019).
-        scheduler: optimizer to learning-rate scheduler; none by default.
-        interval: when the scheduler steps: after every optimizer step or every epoch.
+        scheduler: optimizer to learning-rate scheduler; none by default. `ReduceLROnPlateau` watches `val/loss`.
+        interval: when the scheduler steps: after every optimizer step or every epoch. None: as the scheduler says by
+            its attribute `interval`, as `ExponentialDecay` does ("step"); else every epoch, as Lightning has it.
         mean: normalization as the first layer, one number or one per channel; none by default.
         std: given with `mean`.
         num_classes: K; if given, another number of logits is refused at the first batch.
@@ -72,7 +73,7 @@ class RobustClassifier(pl.LightningModule):
         optimizer: Callable[[Iterable], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         *,
-        interval: Literal["step", "epoch"] = "step",
+        interval: Literal["step", "epoch"] | None = None,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         num_classes: int | None = None,
@@ -84,7 +85,8 @@ class RobustClassifier(pl.LightningModule):
             optimizer = function("optimizer", optimizer, "parameters -> optimizer, such as torch.optim.Adam", Optimizer)
         if scheduler is not None:
             scheduler = function("scheduler", scheduler, "optimizer -> learning rate scheduler", LRScheduler)
-        interval = choice("interval", interval, ("step", "epoch"))
+        if interval is not None:
+            interval = choice("interval", interval, ("step", "epoch"))
         label_smoothing = number("label_smoothing", label_smoothing, 0, 1, below=True)
         num_classes = None if num_classes is None else count("num_classes", num_classes, 2)
         if (mean is None) != (std is None):
@@ -137,8 +139,12 @@ class RobustClassifier(pl.LightningModule):
         optimizer = make(self.parameters())
         if self._make_scheduler is None:
             return optimizer
-        scheduler = {"scheduler": self._make_scheduler(optimizer), "interval": self._interval}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        scheduler = self._make_scheduler(optimizer)
+        interval = self._interval or getattr(scheduler, "interval", "epoch")
+        when: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            when["monitor"] = "val/loss"
+        return {"optimizer": optimizer, "lr_scheduler": when}
 
     def _logits(self, batch: Any) -> tuple[Tensor, Tensor]:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:

@@ -16,7 +16,7 @@ class ExponentialDecay(LRScheduler):
         lr_t = max( lr_0 * decay^(1 + t / steps_per_epoch), floor ),    t = 0, 1, ... steps
 
     The schedule of Stutz et al. (CVPR 2019) in their code: the exponent starts at one epoch, so that the first step
-    already uses `decay * lr_0`. Step it after every batch (`interval="step"`).
+    already uses `decay * lr_0`. Step it after every batch (`interval="step"`); `RobustClassifier` does.
 
     Args:
         optimizer: its learning rates are lr_0.
@@ -39,6 +39,8 @@ class ExponentialDecay(LRScheduler):
         >>> rates
         [0.25, 0.125, 0.0625]
     """
+
+    interval = "step"
 
     def __init__(self, optimizer: Optimizer, steps_per_epoch: int, decay: float = 0.95, floor: float = 1e-7) -> None:
         self.steps_per_epoch = count("steps_per_epoch", steps_per_epoch)

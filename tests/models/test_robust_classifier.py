@@ -91,13 +91,30 @@ def test_trains_as_by_hand(tmp_path):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("interval", "steps"), [("step", 12), ("epoch", 2)])
+@pytest.mark.parametrize(("interval", "steps"), [("step", 12), ("epoch", 2), (None, 2)])
 def test_interval_of_the_scheduler(tmp_path, interval, steps):
     halve = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.5)
     module = RobustClassifier(_network(), partial(torch.optim.SGD, lr=1e-3), halve, interval=interval)
     trainer = _trainer(tmp_path, max_epochs=2)
     trainer.fit(module, _loader())
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.5**steps)
+
+
+@pytest.mark.parametrize(("interval", "steps"), [(None, 12), ("epoch", 2)])
+def test_a_scheduler_says_when_it_steps(tmp_path, interval, steps):
+    decay = partial(ExponentialDecay, steps_per_epoch=1, decay=0.5)
+    module = RobustClassifier(_network(), partial(torch.optim.SGD, lr=1e-3), decay, interval=interval)
+    trainer = _trainer(tmp_path, max_epochs=2)
+    trainer.fit(module, _loader())
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.5 ** (1 + steps))
+
+
+def test_a_rate_falls_where_the_loss_of_validation_does_not(tmp_path):
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=0, threshold=1e9)
+    module = RobustClassifier(_network(), partial(torch.optim.SGD, lr=1e-3), plateau)
+    trainer = _trainer(tmp_path, max_epochs=3)
+    trainer.fit(module, _loader(), _loader())
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * 0.5**3)
 
 
 def test_label_smoothing_acts_in_training_only():
@@ -124,7 +141,7 @@ def test_checkpoint_round_trip_without_unpickling_code(tmp_path):
     trainer.save_checkpoint(path)
     state = torch.load(path, weights_only=True)
     assert dict(state["hyper_parameters"]) == {
-        "interval": "step",
+        "interval": None,
         "mean": [0.4],
         "std": [0.3],
         "num_classes": 2,

@@ -124,6 +124,7 @@ def one_cycle(net: Callable[[], nn.Module], eps_train: float, steps: int, *, lr:
         net(),
         optimizer=partial(torch.optim.Adam, lr=lr),
         scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr, total_steps=steps),
+        interval="step",
     )
 
 
@@ -157,6 +158,7 @@ def momentum(net: Callable[[], nn.Module], eps_train: float, steps: int) -> Robu
         net(),
         optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=2e-4),
         scheduler=partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[steps // 2, 3 * steps // 4], gamma=0.1),
+        interval="step",
     )
 
 
