@@ -241,7 +241,9 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
     for size in _SIZES:
         values[size], rises = measured(size)
         moves.append(rises)
-    if values[_SIZES[0]] and _cosine(moves[0], moves[1]).median() > _SMOOTH:  # NaN stays NaN: it is not known
+    clear = moves[0].square().sum(1).sqrt() > asked.rounding()  # else the smallest random moves are rounding, too
+    smooth = 2 * int(clear.sum()) > len(clear) and _cosine(moves[0], moves[1]).median() > _SMOOTH
+    if values[_SIZES[0]] and smooth:  # NaN stays NaN: it is not known
         found["foreign_gradient"] = values[_SIZES[0]]
         if values[_SIZES[0]] < _STRAIGHT:  # bends, or another function? A bend goes away at a smaller size.
             value, rises = measured(_SIZES[0] / 8)

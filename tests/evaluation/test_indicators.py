@@ -363,3 +363,19 @@ def test_a_bend_is_not_taken_for_the_gradient_of_another_function():
     found = {indicator.name: indicator.value for indicator in report.indicators}
     assert found["foreign_gradient"] == pytest.approx(1, abs=0.01)
     assert found["gradient_rise"] == pytest.approx(math.sin(0.8) / 0.8, abs=0.02)
+
+
+class Rounded(nn.Module):
+    """Logits in bfloat16, linear but for the rounding: a small random move changes them by a few roundings."""
+
+    def forward(self, x):
+        z = 4 * (x.flatten(1) - 0.5) @ (1.0 - 2.0 * (torch.arange(64) % 2)).to(x)
+        return (100 + torch.stack([torch.zeros_like(z), z], 1)).bfloat16()
+
+
+@pytest.mark.parametrize("seed", [2, 11, 15])
+def test_what_is_rounded_tells_nothing_of_the_gradient_of_another_function(seed):
+    """What the step along the gradient is measured by, the random moves of few samples, is rounded, too."""
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    report = evaluate(Rounded(), (x, Rounded()(x).argmax(1)), {"pgd": PGD(Linf(0.5), steps=2)})
+    assert "foreign_gradient" not in named(report.indicators)
