@@ -52,6 +52,12 @@ def check_backend(trainer: Any) -> None:
         )
 
 
+def copy_of(value: Any, kind: str) -> Any:
+    """The copy of Lightning, if any, of whose `LightningModule` or `LightningDataModule` a value is one."""
+    copies = (sys.modules.get(name) for name in _BACKENDS)
+    return next((copy for copy in copies if isinstance(value, getattr(copy, kind, ()))), None)
+
+
 def lightning_cli() -> Any:
     """The class LightningCLI of the same copy; loaded here because it brings jsonargparse along."""
     return importlib.import_module(f"{pl.__name__}.cli").LightningCLI
@@ -63,4 +69,4 @@ def move_to_device(batch: Any, device: Any) -> Any:
     return importlib.import_module(f"{name}.utilities.apply_func").move_data_to_device(batch, device)
 
 
-__all__ = ["check_backend", "lightning_cli", "move_to_device", "pl"]
+__all__ = ["check_backend", "copy_of", "lightning_cli", "move_to_device", "pl"]

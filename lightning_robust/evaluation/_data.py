@@ -1,24 +1,21 @@
-"""The batches of whatever data is given to an evaluation, on the device of the model."""
+"""The batches of whatever data is given to an evaluation."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, TensorDataset
 
-from lightning_robust._lightning import move_to_device, pl
+from lightning_robust._lightning import copy_of
 from lightning_robust.evaluation._reader import Reader, Sample
 
-Ready = Callable[[Any], Any]
-"""Moves a batch to the device."""
 
-
-def loader_of(data: Any, batch_size: int, device: torch.device) -> tuple[Iterable[Any], Ready]:
-    """The batches of whatever was given, and the function that moves one to the device."""
-    if isinstance(data, pl.LightningDataModule):
-        return _of_module(data, device)
+def loader_of(data: Any, batch_size: int) -> Iterable[Any]:
+    """The batches of whatever was given."""
+    if copy_of(data, "LightningDataModule"):
+        return _of_module(data)
     loader: Iterable[Any]
     if _is_pair(data):
         if len(data[0]) != len(data[1]):
@@ -35,15 +32,15 @@ def loader_of(data: Any, batch_size: int, device: torch.device) -> tuple[Iterabl
             "Expected argument `data` to be a pair of tensors (x, y), a Dataset, a DataLoader or a "
             f"LightningDataModule, but got {type(data).__name__}."
         )
-    return loader, lambda batch: move_to_device(batch, device)
+    return loader
 
 
 def _is_pair(data: Any) -> bool:
     return isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
 
 
-def _of_module(module: Any, device: torch.device) -> tuple[Iterable[Any], Ready]:
-    """The test batches of a LightningDataModule, moved by its own hooks."""
+def _of_module(module: Any) -> Iterable[Any]:
+    """The test batches of a LightningDataModule."""
     module.prepare_data()
     module.setup("test")
     loader: Any = module.test_dataloader()
@@ -53,12 +50,7 @@ def _of_module(module: Any, device: torch.device) -> tuple[Iterable[Any], Ready]
                 f"Expected argument `data` to have one test dataloader, but got {len(loader)}: evaluate each by itself."
             )
         (loader,) = loader.values() if isinstance(loader, Mapping) else loader
-
-    def ready(batch: Any) -> Any:
-        moved = module.transfer_batch_to_device(module.on_before_batch_transfer(batch, 0), device, 0)
-        return module.on_after_batch_transfer(moved, 0)
-
-    return loader, ready
+    return loader  # type: ignore[no-any-return]
 
 
 def samples_of(

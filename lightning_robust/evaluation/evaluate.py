@@ -14,6 +14,7 @@ from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.evaluation._data import check_order, loader_of, number_of, samples_of
 from lightning_robust.evaluation._evaluation import Evaluation, Settings
+from lightning_robust.evaluation._hooks import ready_for
 from lightning_robust.evaluation._models import device_of, home_of, module_of
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._progress import progress_bar
@@ -56,7 +57,8 @@ def evaluate(
         model: An `nn.Module` such as a LightningModule, or a function, from inputs to logits; or the path of a
             checkpoint, of Lightning or a state dict.
         data: A pair of tensors (x, y); a Dataset; a DataLoader or another iterable of batches; or a
-            LightningDataModule, of which the test data is taken.
+            LightningDataModule, of which the test data is taken. Batch hooks, such as `on_after_batch_transfer`, are
+            those of `trainer.test`: of the data module where it overrides them, else of a LightningModule.
         attacks: A plan; an attack, called "attack" in the report; or a dictionary of attacks by name. Attacks keep
             their best iterate here.
         input: Where the input is in a batch, see `AdversarialTraining`, as for `target`, `code`, `forward`, `correct`
@@ -110,7 +112,7 @@ def evaluate(
     module = module_of(model, model_class)
     home = home_of(module)
     place = home if device is None else device_of(device)
-    loader, ready = loader_of(data, settings.batch_size, place)
+    loader, ready = loader_of(data, settings.batch_size), ready_for(module, data, place)
     if settings.shard[1] > 1:
         check_order(loader)
     shown = _checks.boolean("progress", progress)
