@@ -177,8 +177,8 @@ class User(Module):
             for optimizer in self.optimizers():
                 if self.cell.feature == "gradient clipping":
                     self.clip_gradients(optimizer, 0.1, "norm")
-                # Compiled by torch 2.6, a step in half precision rounds otherwise, without our callbacks too.
-                (torch.compiler.disable(optimizer.step) if self.dtype == torch.bfloat16 else optimizer.step)()
+                # Compiled by torch 2.6, a step rounds otherwise, without our callbacks too.
+                torch.compiler.disable(optimizer.step)()
                 optimizer.zero_grad()
         return None
 
