@@ -11,7 +11,7 @@ set of cells over the same folder computes only the new ones.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,8 @@ def _shown(
     done, spent, start = total - len(costs), 0.0, time.monotonic()
     if done:
         console.print(f"{name}: {done if costs else 'all'} of {total} cells are finished already", markup=False)
-    with Progress(*columns, console=console, disable=not (console.is_terminal and costs)) as bar:
+    bar = Progress(*columns, console=console, disable=not (console.is_terminal and costs))
+    with nullcontext() if bar.disable else bar:  # rich 13.0 ends what it does not show with an empty line
         task = bar.add_task(f"{done}/{total} cells", total=sum(costs.values()), left="")
 
         def show(call: Call, outcome: Outcome) -> None:

@@ -1,7 +1,7 @@
 """How far an evaluation is, on a terminal, with the time that is left."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from lightning_robust.evaluation._engine import Tell
 
@@ -56,6 +56,6 @@ def progress_bar(shown: bool, samples: int | None) -> Iterator[Bar]:
         transient=True,
         disable=not (shown and console.is_terminal),
     )
-    with bar:
+    with nullcontext() if bar.disable else bar:  # rich 13.0 ends what it does not show with an empty line
         task = bar.add_task("attacking", total=None)
         yield Bar(lambda done, left: bar.update(task, completed=done, total=done + left), samples)
