@@ -153,10 +153,19 @@ class PixelSpace(Space):
         )
 
     def doubts(self, ball: Ball, x: Tensor) -> list[str]:
-        """A radius that covers the range or is next to nothing, images that use next to nothing of the range."""
+        """A radius that covers the range or is next to nothing, images that use next to nothing of the range, a type of
+        inputs whose rounding takes more than a quarter of the radius.
+        """
         span, whole_range = self.high - self.low, f"the range [{self.low:g}, {self.high:g}]"
+        rounded, lost = [], self._lost(ball, x)
+        if lost > 0.25:
+            rounded.append(
+                f"Rounding to {str(x.dtype).removeprefix('torch.')} takes {lost:.0%} of {ball} away, for inputs under "
+                "attack have the type of `x`: robust accuracy looks too high. Give float32 inputs, and let the model "
+                "compute in the other type within (autocast)."
+            )
         if math.isinf(span):  # data without a range, such as samples of a normal distribution
-            return []
+            return rounded
         low, high = self._extremes(x)
         # The norm of a perturbation from one end of the range to the other, in radii.
         radius = torch.as_tensor(ball.radius, dtype=torch.float64).max()
@@ -183,4 +192,21 @@ class PixelSpace(Space):
                 f"The images use [{low:.4g}, {high:.4g}] of {whole_range} alone. Were they divided by 255 twice, or is "
                 "the range of the space wrong? Then robust accuracy looks too high or low."
             )
-        return doubts
+        return doubts + rounded
+
+    @torch.no_grad()
+    def _lost(self, ball: Ball, x: Tensor) -> float:
+        """The share of a perturbation that rounding to the type of `x` takes away, where all coordinates move alike; in
+        a ball whose perturbations have few coordinates, each by itself. Types of 32 bits and more lose next to nothing.
+        """
+        radius = float(torch.as_tensor(ball.radius, dtype=torch.float64).max())
+        if x.dtype not in (torch.float16, torch.bfloat16) or not radius > 0:
+            return 0.0
+        alike = torch.ones_like(wide(x))
+        norm = 1.0 if ball.sparse else float(ball.norm(alike[:1]).max())
+        chart, wanted, moved = self.chart(x, torch.zeros(len(x), dtype=torch.long, device=x.device)), 0.0, 0.0
+        for size in (radius / norm, -radius / norm):
+            delta = chart.clip(size * alike)
+            wanted += float(delta.abs().sum())
+            moved += float(self.difference(x, chart.emit(delta)).abs().sum())
+        return 1 - moved / wanted if wanted else 0.0
