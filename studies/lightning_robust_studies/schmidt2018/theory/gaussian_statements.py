@@ -122,8 +122,10 @@ _LEMMA_16 = Statement(
     "a probability of at most 2 exp(-d / (8 (sigma^2 + 1)))",
     source="p. 23",
     arguments=_MEAN,
+    conditions=(Condition("n", ">=", "1/4", 0.25),),
     value=lambda a: (_ratio(a) * math.sqrt(a.d), _failure(a)),
     reads="alignment {0[0]:.3g}, missed with a probability of at most {0[1]:.3g}",
+    note="The paper has n >= 1, for samples; for n < 1/4, where the alignment is below 0, the lemma is false.",
 )
 _LEMMA_17 = Statement(
     name="Lemma 17",

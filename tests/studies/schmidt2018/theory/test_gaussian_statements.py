@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from scipy.stats import chi, ncx2, norm
+from scipy.stats import chi, nct, ncx2, norm
 from torch import Generator
 
 from lightning_robust_studies.schmidt2018 import theory
@@ -60,6 +60,28 @@ def test_lemma_15_bounds_the_alignment_of_the_mean_but_not_at_mean_zero():
     assert (means @ mu <= bound).double().mean() == 1 > delta
     with pytest.raises(ValueError, match="`norm` to be greater than 0"):
         lemma(n=9, sigma=2.0, norm=0.0, delta=delta)
+
+
+def _at_most(alignment, n, d, sigma):
+    """P(<w, mu> <= alignment) for the mean estimator and |mu| = sqrt(d), by the noncentral t distribution of the ratio
+    of the mean along mu and across it."""
+    cosine = alignment / math.sqrt(d)
+    return nct.cdf(cosine / math.sqrt(1 - cosine**2) * math.sqrt(d - 1), d - 1, math.sqrt(n * d) / sigma)
+
+
+def test_lemma_16_is_false_for_less_than_a_quarter_of_a_sample():
+    lemma, (n, d, sigma) = theory.STATEMENTS["Lemma 16"], (1e-4, 200, 1.0)
+    alignment = (2 * math.sqrt(n) - 1) / (2 * math.sqrt(n) + 4 * sigma) * math.sqrt(d)
+    assert alignment < 0
+    assert _at_most(alignment, n, d, sigma) > 19 * 2 * math.exp(-d / (8 * (sigma**2 + 1)))
+    for below in (n, 0.2499):
+        with pytest.raises(ValueError, match="`n` to be at least 1/4"):
+            lemma(n=below, d=d, sigma=sigma)
+    for at in (0.25, 0.3, 1, 16):
+        for d in (2, 50, 200):
+            for sigma in (0.3, 1.0, 4.0):
+                alignment, missed = lemma(n=at, d=d, sigma=sigma)
+                assert _at_most(alignment, at, d, sigma) <= missed
 
 
 @pytest.mark.parametrize(("n", "d", "sigma"), [(1, 64, 0.5), (1, 256, 2.0), (16, 64, 1.0), (100, 64, 3.0)])
