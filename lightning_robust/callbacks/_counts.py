@@ -20,7 +20,7 @@ from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import pools
 from lightning_robust.evaluation._reader import Sample
-from lightning_robust.evaluation._suspicions import Suspicions, texts
+from lightning_robust.evaluation._suspicions import Suspicions, constant, texts
 from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
 from lightning_robust.evaluation.indicators import from_sums, search_beats_gradients, standing, sums_of, warning
 
@@ -58,7 +58,7 @@ class Counts:
         self._attacks = {name: stage.attack for name, stage in stages.items()}
         self._searches = {name for name, attack in self._attacks.items() if is_search(attack)}
         self._tally = Tally(1 if plan else len(stages), device)
-        self._suspicions = Suspicions(self._attacks, device, settled=settled)
+        self._suspicions = Suspicions(self._attacks, device, settled=settled, refuse=False)
         self._broken = torch.zeros(2, dtype=torch.int64, device=device)  # by gradients; by a search alone
         exact = torch.device("cpu") if device.type == "mps" else device
         self._sums = torch.zeros(_SUMS, dtype=torch.float64, device=exact)
@@ -71,7 +71,7 @@ class Counts:
     def row(self) -> Tensor:
         """To be summed over processes: integers, which float64 holds exactly, and the sums of `sums_of`."""
         doubts = self._broken.new_tensor([sum(o.flagged for o in standing(self.probed, robust)) for robust in (0, 1)])
-        counts = torch.cat([doubts, self._broken, self._tally.counts, self._suspicions.counts])
+        counts = torch.cat([doubts, self._broken, self._suspicions.alike, self._tally.counts, self._suspicions.counts])
         return torch.cat([self._sums, counts.to(self._sums.device).double()])
 
     def check(self, sample: Sample) -> None:
@@ -226,7 +226,7 @@ class Verdict:
     ) -> None:
         attacks = {name: stage.attack for name, stage in stages.items()}
         restarts = {"": 1} if plan else {name: attack.restarts for name, attack in attacks.items()}
-        of_model, doubts, ours, searched, *counts = map(round, row[_SUMS:])
+        of_model, doubts, ours, searched, alike, labels, *counts = map(round, row[_SUMS:])
         width = Tally(len(restarts), torch.device("cpu")).counts.numel()
         self.summary = Summary(counts[:width], restarts)
         n, right, robust = self.summary.n, counts[1], self.summary.shown
@@ -235,7 +235,11 @@ class Verdict:
         searches = sum(is_search(attack) for attack in attacks.values())
         if right and 0 < searches < len(attacks):
             found.append(search_beats_gradients(ours, searched, right))
-        reasons = [*self.summary.warnings, *texts(counts[width:], attacks, settled=settled)]
+        reasons = [
+            *self.summary.warnings,
+            *constant(n, alike, labels),
+            *texts(counts[width:], attacks, settled=settled),
+        ]
         found = standing(found, robust)
         doubt = warning([*standing(probed, robust), *found])
         self.suspicious = len(reasons) + (doubts if robust else of_model) + sum(one.flagged for one in found)

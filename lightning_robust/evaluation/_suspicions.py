@@ -108,15 +108,21 @@ class Suspicions:
         attacks: The attacks by name.
         device: Where to count.
         settled: Is the model meant to be good? One that is being trained may still guess.
+        refuse: Is a model that answers the same to all inputs refused? Else it is counted.
 
     Attributes:
         counts: int64, to be summed over processes; `texts` says what they mean.
+        alike: int64 (2,), samples with the output of the first one, and in batches with several labels: to be summed,
+            too, and for `constant`.
         doubts: Texts to warn the user with, about the first batch.
     """
 
-    def __init__(self, attacks: Mapping[str, Attack], device: torch.device, *, settled: bool = True) -> None:
-        self._attacks, self._settled = attacks, settled
+    def __init__(
+        self, attacks: Mapping[str, Attack], device: torch.device, *, settled: bool = True, refuse: bool = True
+    ) -> None:
+        self._attacks, self._settled, self._refuse = attacks, settled, refuse
         self.counts = torch.zeros(len(_OF_ALL) + len(_OF_ONE) * len(attacks), dtype=torch.int64, device=device)
+        self.alike = torch.zeros(2, dtype=torch.int64, device=device)
         self.doubts: list[str] = []
         self._checked: set[str] = set()  # attacks with a result
         self._span: float | None = None
@@ -142,7 +148,7 @@ class Suspicions:
         self._span = first or span
 
     def clean(self, x: Tensor, y: Any, output: Any, right: Tensor, mask: Tensor) -> None:
-        """Look at the outputs for clean inputs. A model that answers the same to all inputs is refused.
+        """Look at the outputs for clean inputs. A model that answers the same to all inputs is refused, or counted.
 
         Args:
             x: (N, ...) inputs.
@@ -153,10 +159,10 @@ class Suspicions:
         """
         classes = output.shape[1] if are_class_labels(output, y) else 0
         self._count(0, mask.sum(), (right & mask).sum(), classes * mask.sum())
-        if self._settled and self._alike >= 0:
-            self._refuse_constant(x, y, output)
+        if (self._settled or not self._refuse) and self._alike >= 0:
+            self._look_for_constant(x, y, output, mask)
 
-    def _refuse_constant(self, x: Tensor, y: Any, output: Tensor) -> None:
+    def _look_for_constant(self, x: Tensor, y: Any, output: Tensor, mask: Tensor) -> None:
         # Without labels nothing says that the outputs should differ but the inputs.
         labels = y if isinstance(y, Tensor) and y.ndim and len(y) == len(x) else torch.full((len(x),), math.nan)
         self._one = self._one or (output[0].clone(), labels[0].clone())
@@ -166,12 +172,10 @@ class Suspicions:
         same_outputs, same_labels = torch.stack([same, alike]).tolist()
         self._alike = self._alike + len(x) if same_outputs else -1
         self._labels_alike = self._labels_alike and same_labels
-        if self._alike >= _FEW and not self._labels_alike:
-            raise ValueError(
-                f"Expected a model whose output depends on its input, but it is the same for all of the first "
-                f"{self._alike} samples. Are the weights loaded, and are the inputs in the range that the model was "
-                "trained on?"
-            )
+        if not self._refuse:
+            self.alike += mask.sum() * mask.new_tensor([same_outputs, not same_labels], dtype=torch.int64)
+        elif self._alike >= _FEW and not self._labels_alike:
+            raise ValueError(_of_constant(f"of the first {self._alike}"))
 
     def result(
         self,
@@ -223,6 +227,18 @@ class Suspicions:
     def _count(self, place: int, *sums: Any) -> None:
         values = torch.stack([torch.as_tensor(_nested.plain(v), device=self.counts.device).long() for v in sums])
         self.counts[place : place + len(sums)] += values
+
+
+def constant(n: int, alike: int, labels: int) -> list[str]:
+    """What `Suspicions.alike` gives reason to doubt, of n samples that count; all summed over processes."""
+    return [_of_constant(n)] if n >= _FEW and alike == n and labels else []
+
+
+def _of_constant(samples: Any) -> str:
+    return (
+        f"Expected a model whose output depends on its input, but it is the same for all {samples} samples. Are the "
+        "weights loaded, and are the inputs in the range that the model was trained on?"
+    )
 
 
 def _can_move(attack: Attack) -> bool:

@@ -21,7 +21,15 @@ from lightning_robust.attacks import (
     worst_of,
 )
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome, as_attack
-from lightning_robust.evaluation._suspicions import Suspicions, check_result, declared, guesses, surer_of, texts
+from lightning_robust.evaluation._suspicions import (
+    Suspicions,
+    check_result,
+    constant,
+    declared,
+    guesses,
+    surer_of,
+    texts,
+)
 from lightning_robust.interop import from_torchattacks
 
 CPU = torch.device("cpu")
@@ -222,6 +230,27 @@ def test_a_model_that_answers_the_same_to_all_is_refused():
     looked_at({}, [(x, y, same, {})], settled=False)
     hard = one_hot(y.sort()[0])  # data in the order of its classes, and a model that answers by classes
     looked_at({}, [(x[i : i + 2], y.sort()[0][i : i + 2], hard[i : i + 2], {}) for i in range(0, 16, 2)])
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_model_that_answers_the_same_to_all_is_counted_where_it_is_not_refused(settled):
+    """In several processes: in all of them, of the samples that count."""
+    x, y, same = images(16), torch.arange(16) % 4, torch.tensor([[0.1, 0.5, 0.2, 0.0]]).expand(16, 4)
+
+    def doubt(outputs, labels=y, last=16):
+        total = torch.zeros(2, dtype=torch.int64)
+        for rows in (slice(0, 8), slice(8, 16)):
+            suspicions = Suspicions({}, CPU, settled=settled, refuse=False)
+            for part in (slice(rows.start, rows.start + 3), slice(rows.start + 3, rows.stop)):
+                right, mask = torch.zeros(len(x[part]), dtype=torch.bool), torch.arange(16)[part] < last
+                suspicions.clean(x[part], labels[part], outputs[part], right, mask)
+            total += suspicions.alike
+        return constant(last, *total.tolist())
+
+    assert ["depends on its input" in text for text in doubt(same)] == [True]
+    assert "all 15 samples" in doubt(same, last=15)[0]
+    assert doubt(same, torch.zeros(16).long()) == doubt(same, last=7) == []
+    assert doubt(torch.cat([same[:9], one_hot(y)[9:]])) == []
 
 
 @pytest.mark.parametrize("factor", [255.0, 1 / 255])
