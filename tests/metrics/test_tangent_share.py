@@ -104,12 +104,12 @@ def test_the_jacobian_of_a_linear_decoder():
         torch.testing.assert_close(decoder_jacobian(linear, z.clone(), y.clone()), jacobian)
 
 
-def test_the_jacobian_of_a_network_is_that_of_torch_func_for_each_sample():
+def test_the_jacobian_of_a_network_is_that_of_autograd_for_each_sample():
     bank = VAEGAN((1, 4, 4), latent=3, num_classes=2, width=1 / 16, init_std=None).double()
     z, y = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([0, 1, 1, 0, 1])
     jacobian = decoder_jacobian(bank, z, y)
     for n in range(5):
-        alone = torch.func.jacrev(lambda code, n=n: bank.decode(code[None], y[n : n + 1])[0])(z[n])
+        alone = torch.autograd.functional.jacobian(lambda code, n=n: bank.decode(code[None], y[n : n + 1])[0], z[n])
         torch.testing.assert_close(jacobian[n], alone)
     assert all(p.grad is None for p in bank.parameters())
     assert not jacobian.requires_grad
