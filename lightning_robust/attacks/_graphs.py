@@ -11,6 +11,7 @@ the network itself answers, and one warning says why.
 import types
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -63,11 +64,15 @@ class Graph:
             with torch.compiler.set_stance("fail_on_recompile"):
                 output = self._function(*args)
         else:
-            with torch._dynamo.config.patch(**self.config):
+            with torch._dynamo.config.patch(**self.config), self.laid_out():
                 output = self._function(*args)
             self.made = True
         # The memory of a replayed graph belongs to the next pass.
         return self.own(output) if self._replayed else output
+
+    def laid_out(self) -> AbstractContextManager[Any]:
+        """What is around the making of the graph."""
+        return nullcontext()
 
     def own(self, output: Any) -> Any:
         """The output in memory of its own."""

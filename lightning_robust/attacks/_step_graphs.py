@@ -5,6 +5,7 @@ bring the same kind and size, since that of the pass is there already; and where
 graph answers without a word.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +62,15 @@ class StepGraph(Graph):
 
     function = staticmethod(step)
     config = {**Graph.config, "trace_autograd_ops": True}  # noqa: RUF012
+
+    def laid_out(self) -> AbstractContextManager[Any]:
+        """The layout is the one that `channels_last` says.
+
+        Inductor would lay out convolutions with channels last, but not their gradients: in one graph with these, all
+        that both read is copied.
+        """
+        inductor = torch._inductor.config
+        return inductor.patch(layout_optimization=False) if hasattr(inductor, "layout_optimization") else nullcontext()
 
     def own(self, output: Any) -> Any:
         """The perturbation and the state in memory of their own."""

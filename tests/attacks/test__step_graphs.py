@@ -140,20 +140,23 @@ def test_in_bfloat16_too(gain, counted):
 
 
 @needs_them
-def test_a_graph_holds_one_forward():
+def test_a_graph_holds_one_forward_and_leaves_the_layout_of_images_alone():
     seen = []
 
     def watching(graph, inputs):
         nodes = [node for node in graph.graph.nodes if node.op == "call_function"]
-        seen.append(sum("linear" in str(node.target) for node in nodes))
+        layouts = torch._inductor.config.layout_optimization
+        seen.append((sum("linear" in str(node.target) for node in nodes), layouts))
         return graph
 
     torch._dynamo.register_backend(watching, name="watching_forwards")
+    before = torch._inductor.config.layout_optimization
     model, (x, y, _) = scores(), batch(dtype=torch.float64)
     for _ in range(2):
         ours = fast(PLAIN, compile="watching_forwards")(model, x, y)
         torch.testing.assert_close(ours, PLAIN(model, x, y), rtol=1e-9, atol=1e-9)
-    assert seen == [2, 2]  # the pass, and the step: a network of two linear layers
+    assert seen == [(2, before), (2, False)]  # the pass, and the step: a network of two linear layers
+    assert torch._inductor.config.layout_optimization == before
 
 
 @pytest.mark.slow
