@@ -1,6 +1,7 @@
 """When not to believe an evaluation: the indicators of one run, and its other doubts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import are_class_labels
 from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._indicator import Indicator
+from lightning_robust.evaluation._memory import Kinds, Memory
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part
@@ -66,20 +68,26 @@ def _gain_of(attacks: list[Attack]) -> Any:
     return None
 
 
-def of_the_run(stages: Mapping[str, Stage], record: Record, seen: Seen) -> list[Indicator]:
+def kinds_of(stages: Mapping[str, Stage]) -> Kinds:
+    """What the indicators need to know of attacks."""
+    searches = frozenset(name for name, stage in stages.items() if is_search(stage.attack))
+    return Kinds(tuple(stages), searches, steps_of(stages), has_curve(stages))
+
+
+def of_the_run(kinds: Kinds, record: Record, seen: Seen) -> list[Indicator]:
     """What the attacks tell of themselves.
 
     Args:
-        stages: Of the evaluation.
+        kinds: What the attacks are.
         record: What became of each sample.
         seen: What was seen besides.
     """
     survivors = [place for place in record.places() if record.rows[place].open]
-    if not survivors and has_curve(stages):
+    if not survivors and kinds.curve:
         survivors = [place for place in record.places() if record.rows[place].clean]
-    found = from_signs(signs_of(seen, survivors), len(record.rows), steps=steps_of(stages)) if survivors else []
-    searches = {name for name, stage in stages.items() if is_search(stage.attack)}
-    if searches and len(searches) < len(stages):
+    found = from_signs(signs_of(seen, survivors), len(record.rows), steps=kinds.steps) if survivors else []
+    searches = kinds.searches
+    if searches and len(searches) < len(kinds.names):
         broken = [row.broken_by for row in record.rows.values() if row.clean and row.broken_by]
         ours, n = sum(bool(by - searches) for by in broken), sum(row.clean for row in record.rows.values())
         if n:
@@ -122,15 +130,64 @@ def is_search(attack: Attack) -> bool:
     return bool(order == 0)
 
 
-def cautions_of(stages: Mapping[str, Stage], record: Record, seen: Seen, *, each: bool, withstood: int) -> list[str]:
-    """What was counted besides, in texts to warn the user with; `each`: is every attack spoken of by itself?
+def most_that_withstood(record: Record, full: Mapping[str, torch.Tensor], kinds: Kinds) -> int:
+    """The most samples that withstood by any figure that is shown.
 
-    `withstood` is the most samples that withstood by any figure that is shown.
+    Args:
+        record: What became of each sample.
+        full: (N,) bool, right under each attack that is spoken of by itself.
+        kinds: What the attacks are.
     """
-    stuck = {name: len(seen.stuck[name] - seen.moved[name]) for name in stages}
+    rows = record.rows.values()
+    shown = [sum(row.open for row in rows), *(int(right.sum()) for right in full.values())]
+    # At small radii of a curve it is the accuracy without an attack.
+    return max(*shown, sum(row.clean for row in rows) if kinds.curve else 0)
+
+
+def remembered(seen: Seen, memory: Memory) -> Seen:
+    """What this run and those before it saw, together."""
+
+    def joined(now: Mapping[str, set[int]], before: Mapping[str, set[int]]) -> dict[str, set[int]]:
+        return {name: now.get(name, set()) | before.get(name, set()) for name in {**now, **before}}
+
+    return replace(
+        seen,
+        signs=[*memory.signs, *seen.signs],
+        stuck=joined(seen.stuck, memory.stuck),
+        moved=joined(seen.moved, memory.moved),
+        outputs=seen.outputs | memory.outputs,
+        broken=seen.broken | memory.broken,
+        probabilities=seen.probabilities | memory.probabilities,
+    )
+
+
+def cautions_of(
+    kinds: Kinds, record: Record, seen: Seen, unknown: set[int], *, each: bool, withstood: int
+) -> list[str]:
+    """What was counted besides, in texts to warn the user with.
+
+    Args:
+        kinds: What the attacks are.
+        record: What became of each sample.
+        seen: What was seen besides.
+        unknown: Places of samples of which more was seen, and not written.
+        each: Is every attack spoken of by itself?
+        withstood: The most samples that withstood by any figure that is shown.
+    """
+    none: set[int] = set()
+    stuck = {name: len(seen.stuck.get(name, none) - seen.moved.get(name, none)) for name in kinds.names}
     if not each:
         never = set().union(*seen.stuck.values()) - set().union(*seen.moved.values())
         stuck = {"": sum(record.rows[place].open for place in never)}
-    # What was seen of an earlier run is not known: a share of all is that of the outputs that were looked at.
+    # Of a run that did not write what it saw nothing is known: a share of all is that of the outputs looked at.
     everything = len(record.rows) if seen.outputs and seen.probabilities == seen.outputs else 0
-    return cautions(len(record.rows), withstood, stuck, everything, len(seen.broken))
+    texts = cautions(len(record.rows), withstood, stuck, everything, len(seen.broken))
+    survivors = [place for place, row in record.rows.items() if row.open]
+    lost = len(unknown.intersection(survivors))
+    if lost:
+        texts.append(
+            f"{lost} of {len(survivors)} samples that withstood were attacked in an earlier run, of which verdicts "
+            "alone are known. What the attacks saw of these samples is not: nothing says whether to believe that they "
+            "are robust. Evaluate again, into a new folder, to know."
+        )
+    return texts

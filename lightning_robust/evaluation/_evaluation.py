@@ -1,6 +1,5 @@
 """One evaluation from its samples to its report."""
 
-import math
 import platform
 import re
 import time
@@ -16,9 +15,17 @@ from lightning_robust._versions import command, processor
 from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._data import fingerprint_of_data
 from lightning_robust.evaluation._declared import common_threat, per_sample_radius
-from lightning_robust.evaluation._doubts import asked, cautions_of, has_curve, of_the_run
+from lightning_robust.evaluation._doubts import (
+    asked,
+    cautions_of,
+    kinds_of,
+    most_that_withstood,
+    of_the_run,
+    remembered,
+)
 from lightning_robust.evaluation._engine import Engine, Sink
 from lightning_robust.evaluation._indicator import Indicator
+from lightning_robust.evaluation._memory import COUNTS, DOUBT, Memory, beginning, of_process
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._models import fingerprint_of_model
 from lightning_robust.evaluation._plan import Stage
@@ -26,10 +33,10 @@ from lightning_robust.evaluation._pool import Part, pools
 from lightning_robust.evaluation._probe import MOST
 from lightning_robust.evaluation._progress import Bar
 from lightning_robust.evaluation._reader import Reader, Sample
-from lightning_robust.evaluation._record import END, Record
+from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._suspicions import Suspicions, texts
 from lightning_robust.evaluation.indicators import refuse, standing, warning
-from lightning_robust.evaluation.ledger import Event
+from lightning_robust.evaluation.ledger import END, Event
 from lightning_robust.evaluation.report import Report
 
 TEST_KEY = -2
@@ -103,18 +110,30 @@ class Evaluation:
         module: The model.
         settings: What is asked for.
         device: Where to count.
-        record: What is known from an earlier run.
+        record: What is known from earlier runs.
+        memory: What these saw.
         sink: Takes events before they count.
         bar: Shows the progress.
     """
 
     def __init__(
-        self, module: nn.Module, settings: Settings, device: torch.device, record: Record, sink: Sink | None, bar: Bar
+        self,
+        module: nn.Module,
+        settings: Settings,
+        device: torch.device,
+        record: Record,
+        memory: Memory,
+        sink: Sink | None,
+        bar: Bar,
     ) -> None:
         self._module, self._settings, self._sink, self._bar = module, settings, sink, bar
+        self._memory, self._kinds = memory, kinds_of(settings.stages)
         self._key, self._began = TEST_KEY - settings.seed, time.monotonic()
         self._attacks = {name: stage.attack for name, stage in settings.stages.items()}
         self._suspicions = Suspicions(self._attacks, device)
+        if len(memory.counts) == len(self._suspicions.counts):
+            self._suspicions.counts += torch.tensor(memory.counts, device=device)
+        self._told = self._suspicions.counts.tolist()
         self._meter = Meter(0)
         self._first: list[Indicator] | None = None
         self._before = sum(row.passes for row in record.rows.values())
@@ -125,7 +144,7 @@ class Evaluation:
             batch_size=settings.batch_size,
             full=settings.full,
             record=record,
-            sink=sink,
+            sink=None if sink is None else self._write,
             suspicions=self._suspicions,
             keep_examples=settings.keep_examples,
             tell=bar,
@@ -149,7 +168,28 @@ class Evaluation:
             raise ValueError("Expected argument `data` to have samples, but got none.")
         self._clean = clean
         if self._sink is not None and not self._engine.record.ended:
-            self._sink([Event(-1, END, 0, False, -1, -1, math.nan, math.inf, 0, "", None)])
+            place, number = self._settings.shard
+            of = f"Of process {place} of {number}: " if number > 1 else ""
+            said = [of + text for text in texts(self._suspicions.counts.tolist(), self._attacks)]
+            self._write([of_process(END, said=said)])
+
+    def _write(self, events: list[Event]) -> None:
+        """Write events, and after them what else was seen since the last ones."""
+        counts, doubts = self._suspicions.counts.tolist(), self._doubts()
+        rise = [now - before for now, before in zip(counts, self._told, strict=True)]
+        events = [*events, *(of_process(DOUBT, said=text) for text in doubts[len(self._memory.doubts) :])]
+        if any(rise):
+            events.append(of_process(COUNTS, rise))
+        if self._sink is not None and events:
+            self._sink(events)
+        self._told, self._memory.doubts = counts, doubts
+
+    def _doubts(self) -> list[str]:
+        """Those of earlier runs and of this one, each once: their numbers may differ after the first sentence."""
+        doubts: dict[str, str] = {}
+        for text in (*self._memory.doubts, *self._suspicions.doubts):
+            doubts.setdefault(text.partition(". ")[0], text)
+        return list(doubts.values())
 
     def _checked(self, samples: Iterable[tuple[list[int], Sample]]) -> Iterable[tuple[list[int], Sample]]:
         for places, sample in samples:
@@ -195,21 +235,25 @@ class Evaluation:
         if threat is not None and not per_sample_radius(next(iter(self._attacks.values()))):
             self._first = asked(self._module, part, self._settings.stages, threat, self._key, self._meter)
             refuse(self._first)
+        known = self._memory.asked
+        flagged = {one.name for one in self._first if one.flagged}
+        if self._memory.kinds != self._kinds or not flagged <= known.keys():
+            self._write([beginning(self._kinds, self._first)])
+        kept = [known[one.name] if one.name in known and not one.flagged else one for one in self._first]
+        self._first = [*kept, *(one for name, one in known.items() if name not in {one.name for one in kept})]
 
     def report(self) -> Report:
         """What was found."""
-        settings, record, seen = self._settings, self._engine.record, self._engine.seen
+        settings, record, kinds = self._settings, self._engine.record, self._kinds
+        seen = remembered(self._engine.seen, self._memory)
         images = record.images(self._examples())
         each = {name: record.right(name) for name in self._attacks} if settings.full else {}
-        shown = [torch.tensor([row.open for row in record.rows.values()]), *each.values()]
-        if has_curve(settings.stages):  # at small radii it is the accuracy without an attack
-            shown.append(images.clean)
-        withstood = max(int(right.sum()) for right in shown)
-        indicators = tuple(standing([*(self._first or ()), *of_the_run(settings.stages, record, seen)], withstood))
+        withstood = most_that_withstood(record, each, kinds)
+        indicators = tuple(standing([*(self._first or ()), *of_the_run(kinds, record, seen)], withstood))
         doubt = warning(indicators)
         cautions = [
-            *self._suspicions.doubts,
-            *cautions_of(settings.stages, record, seen, each=settings.full, withstood=withstood),
+            *self._doubts(),
+            *cautions_of(kinds, record, seen, self._memory.unknown, each=settings.full, withstood=withstood),
             *texts(self._suspicions.counts.tolist(), self._attacks),
             *([] if doubt is None else [doubt]),
         ]

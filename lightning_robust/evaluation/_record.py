@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust.evaluation.images import Images
-from lightning_robust.evaluation.ledger import CLEAN, Event
-
-END = "end"
-"""The stage of the event that says that a process has come to its end; it is of no sample."""
+from lightning_robust.evaluation.ledger import CLEAN, END, Event
 
 
 @dataclass
@@ -53,8 +50,8 @@ class Record:
     def see(self, events: Iterable[Event]) -> None:
         """Take events in; one that was seen before changes nothing."""
         for event in events:
-            if event.stage == END:
-                self.ended += 1
+            if event.sample < 0:  # of a process
+                self.ended += event.stage == END
                 continue
             row = self.rows.setdefault(event.sample, Row(event.key, event.label))
             if (event.stage, event.wave) in row.done:

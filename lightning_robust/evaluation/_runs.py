@@ -18,6 +18,7 @@ from lightning_robust.attacks.labels import are_class_labels, finite
 from lightning_robust.attacks.minimum_norm import MinimumNorm
 from lightning_robust.attacks.targets import nearest_classes
 from lightning_robust.evaluation._declared import common_threat
+from lightning_robust.evaluation._memory import seen_of_clean, seen_of_run
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part
 from lightning_robust.evaluation._reader import View
@@ -149,8 +150,10 @@ class Runs:
         part.know(rows, output)
         answers = _classes(output, sample.y)
         return [
-            _event(part, int(rows[i]), CLEAN, 0, not right[i], passes, target=-1 if right[i] else answers[i])
-            for i, passes in zip(kept, part.meter.drain(rows[kept]), strict=True)
+            _event(part, int(rows[i]), CLEAN, 0, not right[i], passes, one, target=-1 if right[i] else answers[i])
+            for i, passes, one in zip(
+                kept, part.meter.drain(rows[kept]), seen_of_clean(lost[kept], spread[kept]), strict=True
+            )
         ]
 
     def attack(self, part: Part, rows: Tensor, kept: list[int], wave: Wave, *, whole: bool) -> list[Event]:
@@ -207,11 +210,11 @@ class Runs:
         wrong: Tensor,
         answers: list[int],
     ) -> list[Event]:
-        self._look(part, rows, kept, wave, outcome, wrong)
+        seen = self._look(part, rows, kept, wave, outcome, wrong)
         gains, radii = (None if v is None else v.tolist() for v in (outcome.gain, outcome.radius))
         fooled, first = (None if v is None else v.cpu() for v in (outcome.fooled, outcome.first))
         reach, events = self._reach(wave), []
-        for i, passes in zip(kept, part.meter.drain(rows[kept]), strict=True):
+        for i, passes, one in zip(kept, part.meter.drain(rows[kept]), seen, strict=True):
             run, step = max(wave.number, 0), -1
             if wrong[i] and fooled is not None and fooled[:, i].any():
                 winner = int(fooled[:, i].int().argmax())
@@ -224,6 +227,7 @@ class Runs:
                 run,
                 bool(wrong[i]),
                 passes,
+                one,
                 target=answers[i] if wrong[i] else -1,
                 step=step,
                 gain=math.nan if gains is None else float(gains[i]),
@@ -237,14 +241,17 @@ class Runs:
         radii = [threat.ball.radius for threat in declared(wave.attack) or ()]
         return radii[0] if len(radii) == 1 and isinstance(radii[0], float | int) else math.inf
 
-    def _look(self, part: Part, rows: Tensor, kept: list[int], wave: Wave, outcome: Outcome, wrong: Tensor) -> None:
-        """Keep what is no event."""
-        seen, name, device = self.seen, wave.name, outcome.x_adv.device
+    def _look(
+        self, part: Part, rows: Tensor, kept: list[int], wave: Wave, outcome: Outcome, wrong: Tensor
+    ) -> list[tuple[float, ...]]:
+        """Keep what was seen, and give it as numbers for the events."""
+        seen, name, device, signs = self.seen, wave.name, outcome.x_adv.device, None
         index = torch.tensor(kept, dtype=torch.long, device=device)
         if outcome.signs is not None and kept:
             some = outcome.signs.take(index)
             places = [part.places[int(rows[i])] for i in kept]
-            seen.signs.append((places, Signs(**{f.name: getattr(some, f.name).cpu() for f in fields(some)})))
+            signs = Signs(**{f.name: getattr(some, f.name).cpu() for f in fields(some)})
+            seen.signs.append((places, signs))
         if wave.number < 0:
             fooled = wrong[None] if outcome.fooled is None else outcome.fooled.cpu()
             seen.fooled[name].append(fooled[:, kept])
@@ -255,6 +262,7 @@ class Runs:
             for i in kept:
                 if wrong[i]:
                     seen.examples.setdefault(part.places[int(rows[i])], outcome.x_adv[i].detach().cpu())
+        return seen_of_run(None if outcome.stuck is None else outcome.stuck[index].cpu(), signs, len(kept))
 
     def _targets(self, part: Part, rows: Tensor, logits: Tensor | None) -> Tensor | None:
         """(M, T) the nearest wrong classes, looked for once."""
@@ -293,6 +301,7 @@ def _event(
     wave: int,
     fooled: Any,
     passes: int,
+    seen: tuple[float, ...],
     *,
     target: int = -1,
     step: int = -1,
@@ -301,4 +310,4 @@ def _event(
 ) -> Event:
     label = None if part.labels is None else part.labels[row]
     place, key = part.places[row], part.keys[row]
-    return Event(place, stage, wave, bool(fooled), target, step, gain, radius, passes, key, label)
+    return Event(place, stage, wave, bool(fooled), target, step, gain, radius, passes, key, label, seen)

@@ -10,14 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_robust.evaluation._doubts import cautions_of, most_that_withstood, of_the_run, remembered
 from lightning_robust.evaluation._indicator import Indicator
-from lightning_robust.evaluation._record import END, Record
+from lightning_robust.evaluation._memory import Memory
+from lightning_robust.evaluation._record import Record
+from lightning_robust.evaluation._runs import Seen
 from lightning_robust.evaluation.images import Images
+from lightning_robust.evaluation.indicators import standing, warning
 from lightning_robust.evaluation.ledger import CLEAN, header_of, join
 
 _INTEGERS = ("target", "restart", "step", "passes")
 _FLOATS = ("gain", "radius")
 _FROM_LEDGERS = "This report was read from ledgers. They hold all verdicts, but no indicators and no other doubts."
+"""Of a version that did not write what its runs saw."""
 _UNFINISHED = (
     "The evaluation has not come to its end: images that look robust may be those that were not attacked yet. Run it "
     "again with the same folder to finish it."
@@ -101,17 +106,37 @@ def _indicator(content: dict[str, Any]) -> Indicator:
 
 def _of_ledgers(folder: Path) -> dict[str, Any]:
     events, header = join(folder), header_of(folder)
-    record, processes = Record(events), len(list(folder.glob("ledger-*.jsonl")))
+    memory, processes = Memory(), len(list(folder.glob("ledger-*.jsonl")))
+    record = Record(memory.listen(events))
     images, eps = record.images(), header.get("eps")
-    names = dict.fromkeys(event.stage for event in events if event.stage not in (CLEAN, END))
+    names = dict.fromkeys(event.stage for event in events if event.sample >= 0 and event.stage != CLEAN)
     full = {name: record.right(name) for name in names} if header.get("full") else {}
+    indicators, doubts = _doubts_of(record, memory, full)
+    doubts = doubts if record.ended >= processes else [*doubts, _UNFINISHED]
     return {
         "right": {"clean": images.clean, **full},
         "labels": images.label,
-        "warnings": (_FROM_LEDGERS, *([] if record.ended >= processes else [_UNFINISHED])),
+        "warnings": tuple(dict.fromkeys(doubts)),
+        "indicators": tuple(indicators),
         "attacks": dict.fromkeys(names, ""),
         "images": images,
         "eps": float(eps) if isinstance(eps, int | float) else None,
         "threat": str(header.get("threat") or ""),
         "about": header,
     }
+
+
+def _doubts_of(record: Record, memory: Memory, full: dict[str, Tensor]) -> tuple[list[Indicator], list[str]]:
+    """What the runs of all processes saw: indicators of the attacks, questions that gave reason to doubt, texts."""
+    kinds = memory.kinds
+    if kinds is None:
+        return [], [_FROM_LEDGERS]
+    seen, withstood = remembered(Seen(), memory), most_that_withstood(record, full, kinds)
+    indicators = standing([*memory.asked.values(), *of_the_run(kinds, record, seen)], withstood)
+    doubt = warning(indicators)
+    return indicators, [
+        *memory.doubts,
+        *cautions_of(kinds, record, seen, memory.unknown, each=bool(full), withstood=withstood),
+        *memory.last,
+        *([] if doubt is None else [doubt]),
+    ]

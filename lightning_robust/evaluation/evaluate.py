@@ -15,6 +15,7 @@ from lightning_robust.attacks.labels import Correct
 from lightning_robust.evaluation._data import check_order, loader_of, number_of, samples_of
 from lightning_robust.evaluation._evaluation import Evaluation, Settings
 from lightning_robust.evaluation._hooks import ready_for
+from lightning_robust.evaluation._memory import Memory
 from lightning_robust.evaluation._models import device_of, home_of, module_of
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._progress import progress_bar
@@ -117,20 +118,20 @@ def evaluate(
         check_order(loader)
     shown = _checks.boolean("progress", progress)
     with ExitStack() as stack:
-        record, sink = Record(), None
+        record, memory, sink = Record(), Memory(), None
         if out is not None:
             folder = _checks.path("out", out)
             if not any(map(begun, folder.glob("ledger-*.jsonl"))):
                 check_new("out", folder)
             header = settings.header(module, data, reader)
             ledger = stack.enter_context(Ledger.open(folder, header, settings.shard, name="out"))
-            record.see(ledger.events())
+            record.see(memory.listen(ledger.events()))
             sink = ledger.add
         if place != home:
             module.to(place)
             stack.callback(module.to, home)
         bar = stack.enter_context(progress_bar(shown, number_of(loader, settings.limit, settings.shard)))
-        run = Evaluation(module, settings, place, record, sink, bar)
+        run = Evaluation(module, settings, place, record, memory, sink, bar)
         run.over(samples_of(map(ready, loader), reader, settings.limit, settings.shard))
         report = run.report()
     for text in report.warnings:

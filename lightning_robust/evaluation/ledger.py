@@ -20,6 +20,9 @@ Header = Mapping[str, str | int | float | None]
 CLEAN = "clean"
 """The stage of the pass without an attack."""
 
+END = "end"
+"""The stage of the event that says that a process has come to its end. Events of a process have `sample` -1."""
+
 _FORMAT = 1
 _OWN = ("format", "shard", "shards")
 _WIDTH = 60  # characters of a setting in an error
@@ -41,6 +44,8 @@ class Event(NamedTuple):
         passes: forward plus backward passes spent on the sample.
         key: what the sample's content is, as hexadecimal digits; equal samples have equal keys.
         label: class of the sample; None where labels are no classes.
+        seen: what else was seen of the sample, as numbers; empty if nothing was, or by a version that did not say.
+        said: what is to be known of a process, as JSON; then `sample` is -1.
     """
 
     sample: int
@@ -54,6 +59,8 @@ class Event(NamedTuple):
     passes: int
     key: str
     label: int | None
+    seen: tuple[float, ...] = ()
+    said: str = ""
 
 
 class Ledger:
@@ -122,7 +129,7 @@ class Ledger:
 
     def add(self, events: Iterable[Event]) -> None:
         """Write events to the disk; after an error none of them is there."""
-        self._journal.add(event._asdict() for event in events)
+        self._journal.add(map(_row, events))
 
     def events(self) -> Iterator[Event]:
         """All events of this process, in the order in which they were added."""
@@ -157,8 +164,17 @@ def header_of(folder: str | Path) -> dict[str, str | int | float | None]:
     return _read_settings(_complete(folder)[0]) or {}
 
 
+def _row(event: Event) -> dict[str, Any]:
+    """An event as it is on disk; whole numbers are short."""
+    row = event._asdict()
+    seen = [int(value) if float(value).is_integer() else plain(value) for value in row.pop("seen")]
+    said = row.pop("said")
+    return row | ({"seen": seen} if seen else {}) | ({"said": said} if said else {})
+
+
 def _event(row: dict[str, Any]) -> Event:
-    return Event(**{**row, "gain": float(row["gain"]), "radius": float(row["radius"])})
+    numbers = {"gain": float(row["gain"]), "radius": float(row["radius"])}
+    return Event(**{**row, **numbers, "seen": tuple(map(float, row.get("seen", ())))})
 
 
 def _settings(header: Header) -> dict[str, Any]:
@@ -220,7 +236,11 @@ def _complete(folder: str | Path) -> list[Path]:
 def begun(path: Path) -> bool:
     """Has a ledger a verdict of an attack? One that a refused evaluation leaves has none."""
     known = survey(path)
-    return known.damaged or any(row.get("stage") != CLEAN for row in rows(path, known.end))
+    return known.damaged or any(map(_is_verdict, rows(path, known.end)))
+
+
+def _is_verdict(row: dict[str, Any]) -> bool:
+    return bool(row["stage"] == END if row["sample"] < 0 else row["stage"] != CLEAN)
 
 
 def _lock_of(path: Path) -> FileLock:

@@ -35,6 +35,12 @@ def test_the_highest_gain_of_the_last_attack_counts(gains, highest):
     assert row_of(earlier, *(event("last", wave, gain=gain) for wave, gain in enumerate(gains))).gain == highest
 
 
+def test_an_attack_may_be_called_as_what_a_process_says():
+    row = row_of(event("clean"), event("end", fooled=True), event("counts"))
+    assert row.broken_by == {"end"}
+    assert Record([event("end")._replace(sample=-1), event("counts")._replace(sample=-1)]).ended == 1
+
+
 def test_the_first_success_counts_and_an_event_once():
     first, second = event("a", 1, True, target=3, step=5), event("b", 0, True, target=2, step=1)
     row = row_of(event("a", 0), first, second, first)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lightning_robust.evaluation.ledger import Event, Ledger, header_of, join
+from lightning_robust.evaluation.ledger import Event, Ledger, begun, header_of, join
 
 HEADER = {"eps": 8 / 255, "plan": "standard", "steps": 10, "limit": None, "radius": math.inf}
 
@@ -100,6 +100,27 @@ def test_a_ledger_without_a_verdict_of_an_attack_is_replaced(tmp_path, shard):
     left = {f"ledger-{place}-of-{shard[1]}.jsonl" for place in range(shard[1])}
     assert {path.name for path in tmp_path.glob("*.jsonl")} == left
     assert join(tmp_path) == [event(0)]
+
+
+@pytest.mark.parametrize("stage", ["begin", "counts", "doubt", "end"])
+def test_what_a_process_says_is_no_verdict_but_its_end_and_an_attack_may_have_its_name(tmp_path, stage):
+    for sample, seen in ((-1, ()), (3, ()), (3, (1.0, math.inf, math.nan, -0.5, 1e-300))):
+        folder = tmp_path / f"{sample}-{len(seen)}"
+        with Ledger.open(folder, {"eps": 0.3}) as ledger:
+            ledger.add([event(3, stage="clean"), event(sample, stage=stage, seen=seen, said="" if seen else "[1]")])
+            again = list(ledger.events())[1]
+            assert begun(ledger.path) == (sample >= 0 or stage == "end")
+        assert again.said == ("" if seen else "[1]")
+        assert str(again.seen) == str(seen)
+
+
+def test_events_of_a_version_that_knew_less_are_read(tmp_path):
+    with Ledger.open(tmp_path, {"eps": 0.3}) as ledger:
+        ledger.add([event(3)])
+        text = ledger.path.read_text("utf-8")
+        assert "seen" not in text
+        assert "said" not in text
+        assert list(ledger.events()) == [event(3)]
 
 
 def test_one_verdict_is_enough_and_so_is_a_process_that_writes(tmp_path):
