@@ -109,6 +109,13 @@ KINDS = {
         f"{_LOSS} {_BPDA}",
         f"{_IOAF}, indicator 1; {_AUTOATTACK} (zero gradient)",
     ),
+    "silent_classes": _Kind(
+        0.05,
+        "{value:.1%} of the samples have no gradient in the logits of their two highest wrong classes, only in "
+        "that of their own: an attack sees the way out of a class, and none into another. Return all logits as they "
+        f"are, before the highest are chosen or low ones are cut off. {_BPDA}",
+        _MEASURED,
+    ),
     "broken_gradient": _Kind(
         0.001,
         "{value:.1%} of the gradient is NaN or infinite; attacks take zero in its place. Look for roots and logarithms "

@@ -15,6 +15,8 @@ from lightning_robust.attacks._step import gain_and_gradient
 from lightning_robust.attacks._tensors import column, dims, wide
 from lightning_robust.attacks.attack import Context, rows_of
 from lightning_robust.attacks.expectation import Expectation
+from lightning_robust.attacks.gains import without
+from lightning_robust.attacks.labels import are_class_labels, class_labels
 from lightning_robust.attacks.scope import modules_in, ordinary, scope
 from lightning_robust.attacks.threats import Batch, Threat
 from lightning_robust.evaluation._indicator import KINDS
@@ -60,23 +62,44 @@ class Questions:
         """The gain (N,) at a perturbation."""
         return self.goal.gain(self.output(delta)).double()
 
-    def gradient(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """The output and the gradient of the gain, as they come; zeros where there is none."""
+    def gradient(self, delta: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """The output and the gradient of the gain, or of another function of the logits, as they come; zeros where
+        there is none.
+        """
         delta = delta.clone().requires_grad_()
         with torch.enable_grad():
             logits = self.output(delta)
             try:
-                grad = gain_and_gradient(self.goal.gain, logits, delta)[1]
+                grad = gain_and_gradient(of or self.goal.gain, logits, delta)[1]
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # no gradient arrives
                 grad = torch.zeros_like(delta)
         return logits.detach(), grad.detach()
 
+    def silent(self, delta: Tensor) -> Tensor | None:
+        """(N,) bool: have the two highest logits of wrong classes no gradient? None: there are no two."""
+        y, clean = self.batch.y, self.clean
+        if not are_class_labels(clean, y) or clean.shape[1] < 3:
+            return None
+        labels = class_labels(clean, y)
+        labels = labels if labels.ndim == 1 else labels.argmax(1)
+        if not bool(((labels >= 0) & (labels < clean.shape[1])).all()):
+            return None
+        factors = wide(clean).new_tensor([1.0, 0.7])  # gradients of opposite classes do not cancel
+
+        def highest(logits: Tensor) -> Tensor:
+            return without(wide(logits), labels, -torch.inf).topk(2, dim=1).values.mul(factors).sum(1)
+
+        return (self.gradient(delta, highest)[1] == 0).flatten(1).all(1)
+
     def difference(self, one: Tensor, other: Tensor) -> float:
         """The largest difference of two outputs, in standard deviations of the clean output."""
-        one, other, scale = (wide(v).nan_to_num(nan=1e30, posinf=2e30, neginf=-2e30) for v in (one, other, self.clean))
-        return float((one - other).abs().max() / scale.std(unbiased=False).clamp(min=1e-30))
+        # In float64: the squares of logits of 1e20 are no float32.
+        one, other, scale = (
+            wide(v).double().nan_to_num(nan=1e30, posinf=2e30, neginf=-2e30) for v in (one, other, self.clean)
+        )
+        return float((one - other).abs().max() / scale.std(unbiased=False).clamp(min=1e-100))
 
     def rounding(self) -> Tensor:
         """(N,) differences of two gains that are no more than this may be of the rounding of the output alone."""
@@ -188,6 +211,7 @@ def _of_the_gradient(asked: Questions) -> dict[str, float]:
     grads = [asked.gradient(here)[1] for _ in range(3)]
     broken = torch.stack([1 - g.isfinite().double().flatten(1).mean(1) for g in grads]).amax(0)
     zero = torch.stack([(g == 0).flatten(1).all(1) for g in grads]).any(0)
+    silent = asked.silent(here)
     grads = [g.nan_to_num(0.0, 0.0, 0.0) for g in grads]
     moves = torch.stack([1 - _cosine(grads[0], g) for g in grads[1:]]).amax(0)
     values = {
@@ -195,6 +219,8 @@ def _of_the_gradient(asked: Questions) -> dict[str, float]:
         "broken_gradient": float(broken.mean()),
         "gradient_moves": float(moves.median()),
     }
+    if silent is not None:
+        values["silent_classes"] = float((silent & ~zero).double().mean())
     return values | _along(asked, here, grads[-1])
 
 
@@ -220,7 +246,7 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
         for way in (direction, -direction):
             room = chart.room(here, way) if ball.wants_room else None
             ends.append(project(here + ball.support(way, size, room)))
-        promised = (wide(grad) * (ends[0] - ends[1])).sum(dims(grad)).double()
+        promised = (wide(grad).double() * (ends[0] - ends[1])).sum(dims(grad))
         return asked.gain(ends[0]) - asked.gain(ends[1]), promised
 
     found: dict[str, float] = {}

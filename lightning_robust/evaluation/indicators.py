@@ -54,10 +54,11 @@ def probe(
     code: Any = None,
     key: int = 0,
 ) -> list[Indicator]:
-    """What a few forwards and four backwards of at most 64 samples tell of a model.
+    """What a few forwards and five backwards of at most 64 samples tell of a model.
 
     Does it answer the same question alike: again, with and without gradients, in other company? Are the answers finite
-    logits? Is there a gradient, the same each time, and does the gain rise along it more than along random steps?
+    logits? Is there a gradient, of the wrong classes too and the same each time, and does the gain rise along it more
+    than along random steps?
 
     Args:
         model: x (N, ...) -> output; a module, a function, or one that has `rows`.

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lightning_robust.attacks import (
@@ -196,11 +197,32 @@ def test_at_most_64_samples_are_asked_and_models_of_a_batch_are_cut():
     assert max(sizes) <= 64
 
 
-def test_values_do_not_depend_on_the_scale_of_the_logits():
+@pytest.mark.parametrize("factor", [1e3, 1e38, 1e-30])
+def test_values_do_not_depend_on_the_scale_of_the_logits(factor):
+    """1e38: the squares of such logits are no float32, and it was said that the output is constant."""
+
     def values(factor):
         return [one.value for one in indicators.probe(lambda x: factor * LINEAR(x), X, Y, Linf(0.1))]
 
-    assert values(1e3) == pytest.approx(values(1.0), rel=1e-3, abs=1e-6)
+    assert values(factor) == pytest.approx(values(1.0), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(("kept", "share"), [(1, 1.0), (2, 0.0), (3, 0.0)])
+def test_wrong_classes_whose_logits_do_not_move(kept, share):
+    """Of four logits the highest stay, the others are at a floor; of two classes the gain is one number."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(SHAPE), 4))
+
+    def cut(x, classes=4):
+        z = net(x)[:, :classes]
+        return torch.where(z >= z.topk(kept, dim=1).values[:, -1:], z, -20.0)
+
+    y = net(X).argmax(1)
+    found = named(indicators.probe(cut, X, y, Linf(1e-4)))["silent_classes"]
+    assert (found.value, found.flagged) == (share, share > 0)
+    if kept == 1:
+        shares = F.one_hot(y, 4).float()
+        assert named(indicators.probe(cut, X, shares, Linf(1e-4)))["silent_classes"].value == share
+        assert "silent_classes" not in named(indicators.probe(lambda x: cut(x, 2), X, y % 2, Linf(1e-4)))
 
 
 def test_a_random_model_is_refused_and_its_expectation_is_not():

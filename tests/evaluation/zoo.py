@@ -305,6 +305,16 @@ def shattered(net: nn.Module, other: nn.Module) -> Any:
     return lambda x: net(x + 0.1 * torch.sin(100 * x))
 
 
+def top_alone(net: nn.Module, other: nn.Module) -> Any:
+    """Only the highest logit is given; the others are at a floor."""
+
+    def model(x: Tensor) -> Tensor:
+        z = net(x)
+        return torch.where(z == z.amax(1, keepdim=True), z, -20.0)
+
+    return model
+
+
 def rounded(net: nn.Module, other: nn.Module) -> Any:
     return lambda x: net(x).round()
 
@@ -386,6 +396,7 @@ MASKS: dict[str, Mask] = {
     "dropout that stays": Mask(dropping, "random", "after", inflates=False),
     "ripples": Mask(shattered, "loop_rise search_beats_gradients", "after"),
     "rounded logits": Mask(rounded, "zero_gradient", "after"),
+    "highest logit alone": Mask(top_alone, "silent_classes", "before"),
 }
 
 HONEST: dict[str, Honest] = {
@@ -403,4 +414,5 @@ HONEST: dict[str, Honest] = {
     "ReLU6": Honest(lambda net: seeded(8, lambda: network(nn.ReLU6)), "after"),
     "dropout in training": Honest(lambda net: seeded(9, _dropped), "after"),
     "attention": Honest(lambda net: seeded(10, Attention, epochs=4), "after"),
+    "a class whose logit is zero": Honest(lambda net: lambda x: net(x) - net(x)[:, :1], "after"),
 }
