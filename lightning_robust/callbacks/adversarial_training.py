@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_robust import _checks
 from lightning_robust._lightning import check_backend, pl
@@ -22,6 +23,11 @@ from lightning_robust.callbacks._clock import Clock
 from lightning_robust.evaluation._reader import Forward, Reader, Sample
 from lightning_robust.objectives.objective import Objective
 
+_under_attack: "WeakSet[nn.Module]" = WeakSet()
+"""Modules whose step has a batch that was attacked."""
+_attached: "WeakKeyDictionary[nn.Module, int]" = WeakKeyDictionary()
+"""How many times `attached` is around a module."""
+
 
 class AdversarialTraining(StepCallback):
     r"""Train on adversarial examples: :math:`\min_w E \max_{x' \in P(x)} L(f_w(x'), y)` (Madry et al., ICLR 2018).
@@ -34,12 +40,13 @@ class AdversarialTraining(StepCallback):
     When: in `trainer.fit` only, once for each batch. An optimizer whose closure calls the step several times (LBFGS,
     SAM) sees the same adversarial inputs in all calls. Random starts change with the epoch, or with the batch if the
     loader has no length. They go on if a fit is resumed, and if several Trainers train one module one after the other.
+    What was trained without this callback does not count, nor does `fast_dev_run`.
     A batch without samples, or whose input is None, as `CombinedLoader("max_size")` gives for a loader that is over,
     goes to the step as it is.
 
     Not supported: a `training_step` that takes `dataloader_iter`; more than one of this callback in a Trainer (combine
-    attacks with `worst_of`); an `objective` together with manual optimization. `Tuner` takes all callbacks away while
-    it works: see `attached`.
+    attacks with `worst_of`); an `objective` together with manual optimization. `Tuner`, `LearningRateFinder` and
+    `BatchSizeFinder` take all callbacks away while they work: see `attached`.
 
     Args:
         attack: An `Attack` such as `PGD(Linf(8 / 255))`, or a function `(model, x, y) -> x_adv`.
@@ -113,13 +120,14 @@ class AdversarialTraining(StepCallback):
         check_module(pl_module, ("training_step",), self.reader.forward)
         _check_pairing(self.objective, self.attack)
         self._missed = self._checked = self._warned = False
-        self._clock.start(trainer, pl_module)
+        self._clock.start(pl_module)
+        _check_finders(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Put the attack around this batch's step."""
-        self._clock.batch()
+        self._clock.batch(trainer, pl_module, batch_idx)
         attack = self._scheduled(self._clock.progress(trainer, batch_idx))
         self._put(pl_module, "training_step", self._around(pl_module, attack, self._clock.key(trainer)))
 
@@ -127,10 +135,12 @@ class AdversarialTraining(StepCallback):
         return self.attack if self.schedule is None else as_attack(self.schedule(self.attack, progress))
 
     def _around(self, pl_module: pl.LightningModule, attack: Attack, key: int) -> Around:
-        """What is put around the step: the attack, once for each batch."""
+        """What is put around the step: the attack, once for each batch, whatever else stands around the step."""
         memo: list[tuple[Any, Sample | None, Tensor]] = []
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
+            if pl_module in _under_attack:
+                return step(batch, *args, **kwargs)
             # An optimizer with a closure (LBFGS, SAM) calls the step several times for one batch.
             if not memo or memo[0][0] is not batch:
                 sample = self.reader.read(batch)
@@ -139,9 +149,13 @@ class AdversarialTraining(StepCallback):
             _, sample, x_adv = memo[0]
             if sample is None:
                 return step(batch, *args, **kwargs)
-            if self.objective is None:
+            if self.objective is not None:
+                return self._loss(pl_module, sample, x_adv)
+            _under_attack.add(pl_module)
+            try:
                 return step(sample.with_input(x_adv), *args, **kwargs)
-            return self._loss(pl_module, sample, x_adv)
+            finally:
+                _under_attack.discard(pl_module)
 
         return around
 
@@ -168,7 +182,8 @@ class AdversarialTraining(StepCallback):
             stuck = outcome.stuck.sum()
             self._stuck = stuck if self._stuck is None else self._stuck + stuck
             self._seen += len(outcome.stuck)
-        return outcome.x_adv if first == 0 else torch.cat([sample.x[:first], outcome.x_adv])
+        x_adv = outcome.x_adv if first == 0 else torch.cat([sample.x[:first], outcome.x_adv])
+        return x_adv.requires_grad_() if sample.x.requires_grad else x_adv
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
@@ -194,7 +209,9 @@ class AdversarialTraining(StepCallback):
     def attached(self, pl_module: pl.LightningModule) -> Iterator[None]:
         """Attack every training batch of a module without a callback, as for `Tuner`, which takes all callbacks away.
 
-        The attack is that of the start of training. The module is as before afterwards.
+        So do `LearningRateFinder` and `BatchSizeFinder`: put it around the whole `trainer.fit(...)`. Where the callback
+        is there, it attacks alone: no batch is attacked twice. The attack is that of the start of training. The module
+        is as before afterwards.
 
         Example:
             >>> from lightning_robust import PGD, Linf
@@ -206,9 +223,11 @@ class AdversarialTraining(StepCallback):
         check_module(pl_module, ("training_step",), self.reader.forward)
         around = self._around(pl_module, self._scheduled(Progress(0.0, 0)), 0)
         handle = put_around(pl_module, "training_step", around)
+        _attached[pl_module] = _attached.get(pl_module, 0) + 1
         try:
             yield
         finally:
+            _attached[pl_module] -= 1
             handle.undo()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
@@ -231,6 +250,19 @@ class AdversarialTraining(StepCallback):
                 stacklevel=2,
             )
         self._stuck, self._seen = None, 0
+
+
+def _check_finders(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Warn of callbacks that try batches without the other callbacks."""
+    kinds = (pl.callbacks.LearningRateFinder, pl.callbacks.BatchSizeFinder)
+    finders = [type(one).__name__ for one in trainer.callbacks if isinstance(one, kinds)]  # type: ignore[attr-defined]
+    if finders and not _attached.get(pl_module):
+        pl.utilities.rank_zero_warn(
+            f"{finders[0]} takes all callbacks away while it tries batches: they are not attacked, and what it finds "
+            "is for a training without an attack. To attack them, put `attached` around the fit: "
+            "with callback.attached(module): trainer.fit(module, ...).",
+            stacklevel=3,
+        )
 
 
 def _check_pairing(objective: Any, attack: Attack) -> None:

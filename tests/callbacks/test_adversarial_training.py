@@ -1,8 +1,10 @@
+import contextlib
 import copy
 import gc
 import pickle
 import warnings
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -556,3 +558,115 @@ def test_a_missing_field_reads_as_a_sentence_that_names_the_argument():
     with pytest.raises(KeyError, match=r"field 'theta' \(argument `code`\).*code=<index") as caught:
         fit(Module(), AdversarialTraining(RANDOM, code="theta"))
     assert str(caught.value).startswith("Expected the batch to have the field 'theta'")
+
+
+# Without the callback
+
+
+ONCE = replace(TEXTBOOK, steps=1, rel_step_size=1.0)  # moves every input as far as it may
+
+
+class Keeps(Module):
+    """Keeps how far the inputs of its step are from the clean ones; has what the finders of Lightning write to."""
+
+    def __init__(self):
+        super().__init__()
+        self.far, self.lr, self.batch_size = [], 0.01, BATCH
+
+    def training_step(self, batch, batch_idx):
+        x, y = unpack(batch)
+        clean = data()[0]
+        self.far += [float((clean - one).abs().flatten(1).amax(1).min()) for one in x]
+        return self.loss(x, y)
+
+    def train_dataloader(self):
+        return loader(batch_size=self.batch_size)
+
+    def val_dataloader(self):
+        return loader(4)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+FINDERS = {
+    "LearningRateFinder": lambda: pl.callbacks.LearningRateFinder(num_training_steps=4),
+    "BatchSizeFinder": lambda: pl.callbacks.BatchSizeFinder(max_trials=1, steps_per_trial=2),
+}
+
+
+def find(finder, times, tmp_path):
+    """A fit with a finder, `attached` so many times around it. Returns distances, and the warnings of it."""
+    module, callback = Keeps(), AdversarialTraining(ONCE)
+    t = trainer(callback, FINDERS[finder](), default_root_dir=tmp_path, max_epochs=1)
+    with warnings.catch_warnings(record=True) as caught, contextlib.ExitStack() as stack:
+        warnings.simplefilter("always")
+        for _ in range(times):
+            stack.enter_context(callback.attached(module))
+        t.fit(module)
+    assert "training_step" not in vars(module)
+    return module.far, [str(w.message) for w in caught if "takes all callbacks away" in str(w.message)]
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+def test_the_trial_batches_of_a_finder_are_clean_and_that_is_told_or_attacked_where_attached(finder, tmp_path):
+    """And never twice, neither in the trial nor in the fit, however often it is attached."""
+    far, told = find(finder, 0, tmp_path)
+    tried = sum(value == 0 for value in far)
+    assert 0 < tried < len(far)
+    assert len(told) == 1
+    assert told[0].startswith(f"{finder} takes all")
+    for times in (1, 2):
+        far, told = find(finder, times, tmp_path)
+        assert len(far) > tried
+        assert set(far) == {EPS}
+        assert told == []
+
+
+def test_attached_around_a_fit_with_the_callback_attacks_once():
+    """By the callback: with its schedule, and as without `attached`; afterwards the module is as it was."""
+    expected = fit(Module(), AdversarialTraining(RANDOM, schedule=WarmUp(epochs=1)))
+    callback, module = AdversarialTraining(RANDOM, schedule=WarmUp(epochs=1)), Module()
+    with callback.attached(module), AdversarialTraining(TEXTBOOK).attached(module):
+        assert same(fit(module, callback), expected)
+    assert "training_step" not in vars(module)
+
+
+def test_a_step_that_breaks_leaves_no_mark():
+    """The next batch is attacked."""
+
+    class Breaks(Keeps):
+        def training_step(self, batch, batch_idx):
+            if not self.far:
+                self.far.append(0.0)
+                raise FloatingPointError
+            return super().training_step(batch, batch_idx)
+
+    module, callback = Breaks(), AdversarialTraining(ONCE)
+    with pytest.raises(FloatingPointError):
+        fit(module, callback)
+    fit(module, callback, max_epochs=1)
+    assert set(module.far[1:]) == {EPS}
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_adversarial_input_wants_a_gradient_where_the_input_does(wanted, fraction):
+    """For a penalty on it; without an attack the step may ask for one, too."""
+    wants = []
+
+    class Penalty(Module):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return [batch[0].requires_grad_(wanted), batch[1]]
+
+        def training_step(self, batch, batch_idx):
+            x, y = unpack(batch)
+            wants.append(x.requires_grad)
+            loss = self.loss(x, y)
+            if not wanted:
+                return loss
+            (grad,) = torch.autograd.grad(loss, x, create_graph=True)
+            return loss + grad.square().sum()
+
+    fit(Penalty(), AdversarialTraining(TEXTBOOK, fraction=fraction), max_epochs=1)
+    assert set(wants) == {wanted}
