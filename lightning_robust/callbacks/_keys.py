@@ -25,6 +25,12 @@ class Keys:
         """The key of a name; without a name, what all keys of the stage begin with."""
         return f"{self._prefix}{stage}/{name}{suffix}"
 
+    def measured(self, key: str, metrics: Iterable[str]) -> bool:
+        """Is it the key of a value in validation, of ours or of a metric of the user?"""
+        start = self.of("val")
+        name = key[len(start) :].split("/dataloader_idx_")[0] if key.startswith(start) else ""
+        return name in self._names or any(name == metric or name.startswith(f"{metric}_") for metric in metrics)
+
     def refuse(self, logged: set[str], stage: str) -> None:
         """Refuse keys of ours among those that the module logs itself."""
         if logged <= self._allowed:
@@ -37,7 +43,7 @@ class Keys:
     def check(self, values: Mapping[str, float], metrics: Mapping[str, Any]) -> None:
         """Refuse another value under one of our keys: a hook at the end of the epoch may have logged it."""
         for key, value in values.items():
-            if key in metrics and not math.isclose(float(metrics[key]), value, rel_tol=1e-3, abs_tol=1e-6):
+            if key in metrics and not _is_same(float(metrics[key]), value):
                 raise ValueError(_conflict(key))
 
     def silence(self) -> None:
@@ -50,6 +56,11 @@ class Keys:
         if self._filter in warnings.filters:
             warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
         self._filter = None
+
+
+def _is_same(one: float, other: float) -> bool:
+    """Up to rounding; a mean over no samples is NaN, and is itself."""
+    return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-6) or (math.isnan(one) and math.isnan(other))
 
 
 def _conflict(key: str) -> str:

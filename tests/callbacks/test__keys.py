@@ -1,6 +1,7 @@
 import warnings
 
 import pytest
+import torch
 
 from lightning_robust.callbacks._keys import Keys
 
@@ -24,6 +25,33 @@ def test_keys():
     keys.check({"a": 0.5, "b": 0.5}, {"a": 0.5 + 1e-8})
     with pytest.raises(ValueError, match="not to log `a`"):
         keys.check({"a": 0.5}, {"a": 0.25})
+
+
+@pytest.mark.parametrize("other", [0.5, float("inf")])
+def test_a_mean_over_no_samples_is_itself(other):
+    """It is NaN, and nobody else has logged it."""
+    keys, nothing = Keys("", ()), float("nan")
+    keys.check({"a": nothing}, {"a": torch.tensor(nothing)})
+    for value, logged in ((nothing, other), (other, nothing)):
+        with pytest.raises(ValueError, match="not to log `a`"):
+            keys.check({"a": value}, {"a": torch.tensor(logged)})
+
+
+def test_which_keys_are_measured():
+    keys = Keys("a/", ["pgd"])
+    ours = (
+        "robust_acc",
+        "robust_acc_pgd",
+        "clean_acc",
+        "suspicious",
+        "robust_acc/dataloader_idx_1",
+        "norm",
+        "norm_far",
+    )
+    for name in ours:
+        assert keys.measured(f"a/val/{name}", ["norm"])
+    for key in ("val/robust_acc", "a/val/loss", "a/test/robust_acc", "a/val/robust_acc_cw", "a/val/normal", "a/val/"):
+        assert not keys.measured(key, ["norm"])
 
 
 @pytest.mark.parametrize("prefix", ["", "(8/255)+"])  # a prefix is no pattern
