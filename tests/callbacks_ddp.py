@@ -16,6 +16,7 @@ from torch import nn
 
 from lightning_robust import PGD, AdversarialExamples, AdversarialTraining, Linf, RobustEvaluation
 from lightning_robust._lightning import pl
+from lightning_robust.callbacks import RobustGeneralizationGap
 from lightning_robust.objectives import trades
 
 RANDOM = PGD(Linf(EPS / 2), 2, seed=3)
@@ -161,6 +162,18 @@ def main(folder):
     t = trainer(shown, default_root_dir=folder)
     t.fit(Module(), loader(), loader())
     keep("examples", {"step": t.global_step})
+
+    # One process has its training samples a batch before the other: no one waits, and both measure together.
+    class Notes(pl.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            rows.append([trainer.global_step, gap.results.get("train/n", 0.0), gap.results.get("val/n", 0.0)])
+
+    rows, size = [], 3 * (2 - rank)
+    gap = RobustGeneralizationGap(TEXTBOOK, max_samples=12)
+    given = preloaded([(x[i * size : (i + 1) * size], y[i * size : (i + 1) * size]) for i in range(2)])
+    t = trainer(gap, Notes(), use_distributed_sampler=False, val_check_interval=1)
+    t.fit(Module(), given, preloaded([(x[own_rows], y[own_rows])]))
+    keep("gap", {"rows": rows, "results": gap.results})
     torch.distributed.destroy_process_group()
 
 

@@ -32,6 +32,10 @@ class BatchCallback(pl.Callback):
         """Go on where the fit was."""
         self._resumed.load_state_dict(state_dict)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Lightning calls no teardown after an exception."""
+        self.teardown(trainer, pl_module, "")
+
     def __repr__(self) -> str:
         """The class and, in one line, the arguments that differ from their defaults."""
         given = []
@@ -68,10 +72,6 @@ class StepCallback(BatchCallback):
         # The handle is kept: somebody who had patched on top may put our step back, which is undone again at the end.
         self._handle.undo()
         return self._handle.reached
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Lightning calls no teardown after an exception."""
-        self.teardown(trainer, pl_module, "")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take away what is around the step."""

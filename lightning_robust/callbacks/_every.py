@@ -10,9 +10,9 @@ class Every:
     """Is it time, if something is to be done every n epochs?
 
     - In the sanity check: never. Outside fit: always.
-    - In the first validation of a fit: yes. From then on as soon as n epochs have passed since the epoch of the last
-      one. Counted from there because not every epoch validates (`check_val_every_n_epoch`): none may fall on a multiple
-      of n.
+    - In the first validation of a fit: yes. From then on in the epochs e = 0, 1, ... with (e + 1) % n == 0, in which
+      `ModelCheckpoint(every_n_epochs=n)` saves. Where such an epoch does not validate (`check_val_every_n_epoch`), in
+      the next that does.
     - All validations of one epoch (`val_check_interval`) are treated alike.
     - In the last epoch that validates: yes, so that a fit ends with a value for the module it has made. It is the last
       by `max_epochs` or `max_steps`, or because the Trainer was told to stop.
@@ -43,8 +43,9 @@ class Every:
             return False
         if trainer.state.fn != "fit" or self._epoch is None:
             return True
-        since = trainer.current_epoch - self._epoch
-        return not 0 < since < self.n or _is_last(trainer)
+        now, last = trainer.current_epoch, self._epoch
+        # Every n-th epoch from the start of the training is one: has one come since the last time?
+        return now <= last or (now + 1) // self.n > (last + 1) // self.n or _is_last(trainer)
 
     def done(self, trainer: pl.Trainer) -> None:
         """Note that it was done in this epoch."""

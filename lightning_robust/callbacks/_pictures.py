@@ -65,14 +65,16 @@ class Pictures:
     def publish(self, trainer: pl.Trainer, key: str, picture: Tensor) -> None:
         """Write a picture to `<log_dir>/<key>/epoch=<e>-step=<s>.png`, and give it to every logger that takes images.
 
-        Called by the first process alone.
+        Called by the first process alone. In the sanity check, in `fast_dev_run` and in `barebones` it goes nowhere, as
+        nothing of these does.
 
         Args:
             trainer: Whose loggers; without any, its default root directory is the folder.
             key: The name in the loggers, and of the folder.
             picture: uint8 of shape (3, H, W) on the CPU.
         """
-        if trainer.sanity_checking:
+        trial = trainer.sanity_checking or trainer.fast_dev_run or trainer.barebones  # type: ignore[attr-defined]
+        if trial:
             return
         image = picture.permute(1, 2, 0).numpy()
         if self.to_disk:

@@ -33,11 +33,12 @@ class AdversarialExamples(StepCallback):
         attack: An `Attack`, or a function `(model, x, y) -> x_adv`.
         name: The key in the loggers, and the folder. Several of this callback need different ones.
         num_samples: Number of samples in the picture.
-        every_n_epochs: Within fit, every n-th epoch only, from the first on and in the last.
+        every_n_epochs: Within fit, only in the first validation, then in the epochs n - 1, 2 n - 1, ..., and in the
+            last.
         scale: The difference that has full color, in units of the input; None: the largest of the picture.
         low: The value that is shown black.
         high: The value that is shown white.
-        to_disk: Write PNG files?
+        to_disk: Write PNG files? Not in `fast_dev_run` and `barebones`, in which nothing is written.
         input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
         target: Where the labels are.
         code: Where the latent codes are.

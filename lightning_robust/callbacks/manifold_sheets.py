@@ -41,12 +41,12 @@ class ManifoldSheets(BatchCallback):
     own has if you write these two; see `lightning_robust.manifolds.Manifold`. What stays fixed in a code is, in
     `samples`, that of the first validation sample of the class, and in `interpolations` that of the first end.
 
-    When: at the end of validation within fit and alone, from the samples of the first dataloader as they are before the
-    module's step. In the sanity check the pictures are tried and go nowhere, so that what cannot be shown is refused
-    before training. Later an error becomes one warning: no training ends because of a picture. The first process alone
-    draws and writes, from its own samples. Both methods are called in evaluation mode, without gradients, in the
-    precision of validation, and nothing is changed: not the module, not the random generators, not what is logged. Not
-    supported: parameters sharded over processes; more than one of this callback in a Trainer.
+    When: in validation within fit and alone, from the samples of the first dataloader as they are before the module's
+    step, as soon as there are enough. In the sanity check the pictures are tried and go nowhere, so that what cannot be
+    shown is refused before training. Later an error becomes one warning: no training ends because of a picture. The
+    first process alone draws and writes, from its own samples. Both methods are called in evaluation mode, without
+    gradients, in the precision of validation, and nothing is changed: not the module, not the random generators, not
+    what is logged. Not supported: parameters sharded over processes; more than one of this callback in a Trainer.
 
     Args:
         num_reconstructions: Number of pairs.
@@ -55,12 +55,13 @@ class ManifoldSheets(BatchCallback):
         steps: Number of images in a row of `interpolations`, both ends among them.
         num_classes: K, the number of classes that the manifold tells apart. 1: it ignores labels. None: the attribute
             `num_classes` of the module if it has one, as `VAEGAN` has, else 1.
-        every_n_epochs: Within fit, every n-th epoch only, from the first on and in the last.
+        every_n_epochs: Within fit, only in the first validation, then in the epochs n - 1, 2 n - 1, ..., and in the
+            last.
         bound: Largest size of the random codes, in each dimension.
         seed: Seed of the random codes.
         low: The value that is shown black.
         high: The value that is shown white.
-        to_disk: Write PNG files?
+        to_disk: Write PNG files? Not in `fast_dev_run` and `barebones`, in which nothing is written.
         input: Where the input is in the batch, see `AdversarialTraining`.
         target: Where the labels are.
         code: Where the codes are, for data that brings them; then nothing is encoded.
@@ -138,10 +139,24 @@ class ManifoldSheets(BatchCallback):
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Keep the first samples: the step may take labels out of the batch, or write to it."""
-        left = max(self.num_reconstructions, _PER_ROW * self.num_interpolations) - sum(len(x) for x, *_ in self._kept)
-        if not self._due or dataloader_idx or left <= 0 or not trainer.is_global_zero:
+        """Keep the first samples, which the step may write to, and draw as soon as there are enough.
+
+        Within the validation: a callback that swaps the weights for it has not swapped them back yet.
+        """
+        if not self._due or not trainer.is_global_zero:
             return
+        if dataloader_idx == 0:
+            self._keep(trainer, batch)
+        # A later dataloader, or the last batch of all: there are no more.
+        if dataloader_idx or self._left() <= 0 or _is_last_batch(trainer):
+            self._draw(trainer, pl_module)
+
+    def _left(self) -> int:
+        """Number of samples that are still to be kept."""
+        return max(self.num_reconstructions, _PER_ROW * self.num_interpolations) - sum(len(x) for x, *_ in self._kept)
+
+    def _keep(self, trainer: pl.Trainer, batch: Any) -> None:
+        left = self._left()
         with self._pictures.attempt(trainer):
             sample = self.reader.read(batch)
             if sample is None:
@@ -157,6 +172,14 @@ class ManifoldSheets(BatchCallback):
             )
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, where Lightning has not told which batch is the last."""
+        self._draw(trainer, pl_module)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let go of the samples."""
+        self._kept, self._due = [], False
+
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw and write."""
         kept, self._kept, self._due = self._kept, [], False
         if not kept:
@@ -211,6 +234,12 @@ class ManifoldSheets(BatchCallback):
 
     def _rgb(self, images: Tensor) -> Tensor:
         return to_rgb(images, self.low, self.high)
+
+
+def _is_last_batch(trainer: Any) -> bool:
+    """Is the batch at hand the last of the validation?"""
+    loop = trainer.fit_loop.epoch_loop.val_loop if trainer.state.fn == "fit" else trainer.validate_loop
+    return bool(loop.batch_progress.is_last_batch)
 
 
 def _rows(code: Any, rows: slice | Tensor) -> list[Any]:

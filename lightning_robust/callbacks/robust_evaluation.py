@@ -20,6 +20,7 @@ from lightning_robust.callbacks._counts import Counts, Verdict
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._handed import check_metrics
 from lightning_robust.callbacks._keys import Keys
+from lightning_robust.callbacks._patience import warn_of_patience
 from lightning_robust.callbacks._results import Results
 from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas, summed
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
@@ -56,8 +57,10 @@ class RobustEvaluation(StepCallback):
         attacks: A plan, such as `standard(Linf(8 / 255))`: its attacks are made one after the other, each on the
             samples that those before it have left, so the worst case alone is known and logged. Or an attack, or a
             dictionary of attacks by name: these run in full, and each is logged.
-        every_n_epochs: Within fit, attack every n-th epoch only, from the first on and in the last. In between, the
-            last values are logged again, so that monitors find them.
+        every_n_epochs: Within fit, attack only in the first validation, in the epochs in which
+            `ModelCheckpoint(every_n_epochs=n)` saves, which are n - 1, 2 n - 1, ..., and in the last. In between the
+            last values are logged again, so that monitors find them. A patience counts these, too: a warning says
+            where it is too short for n.
         max_samples: Number of samples to attack, the first of each dataloader, over all processes; None: all.
         input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
         target: Where the labels are.
@@ -157,6 +160,10 @@ class RobustEvaluation(StepCallback):
         """Take away what is around the step and what was changed for the run."""
         super().teardown(trainer, pl_module, stage)
         self._keys.restore()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn of a monitor that acts on values that are logged again."""
+        warn_of_patience(trainer, self._every, lambda key: self._keys.measured(key, self.metrics))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""

@@ -13,10 +13,12 @@ from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.callbacks._base import BatchCallback, check_alone, check_module
 from lightning_robust.callbacks._every import Every
+from lightning_robust.callbacks._patience import warn_of_patience
 from lightning_robust.callbacks._shard import replicas, summed
 from lightning_robust.evaluation._reader import Forward, Reader, Sample
 
 _KEY = -3
+_LOGGED = ("train/robust_acc", "gap/clean_acc", "gap/robust_acc")
 
 
 class RobustGeneralizationGap(BatchCallback):
@@ -27,21 +29,23 @@ class RobustGeneralizationGap(BatchCallback):
     validation falls while that of training rises (Rice et al., ICML 2020).
 
     The first `max_samples` training samples of the first epoch are copied, augmented but not attacked, and reused with
-    the same random starts, so changes in the curve come from the model. The validation samples are the first of the
+    the same random starts, so changes in the curve come from the model. Nothing is measured before there are as many,
+    or the last validation of this epoch. The validation samples are the first of the
     first dataloader. Both are attacked alike, the module in evaluation mode, in the precision of validation; neither
     the training nor its random numbers are touched.
 
     Logged: `train/robust_acc`, and the gaps `gap/robust_acc` and `gap/clean_acc`. An accuracy counts samples that are
     right on the clean input and under the attack.
 
-    When: at the end of every validation within fit, but the sanity check. Across processes, each keeps its share of the
+    When: in every validation within fit, but the sanity check. Across processes, each keeps its share of the
     samples; those that a DistributedSampler repeats are counted. After a fit is resumed, the training samples are the
     first of the epoch in which it goes on.
 
     Args:
         attack: The attack; it keeps its best iterate here.
         max_samples: Number of samples of each part, over all processes.
-        every_n_epochs: Within fit, measure at every n-th epoch only, from the first on and in the last.
+        every_n_epochs: Within fit, measure only in the first validation, then in the epochs n - 1, 2 n - 1, ..., and
+            in the last.
         input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
         target: Where the labels are.
         code: Where the latent codes are.
@@ -79,8 +83,9 @@ class RobustGeneralizationGap(BatchCallback):
         self._every = self._resumed = Every(every_n_epochs)
         self.every_n_epochs = self._every.n
         self._kept: list[Sample] = []
-        self._room = 0
+        self._room = self._batches = 0
         self._counts: dict[str, Tensor] = {}
+        self._begun = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not supported, and forget the samples of another fit."""
@@ -92,8 +97,15 @@ class RobustGeneralizationGap(BatchCallback):
         self._every.reset()
         self._kept, self._room = [], self._room_of(trainer)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *args: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn of a monitor that acts on values that are not measured anew."""
+        warn_of_patience(trainer, self._every, _LOGGED.__contains__)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Keep a copy of the first training samples."""
+        self._batches = batch_idx + 1
         if self._room > 0 and (sample := self.reader.read(batch)) is not None:
             part = sample.rows(slice(0, min(self._room, len(sample))))
             self.attack.check(part.x, part.y)
@@ -105,26 +117,36 @@ class RobustGeneralizationGap(BatchCallback):
         self._room = 0
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start counting."""
-        parts = ("train", "val") if trainer.state.fn == "fit" and self._every.due(trainer) else ()
+        """Start counting, if the training samples are there."""
+        due = trainer.state.fn == "fit" and self._every.due(trainer)
+        parts = ("train", "val") if due and self._has_samples(trainer) else ()
+        self._begun = False
         self._counts = {part: torch.zeros(3, dtype=torch.int64, device=pl_module.device) for part in parts}
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Attack the first validation samples, before the step can change them."""
-        if self._counts and dataloader_idx == 0 and (sample := self.reader.read(batch)) is not None:
+        """Attack the first validation samples, before the step can change them.
+
+        The training samples come before the first of them: within the validation, all have the weights of a callback
+        that swaps these for it.
+        """
+        if not self._counts or dataloader_idx:
+            return
+        if not self._begun:
+            self._begun = True
+            for kept in self._kept:
+                self._counts["train"] += self._count(trainer, pl_module, kept)
+        if (sample := self.reader.read(batch)) is not None:
             room = self._room_of(trainer) - int(self._counts["val"][2])
             if room > 0:
                 part = sample.rows(slice(0, min(room, len(sample))))
                 self._counts["val"] += self._count(trainer, pl_module, part)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Attack the training samples, and log."""
+        """Log."""
         if not self._counts:
             return
-        for sample in self._kept:
-            self._counts["train"] += self._count(trainer, pl_module, sample)
         counts = summed(trainer, torch.stack(list(self._counts.values()))).tolist()
         if not all(number for *_, number in counts):  # no validation data in the first dataloader
             self._counts = {}
@@ -137,12 +159,25 @@ class RobustGeneralizationGap(BatchCallback):
             results[f"gap/{name}"] = results[f"train/{name}"] - results[f"val/{name}"]
         self.results, self._counts = results, {}
         self._every.done(trainer)
-        for name in ("train/robust_acc", "gap/clean_acc", "gap/robust_acc"):
+        for name in _LOGGED:
             pl_module.log(name, results[name], sync_dist=True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the samples."""
         self._kept, self._counts, self._room = [], {}, 0
+
+    def _has_samples(self, trainer: pl.Trainer) -> bool:
+        """Are the training samples there, in every process? If so they stay the same. All processes must ask."""
+        more = trainer.num_training_batches - self._batches >= (trainer.val_check_batch or 0)
+        waits = torch.tensor(
+            int(self._room > 0 and more and not trainer.is_last_batch), device=trainer.strategy.root_device
+        )
+        if trainer.world_size > 1:
+            waits = trainer.strategy.reduce(waits, reduce_op="sum")
+        if waits:
+            return False
+        self._room = 0
+        return True
 
     def _room_of(self, trainer: pl.Trainer) -> int:
         """Number of samples of each part that this process takes."""

@@ -100,22 +100,24 @@ def fit(n, *, module=None, callbacks=(), data=None, **kwargs):
     [
         # Every epoch validates.
         (1, {"max_epochs": 3}, [0, 1, 2], [0, 1, 2]),
-        (2, {"max_epochs": 4}, [0, 1, 2, 3], [0, 2, 3]),
+        (2, {"max_epochs": 4}, [0, 1, 2, 3], [0, 1, 3]),
+        (3, {"max_epochs": 8}, list(range(8)), [0, 2, 5, 7]),
         (9, {"max_epochs": 4}, [0, 1, 2, 3], [0, 3]),
         (1, {"max_epochs": 1, "num_sanity_val_steps": 2}, [0, 0], [0]),
         (9, {"fast_dev_run": True}, [0], [0]),
         # Not every epoch does.
         (2, {"max_epochs": 6, "check_val_every_n_epoch": 2}, [1, 3, 5], [1, 3, 5]),
-        (3, {"max_epochs": 8, "check_val_every_n_epoch": 2}, [1, 3, 5, 7], [1, 5, 7]),
+        (3, {"max_epochs": 8, "check_val_every_n_epoch": 2}, [1, 3, 5, 7], [1, 3, 5, 7]),
+        (4, {"max_epochs": 14, "check_val_every_n_epoch": 2}, [1, 3, 5, 7, 9, 11, 13], [1, 3, 7, 11, 13]),
         (9, {"max_epochs": 7, "check_val_every_n_epoch": 2}, [1, 3, 5], [1, 5]),
         (2, {"max_epochs": 7, "check_val_every_n_epoch": 3}, [2, 5], [2, 5]),
         # Several validations in an epoch, or by the number of batches.
-        (2, {"max_epochs": 3, "val_check_interval": 0.5}, [0, 0, 1, 1, 2, 2], [0, 0, 2, 2]),
+        (3, {"max_epochs": 4, "val_check_interval": 0.5}, [0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 2, 2, 3, 3]),
         (9, {"max_epochs": 3, "val_check_interval": 2}, [0, 0, 1, 1, 2, 2], [0, 0, 2, 2]),
-        (2, {"max_epochs": 3, "val_check_interval": 3, "check_val_every_n_epoch": None}, [0, 1, 2, 2], [0, 2, 2]),
+        (2, {"max_epochs": 3, "val_check_interval": 3, "check_val_every_n_epoch": None}, [0, 1, 2, 2], [0, 1, 2, 2]),
         # The end is a number of steps.
         (9, {"max_epochs": -1, "max_steps": 10}, [0, 1], [0, 1]),
-        (3, {"max_epochs": -1, "max_steps": 20}, [0, 1, 2, 3, 4], [0, 3, 4]),
+        (3, {"max_epochs": -1, "max_steps": 20}, [0, 1, 2, 3, 4], [0, 2, 4]),
         (9, {"max_epochs": -1, "max_steps": 16, "check_val_every_n_epoch": 2}, [1, 3], [1, 3]),
         (9, {"max_epochs": -1, "max_steps": 6, "accumulate_grad_batches": 2}, [0, 1, 2], [0, 2]),
         (9, {"max_epochs": -1, "max_steps": 16, "module": 2}, [0, 1], [0, 1]),
@@ -124,7 +126,7 @@ def fit(n, *, module=None, callbacks=(), data=None, **kwargs):
         (9, {"max_epochs": 9, "stop": 1, "min_epochs": 4}, [0, 1, 2, 3], [0, 3]),
         (9, {"max_epochs": 9, "stop": 1, "min_steps": 14}, [0, 1, 2, 3], [0, 3]),
         # Data of unknown length.
-        (2, {"max_epochs": 4, "data": True}, [0, 1, 2, 3], [0, 2, 3]),
+        (2, {"max_epochs": 4, "data": True}, [0, 1, 2, 3], [0, 1, 3]),
     ],
     ids=str,
 )
@@ -156,7 +158,7 @@ def test_every_fit_begins_with_one():
     for _ in range(2):
         trainer(asks, max_epochs=1, check_val_every_n_epoch=1).fit(Counts(), loader(), loader())
         trainer(asks, max_epochs=6, check_val_every_n_epoch=2).fit(Counts(), loader(), loader())
-    assert asks.epochs == [0, 1, 5] * 2
+    assert asks.epochs == [0, 1, 3, 5] * 2
 
 
 @pytest.mark.parametrize("every", [{"every_n_epochs": 1, "save_on_train_epoch_end": True}, {"every_n_train_steps": 3}])
@@ -165,7 +167,7 @@ def test_a_resumed_fit_goes_on_counting(tmp_path, every):
     """From any checkpoint, at the end of an epoch or within one, the rest is that of the whole fit."""
     keeps = pl.callbacks.ModelCheckpoint(tmp_path, "{epoch}-{step}", save_top_k=-1, **every)
     whole = fit(3, max_epochs=8, callbacks=[keeps], enable_checkpointing=True)
-    assert whole.epochs == [0, 3, 6, 7]
+    assert whole.epochs == [0, 2, 5, 7]
     for file in tmp_path.glob("*.ckpt"):
         saved = torch.load(file, weights_only=False)
         (state,) = [state for key, state in saved["callbacks"].items() if "Asks" in key]
@@ -175,6 +177,20 @@ def test_a_resumed_fit_goes_on_counting(tmp_path, every):
         trainer(asks, max_epochs=8).fit(Counts(), loader(), loader(), ckpt_path=file)
         rest = [epoch for epoch in whole.epochs if state["epoch"] is None or epoch > state["epoch"]]
         assert asks.epochs == rest
+
+
+@pytest.mark.parametrize("validates", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_a_checkpoint_of_every_n_epochs_is_of_an_epoch_that_was_measured(tmp_path, n, validates):
+    """`ModelCheckpoint` with the same number saves what this epoch has measured, not what an earlier one has."""
+    keeps = pl.callbacks.ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, every_n_epochs=n)
+    kwargs = {"max_epochs": 15, "check_val_every_n_epoch": validates, "enable_checkpointing": True}
+    asks = fit(n, callbacks=[keeps], **kwargs)
+    saved = {int(file.stem.removeprefix("epoch=")) for file in tmp_path.glob("*.ckpt")}
+    assert saved
+    assert saved & set(asks.validations) <= set(asks.epochs)
+    gaps = torch.tensor(asks.epochs).diff()
+    assert gaps.max() <= -(-n // validates) * validates
 
 
 def test_the_number_is_checked():

@@ -26,7 +26,7 @@ from callbacks_fakes import (
     trainer,
     unpack,
 )
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_robust import PGD, AdversarialExamples, AdversarialTraining, Linf, RobustEvaluation
 from lightning_robust._lightning import pl
@@ -61,6 +61,13 @@ CALLBACKS = {
 }
 EVERY = [name for name in CALLBACKS if name != "training"]  # those with `every_n_epochs`
 FORWARD = [name for name in CALLBACKS if name != "sheets"]
+
+
+class Stream(IterableDataset):
+    """Two batches of data of unknown length."""
+
+    def __iter__(self):
+        return iter(zip(*data(8), strict=True))
 
 
 def nothing(model, x, y):
@@ -297,12 +304,52 @@ def epochs(name, tmp_path, n, ckpt_path=None, save=None, **kwargs):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_n_epochs_means_one_thing(name, tmp_path):
-    """The first, then whenever n have passed, and the last; where not every epoch validates; and after a resume."""
-    assert epochs(name, tmp_path, 2, max_epochs=6) == [0, 2, 4, 5]
+    """The first, every n-th from the start on, and the last; where not every epoch validates; and after a resume."""
+    assert epochs(name, tmp_path, 2, max_epochs=6) == [0, 1, 3, 5]
     assert epochs(name, tmp_path, 2, max_epochs=4, check_val_every_n_epoch=2) == [1, 3]
     file = tmp_path / "two epochs.ckpt"
     assert epochs(name, tmp_path, 3, max_epochs=2, save=file) == [0, 1]
-    assert epochs(name, tmp_path, 3, max_epochs=6, ckpt_path=file) == [4, 5]
+    assert epochs(name, tmp_path, 3, max_epochs=6, ckpt_path=file) == [2, 5]
+
+
+class Swaps(pl.Callback):
+    """Puts other weights into the module for the validation, as the average of the weights is put there."""
+
+    def on_validation_epoch_start(self, trainer, pl_module):
+        self.kept = pl_module.net[-1].bias.detach().clone()
+        pl_module.net[-1].bias.data.fill_(5.0)
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.net[-1].bias.data.copy_(self.kept)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a length", "no length"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize("name", EVERY)
+def test_all_is_measured_with_the_weights_of_the_validation(name, first, known, tmp_path):
+    """Also where the callback that has put them there takes them away before this one hears of the end."""
+    module, seen = Module(), []
+
+    def notes(model, x, y):
+        seen.append(float(module.net[-1].bias[0]))
+        return x
+
+    callbacks = [CALLBACKS[name](notes), Swaps()]
+    t = trainer(*callbacks[:: 1 if first else -1], default_root_dir=tmp_path, max_epochs=2)
+    t.fit(module, loader(), loader(8) if known else DataLoader(Stream(), batch_size=BATCH))
+    assert len(seen) >= 2
+    assert set(seen) == {5.0}
+
+
+@pytest.mark.parametrize("trial", ["fast_dev_run", "barebones"])
+def test_a_trial_writes_nothing(trial, tmp_path, monkeypatch):
+    """All that it makes goes nowhere, as with Lightning's own callbacks."""
+    monkeypatch.chdir(tmp_path)
+    callbacks = [CALLBACKS[name](TEXTBOOK) for name in CALLBACKS if name != "sheets"] + [sheets(nothing)]
+    quiet = {} if trial == "barebones" else {"enable_progress_bar": False, "enable_model_summary": False}
+    t = pl.Trainer(accelerator="cpu", max_epochs=1, callbacks=callbacks, **{trial: True}, **quiet)
+    t.fit(Module(), loader(4), loader(4))
+    assert list(tmp_path.rglob("*")) == []
 
 
 # Refused before anything runs

@@ -110,3 +110,9 @@ def test_results_are_there_after_ddp_spawn(tmp_path):
 def test_adversarial_examples_do_not_hang(of_both_ranks):
     assert [result["step"] for result in of_both_ranks("examples")] == [3, 3]
     assert [file.name for file in of_both_ranks.folder.rglob("*.png")] == ["epoch=0-step=3.png"]
+
+
+def test_a_gap_is_measured_where_all_processes_have_their_samples(of_both_ranks):
+    first, second = of_both_ranks("gap")
+    assert first == second
+    assert first["rows"] == [[1, 0.0, 0.0], [2, 12.0, 12.0]]

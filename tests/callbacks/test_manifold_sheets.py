@@ -273,16 +273,16 @@ def test_when(tmp_path):
         num_sanity_val_steps=2,
     )
     t.fit(module, loader(), [loader(6), loader(8, seed=1)])
-    steps = [(0, 6), (2, 18), (4, 30)]
+    steps = [(0, 6), (1, 12), (3, 24), (4, 30)]
     assert sorted(files(tmp_path)) == [f"{name}/epoch={e}-step={s}.png" for name in NAMES for e, s in steps]
     drawn = [x for name, x, *_ in module.calls if name == "encode" and len(x) == 2]
-    assert len(drawn) == 4  # once in the sanity check, without a trace
+    assert len(drawn) == 5  # once in the sanity check, without a trace
     assert all(torch.equal(x, data(2)[0]) for x in drawn)
     # The first dataloader has two samples of each of three classes.
     assert files(tmp_path)["interpolations/epoch=0-step=6.png"].shape[1] == 2 * (3 * (SIDE + 2) + 2)
     module.test_step = module.validation_step
     t.test(module, loader(), verbose=False)
-    assert len(files(tmp_path)) == 9
+    assert len(files(tmp_path)) == 12
 
 
 def test_without_validation_there_are_no_pictures(tmp_path):
@@ -320,11 +320,11 @@ def test_the_training_of_a_vaegan_is_as_without(tmp_path):
 @pytest.mark.parametrize("inference_mode", [True, False])
 def test_inert(tmp_path, inference_mode):
     class Watched(ManifoldSheets):
-        def on_validation_epoch_end(self, trainer, pl_module):
+        def _draw(self, trainer, pl_module):
             pl_module.net[1].train()  # the user's choice: dropout while validating
             before = fingerprint(pl_module)
             with unchanged(pl_module):
-                super().on_validation_epoch_end(trainer, pl_module)
+                super()._draw(trainer, pl_module)
             assert fingerprint(pl_module) == before
 
     module = Sums()

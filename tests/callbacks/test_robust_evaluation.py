@@ -485,9 +485,9 @@ def _run(every_n_epochs, max_epochs, **kwargs):
 
 def test_in_between_the_last_values_are_logged_again():
     epochs, history = _run(2, 4)
-    assert epochs == [0, 2, 3]
+    assert epochs == [0, 1, 3]
     assert len(history) == 4
-    assert history[1] == history[0]  # logged again
+    assert history[2] == history[1]  # logged again
     assert all(values.keys() == history[0].keys() for values in history)
 
 
@@ -505,6 +505,32 @@ def test_a_fit_that_goes_on_after_a_test_measures_at_once():
     lightning.fit_loop.max_epochs = 3
     lightning.fit(module, loader(), loader(8))
     assert "val/robust_acc" in callback.results
+
+
+@pytest.mark.parametrize("plan", [True, False])
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_a_model_that_answers_the_same_to_all_is_doubted(stage, plan):
+    """A head that starts at zero, a training that has collapsed: no run of a Trainer ends because of them."""
+    module = Module()
+    torch.nn.init.zeros_(module.net[-1].weight)
+    module.configure_optimizers = lambda: torch.optim.SGD(module.parameters(), lr=0.0)
+    callback = RobustEvaluation(Plan({"a": TEXTBOOK}) if plan else TEXTBOOK)
+    t = trainer(callback, max_epochs=1)
+    given = [loader()] * (2 if stage == "fit" else 1)
+    with pytest.warns(UserWarning, match="depends on its input, but it is the same for all 24 samples"):
+        getattr(t, stage)(module, *given)
+    found = {name.split("/")[1]: value for name, value in callback.results.items()}
+    assert found["clean_acc"] == pytest.approx(1 / 3)
+    assert found["suspicious"] >= 1
+
+
+def test_a_metric_of_the_user_may_be_nan():
+    """A class without samples has no accuracy, and nobody but the callback has logged it."""
+    callback = RobustEvaluation({"a": TEXTBOOK}, metrics={"classes": PerClassRobustAccuracy(CLASSES + 1)})
+    t = trainer(callback, max_epochs=1)
+    t.fit(Module(), loader(), loader())
+    t.validate(Module(), loader(), verbose=False)
+    assert any(math.isnan(value) for name, value in callback.results.items() if "classes" in name)
 
 
 def test_several_validations_an_epoch_and_the_sanity_check():

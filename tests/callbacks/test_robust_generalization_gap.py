@@ -13,6 +13,7 @@ from callbacks_fakes import (
 )
 
 from lightning_robust import AdversarialTraining
+from lightning_robust._lightning import pl
 from lightning_robust.attacks import as_attack
 from lightning_robust.callbacks.robust_generalization_gap import RobustGeneralizationGap
 
@@ -147,3 +148,46 @@ def test_two_dataloaders_and_a_forward():
     assert (callback.results["val/clean_acc"], callback.results["val/robust_acc"]) == accuracies(module, x, y)
     assert callback.results["gap/robust_acc"] == 0, "the same samples in both"
     assert callback.results["val/n"] == 10
+
+
+@pytest.mark.parametrize(
+    ("size", "kwargs", "expected"),
+    [
+        (24, {}, [(0, 24)] + [(1, 24)] * 3),
+        (16, {}, [(0, 16)] * 2 + [(1, 16)] * 3),
+        (24, {"every_n_epochs": 3, "max_epochs": 3}, [(0, 24)] + [(2, 24)] * 3),
+        (24, {"val_check_interval": 4}, [(0, 16), (1, 16)]),
+        (24, {"val_check_interval": 4, "check_val_every_n_epoch": None}, [(0, 16), (1, 16), (1, 16)]),
+        (24, {"unknown": True}, [(0, 24)] + [(1, 24)] * 3),
+    ],
+    ids=str,
+)
+def test_all_measurements_are_of_the_same_training_samples(size, kwargs, expected):
+    """With several validations an epoch: there is none before they are there, or the last chance in the epoch."""
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(zip(*data(), strict=True))
+
+    class Notes(pl.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            if callback.results:
+                rows.append((trainer.current_epoch, int(callback.results["train/n"])))
+                callback.results = {}
+
+    kwargs, rows = {"val_check_interval": 2} | kwargs, []
+    train = torch.utils.data.DataLoader(Stream(), batch_size=BATCH) if kwargs.pop("unknown", False) else None
+    callback = RobustGeneralizationGap(ATTACK, max_samples=size, every_n_epochs=kwargs.pop("every_n_epochs", 1))
+    fit(callback, Notes(), train=train, **kwargs)
+    assert rows == expected
+
+
+def test_no_sample_is_kept_after_an_exception():
+    class Breaks(Module):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            raise FloatingPointError
+
+    callback = RobustGeneralizationGap(ATTACK)
+    with pytest.raises(FloatingPointError):
+        fit(callback, module=Breaks())
+    assert callback._kept == []
