@@ -25,6 +25,7 @@ from lightning_robust.attacks import (
 )
 from lightning_robust.evaluation import Plan, Stage, autoattack, standard
 from lightning_robust.evaluation._plan import stages_of
+from tests.evaluation import zoo
 
 
 def brief(plan):
@@ -122,6 +123,8 @@ def test_a_plan_is_an_ordinary_composition():
         *(f"target {rank}" for rank in (1, 2, 3)),
         "apgd",
         "restarts",
+        "ratio",
+        *(f"ratio target {rank}" for rank in (1, 2, 3)),
         *(f"apgd target {rank}" for rank in range(1, 10)),
         "search",
     ]
@@ -130,6 +133,24 @@ def test_a_plan_is_an_ordinary_composition():
     assert stages_of(own)["search"].on == "few"
     assert repr(pickle.loads(pickle.dumps(plan))) == repr(plan)
     assert repr(standard(L2(0.5))) != repr(standard(L2(0.6)))
+
+
+def test_a_scale_of_the_logits_that_depends_on_the_input_hides_little():
+    """The predictions are those of the bare network. Without the ratios of logits 12 points more seem robust."""
+    net, other = zoo.seeded(0, zoo.network), zoo.seeded(1, zoo.network)
+    _, _, x, y = zoo.digits()
+    plan = brief(standard(Linf(0.15)))
+    bare, scaled = (evaluate(m, (x, y), plan, progress=False) for m in (net, zoo.scaled(net, other)))
+    assert torch.equal(bare.right["clean"], scaled.right["clean"])
+    assert scaled.robust_acc.value <= bare.robust_acc.value + 0.03
+
+
+def test_ratios_need_three_classes_and_targeted_ones_four():
+    attacks = [stage.attack for name, stage in stages_of(standard(Linf(0.1))).items() if name.startswith("ratio")]
+    for classes, counted in ((2, 0), (3, 1), (4, 4)):
+        logits, y = torch.randn(5, classes), torch.arange(5) % classes
+        assert sum(attack.applies(logits, y) for attack in attacks) == counted
+        assert sum(attack.applies(logits, y.float()) for attack in attacks) == 0
 
 
 def test_radii_come_with_an_attack_of_minimum_norm():
