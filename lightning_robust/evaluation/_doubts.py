@@ -190,4 +190,14 @@ def cautions_of(
             "alone are known. What the attacks saw of these samples is not: nothing says whether to believe that they "
             "are robust. Evaluate again, into a new folder, to know."
         )
-    return texts
+    return texts + repeated(record)
+
+
+def repeated(record: Record) -> list[str]:
+    """A text where more than 5 % of at least 50 samples repeat another one, content and label."""
+    n, distinct = len(record.rows), len({(row.key, row.label) for row in record.rows.values()})
+    text = (
+        f"Only {distinct} of {n} samples are distinct, in content and label. The intervals take all samples for "
+        "independent, so they are too narrow; repeated samples also weigh more. Evaluate each sample once."
+    )
+    return [text] if n >= 50 and n - distinct > 0.05 * n else []
