@@ -17,6 +17,7 @@ from lightning_robust.evaluation._doubts import asked, is_search, signs_of, step
 from lightning_robust.evaluation._engine import Engine
 from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._meter import Meter
+from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import pools
 from lightning_robust.evaluation._reader import Sample
@@ -41,6 +42,7 @@ class Counts:
         seen: Number of samples that were looked at.
         settled: As given.
         handed: The metrics of this dataloader.
+        order: Of the samples; who calls `add` tells it of them, and of those that do not count.
         doubts: Texts about the first batch.
         probed: What `probe` has found.
     """
@@ -62,7 +64,7 @@ class Counts:
         self._broken = torch.zeros(2, dtype=torch.int64, device=device)  # by gradients; by a search alone
         exact = torch.device("cpu") if device.type == "mps" else device
         self._sums = torch.zeros(_SUMS, dtype=torch.float64, device=exact)
-        self.handed = Handed(metrics, device)
+        self.handed, self.order = Handed(metrics, device), Order()
         self.doubts = self._suspicions.doubts
         self.probed: list[Indicator] = []
         self._engine: Engine | None = None
@@ -71,7 +73,8 @@ class Counts:
     def row(self) -> Tensor:
         """To be summed over processes: integers, which float64 holds exactly, and the sums of `sums_of`."""
         doubts = self._broken.new_tensor([sum(o.flagged for o in standing(self.probed, robust)) for robust in (0, 1)])
-        counts = torch.cat([doubts, self._broken, self._suspicions.alike, self._tally.counts, self._suspicions.counts])
+        alike, order = self._suspicions.alike, self.order.counts.to(doubts)
+        counts = torch.cat([doubts, self._broken, alike, order, self._tally.counts, self._suspicions.counts])
         return torch.cat([self._sums, counts.to(self._sums.device).double()])
 
     def check(self, sample: Sample) -> None:
@@ -226,7 +229,7 @@ class Verdict:
     ) -> None:
         attacks = {name: stage.attack for name, stage in stages.items()}
         restarts = {"": 1} if plan else {name: attack.restarts for name, attack in attacks.items()}
-        of_model, doubts, ours, searched, alike, labels, *counts = map(round, row[_SUMS:])
+        of_model, doubts, ours, searched, alike, labels, cut, chance, *counts = map(round, row[_SUMS:])
         width = Tally(len(restarts), torch.device("cpu")).counts.numel()
         self.summary = Summary(counts[:width], restarts)
         n, right, robust = self.summary.n, counts[1], self.summary.shown
@@ -235,6 +238,7 @@ class Verdict:
         searches = sum(is_search(attack) for attack in attacks.values())
         if right and 0 < searches < len(attacks):
             found.append(search_beats_gradients(ours, searched, right))
+        found += sorted_cut(cut, chance)
         reasons = [
             *self.summary.warnings,
             *constant(n, alike, labels),

@@ -25,10 +25,13 @@ class Shard:
         if not isinstance(sampler, DistributedSampler):
             sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
         limit = math.inf if max_samples is None else max_samples
+        self._asked: float | None = limit
         if isinstance(sampler, DistributedSampler):
             # Rank r sees the samples r, r + replicas, ... of a list filled up with repetitions to a multiple of them.
             self.replicas, self.rank = sampler.num_replicas, sampler.rank
-            self.limit = min(limit, len(sampler.dataset))  # type: ignore[arg-type]
+            n = len(sampler.dataset)  # type: ignore[arg-type]
+            self.limit = min(limit, n)
+            self._asked = limit if limit < n else None  # what comes after the last sample is a repetition
         else:
             # Every process sees samples of its own: the r-th of them counts as if they were dealt out in turn.
             self.replicas, self.rank, self.limit = replicas, rank, limit
@@ -36,6 +39,10 @@ class Shard:
     def exhausted(self, seen: int) -> bool:
         """The same on all processes."""
         return seen * self.replicas >= self.limit
+
+    def cuts(self, seen: int) -> bool:
+        """Are there, among so many samples that this process has seen, some that `max_samples` leaves out?"""
+        return self.limit == self._asked and self.rank + (seen - 1) * self.replicas >= self.limit
 
     def counted(self, seen: int, n: int, device: torch.device) -> Tensor:
         """(n,) bool for the next n samples."""

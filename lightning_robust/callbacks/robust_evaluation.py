@@ -61,7 +61,9 @@ class RobustEvaluation(StepCallback):
             `ModelCheckpoint(every_n_epochs=n)` saves, which are n - 1, 2 n - 1, ..., and in the last. In between the
             last values are logged again, so that monitors find them. A patience counts these, too: a warning says
             where it is too short for n.
-        max_samples: Number of samples to attack, the first of each dataloader, over all processes; None: all.
+        max_samples: Number of samples to attack, the first of each dataloader, over all processes; None: all. Of data
+            that is sorted by class, as folders of images are, these are of few classes: shuffle it once. `suspicious`
+            counts such a cut.
         input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
         target: Where the labels are.
         code: Where the latent codes are.
@@ -177,13 +179,13 @@ class RobustEvaluation(StepCallback):
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the attacks before this batch's step."""
-        self._install(trainer, pl_module, "val", dataloader_idx)
+        self._install(trainer, pl_module, "val", batch, dataloader_idx)
 
     def on_test_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Put the attacks before this batch's step."""
-        self._install(trainer, pl_module, "test", dataloader_idx)
+        self._install(trainer, pl_module, "test", batch, dataloader_idx)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, *args: Any, **kwargs: Any) -> None:
         """Take the attacks away, and make sure that they were there."""
@@ -235,7 +237,7 @@ class RobustEvaluation(StepCallback):
         with torch.inference_mode(False):  # counts of a plan are added to outside of it
             return Counts(self._stages, self.metrics, pl_module.device, plan=plan, settled=settled)
 
-    def _install(self, trainer: Any, pl_module: Any, stage: str, dataloader_idx: int) -> None:
+    def _install(self, trainer: Any, pl_module: Any, stage: str, batch: Any, dataloader_idx: int) -> None:
         self._remove()
         if not self._active:
             return
@@ -245,7 +247,12 @@ class RobustEvaluation(StepCallback):
             self._counts[dataloader_idx] = self._new(trainer, pl_module)
         counts = self._counts[dataloader_idx]
         shard = Shard(self._loaders[dataloader_idx], replicas(trainer), self.max_samples, rank_of(trainer))
-        if shard.exhausted(counts.seen) or (trainer.sanity_checking and not first):
+        if trainer.sanity_checking and not first:
+            return
+        if shard.exhausted(counts.seen):
+            if shard.cuts(counts.seen + 1):
+                counts.order.see(self.reader.read(batch))
+                counts.order.cut = True
             return
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
@@ -287,6 +294,8 @@ class RobustEvaluation(StepCallback):
         mask = shard.counted(counts.seen, len(sample), sample.x.device)
         counts.seen += len(sample)
         counted = len(sample)
+        counts.order.see(sample)
+        counts.order.cut = shard.cuts(counts.seen)
         if shard.replicas == 1 and not bool(mask[-1]):
             # Alone, what is not counted need not be computed. Together, all processes make the same number of forwards.
             rows = slice(0, int(mask.sum()))

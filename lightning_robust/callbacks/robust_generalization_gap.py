@@ -15,7 +15,9 @@ from lightning_robust.callbacks._base import BatchCallback, check_alone, check_m
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._patience import warn_of_patience
 from lightning_robust.callbacks._shard import replicas, summed
+from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._reader import Forward, Reader, Sample
+from lightning_robust.evaluation.indicators import warning
 
 _KEY = -3
 _LOGGED = ("train/robust_acc", "gap/clean_acc", "gap/robust_acc")
@@ -43,7 +45,8 @@ class RobustGeneralizationGap(BatchCallback):
 
     Args:
         attack: The attack; it keeps its best iterate here.
-        max_samples: Number of samples of each part, over all processes.
+        max_samples: Number of samples of each part, over all processes. Of validation data that is sorted by class, as
+            folders of images are, these are of few classes: a warning says so.
         every_n_epochs: Within fit, measure only in the first validation, then in the epochs n - 1, 2 n - 1, ..., and
             in the last.
         input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
@@ -85,7 +88,7 @@ class RobustGeneralizationGap(BatchCallback):
         self._kept: list[Sample] = []
         self._room = self._batches = 0
         self._counts: dict[str, Tensor] = {}
-        self._begun = False
+        self._begun, self._told, self._order = False, False, Order()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse what is not supported, and forget the samples of another fit."""
@@ -95,7 +98,7 @@ class RobustGeneralizationGap(BatchCallback):
         check_alone(trainer, self, "They would log under the same names.")
         check_module(pl_module, ("training_step", "validation_step"), self.reader.forward)
         self._every.reset()
-        self._kept, self._room = [], self._room_of(trainer)
+        self._kept, self._room, self._told = [], self._room_of(trainer), False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn of a monitor that acts on values that are not measured anew."""
@@ -122,6 +125,7 @@ class RobustGeneralizationGap(BatchCallback):
         parts = ("train", "val") if due and self._has_samples(trainer) else ()
         self._begun = False
         self._counts = {part: torch.zeros(3, dtype=torch.int64, device=pl_module.device) for part in parts}
+        self._order = Order()
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -139,6 +143,8 @@ class RobustGeneralizationGap(BatchCallback):
                 self._counts["train"] += self._count(trainer, pl_module, kept)
         if (sample := self.reader.read(batch)) is not None:
             room = self._room_of(trainer) - int(self._counts["val"][2])
+            self._order.see(sample)
+            self._order.cut = len(sample) > room
             if room > 0:
                 part = sample.rows(slice(0, min(room, len(sample))))
                 self._counts["val"] += self._count(trainer, pl_module, part)
@@ -147,7 +153,9 @@ class RobustGeneralizationGap(BatchCallback):
         """Log."""
         if not self._counts:
             return
-        counts = summed(trainer, torch.stack(list(self._counts.values()))).tolist()
+        order = self._order.counts.to(pl_module.device)
+        total = summed(trainer, torch.cat([*self._counts.values(), order])).tolist()
+        counts = [total[:3], total[3:6]]
         if not all(number for *_, number in counts):  # no validation data in the first dataloader
             self._counts = {}
             return
@@ -157,6 +165,10 @@ class RobustGeneralizationGap(BatchCallback):
             results |= {f"{part}/{name}": value for name, value in shares.items()}
         for name in ("clean_acc", "robust_acc"):
             results[f"gap/{name}"] = results[f"train/{name}"] - results[f"val/{name}"]
+        doubt = warning(sorted_cut(*total[6:]))
+        if doubt is not None and not self._told:
+            pl.utilities.rank_zero_warn(f"RobustGeneralizationGap: {doubt}", stacklevel=2)
+            self._told = True
         self.results, self._counts = results, {}
         self._every.done(trainer)
         for name in _LOGGED:

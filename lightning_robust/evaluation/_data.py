@@ -1,15 +1,30 @@
 """The batches of whatever data is given to an evaluation."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    TensorDataset,
+)
 
 from lightning_robust._lightning import copy_of
+from lightning_robust.evaluation._hooks import Ready
+from lightning_robust.evaluation._order import Order
 from lightning_robust.evaluation._reader import Reader, Sample
+
+_AHEAD = 64  # samples
 
 
 def loader_of(data: Any, batch_size: int) -> Iterable[Any]:
@@ -54,22 +69,26 @@ def _of_module(module: Any) -> Iterable[Any]:
 
 
 def samples_of(
-    batches: Iterable[Any], reader: Reader, limit: int | None, shard: tuple[int, int]
+    loader: Iterable[Any], ready: Ready, reader: Reader, limit: int | None, shard: tuple[int, int], order: Order
 ) -> Iterator[tuple[list[int], Sample]]:
     """What the attacks read of each batch, and the places of the samples in the data.
 
     Args:
-        batches: On the device.
+        loader: The batches.
+        ready: Makes of each what the model takes.
         reader: Where things are in a batch.
         limit: Number of samples, the first ones; None: all.
         shard: Number of this process, and number of processes: each takes every so many-th sample.
+        order: Is told of all samples that are read, and of some that `limit` leaves out.
     """
     seen, (number, processes) = 0, shard
-    for batch in batches:
-        sample = reader.read(batch)
+    for batch in loader:
+        sample = reader.read(ready(batch))
         if sample is None:
             continue
+        order.see(sample)
         if limit is not None:
+            order.cut = len(sample) > limit - seen
             sample = sample.rows(slice(0, limit - seen))
         places = list(range(seen, seen + len(sample)))
         seen += len(sample)
@@ -80,7 +99,25 @@ def samples_of(
         if places:
             yield places, sample
         if seen == limit:
+            _look_ahead(loader, ready, reader, limit, order)
             return
+
+
+def _look_ahead(loader: Any, ready: Ready, reader: Reader, after: int, order: Order) -> None:
+    """Tell of up to 64 samples that are left out, evenly spread, where they can be read without all before them."""
+    data = getattr(loader, "dataset", None)
+    left = range(after, len(data)) if isinstance(data, Sized) else range(0)
+    order.cut = order.cut or bool(left)
+    batches = type(getattr(loader, "batch_sampler", None)), type(getattr(loader, "sampler", None))
+    if not left or batches != (BatchSampler, SequentialSampler) or isinstance(data, IterableDataset):
+        return
+    some = Subset(data, list(left[:: math.ceil(len(left) / _AHEAD)]))  # type: ignore[arg-type]
+    own = torch.Generator()  # else the seed of workers would be drawn from the global one
+    try:
+        (batch,) = DataLoader(some, batch_size=_AHEAD, collate_fn=loader.collate_fn, generator=own)
+        order.see(reader.read(ready(batch)))
+    except Exception:  # whatever a sample that nobody asked for raises
+        return
 
 
 def check_order(loader: Any) -> None:

@@ -28,6 +28,7 @@ from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._memory import COUNTS, DOUBT, Memory, beginning, of_process
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._models import fingerprint_of_model
+from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part, pools
 from lightning_robust.evaluation._probe import MOST
@@ -114,6 +115,7 @@ class Evaluation:
         memory: What these saw.
         sink: Takes events before they count.
         bar: Shows the progress.
+        order: Of the samples.
     """
 
     def __init__(
@@ -125,8 +127,9 @@ class Evaluation:
         memory: Memory,
         sink: Sink | None,
         bar: Bar,
+        order: Order,
     ) -> None:
-        self._module, self._settings, self._sink, self._bar = module, settings, sink, bar
+        self._module, self._settings, self._sink, self._bar, self._order = module, settings, sink, bar, order
         self._memory, self._kinds = memory, kinds_of(settings.stages)
         self._key, self._began = TEST_KEY - settings.seed, time.monotonic()
         self._attacks = {name: stage.attack for name, stage in settings.stages.items()}
@@ -136,6 +139,7 @@ class Evaluation:
         self._told = self._suspicions.counts.tolist()
         self._meter = Meter(0)
         self._first: list[Indicator] | None = None
+        self._cut: list[Indicator] = []
         self._before = sum(row.passes for row in record.rows.values())
         self._engine = Engine(
             module,
@@ -167,11 +171,13 @@ class Evaluation:
         if self._first is None:
             raise ValueError("Expected argument `data` to have samples, but got none.")
         self._clean = clean
+        self._cut = sorted_cut(*self._order.counts.tolist())
         if self._sink is not None and not self._engine.record.ended:
             place, number = self._settings.shard
             of = f"Of process {place} of {number}: " if number > 1 else ""
             said = [of + text for text in texts(self._suspicions.counts.tolist(), self._attacks)]
-            self._write([of_process(END, said=said)])
+            begun = [beginning(self._kinds, self._cut)] if any(one.flagged for one in self._cut) else []
+            self._write([*begun, of_process(END, said=said)])
 
     def _write(self, events: list[Event]) -> None:
         """Write events, and after them what else was seen since the last ones."""
@@ -249,7 +255,8 @@ class Evaluation:
         images = record.images(self._examples())
         each = {name: record.right(name) for name in self._attacks} if settings.full else {}
         withstood = most_that_withstood(record, each, kinds)
-        indicators = tuple(standing([*(self._first or ()), *of_the_run(kinds, record, seen)], withstood))
+        found = {one.name: one for one in (*(self._first or ()), *of_the_run(kinds, record, seen), *self._cut)}
+        indicators = tuple(standing(found.values(), withstood))
         doubt = warning(indicators)
         cautions = [
             *self._doubts(),

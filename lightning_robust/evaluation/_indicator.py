@@ -20,7 +20,7 @@ class Indicator:
         value: What was measured; NaN where it could not be.
         threshold: Beyond it there is a doubt.
         flagged: Is there a doubt? The value is beyond the threshold; in the report of an evaluation, also: some sample
-            withstood, or the doubt is of the model and not of attacks (see `indicators.standing`).
+            withstood, or the doubt is of the model or of the data and not of attacks (see `indicators.standing`).
         text: What a flag means, and what to do.
         source: Where the indicator and its threshold come from.
     """
@@ -38,7 +38,7 @@ class _Kind(NamedTuple):
     text: str
     source: str
     below: bool = False
-    of_model: bool = False
+    of: str = "attacks"  # or "model", or "data": such a doubt stays where nothing withstood
 
 
 _BPDA = "Attack it through `Bpda` or `finite_differences`, or with an attack without gradients (`RandomSearch`)."
@@ -54,13 +54,13 @@ KINDS = {
         "The model answers the same input differently, by {value:.2g} standard deviations of its output: one forward "
         f"decides by luck. {_EXPECTATION}",
         f"{_AUTOATTACK} (randomized)",
-        of_model=True,
+        of="model",
     ),
     "few_draws": _Kind(
         0.05,
         "{value:.1%} of the verdicts in expectation change with other draws. Take more: `expectation(model, draws)`.",
         f"{_ATHALYE}, 5.2",
-        of_model=True,
+        of="model",
     ),
     "optimizing": _Kind(
         0.5,
@@ -80,7 +80,7 @@ KINDS = {
         "The answer for a sample depends on what else is in its batch, or on earlier batches, by {value:.2g} standard "
         "deviations of the output. Take away caches, and statistics of the batch: `model.eval()` must reach all of it.",
         _MEASURED,
-        of_model=True,
+        of="model",
     ),
     "constant": _Kind(
         1e-6,
@@ -88,7 +88,7 @@ KINDS = {
         "collapsed, or are its weights zero?",
         _MEASURED,
         below=True,
-        of_model=True,
+        of="model",
     ),
     "probabilities": _Kind(
         0.99,
@@ -101,7 +101,7 @@ KINDS = {
         "{value:.1%} of the outputs are NaN or infinite without an attack; they count as wrong and have no gradient. A "
         "class that is masked out should have a large negative logit, not minus infinity.",
         f"{_IOAF}, indicator 1",
-        of_model=True,
+        of="model",
     ),
     "zero_gradient": _Kind(
         0.01,
@@ -207,6 +207,17 @@ KINDS = {
         "Adversarial examples of another model broke {value:.1%} of the samples that no attack on this model broke "
         f"({{more}}): gradients are masked. {_BPDA}",
         f"{_IOAF}, indicator 5; {_AUTOATTACK}",
+    ),
+    # ---- the samples
+    "sorted_cut": _Kind(
+        1e-5,
+        "`max_samples` took the first samples of data whose labels come in an order, such as class by class: the "
+        "accuracies are those of some classes, and the intervals do not cover the rest. Shuffle the data once, "
+        "`Subset(data, torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist())`, or evaluate "
+        "all of it.",
+        "Wald & Wolfowitz 1940, runs of labels: a shuffled order is doubted once in 100,000",
+        below=True,
+        of="data",
     ),
 }
 

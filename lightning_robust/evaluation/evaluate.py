@@ -17,6 +17,7 @@ from lightning_robust.evaluation._evaluation import Evaluation, Settings
 from lightning_robust.evaluation._hooks import ready_for
 from lightning_robust.evaluation._memory import Memory
 from lightning_robust.evaluation._models import device_of, home_of, module_of
+from lightning_robust.evaluation._order import Order
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._progress import progress_bar
 from lightning_robust.evaluation._reader import Forward, Reader
@@ -71,7 +72,8 @@ def evaluate(
         per_sample: The fields of a batch with one entry per sample. Batches that `forward` reads are cut to some of
             their samples; one that cannot be cut is attacked as a whole.
         model_class: Of a checkpoint: the class of the model, or a model that takes the weights.
-        max_samples: Number of samples to attack, the first ones; None: all.
+        max_samples: Number of samples to attack, the first ones; None: all. Of data that is sorted by class, as folders
+            of images are, these are of few classes: shuffle it once. The indicator `sorted_cut` tells.
         batch_size: Samples per batch; halved where memory runs out. A DataLoader may read other batches: plain tensors
             are put together anew.
         device: Where to compute. A module is moved there and back, a function is not; None: where the model is.
@@ -131,8 +133,9 @@ def evaluate(
             module.to(place)
             stack.callback(module.to, home)
         bar = stack.enter_context(progress_bar(shown, number_of(loader, settings.limit, settings.shard)))
-        run = Evaluation(module, settings, place, record, memory, sink, bar)
-        run.over(samples_of(map(ready, loader), reader, settings.limit, settings.shard))
+        order = Order()
+        run = Evaluation(module, settings, place, record, memory, sink, bar, order)
+        run.over(samples_of(loader, ready, reader, settings.limit, settings.shard, order))
         report = run.report()
     for text in report.warnings:
         warnings.warn(text, stacklevel=2)

@@ -41,6 +41,12 @@ _ENOUGH_SAMPLES = 50  # of fewer, one alone says nothing
 _FEW_SAMPLES = 5  # of fewer, one alone at a kink decides what all steps together did
 _ENOUGH = 100  # steps; of fewer the sum of what they did tells little of their gradients
 
+_SAID = {
+    "attacks": "Robust accuracy may be too high.",
+    "model": "The model may not be what is meant.",
+    "data": "The samples may not stand for the data.",
+}
+
 
 def probe(
     model: Any,
@@ -254,7 +260,7 @@ def standing(indicators: Iterable[Indicator], robust: int) -> list[Indicator]:
     """The indicators of an evaluation in which so many samples withstood.
 
     Where none did, no robust accuracy can be too high: then only those stay flagged that are of the model, such as of
-    outputs that are not finite, and not of attacks.
+    outputs that are not finite, or of the data, and not of attacks.
 
     Args:
         indicators: Of the evaluation.
@@ -267,17 +273,18 @@ def standing(indicators: Iterable[Indicator], robust: int) -> list[Indicator]:
         [True, False]
     """
     robust = _checks.count("robust", robust, 0)
-    return [one if robust or _is_of_model(one) else replace(one, flagged=False) for one in indicators]
+    return [one if robust or _of(one) != "attacks" else replace(one, flagged=False) for one in indicators]
 
 
-def _is_of_model(one: Indicator) -> bool:
-    return one.name in KINDS and KINDS[one.name].of_model
+def _of(one: Indicator) -> str:
+    return KINDS[one.name].of if one.name in KINDS else "attacks"
 
 
 def warning(indicators: Iterable[Indicator]) -> str | None:
     """One warning of all that is flagged; None where nothing is."""
     flagged = [one for one in indicators if one.flagged]
-    texts = [f"{one.name}: {one.text}" for one in flagged]
-    if all(map(_is_of_model, flagged)):
-        return " ".join(["The model may not be what is meant.", *texts]) if texts else None
-    return " ".join(["Robust accuracy may be too high.", *texts])
+    if not flagged:
+        return None
+    of = {_of(one) for one in flagged}
+    said = next(text for kind, text in _SAID.items() if kind in of)
+    return " ".join([said, *(f"{one.name}: {one.text}" for one in flagged)])

@@ -63,11 +63,14 @@ def test_without_a_robust_sample_only_doubts_of_the_model_stay(name):
     assert bad.flagged
     assert indicators.standing([bad], 1) == [bad]
     (silent,) = indicators.standing([bad], 0)
-    assert silent.flagged == (name in OF_THE_MODEL)
+    stays = {"model": "The model may not be", "data": "The samples may not stand"}
+    assert (kind.of == "model") == (name in OF_THE_MODEL)
+    assert (kind.of == "data") == (name == "sorted_cut")
+    assert silent.flagged == (kind.of in stays)
     assert silent.value == bad.value
     text = indicators.warning([bad])
-    assert text.startswith("The model may not be" if name in OF_THE_MODEL else "Robust accuracy may be too high")
-    assert (indicators.warning([silent]) is None) == (name not in OF_THE_MODEL)
+    assert text.startswith(stays.get(kind.of, "Robust accuracy may be too high"))
+    assert (indicators.warning([silent]) is None) == (kind.of not in stays)
     assert set(REFUSED) <= OF_THE_MODEL
 
 

@@ -2,11 +2,12 @@
 
 import copy
 import itertools
+import warnings
 
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset, TensorDataset
 
 from lightning_robust import PGD, Linf, RobustEvaluation, evaluate
 from lightning_robust._lightning import pl
@@ -452,3 +453,78 @@ def test_what_an_attack_may_not_return_is_refused_by_name():
 def test_arguments_are_checked(change, match):
     with pytest.raises((ValueError, TypeError), match=match):
         evaluate(linear(2), (X, Y), PLAN, progress=False, **change)
+
+
+# ------------------------------------------------------------------------------------------- a cut of data in order
+
+CUT = torch.rand(90, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(90) // 45
+FAIR = torch.randperm(90, generator=torch.Generator().manual_seed(1)).tolist()
+
+
+class Lazy(Dataset):
+    """What is read, one by one, and an error where somebody reads on."""
+
+    def __init__(self, rows=range(90), last=90):
+        self.rows, self.last = list(rows), last
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        if i >= self.last:
+            raise OSError("a damaged file")
+        return CUT[0][self.rows[i]], CUT[1][self.rows[i]]
+
+
+def cut_of(data, max_samples=40, **kwargs):
+    """Is a cut of it doubted? In the report, in the table and in a warning alike."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report = evaluate(linear(2), data, PGD(Linf(2.0), 1), max_samples=max_samples, progress=False, **kwargs)
+    said = [
+        "sorted_cut" in " ".join(str(one.message) for one in caught),
+        "sorted_cut" in report.table(),
+        "sorted_cut" in " ".join(report.warnings),
+        "sorted_cut" in [one.name for one in report.flagged],
+    ]
+    assert len(set(said)) == 1
+    assert len({one.name for one in report.indicators}) == len(report.indicators)
+    return said[0]
+
+
+def test_a_cut_of_sorted_data_is_doubted():
+    """Of 40 samples all have one label: what comes after them tells. Where nothing withstands, it stands too."""
+    assert cut_of(CUT)
+    assert cut_of(Lazy(), batch_size=20)
+    assert cut_of(DataLoader(Lazy(), batch_size=8, num_workers=0))
+    assert cut_of(CUT, 80)
+    assert not cut_of(CUT, None)
+    assert not cut_of(CUT, 90)  # all of it
+    assert not cut_of((CUT[0][:40], CUT[1][:40]))  # of one class, and whole
+    assert not cut_of((CUT[0][FAIR], CUT[1][FAIR]))
+    assert not cut_of(Subset(Lazy(), FAIR), batch_size=20)
+    assert not cut_of(DataLoader(Lazy(), 20, shuffle=True, generator=torch.Generator().manual_seed(0)))
+
+
+def test_what_is_left_out_is_no_reason_to_stop_and_draws_nothing():
+    linear(2)
+    before = torch.get_rng_state()
+    loader = DataLoader(Lazy(last=40), batch_size=20, generator=torch.Generator())
+    assert not cut_of(loader)  # nothing is known of the others
+    assert torch.equal(torch.get_rng_state(), before)
+    assert cut_of([[CUT[0][:60], CUT[1][:60]]])  # batches of anything: what was read is known
+
+
+def test_a_cut_is_doubted_by_all_processes_and_after_a_stop(tmp_path):
+    for _ in range(2):
+        (tmp_path / "one" / "report.json").unlink(missing_ok=True)
+        assert cut_of(CUT, out=tmp_path / "one")
+    assert "sorted_cut" in str(Report.load(tmp_path / "one").warnings)
+    for i in range(2):
+        assert cut_of(CUT, out=tmp_path / "two", shard=(i, 2))
+    joined = Report.load(tmp_path / "two")
+    assert [one.name for one in joined.flagged] == ["sorted_cut"]
+    assert "sorted_cut: `max_samples`" in " ".join(joined.warnings)
+    for i in range(2):
+        cut_of((CUT[0][FAIR], CUT[1][FAIR]), out=tmp_path / "fair", shard=(i, 2))
+    assert "sorted_cut" not in " ".join(Report.load(tmp_path / "fair").warnings)
