@@ -47,3 +47,21 @@ def test_of_samples_that_the_user_has_shared_out_as_many_count_as_were_asked_for
         counted += sum(int(shard.counted(i, 1, torch.device("cpu"))) for i in rows)
     assert counted == max_samples
     assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize("max_samples", [None, 4, 6, 7, 8, 20])
+def test_what_a_sampler_repeats_is_not_left_out(max_samples):
+    """Seven samples over two processes: the eighth is the first again."""
+    cut = []
+    for rank in range(2):
+        sampler = DistributedSampler(range(7), num_replicas=2, rank=rank, shuffle=False)
+        shard = Shard(SimpleNamespace(sampler=sampler), 2, max_samples)
+        cut.append([shard.cuts(seen) for seen in range(1, 5)])
+    assert cut == [
+        [max_samples is not None and max_samples < 7 and r + 2 * i >= max_samples for i in range(4)] for r in (0, 1)
+    ]
+
+
+def test_without_a_sampler_that_deals_out_what_comes_after_is_left_out():
+    for max_samples, expected in ((None, False), (5, True), (10, False)):
+        assert Shard(SimpleNamespace(sampler=None), 1, max_samples).cuts(10) == expected

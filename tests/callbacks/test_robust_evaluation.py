@@ -772,3 +772,44 @@ def test_outputs_that_are_not_finite_are_counted_where_the_samples_count(plan):
     assert summary.n == 10
     assert [text[:7] for text in summary.warnings if "NaN" in text] == ["1 of 10"]
     assert not plan or len(counts._engine.record.rows) == 6  # no more than a batch is kept
+
+
+# A cut of data in order
+
+
+@pytest.mark.parametrize("plan", [False, True])
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_a_cut_of_sorted_data_is_doubted(stage, plan):
+    """The first samples are all of one class, where the labels of the others tell; and a few of several classes."""
+    x, y = data(90, seed=1)
+    rows = {"sorted": y.argsort(stable=True), "shuffled": torch.randperm(90), "taking turns": torch.arange(90)}
+
+    def doubts(order, max_samples):
+        callback = RobustEvaluation(Plan({"pgd": WEAK}) if plan else WEAK, max_samples=max_samples)
+        given = DataLoader(TensorDataset(x[rows[order]], y[rows[order]]), batch_size=7)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            t = trainer(callback)
+            if stage == "fit":
+                t.fit(Module(), loader(), given)
+            else:
+                getattr(t, stage)(trained(), given, verbose=False)
+        said = "sorted_cut" in " ".join(str(one.message) for one in caught)
+        key = f"{'test' if stage == 'test' else 'val'}/suspicious"
+        return said, t.callback_metrics[key]
+
+    assert doubts("sorted", 25) == doubts("sorted", 35) == doubts("sorted", 60) == (True, 1)
+    assert doubts("sorted", None) == doubts("sorted", 90) == (False, 0)
+    assert doubts("shuffled", 25) == doubts("taking turns", 25) == (False, 0)
+
+
+def test_a_cut_is_told_of_by_the_sums_of_all_processes():
+    stages, rows = stages_of(WEAK), 0.0
+    for labels in (torch.arange(60) // 20, torch.arange(60) // 20):
+        counts = Counts(stages, {}, torch.device("cpu"), plan=False, settled=False)
+        counts.order.see(Reader().read((torch.zeros(60, 1), labels)))
+        counts.order.cut = True
+        rows = rows + counts.row
+    verdict = Verdict(rows.tolist(), stages, plan=False, settled=False)
+    assert verdict.suspicious == 1
+    assert "sorted_cut" in verdict.warnings[0]

@@ -1,3 +1,4 @@
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -191,3 +192,17 @@ def test_no_sample_is_kept_after_an_exception():
     with pytest.raises(FloatingPointError):
         fit(callback, module=Breaks())
     assert callback._kept == []
+
+
+def test_a_cut_of_sorted_validation_data_is_told_of_once():
+    x, y = data(90, seed=1)
+    for rows, size, expected in (
+        (y.argsort(stable=True), 25, 1),
+        (y.argsort(stable=True), 90, 0),
+        (torch.arange(90), 25, 0),
+    ):
+        val = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x[rows], y[rows]), batch_size=7)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit(RobustGeneralizationGap(ATTACK, max_samples=size), val=val, max_epochs=2)
+        assert sum("sorted_cut" in str(one.message) for one in caught) == expected
