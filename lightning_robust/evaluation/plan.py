@@ -20,6 +20,7 @@ from lightning_robust.attacks import (
     targeted_dlr,
     targeted_margin,
 )
+from lightning_robust.attacks._soft_count import soft_count
 from lightning_robust.attacks.anchored import Anchored
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import are_class_labels
@@ -63,7 +64,8 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
         threat: The perturbation set: a `Threat`, or a ball, which means pixels in [0, 1].
         gain: `margin` is for class labels. For labels of another kind, a gain such as `binary_margin` or
             `dense(margin)`, together with the `correct=` of the evaluation: then there are no targets, and the plan is
-            ascent of that gain, Auto-PGD from three starts, and the search.
+            ascent of that gain, Auto-PGD from three starts, and the search. Of dense labels also Auto-PGD on a soft
+            count of the positions that are wrong: a mean of margins rises at a few of them, and the verdict counts all.
         radii: Look for the least radius of every sample that is right.
 
     Raises:
@@ -122,6 +124,10 @@ def _of_other_labels(threat: Threat, gain: Any, radii: bool) -> Plan:
     attacks: dict[str, Any] = {"pgd": PGD(threat, 20, gain=gain, random_start=start)}
     attacks["apgd"] = apgd(threat, 50, gain=gain, restarts=3)
     note = "The gain is not `margin`: there are no targets, and every attack raises that gain."
+    count = soft_count(gain)
+    if count is not None:
+        attacks["soft count"] = apgd(threat, 50, gain=count, restarts=3)
+        note = f"{note[:-1]}, but for one that counts positions softly."
     if radii:
         attacks["minimum norm"] = Stage(MinimumNorm(threat, 100, gain=gain), on="right")
     if hasattr(gain, "anchor"):

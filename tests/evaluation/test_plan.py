@@ -109,6 +109,8 @@ def test_other_labels_have_a_plan_of_their_own():
     report = evaluate(pixels, (x, y), brief(plan), correct=dense_correct(1.0), progress=False)
     assert report.labels is None
     assert report.clean_acc.value == 1
+    assert list(plan.attacks) == ["pgd", "apgd", "soft count", "search"]
+    assert "counts positions softly." in plan.note
 
     classes = nn.Sequential(nn.Flatten(), nn.Linear(25, 3))
     plan = standard(Threat(Linf(0.1), AffineSpace()))
