@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from lightning_robust._files import write_bytes
 
 Row = Mapping[str, Any]
-"""What a line holds: strings, integers, floats, booleans and None by name."""
+"""What a line holds: strings, integers, floats, booleans, None and lists of them by name."""
 
 _CRC = ',"crc":"{:08x}"}}\n'
 _CRC_LENGTH = len(_CRC.format(0))
@@ -134,7 +134,7 @@ def rows(path: Path, end: int) -> Iterator[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value as it is on the disk.
+    """A value as it is on the disk; a list is left as it is.
 
     Example:
         >>> plain(0.1), plain(-math.inf), plain(math.nan)

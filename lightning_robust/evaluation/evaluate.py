@@ -78,9 +78,9 @@ def evaluate(
             are put together anew.
         device: Where to compute. A module is moved there and back, a function is not; None: where the model is.
         seed: Of the random starts.
-        out: A folder. What is found is written there after each batch, and an evaluation that was killed goes on; at
-            the end the files of `Report.write`. What one that was refused before its first attack left is replaced.
-            None: nothing is written.
+        out: A folder. What is found is written there after each batch, and an evaluation that was killed goes on, with
+            the doubts of its earlier runs; at the end the files of `Report.write`. What one that was refused before its
+            first attack left is replaced. None: nothing is written.
         shard: Number of this process, from 0, and number of processes that share the samples and the folder `out`.
             `Report.load(out)` is the report of all of them.
         keep_examples: Does `report.images` hold adversarial inputs?
