@@ -251,8 +251,7 @@ class RobustEvaluation(StepCallback):
             return
         if shard.exhausted(counts.seen):
             if shard.cuts(counts.seen + 1):
-                counts.order.see(self.reader.read(batch))
-                counts.order.cut = True
+                counts.order.see(self.reader.read(batch), cut=True)
             return
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
@@ -294,8 +293,7 @@ class RobustEvaluation(StepCallback):
         mask = shard.counted(counts.seen, len(sample), sample.x.device)
         counts.seen += len(sample)
         counted = len(sample)
-        counts.order.see(sample)
-        counts.order.cut = shard.cuts(counts.seen)
+        counts.order.see(sample, cut=shard.cuts(counts.seen))
         if shard.replicas == 1 and not bool(mask[-1]):
             # Alone, what is not counted need not be computed. Together, all processes make the same number of forwards.
             rows = slice(0, int(mask.sum()))

@@ -22,8 +22,9 @@ class Order:
         self._labels: list[Tensor] = []
         self._classes = True
 
-    def see(self, sample: Sample | None) -> None:
-        """Take in the labels of the next samples, whether they count or not."""
+    def see(self, sample: Sample | None, *, cut: bool = False) -> None:
+        """Take in the labels of the next samples, whether they count or not; `cut`: is one among them left out?"""
+        self.cut = self.cut or cut
         labels = None if sample is None else classes_of(sample)
         if labels is not None:
             self._labels.append(labels)
