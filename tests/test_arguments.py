@@ -231,7 +231,7 @@ TABLE = {
     "models.PerImageStandardize": case(models.PerImageStandardize),
     "models.RobustClassifier": case(
         models.RobustClassifier, network=LOGITS, optimizer=torch.optim.SGD, scheduler=flat, mean=0.5, std=0.5,
-        num_classes=2, free="mean",
+        interval="epoch", num_classes=2, free="mean",
     ),
     "models.madry_mnist": case(models.madry_mnist),
     "models.madry_resnet": case(models.madry_resnet, **SHAPE, filters=(2, 4), units=1),
