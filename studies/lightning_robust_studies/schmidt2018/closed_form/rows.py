@@ -161,6 +161,8 @@ def expected_error_bound(n: float, d: int, sigma: float, eps: float) -> float:
 
     Source: Schmidt et al. 2018, Theorem 21, p. 26.
     """
+    if n < 1 / 4:  # Lemma 16 says nothing
+        return math.nan
     alignment, missed = theory.STATEMENTS["Lemma 16"](n=n, d=d, sigma=sigma)
     reach = eps * math.sqrt(d)
     if alignment < reach:
