@@ -81,8 +81,9 @@ class Steps:
     """All graphs of steps of one network for one backend."""
 
     def __init__(self, backend: bool | str) -> None:
-        self._backend, self._failures = backend, 0
+        self._backend, self._failures = backend, dict[Any, int]()
         self._kinds: dict[Any, Sizes] = {}
+        self._made_by: dict[Any, object] = {}
         self._refused: set[Any] = set()
 
     @torch.compiler.disable
@@ -104,19 +105,21 @@ class Steps:
         try:
             return graph(module, decode, course, *args)
         except Exception:  # whatever is wrong, the usual step will say
-            self._failures += 1
+            self._failures[kind] = self._failures.get(kind, 0) + 1
             del self._kinds[kind].graphs[len(delta)]
-            if not graph.made:
+            # One that no longer fits in the attack that has made it, as of a rule that counts in numbers, never will.
+            if not graph.made or self._made_by.get(kind) is attack or self._failures[kind] >= MOST_FAILURES:
                 self._refused.add(kind)
             return None
 
     def _graph(self, kind: tuple[Any, ...], n: int, attack: object, replayed: bool) -> Graph | None:
-        if kind in self._refused or self._failures >= MOST_FAILURES:
+        if kind in self._refused:
             return None
         sizes = self._kinds.setdefault(kind, Sizes())
         again = sizes.again(n, attack)
-        if n not in sizes.graphs and again and sum(len(one.graphs) for one in self._kinds.values()) < _MOST_STEPS:
-            sizes.graphs[n] = StepGraph(self._backend, replayed=replayed)
+        made = sum(len(one.graphs) for one in self._kinds.values())
+        if n not in sizes.graphs and again and made < _MOST_STEPS and len(self._refused) < _MOST_STEPS:
+            sizes.graphs[n], self._made_by[kind] = StepGraph(self._backend, replayed=replayed), attack
         if len(self._kinds) > _MOST_KINDS:
             waiting = next(one for one, sizes in self._kinds.items() if not sizes.graphs)
             del self._kinds[waiting]

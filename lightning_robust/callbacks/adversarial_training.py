@@ -140,9 +140,11 @@ class AdversarialTraining(StepCallback):
 
         def around(step: Step, batch: Any, *args: Any, **kwargs: Any) -> Any:
             if pl_module in _under_attack:
+                memo.clear()  # of a batch before, whose memory is wanted
                 return step(batch, *args, **kwargs)
             # An optimizer with a closure (LBFGS, SAM) calls the step several times for one batch.
             if not memo or memo[0][0] is not batch:
+                memo.clear()
                 sample = self.reader.read(batch)
                 x_adv = torch.empty(0) if sample is None else self._attack(pl_module, attack, sample, key)
                 memo[:] = [(batch, sample, x_adv)]

@@ -227,6 +227,7 @@ class RobustEvaluation(StepCallback):
         """Go on where the fit was."""
         self._every.load_state_dict(state_dict["every"])
         self._logged = dict(state_dict["last"])
+        self._measured = bool(self._logged)  # before
 
     def _start(self, active: bool) -> None:
         self._active = active

@@ -116,8 +116,9 @@ class RobustGeneralizationGap(BatchCallback):
             self._room -= len(part)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The next epoch brings the same samples again."""
-        self._room = 0
+        """The next epoch brings the same samples again; not where a resume has ended an epoch without a batch."""
+        if self._kept:
+            self._room = 0
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting, if the training samples are there."""
@@ -188,7 +189,8 @@ class RobustGeneralizationGap(BatchCallback):
             waits = trainer.strategy.reduce(waits, reduce_op="sum")
         if waits:
             return False
-        self._room = 0
+        if self._kept:
+            self._room = 0
         return True
 
     def _room_of(self, trainer: pl.Trainer) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -106,7 +106,7 @@ def samples_of(
 def _look_ahead(loader: Any, ready: Ready, reader: Reader, after: int, order: Order) -> None:
     """Tell of up to 64 samples that are left out, evenly spread, where they can be read without all before them."""
     data = getattr(loader, "dataset", None)
-    left = range(after, len(data)) if isinstance(data, Sized) else range(0)
+    left = range(after, _length(data) or 0)
     order.cut = order.cut or bool(left)
     batches = type(getattr(loader, "batch_sampler", None)), type(getattr(loader, "sampler", None))
     if not left or batches != (BatchSampler, SequentialSampler) or isinstance(data, IterableDataset):
@@ -118,6 +118,14 @@ def _look_ahead(loader: Any, ready: Ready, reader: Reader, after: int, order: Or
         order.see(reader.read(ready(batch)))
     except Exception:  # whatever a sample that nobody asked for raises
         return
+
+
+def _length(data: Any) -> int | None:
+    """The number of samples; None where data does not know, such as a map over a stream."""
+    try:
+        return len(data)
+    except TypeError:
+        return None
 
 
 def check_order(loader: Any) -> None:
@@ -138,10 +146,10 @@ def check_order(loader: Any) -> None:
 
 def number_of(loader: Any, limit: int | None, shard: tuple[int, int]) -> int | None:
     """The number of samples that `samples_of` gives, where that is known beforehand."""
-    data = getattr(loader, "dataset", None)
-    if not isinstance(data, Sized):
+    n = _length(getattr(loader, "dataset", None))
+    if n is None:
         return limit
-    n = len(data) if limit is None else min(len(data), limit)
+    n = n if limit is None else min(n, limit)
     return len(range(shard[0], n, shard[1]))
 
 

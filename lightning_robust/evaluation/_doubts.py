@@ -74,6 +74,9 @@ def kinds_of(stages: Mapping[str, Stage]) -> Kinds:
     return Kinds(tuple(stages), searches, steps_of(stages), has_curve(stages))
 
 
+_OF_GRADIENTS = {"loop_zero_gradient", "loop_broken_gradient"}
+
+
 def of_the_run(kinds: Kinds, record: Record, seen: Seen) -> list[Indicator]:
     """What the attacks tell of themselves.
 
@@ -82,10 +85,14 @@ def of_the_run(kinds: Kinds, record: Record, seen: Seen) -> list[Indicator]:
         record: What became of each sample.
         seen: What was seen besides.
     """
-    survivors = [place for place in record.places() if record.rows[place].open]
-    if not survivors and kinds.curve:
-        survivors = [place for place in record.places() if record.rows[place].clean]
-    found = from_signs(signs_of(seen, survivors), len(record.rows), steps=kinds.steps) if survivors else []
+    n, survivors = len(record.rows), [place for place in record.places() if record.rows[place].open]
+    found = from_signs(signs_of(seen, survivors), n, steps=kinds.steps) if survivors else []
+    if kinds.curve:
+        # At smaller radii others withstand. A search of the least norm stays about the boundary, where no gain rises:
+        # what counts of these is whether there was a gradient.
+        right = signs_of(seen, [place for place in record.places() if record.rows[place].clean])
+        found = [one for one in found if one.name not in _OF_GRADIENTS]
+        found += [one for one in from_signs(right, n) if one.name in _OF_GRADIENTS]
     searches = kinds.searches
     if searches and len(searches) < len(kinds.names):
         broken = [row.broken_by for row in record.rows.values() if row.clean and row.broken_by]
@@ -197,7 +204,8 @@ def repeated(record: Record) -> list[str]:
     """A text where more than 5 % of at least 50 samples repeat another one, content and label."""
     n, distinct = len(record.rows), len({(row.key, row.label) for row in record.rows.values()})
     text = (
-        f"Only {distinct} of {n} samples are distinct, in content and label. The intervals take all samples for "
-        "independent, so they are too narrow; repeated samples also weigh more. Evaluate each sample once."
+        f"Only {distinct} of {n} samples are distinct, in input and label. The intervals take all samples for "
+        "independent draws: if these are copies, and not draws that happen to be equal, the intervals are too narrow, "
+        "and what is repeated weighs more. Evaluate each sample once."
     )
     return [text] if n >= 50 and n - distinct > 0.05 * n else []

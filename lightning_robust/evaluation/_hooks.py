@@ -1,6 +1,5 @@
 """What a Trainer makes of a batch before a step: the batch hooks of a LightningDataModule and of a LightningModule."""
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,14 +9,19 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from lightning_robust._lightning import copy_of, move_to_device
+from lightning_robust._lightning import copy_of, move_to_device, pl
 from lightning_robust._modes import own_modes
 from lightning_robust.attacks.expectation import Expectation
 
 Ready = Callable[[Any], Any]
 """Moves a batch to the device, and makes of it what the model takes."""
 
-_ASKS_A_TRAINER = re.compile("not attached to a `Trainer`|'NoneType' object has no attribute")
+
+def _asks_a_trainer(error: Exception) -> bool:
+    """Has a hook asked a Trainer that is not there?"""
+    if isinstance(error, AttributeError) and error.obj is None:
+        return hasattr(pl.Trainer, error.name or "")
+    return "not attached to a `Trainer`" in str(error)
 
 
 def ready_for(model: Any, data: Any, device: torch.device) -> Ready:
@@ -81,7 +85,7 @@ class _Hooks:
         try:
             return getattr(source, name)(*args)
         except (AttributeError, RuntimeError) as error:
-            if _trainer_of(source) is not None or not _ASKS_A_TRAINER.search(str(error)):
+            if _trainer_of(source) is not None or not _asks_a_trainer(error):
                 raise
             raise RuntimeError(
                 f"Expected `{name}` of {type(source).__name__} to do without a Trainer in `evaluate`, but got: {error} "

@@ -73,7 +73,8 @@ def evaluate(
             their samples; one that cannot be cut is attacked as a whole.
         model_class: Of a checkpoint: the class of the model, or a model that takes the weights.
         max_samples: Number of samples to attack, the first ones; None: all. Of data that is sorted by class, as folders
-            of images are, these are of few classes: shuffle it once. The indicator `sorted_cut` tells.
+            of images are, these are of few classes: shuffle it once. The indicator `sorted_cut` tells, of one
+            class alone where what is left out can be looked at: data with an index, in its own order.
         batch_size: Samples per batch; halved where memory runs out. A DataLoader may read other batches: plain tensors
             are put together anew.
         device: Where to compute. A module is moved there and back, a function is not; None: where the model is.

@@ -167,7 +167,9 @@ def header_of(folder: str | Path) -> dict[str, str | int | float | None]:
 def _row(event: Event) -> dict[str, Any]:
     """An event as it is on disk; whole numbers are short."""
     row = event._asdict()
-    seen = [int(value) if float(value).is_integer() else plain(value) for value in row.pop("seen")]
+    # Whole numbers that a float holds exactly; a larger one, which a gain of NaN leaves, no reader of JSON takes.
+    whole = [float(value).is_integer() and abs(value) < 2**53 for value in row["seen"]]
+    seen = [int(value) if short else plain(value) for value, short in zip(row.pop("seen"), whole, strict=True)]
     said = row.pop("said")
     return row | ({"seen": seen} if seen else {}) | ({"said": said} if said else {})
 

@@ -36,6 +36,7 @@ class RobustClassifier(pl.LightningModule):
         optimizer: parameters to optimizer; None: Adam with learning rate 0.01, betas (0.5, 0.9) and weight decay 1e-4,
             as in Stutz et al. (CVPR 2019).
         scheduler: optimizer to learning-rate scheduler; none by default. `ReduceLROnPlateau` watches `val/loss`.
+            Those that count steps, such as `OneCycleLR(total_steps=...)`, need `interval="step"`.
         interval: when the scheduler steps: after every optimizer step or every epoch. None: as the scheduler says by
             its attribute `interval`, as `ExponentialDecay` does ("step"); else every epoch, as Lightning has it.
         mean: normalization as the first layer, one number or one per channel; none by default.
@@ -140,7 +141,8 @@ class RobustClassifier(pl.LightningModule):
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
-        interval = self._interval or getattr(scheduler, "interval", "epoch")
+        said = getattr(scheduler, "interval", None)
+        interval = self._interval or (said if said in ("step", "epoch") else "epoch")
         when: dict[str, Any] = {"scheduler": scheduler, "interval": interval}
         if isinstance(scheduler, ReduceLROnPlateau):
             when["monitor"] = "val/loss"

@@ -670,3 +670,19 @@ def test_the_adversarial_input_wants_a_gradient_where_the_input_does(wanted, fra
 
     fit(Penalty(), AdversarialTraining(TEXTBOOK, fraction=fraction), max_epochs=1)
     assert set(wants) == {wanted}
+
+
+def test_a_batch_is_let_go_once_another_wrapper_attacks():
+    """Else the memory of the last trial of a finder is not there in the fit."""
+    module, callback = Keeps(), AdversarialTraining(ONCE)
+    first, second = (callback._around(module, callback.attack, 0) for _ in range(2))
+    seen = []
+
+    def step(batch, *args):
+        seen.append(weakref.ref(batch[0]))
+
+    first(step, data(4))
+    assert seen[0]() is not None
+    second(lambda *args: first(step, *args), data(4, seed=1))
+    gc.collect()
+    assert seen[0]() is None

@@ -813,3 +813,14 @@ def test_a_cut_is_told_of_by_the_sums_of_all_processes():
     verdict = Verdict(rows.tolist(), stages, plan=False, settled=False)
     assert verdict.suspicious == 1
     assert "sorted_cut" in verdict.warnings[0]
+
+
+def test_a_resumed_fit_with_nothing_left_to_measure_is_no_reason_to_warn(tmp_path):
+    checkpoint = pl.callbacks.ModelCheckpoint(tmp_path)
+    first = trainer(RobustEvaluation(WEAK), checkpoint, max_epochs=1, enable_checkpointing=True)
+    first.fit(Module(), loader(), loader(12, seed=1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*has measured nothing")
+        trainer(RobustEvaluation(WEAK), max_epochs=1).fit(
+            Module(), loader(), loader(12, seed=1), ckpt_path=checkpoint.best_model_path
+        )

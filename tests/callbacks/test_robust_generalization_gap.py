@@ -183,6 +183,15 @@ def test_all_measurements_are_of_the_same_training_samples(size, kwargs, expecte
     assert rows == expected
 
 
+def test_a_resume_that_ends_an_epoch_without_a_batch_does_not_end_the_measurements(tmp_path):
+    """A checkpoint of the last validation of an epoch: Lightning ends that epoch at once."""
+    checkpoint = pl.callbacks.ModelCheckpoint(tmp_path, save_on_train_epoch_end=False)
+    fit(RobustGeneralizationGap(ATTACK), checkpoint, max_epochs=1, enable_checkpointing=True)
+    callback, module = RobustGeneralizationGap(ATTACK), Module()
+    trainer(callback, max_epochs=3).fit(module, loader(), loader(12, seed=1), ckpt_path=checkpoint.best_model_path)
+    assert callback.results["train/n"] == 24
+
+
 def test_no_sample_is_kept_after_an_exception():
     class Breaks(Module):
         def on_train_batch_end(self, outputs, batch, batch_idx):

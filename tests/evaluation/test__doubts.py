@@ -257,6 +257,18 @@ def test_a_curve_over_the_radius_keeps_its_doubts_where_nothing_is_robust_at_its
     assert {one.name for one in report.flagged} - OF_THE_MODEL
 
 
+def test_a_search_of_least_norm_on_ordinary_models_is_not_doubted():
+    """It stays about the boundary, where the gain rises no further, the longer it goes on."""
+    x = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 2))
+        y = model(x).argmax(1)
+        report = evaluate(model, (x, y), MinimumNorm(Linf(1.0), 300), progress=False)
+        assert report.robust_acc.value == 0
+        assert not report.flagged
+
+
 @pytest.mark.parametrize("name", ["rectified", "batch statistics and dropout"])
 def test_a_curve_that_falls_to_zero_is_not_doubted(name):
     x, y = breakable()

@@ -130,9 +130,33 @@ def test_an_error_of_a_hook_is_its_own():
     def hook(self, batch, dataloader_idx):
         raise RuntimeError("no such file")
 
+    def other(self, batch, dataloader_idx):
+        return None.shape
+
     module = type("Own", (Net,), {"on_after_batch_transfer": hook})()
     with pytest.raises(RuntimeError, match=r"^no such file$"):
         evaluate(module, loader(), ATTACK, progress=False)
+    module = type("Own", (Net,), {"on_after_batch_transfer": other})()
+    with pytest.raises(AttributeError, match="shape"):
+        evaluate(module, loader(), ATTACK, progress=False)
+
+
+def test_a_stream_that_does_not_know_its_length():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(zip(*next(iter(loader())), strict=True))
+
+        def __len__(self):
+            raise TypeError("no valid length")
+
+    class Batches:
+        dataset = Stream()
+
+        def __iter__(self):
+            return iter(loader())
+
+    report = evaluate(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), Batches(), ATTACK, progress=False, max_samples=4)
+    assert report.n == 4
 
 
 def test_the_module_within_what_is_put_around_it():

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from lightning_robust.evaluation.ledger import Event, Ledger, begun, header_of, join
@@ -30,6 +31,16 @@ def test_events_come_back_exactly(tmp_path):
     assert join(tmp_path / "new")[:3] == events
     assert math.isnan(join(tmp_path / "new")[3].gain)
     assert header_of(tmp_path / "new") == HEADER | {"radius": "inf"}
+
+
+def test_any_number_that_was_seen_is_read_by_other_readers_of_json(tmp_path):
+    """A gain of NaN leaves sums of 3e38, which written as a whole number is too big for most of them."""
+    seen = (3e38, -1e20, 2.0**53, 2.0**53 - 1, 7.0, 0.5, math.inf)
+    with Ledger.open(tmp_path, HEADER) as ledger:
+        ledger.add([event(0, seen=seen)])
+        assert next(iter(ledger.events())).seen == seen
+    rows = pd.read_json(ledger.path, lines=True)
+    assert list(map(float, rows["seen"].dropna().iloc[-1])) == list(seen)
 
 
 def test_after_a_cut_at_any_byte_the_run_goes_on(tmp_path):
