@@ -3,6 +3,7 @@
 A new ball joins `BALLS`, a new space `SPACES`, a new gain `GAINS`, a new attack `ATTACKS`: it inherits every law.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -504,3 +505,16 @@ def manifold_of(space: str) -> nn.Module | None:
     """The network behind a space of the list, if any."""
     kept = [value for value in vars(SPACES[space].space).values() if isinstance(value, nn.Module)]
     return kept[0] if kept else None
+
+
+class Killed(nn.Module):
+    """A model that ends its process after some forwards; -1: never. `next(count)` is their number so far."""
+
+    def __init__(self, model: nn.Module, forwards: int = -1) -> None:
+        super().__init__()
+        self.model, self.count, self.forwards = model, itertools.count(), forwards
+
+    def forward(self, x: Tensor) -> Tensor:
+        if next(self.count) == self.forwards:
+            raise KeyboardInterrupt
+        return self.model(x)

@@ -55,20 +55,30 @@ def dense_correct(share: float = 1.0, *, class_dim: int = 1, ignore_index: int |
     return _DenseCorrect(float(_checks.number("share", share, 0, 1)), *_where(class_dim, ignore_index))
 
 
+def mean_where(values: Tensor, counts: Tensor) -> Tensor:
+    """(N,) means of (N, P) values over the positions that count; 0 where none does."""
+    return torch.where(counts, values, 0.0).sum(1) / counts.sum(1).clamp_min(1)
+
+
 @dataclass(frozen=True)
-class _Dense:
+class Dense:
+    """A gain of class labels as one of dense labels, see `dense`."""
+
     gain: GainFn
     class_dim: int
     ignore_index: int | None
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        return mean_where(*self.values(logits, y))
+
+    def values(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The gain of each position, and which positions count, (N, P) both."""
         z, labels = dense_labels(logits, y, self.class_dim, "`dense`")
         counts = counted(labels, self.ignore_index)
         rows = z.transpose(1, 2).flatten(0, 1)  # (N P, K): every position is a sample
         value = self.gain(rows, torch.where(counts, labels, 0).flatten())
         check_value(value, len(rows))
-        value = torch.where(counts, value.reshape(labels.shape), 0.0)
-        return value.sum(1) / counts.sum(1).clamp_min(1)
+        return value.reshape(labels.shape), counts
 
     def check(self, logits: Tensor, y: Any) -> None:
         check_dense_labels(logits, y, self.class_dim, self.ignore_index, "`dense`")
@@ -91,4 +101,4 @@ def dense(gain: GainFn = log_odds, *, class_dim: int = 1, ignore_index: int | No
         >>> dense(margin, class_dim=-1)(logits, torch.tensor([[0, -100]]))
         tensor([-2.])
     """
-    return _Dense(check_plain_gain(gain), *_where(class_dim, ignore_index))
+    return Dense(check_plain_gain(gain), *_where(class_dim, ignore_index))

@@ -41,7 +41,7 @@ class RobustGeneralizationGap(BatchCallback):
 
     When: in every validation within fit, but the sanity check. Across processes, each keeps its share of the
     samples; those that a DistributedSampler repeats are counted. After a fit is resumed, the training samples are the
-    first of the epoch in which it goes on.
+    first of what is left of the epoch in which it goes on.
 
     Args:
         attack: The attack; it keeps its best iterate here.

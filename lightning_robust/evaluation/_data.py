@@ -124,7 +124,7 @@ def _length(data: Any) -> int | None:
     """The number of samples; None where data does not know, such as a map over a stream."""
     try:
         return len(data)
-    except TypeError:
+    except (TypeError, NotImplementedError):
         return None
 
 

@@ -96,9 +96,9 @@ def of_the_run(kinds: Kinds, record: Record, seen: Seen) -> list[Indicator]:
     searches = kinds.searches
     if searches and len(searches) < len(kinds.names):
         broken = [row.broken_by for row in record.rows.values() if row.clean and row.broken_by]
-        ours, n = sum(bool(by - searches) for by in broken), sum(row.clean for row in record.rows.values())
-        if n:
-            found.append(search_beats_gradients(ours, len(broken) - ours, n))
+        ours, clean = sum(bool(by - searches) for by in broken), sum(row.clean for row in record.rows.values())
+        if clean:
+            found.append(search_beats_gradients(ours, len(broken) - ours, clean))
     return found
 
 

@@ -35,7 +35,8 @@ class Order:
     def counts(self) -> Tensor:
         """(2,) int64, to be summed over processes for `sorted_cut`: was it asked, and what came out, in billionths."""
         asked = self.cut and self._classes and bool(self._labels)
-        chance = chance_of_runs(torch.cat(self._labels)) if asked else 0.0
+        # On the CPU, and not before: a device is not waited for in each batch.
+        chance = chance_of_runs(torch.cat(self._labels).cpu()) if asked else 0.0
         return torch.tensor([asked, round(chance * _UNIT)])
 
 

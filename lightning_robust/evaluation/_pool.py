@@ -89,11 +89,14 @@ def keys_of(x: Tensor) -> list[str]:
 
 
 def classes_of(sample: Sample) -> Tensor | None:
-    """The class of each sample, (N,) on the CPU; None where labels are no classes."""
+    """The class of each sample, (N,) int64, in memory of its own where the labels are; None where they are no classes.
+
+    The loader may fill the memory of a batch with the next one, and the step of a user may write to it.
+    """
     y = sample.y
     if not isinstance(y, Tensor) or y.is_floating_point() or y.ndim > 2 or (y.ndim == 2 and y.shape[1] != 1):
         return None
-    return y.detach().reshape(-1).long().cpu()
+    return torch.empty(y.numel(), dtype=torch.long, device=y.device).copy_(y.detach().reshape(-1))
 
 
 def pools(samples: Iterable[tuple[list[int], Sample]], *, whole: bool, limit: int = LIMIT) -> Iterator[list[Part]]:

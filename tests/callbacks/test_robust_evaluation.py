@@ -799,6 +799,7 @@ def test_a_cut_of_sorted_data_is_doubted(stage, plan):
         return said, t.callback_metrics[key]
 
     assert doubts("sorted", 25) == doubts("sorted", 35) == doubts("sorted", 60) == (True, 1)
+    assert doubts("sorted", 88) == (True, 1)  # within the last batch
     assert doubts("sorted", None) == doubts("sorted", 90) == (False, 0)
     assert doubts("shuffled", 25) == doubts("taking turns", 25) == (False, 0)
 

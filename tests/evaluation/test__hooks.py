@@ -141,13 +141,14 @@ def test_an_error_of_a_hook_is_its_own():
         evaluate(module, loader(), ATTACK, progress=False)
 
 
-def test_a_stream_that_does_not_know_its_length():
+@pytest.mark.parametrize("error", [TypeError, NotImplementedError])
+def test_a_stream_that_does_not_know_its_length(error):
     class Stream(torch.utils.data.IterableDataset):
         def __iter__(self):
             return iter(zip(*next(iter(loader())), strict=True))
 
         def __len__(self):
-            raise TypeError("no valid length")
+            raise error("no valid length")
 
     class Batches:
         dataset = Stream()

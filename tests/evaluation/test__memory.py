@@ -1,13 +1,11 @@
 """Doubts outlive their run: an evaluation that is repeated, killed or shared says what one in one run says."""
 
 import functools
-import itertools
 import json
 import math
 
 import pytest
 import torch
-from torch import nn
 
 from lightning_robust import PGD, Linf, RandomSearch, Report, evaluate
 from lightning_robust.attacks import Threat
@@ -16,6 +14,7 @@ from lightning_robust.evaluation import Plan
 from lightning_robust.evaluation._memory import Memory, seen_of_clean, seen_of_run
 from lightning_robust.evaluation.ledger import CLEAN, Event, Ledger, join
 from tests.evaluation import zoo
+from tests.helpers import Killed
 
 N = 24
 
@@ -23,19 +22,6 @@ N = 24
 @functools.cache
 def networks():
     return zoo.seeded(0, zoo.network), zoo.seeded(1, zoo.network)
-
-
-class Killed(nn.Module):
-    """A model that ends its process after some forwards."""
-
-    def __init__(self, model, forwards=-1):
-        super().__init__()
-        self.model, self.count, self.forwards = model, itertools.count(), forwards
-
-    def forward(self, x):
-        if next(self.count) == self.forwards:
-            raise KeyboardInterrupt
-        return self.model(x)
 
 
 def made(name):

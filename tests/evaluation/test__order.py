@@ -99,3 +99,12 @@ def test_labels_that_are_no_classes_are_not_asked():
     empty.see(None)
     empty.cut = True
     assert not sorted_cut(*empty.counts.tolist())
+
+
+def test_a_loader_may_fill_the_memory_of_a_batch_with_the_next():
+    order, y = Order(), torch.zeros(20, dtype=torch.long)
+    for label in (0, 1, 2):
+        order.see(Reader().read((torch.zeros(20, 1), y.fill_(label))))
+    order.cut = True
+    (one,) = sorted_cut(*order.counts.tolist())
+    assert one.flagged

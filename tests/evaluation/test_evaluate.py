@@ -1,7 +1,6 @@
 """`evaluate` gives the numbers of the callback without a Trainer, from any model and any data."""
 
 import copy
-import itertools
 import warnings
 
 import pytest
@@ -16,6 +15,7 @@ from lightning_robust.attacks.attack import Outcome
 from lightning_robust.datamodules import Fonts
 from lightning_robust.evaluation import Plan, Report
 from lightning_robust.models import RobustClassifier, standard_net
+from tests.helpers import Killed
 
 X, Y = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2
 ATTACKS = {"near": PGD(Linf(0.01), steps=2), "far": PGD(Linf(0.02), steps=2)}
@@ -223,19 +223,6 @@ def balanced():
     return model
 
 
-class Killed(nn.Module):
-    """A network that ends its process after some forwards."""
-
-    def __init__(self, network, forwards):
-        super().__init__()
-        self.network, self.count, self.forwards = network, itertools.count(), forwards
-
-    def forward(self, x):
-        if next(self.count) == self.forwards:
-            raise KeyboardInterrupt
-        return self.network(x)
-
-
 def same(one, other):
     return one.images.attack == other.images.attack and torch.equal(one.images.step, other.images.step)
 
@@ -243,17 +230,17 @@ def same(one, other):
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
 def test_an_evaluation_that_was_killed_goes_on(tmp_path, share):
     x = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(3))
-    data, model = (x, balanced()(x).argmax(1)), Killed(balanced(), -1)
+    data, model = (x, balanced()(x).argmax(1)), Killed(balanced())
     whole = evaluate(model, data, PLAN, batch_size=9, progress=False)
     assert set(whole.images.attack) >= {"", "pgd"}
     forwards = int(share * next(model.count))
     with pytest.raises(KeyboardInterrupt):
         evaluate(Killed(balanced(), forwards), data, PLAN, batch_size=9, out=tmp_path, progress=False)
     assert not (tmp_path / "report.json").exists()
-    again = evaluate(Killed(balanced(), -1), data, PLAN, batch_size=7, out=tmp_path, progress=False)
+    again = evaluate(Killed(balanced()), data, PLAN, batch_size=7, out=tmp_path, progress=False)
     assert same(whole, again)
     assert (tmp_path / "report.html").exists()
-    finished = evaluate(Killed(balanced(), -1), data, PLAN, out=tmp_path, progress=False)
+    finished = evaluate(Killed(balanced()), data, PLAN, out=tmp_path, progress=False)
     assert same(whole, finished)
     assert sum(finished.passes) < sum(whole.passes)
     assert Report.load(tmp_path).images.attack == whole.images.attack
