@@ -36,6 +36,7 @@ from lightning_robust.evaluation._progress import Bar
 from lightning_robust.evaluation._reader import Reader, Sample
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._suspicions import Suspicions, texts
+from lightning_robust.evaluation.images import LEAST_RADII
 from lightning_robust.evaluation.indicators import refuse, standing, warning
 from lightning_robust.evaluation.ledger import END, Event
 from lightning_robust.evaluation.report import Report
@@ -300,6 +301,8 @@ class Evaluation:
             about["shard"] = f"{settings.shard[0]} of {settings.shard[1]}"
         if self._before:
             about["resumed"] = f"{self._before:,} passes were made in earlier runs, beside those of this one"
+        if self._kinds.curve:
+            about |= LEAST_RADII
         return about | {
             "seed": settings.seed,
             "batch_size": self._engine.batch_size,

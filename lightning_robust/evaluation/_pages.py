@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from lightning_robust.evaluation._rows import brief_stages, doubts, samples
+from lightning_robust.evaluation.images import LEAST_RADII
 from lightning_robust.plots import Facts, Heading, Page, Picture, Table, bar_chart, radius_curve
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _READING = (
 )
 _RADII = (
     "Robust accuracy over the radius, from the least radius at which each image was seen to fall; the band is the 95 % "
-    "interval at each radius. It is an upper bound, and tight where an attack looked for least radii."
+    "interval at each radius. It is an upper bound, as every accuracy under attack."
 )
 
 
@@ -63,8 +64,10 @@ def _accuracies(report: Report) -> list[Any]:
 
 
 def _radii(report: Report) -> list[Any]:
-    """The radius curve, where it is known."""
-    if report.images is None:
+    """The radius curve, where it is known. An attack that stays at the full radius gives the accuracy without an attack
+    up to there, which is no robustness.
+    """
+    if report.images is None or not report.about.keys() & LEAST_RADII.keys():
         return []
     try:
         rows = report.radius_curve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._journal import plain
-from lightning_robust.evaluation.images import Images
+from lightning_robust.evaluation.images import LEAST_RADII, Images
 from lightning_robust.metrics.intervals import wilson_interval
 from lightning_robust.plots.estimate import Estimate
 
@@ -67,6 +68,13 @@ def per_class(report: Report) -> list[dict[str, Any]]:
 def radius_curve(report: Report, radii: Iterable[float] | None) -> list[dict[str, Any]]:
     """See `Report.radius_curve`."""
     images = known_images(report)
+    if not report.about.keys() & LEAST_RADII.keys():
+        warnings.warn(
+            "No attack looked for least radii. The radius at which an attack happened to succeed is mostly the full "
+            "one, so the curve stays at the accuracy without an attack up to there, which is no robustness. Evaluate "
+            "`standard(threat, radii=True)`, or with `MinimumNorm`.",
+            stacklevel=3,
+        )
     broken = images.clean & ~images.robust
     radius = torch.where(broken, images.radius.clamp(max=math.inf if report.eps is None else report.eps), images.radius)
     unknown = int((broken & radius.isinf()).sum())

@@ -15,7 +15,7 @@ from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._memory import Memory
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._runs import Seen
-from lightning_robust.evaluation.images import Images
+from lightning_robust.evaluation.images import LEAST_RADII, Images
 from lightning_robust.evaluation.indicators import standing, warning
 from lightning_robust.evaluation.ledger import CLEAN, header_of, join
 
@@ -122,7 +122,7 @@ def _of_ledgers(folder: Path) -> dict[str, Any]:
         "images": images,
         "eps": float(eps) if isinstance(eps, int | float) else None,
         "threat": str(header.get("threat") or ""),
-        "about": header,
+        "about": header | (LEAST_RADII if memory.kinds is not None and memory.kinds.curve else {}),
     }
 
 

@@ -12,6 +12,9 @@ from lightning_robust.metrics._checks import check_bool, check_float, check_inte
 _INTEGERS = ("target", "restart", "step", "passes")
 _FLOATS = ("gain", "radius")
 
+LEAST_RADII = {"least radii": "looked for"}
+"""In `Report.about` where an attack did; else `Images.radius` is that at which some attack happened to succeed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Images:

@@ -166,7 +166,8 @@ class Report:
 
         At radius r it is the share of images that are right and whose least radius is greater than r. The interval at
         each radius is Wilson's at 95 %; it does not hold for all radii together. As every accuracy under attack, the
-        curve is an upper bound. It is tight where an attack looked for least radii, up to the radius of the attacks.
+        curve is an upper bound. It is tight where an attack looked for least radii, up to the radius of the attacks; a
+        warning says where none did.
 
         Args:
             radii: Where; None: 25 radii from 0 to `eps`, or to the greatest radius that was seen if `eps` is not known.

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lightning_robust.evaluation import Report
-from lightning_robust.evaluation.images import Images
+from lightning_robust import PGD, Linf
+from lightning_robust.attacks import MinimumNorm
+from lightning_robust.evaluation import Report, evaluate
+from lightning_robust.evaluation.images import LEAST_RADII, Images
 from lightning_robust.evaluation.indicators import Indicator
 from lightning_robust.evaluation.ledger import Event, Ledger
 from lightning_robust.metrics import wilson_interval
@@ -137,18 +139,20 @@ def test_stages_say_what_each_attack_added():
 
 def test_the_curve_counts_the_images_whose_least_radius_is_greater():
     """Least radii 0, 0, 0.05, 0.11 cut to the radius 0.1 at which it was broken, 0.2, and none."""
-    rows = PLAN.radius_curve([0, 0.04, 0.05, 0.0999, 0.1, 0.2])
+    report = dataclasses.replace(PLAN, about=LEAST_RADII)
+    rows = report.radius_curve([0, 0.04, 0.05, 0.0999, 0.1, 0.2])
     assert [round(6 * row["value"]) for row in rows] == [4, 4, 3, 3, 2, 1]
     assert (rows[2]["low"], rows[2]["high"]) == pytest.approx([float(end) for end in wilson_interval(3, 6)])
-    rows = PLAN.radius_curve()
+    rows = report.radius_curve()
     assert (len(rows), rows[0]["radius"], rows[-1]["radius"]) == (25, 0, pytest.approx(0.1))
     assert rows[0]["value"] == PLAN.clean_acc.value
     assert rows[-1]["value"] == PLAN.robust_acc.value
-    assert dataclasses.replace(PLAN, eps=None).radius_curve()[-1]["radius"] == pytest.approx(0.2)
+    assert dataclasses.replace(report, eps=None).radius_curve()[-1]["radius"] == pytest.approx(0.2)
     unknown = dataclasses.replace(IMAGES, radius=torch.full((6,), math.inf, dtype=torch.float64))
     with pytest.raises(ValueError, match="of 2 broken images it is not known"):
-        dataclasses.replace(PLAN, eps=None, images=unknown).radius_curve()
-    assert dataclasses.replace(PLAN, eps=None, images=unknown).page().html()
+        dataclasses.replace(report, eps=None, images=unknown).radius_curve()
+    assert "Over the radius" in report.page().html()
+    assert "Over the radius" not in dataclasses.replace(report, eps=None, images=unknown).page().html()
     assert len(radius_curve([{"model": "m", **row} for row in rows]).axes[0].collections) == 1
 
 
@@ -230,12 +234,29 @@ def test_a_page_has_a_part_for_each_question():
     html = dataclasses.replace(PLAN, warnings=("Beware.", "Too high. <u>loud: Do <s>this</s>.")).page().html()
     headings = [part.split("</h2>")[0] for part in html.split("<h2>")[1:]]
     assert headings == [
-        *("Read with care", "Which attack broke how many", "Over the radius", "Class by class"),
+        *("Read with care", "Which attack broke how many", "Class by class"),
         "Indicators of attacks that failed",
     ]
-    assert html.count("data:image/png") == 2
+    assert html.count("data:image/png") == 1
     assert html.count("<p>&lt;u&gt;loud: Do &lt;s&gt;this") == 1
     assert "Too high" not in html
+
+
+def test_the_curve_over_the_radius_is_on_the_page_where_an_attack_looked_for_least_radii(tmp_path):
+    """Else it would be the accuracy without an attack, up to the radius of the attacks."""
+    generator = torch.Generator().manual_seed(0)
+    model, x = torch.nn.Linear(4, 3), torch.rand(40, 4, generator=generator)
+    data = x, model(x).argmax(1)
+    for name, attack, drawn in (("pgd", PGD(Linf(0.1)), False), ("least", MinimumNorm(Linf(0.1), 10), True)):
+        evaluate(model, data, {name: attack}, out=tmp_path / name, progress=False)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            Report.load(tmp_path / name).radius_curve()
+        assert any("No attack looked for" in str(one.message) for one in caught) != drawn
+        assert ("Over the radius" in (tmp_path / name / "report.html").read_text("utf-8")) == drawn
+        assert ("Over the radius" in Report.load(tmp_path / name).page().html()) == drawn
+        (tmp_path / name / "report.json").unlink()
+        assert ("Over the radius" in Report.load(tmp_path / name).page().html()) == drawn
 
 
 def test_json_has_no_number_that_is_none(tmp_path):
