@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -11,9 +11,6 @@ from lightning_robust._versions import versions
 from lightning_robust.demo.settings import SCHEMES, Settings
 from lightning_robust.demo.work import METRICS, attack, data, threats
 from lightning_robust.models import RobustClassifier
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LETTERS = tuple("ABCDEFGHIJ")
 SHOWN = ("normal", "on-manifold")
@@ -52,8 +49,8 @@ _CLAIMS = (
 )
 """Claim, the model that it is about, and what it shall lower compared with normal training."""
 
-Drawn: TypeAlias = Mapping[str, "tuple[Figure, str]"]
-"""Figures by name, each with what it says."""
+Drawn: TypeAlias = Mapping[str, plots.Picture]
+"""Figures by the name of their file."""
 
 
 def line_of(rows: list[dict[str, Any]], model: str) -> dict[str, plots.Estimate]:
@@ -93,30 +90,31 @@ def finding(rows: list[dict[str, Any]]) -> str:
 
 
 def figures(rows: list[dict[str, Any]], modules: Mapping[str, RobustClassifier], options: Settings) -> Drawn:
-    """All figures with what they say, by the name of the file."""
+    """All figures, by the name of the file."""
     bars = plots.bar_chart(rows, title="Error and success rates by training", ylabel="share of test images")
-    drawn = {"bars": (bars, finding(rows))}
+    setting = f"{_SETTING} {_SEEDS if options.seeds > 1 else _DRAW}".format(**vars(options))
+    drawn = {"bars": plots.Picture(bars, caption=setting, alt=finding(rows))}
     for name, module in modules.items():
         title = f"The model of {name} training under three threats"
         sheet = plots.example_sheet(_examples(module, options), class_names=LETTERS, title=title)
-        drawn[f"examples_{name}"] = (sheet, f"{title}: the first test images; third in a group: the difference.")
+        caption = f"{title}: the first test images; third in a group: the difference."
+        drawn[f"examples_{name}"] = plots.Picture(sheet, caption=caption, alt=caption)
     return drawn
 
 
 def demo_page(rows: list[dict[str, Any]], drawn: Drawn, options: Settings) -> plots.Page:
     """The page: what came out, the numbers, examples, and how it was made."""
     lines = [{"training": model, **dict.fromkeys(METRICS), **line_of(rows, model)} for model in SCHEMES]
-    setting = f"{_SETTING} {_SEEDS if options.seeds > 1 else _DRAW}".format(**vars(options))
-    (bars, alt), *sheets = drawn.values()
+    bars, *sheets = drawn.values()
     parts: list[plots.Part] = [
         plots.Claims(judged(rows)),
         plots.Heading("Results"),
         plots.Table(lines, caption="Lower is better everywhere"),
-        plots.Picture(bars, caption=setting, alt=alt),
+        bars,
         plots.Heading("What the numbers are"),
         _MEANING.format(**vars(options)),
         plots.Heading("Examples"),
-        *(plots.Picture(sheet, caption=caption, alt=caption) for sheet, caption in sheets),
+        *sheets,
         plots.Heading("How it was made"),
         plots.Facts(asdict(options)),
         plots.Facts(versions(), caption="Command, versions and machine"),

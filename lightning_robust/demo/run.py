@@ -21,7 +21,7 @@ from lightning_robust.demo.settings import SCHEMES, Settings
 from lightning_robust.demo.work import METRICS, WEIGHTS, cost, data, train_and_attack
 from lightning_robust.learning_curves.seeds import mean_over_seeds
 from lightning_robust.models import RobustClassifier, standard_net
-from lightning_robust.plots import Estimate, save_png
+from lightning_robust.plots import Estimate
 
 COLUMNS = ("model", "metric", "value", "low", "high", "count")
 ABOUT, TABLE, PER_SEED, PAGE = "about.json", "results.csv", "seeds.csv", "report.html"
@@ -127,8 +127,8 @@ def _write(rows: list[dict[str, Any]], kept: Sequence[cells.Row], options: Setti
         folder = cells.cell_folder(out / MODELS, {"model": model, "seed": options.seed, **options.shared})
         modules[model] = loaded(RobustClassifier(standard_net()), folder / WEIGHTS).cpu()
     drawn = figures(rows, modules, options)
-    for name, (figure, _) in drawn.items():
-        save_png(figure, out / f"{name}.png")
+    for name, picture in drawn.items():
+        picture.save(out / f"{name}.png")
     demo_page(rows, drawn, options).write(out / PAGE)
 
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from lightning_robust import _checks
-from lightning_robust._files import write_text
+from lightning_robust._files import write_bytes, write_text
 from lightning_robust._optional import optional
 from lightning_robust.plots._style import png
 from lightning_robust.plots.claims import Claims
@@ -105,7 +106,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, embedded as a PNG, with a caption.
+    """A figure, embedded as a PNG, with a caption. It is drawn once, when it is first asked for.
 
     Args:
         figure: a matplotlib figure; it is not changed.
@@ -135,7 +136,15 @@ class Picture:
     @property
     def source(self) -> str:
         """The figure as a data URL."""
-        return f"data:image/png;base64,{base64.b64encode(png(self.figure)).decode('ascii')}"
+        return f"data:image/png;base64,{base64.b64encode(self._png).decode('ascii')}"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the figure to `path` as the PNG of the page, whole or not at all, and return the path."""
+        return write_bytes(path, self._png)
+
+    @cached_property
+    def _png(self) -> bytes:
+        return png(self.figure)
 
 
 @dataclass(frozen=True)

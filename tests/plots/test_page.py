@@ -9,7 +9,19 @@ import pytest
 from PIL import Image
 
 from lightning_robust._versions import versions
-from lightning_robust.plots import PLAIN, Claim, Claims, Estimate, Facts, Heading, Page, Picture, Table, bar_chart
+from lightning_robust.plots import (
+    PLAIN,
+    Claim,
+    Claims,
+    Estimate,
+    Facts,
+    Heading,
+    Page,
+    Picture,
+    Table,
+    bar_chart,
+    page as pages,
+)
 
 ERROR = Estimate(0.136, 0.123, 0.15, 2500)
 FIGURE = bar_chart([ERROR.row(metric="error", model="on-manifold")])
@@ -220,6 +232,15 @@ def test_a_figure_can_be_enlarged_without_scripts():
 def test_a_data_frame_is_a_table():
     frame = pd.DataFrame({"model": ["a", "b"], "count": [1000, 2], "loss": [0.5, np.nan]})
     assert read(Table(frame)).texts("th", "td") == ["model", "count", "loss", "a", "1,000", "0.5", "b", "2", "–"]
+
+
+def test_a_picture_is_drawn_once_for_the_page_and_the_file(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pages, "png", lambda figure: drawn.append(figure) or b"png")
+    picture = Picture(FIGURE, caption="Caption", alt="Half of all")
+    file = picture.save(tmp_path / "figure.png")
+    assert picture.source == f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+    assert drawn == [FIGURE]
 
 
 def test_a_picture_embeds_the_figure_as_png():

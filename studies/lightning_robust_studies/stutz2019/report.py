@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from lightning_robust._versions import versions
-from lightning_robust.plots import Facts, Heading, Page, Part, Picture, Table, save_png
+from lightning_robust.plots import Facts, Heading, Page, Part, Table
 from lightning_robust_studies.claims import claim_parts, summary
+from lightning_robust_studies.pictures import saved
 from lightning_robust_studies.stutz2019.claims import claims, fits
 from lightning_robust_studies.stutz2019.figures import PROJECTION, figures_of
 from lightning_robust_studies.stutz2019.kinds import along
@@ -84,10 +85,8 @@ def write_report(tables: Tables, out: Path, settings: ManifoldSettings) -> Path:
     Returns:
         the page.
     """
-    told = leak_figures(tables.leaks, tables.decoders, settings.source.classes)
-    figures = figures_of(tables) | picture_figures(tables.pictures, settings)
-    for name, (figure, _) in (figures | told).items():
-        save_png(figure, out / f"{name}.png")
+    told = saved(leak_figures(tables.leaks, tables.decoders, settings.source.classes), out)
+    pictures = saved(figures_of(tables) | picture_figures(tables.pictures, settings), out)
     judgements = claims(tables.models, tables.distances, tables.leaks)
     models = tables.models
     as_in_the_paper = (settings.data, settings.norm, settings.eta) == ("fonts", "linf", 0.3)
@@ -98,14 +97,14 @@ def write_report(tables: Tables, out: Path, settings: ManifoldSettings) -> Path:
         Heading("Along learned manifolds"),
         *([_LEAK, *warnings(tables.leaks), _COLUMNS] if len(tables.leaks) else []),
         *(Table(rows, caption=caption) for caption, rows in tables_along(models, tables.leaks).items()),
-        *(Picture(figure, caption=caption, alt=caption) for figure, caption in told.values()),
+        *told.values(),
         Heading("All models"),
         *([settings.left_out] if settings.left_out else []),
         Table(table_over_seeds(models), caption="Means over seeds"),
         *_table(table_beside_plot(models) if as_in_the_paper else pd.DataFrame(), _BESIDE),
         *_table(table_of_classes(models), _CLASSES),
         *_table(table_of_efforts(models), _EFFORTS),
-        *(Picture(figure, caption=caption, alt=caption) for figure, caption in figures.values()),
+        *pictures.values(),
         Table(_regressions(models), caption="Regression of the success rate on the test error"),
         *_table(table_of_distances(tables.distances), "Distance from the manifold, means over seeds"),
         *_table(tables.manifolds, "Learned manifolds, on held-out images"),

@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from lightning_robust._versions import versions
-from lightning_robust.plots import PERCENT, PLAIN, Facts, Heading, Page, Part, Picture, Table, save_png
+from lightning_robust.plots import PERCENT, PLAIN, Facts, Heading, Page, Part, Table
 from lightning_robust_studies.claims import claim_parts
+from lightning_robust_studies.pictures import saved
 from lightning_robust_studies.schmidt2018.closed_form.claims import claims
 from lightning_robust_studies.schmidt2018.closed_form.figures import FIGURES
 from lightning_robust_studies.schmidt2018.closed_form.rows import estimates
@@ -57,10 +58,7 @@ def write_report(rows: pd.DataFrame, out: Path, o: TheorySettings, seconds: floa
     Returns:
         the page.
     """
-    figures = {name: draw(rows, o) for name, draw in FIGURES.items()}
-    for name, (figure, _) in figures.items():
-        save_png(figure, out / f"{name}.png")
-    shown = {name: Picture(figure, caption=caption, alt=caption) for name, (figure, caption) in figures.items()}
+    shown = saved({name: draw(rows, o) for name, draw in FIGURES.items()}, out)
     target = PERCENT.tick(o.target)
     parts: list[Part] = [
         Heading("The claims"),

@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from lightning_robust._versions import versions
-from lightning_robust.plots import Facts, Heading, Page, Part, Picture, Table, save_png
+from lightning_robust.plots import Facts, Heading, Page, Part, Table
 from lightning_robust_studies.claims import claim_parts, summary
+from lightning_robust_studies.pictures import saved
 from lightning_robust_studies.schmidt2018.experiments.claims import claims
 from lightning_robust_studies.schmidt2018.experiments.figures import figures_of
 from lightning_robust_studies.schmidt2018.experiments.settings import Grid
@@ -98,10 +99,7 @@ def write_report(
     Returns:
         The page.
     """
-    figures = figures_of(curves, least)
-    for name, (figure, _) in figures.items():
-        save_png(figure, out / f"{name}.png")
-    pictures = {name: Picture(figure, caption=text, alt=text) for name, (figure, text) in figures.items()}
+    pictures = saved(figures_of(curves, least), out)
     trusted = {data: each.trusted() for data, each in curves.items()}
     judged = claims(trusted, targets=targets)
     seeds = len({row["seed"] for each in curves.values() for row in each.rows})
