@@ -86,8 +86,9 @@ ON_DISK = {
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem not in ON_DISK], ids=lambda path: path.stem)
 def test_configuration_runs(path, tmp_path):
-    options = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    options = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2"]
     options += [f"--trainer.default_root_dir={tmp_path}", "--trainer.enable_progress_bar=false"]
+    options += ["--data.init_args.batch_size=16"]
     command = [sys.executable, "-m", "lightning_robust.cli"]
     run(*command, "fit", "--config", str(path), *options, cwd=tmp_path)
     assert list(tmp_path.rglob("*.ckpt"))
