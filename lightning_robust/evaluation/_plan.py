@@ -101,8 +101,3 @@ def stages_of(attacks: Any) -> dict[str, Stage]:
         stage = attack if isinstance(attack, Stage) else Stage(as_attack(attack, f"attacks[{name!r}]"))
         stages[name] = Stage(stage.attack.thorough(), stage.on)
     return stages
-
-
-def attacks_by_name(attacks: Any) -> dict[str, Attack]:
-    """The attacks of an evaluation in their thorough form; the name "" is that of a single one."""
-    return {name: stage.attack for name, stage in stages_of(attacks).items()}

@@ -6,7 +6,7 @@ import pytest
 
 from lightning_robust import PGD, Linf, RobustEvaluation
 from lightning_robust.attacks import worst_of
-from lightning_robust.evaluation._plan import Plan, attacks_by_name, is_plan
+from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 
 ATTACK = PGD(Linf(0.1), keep="last")
 
@@ -41,9 +41,9 @@ def test_a_configuration_names_a_plan():
 @pytest.mark.parametrize("plan", [OwnPlan(), NamedPlan(), SimpleNamespace(attacks={"strong": ATTACK, "weak": ATTACK})])
 def test_whatever_has_a_mapping_of_attacks_is_a_plan(plan):
     assert is_plan(plan)
-    attacks = attacks_by_name(plan)
-    assert list(attacks) == ["strong", "weak"]
-    assert attacks["strong"].keep == "best"
+    stages = stages_of(plan)
+    assert list(stages) == ["strong", "weak"]
+    assert stages["strong"].attack.keep == "best"
 
 
 @pytest.mark.parametrize("other", [ATTACK, worst_of(ATTACK), {"a": ATTACK}, OwnPlan, SimpleNamespace(attacks=[ATTACK])])
@@ -53,9 +53,9 @@ def test_other_things_are_none(other):
 
 def test_one_attack_has_no_name_and_all_are_thorough():
     last = worst_of(ATTACK, ATTACK)
-    assert [attack.keep for attack in attacks_by_name(last)[""].attacks] == ["best", "best"]
+    assert [attack.keep for attack in stages_of(last)[""].attack.attacks] == ["best", "best"]
     assert ATTACK.keep == "last"
-    assert attacks_by_name({"b": ATTACK, "a": ATTACK}).keys() == {"a": 1, "b": 2}.keys()
+    assert stages_of({"b": ATTACK, "a": ATTACK}).keys() == {"a": 1, "b": 2}.keys()
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_one_attack_has_no_name_and_all_are_thorough():
 )
 def test_what_cannot_be_meant_is_refused(attacks, error, message):
     with pytest.raises(error, match=message):
-        attacks_by_name(attacks)
+        stages_of(attacks)
 
 
 def test_names_whose_results_would_collide_are_refused():
     with pytest.raises(ValueError, match=r"no attack of the name 'worst_x' beside 'x'"):
-        attacks_by_name({"x": PGD(Linf(0.1), 1), "worst_x": PGD(Linf(0.2), 1)})
-    assert list(attacks_by_name({"y": PGD(Linf(0.1), 1), "worst_x": PGD(Linf(0.2), 1)})) == ["y", "worst_x"]
+        stages_of({"x": PGD(Linf(0.1), 1), "worst_x": PGD(Linf(0.2), 1)})
+    assert list(stages_of({"y": PGD(Linf(0.1), 1), "worst_x": PGD(Linf(0.2), 1)})) == ["y", "worst_x"]
