@@ -103,7 +103,7 @@ class Questions:
 
     def rounding(self) -> Tensor:
         """(N,) differences of two gains that are no more than this may be of the rounding of the output alone."""
-        clean = wide(self.clean).flatten(1).double()
+        clean = wide(self.clean).reshape(len(self.clean), -1).double()
         eps = torch.finfo(self.clean.dtype).eps if self.clean.is_floating_point() else 0.0
         return 8 * eps * clean.nan_to_num(0.0, 0.0, 0.0).abs().amax(1)
 

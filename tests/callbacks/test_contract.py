@@ -237,15 +237,19 @@ def test_probabilities_of_yes_or_no_are_told():
 
 
 class Head(pl.LightningModule):
+    """Outputs (N, `outputs`), or (N,) where `outputs` is None."""
+
     def __init__(self, outputs, dense_output=False):
         super().__init__()
         torch.manual_seed(0)
+        self.flat, outputs = outputs is None, outputs or 1
         self.net = (
             nn.Conv2d(1, outputs, 3, padding=1) if dense_output else nn.Sequential(nn.Flatten(), nn.Linear(36, outputs))
         )
 
     def forward(self, x):
-        return self.net(x)
+        z = self.net(x)
+        return z[:, 0] if self.flat else z
 
     def training_step(self, batch, batch_idx):
         return self(batch[0]).square().mean()
@@ -257,8 +261,12 @@ class Head(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
+def apart(output, y):
+    return (output - y).reshape(len(y), -1).square().sum(1)
+
+
 def close(output, y):
-    return (output[:, 0] - y[:, 0]).abs() < 0.3
+    return apart(output, y) < 0.09
 
 
 def drawn(high, *shape):
@@ -268,8 +276,11 @@ def drawn(high, *shape):
 LABELS = {
     "one logit": (1, (Y % 2)[:, None].float(), binary_margin, binary_correct),
     "one logit, labels (N,)": (1, Y % 2, binary_margin, binary_correct),
+    "one logit (N,)": (None, Y % 2, binary_margin, binary_correct),
+    "one logit (N,), labels (N, 1)": (None, (Y % 2)[:, None].bool(), binary_margin, binary_correct),
     "multi-label": (4, drawn(2, 24, 4).float(), binary_margin, binary_correct),
-    "regression": (1, X.flatten(1).mean(1, keepdim=True), lambda z, y: (z - y).square().sum(1), close),
+    "regression": (1, X.flatten(1).mean(1, keepdim=True), apart, close),
+    "regression (N,)": (None, X.flatten(1).mean(1), apart, close),
     "segmentation": (3, drawn(3, 24, 6, 6), dense(margin), dense_correct(0.3)),
 }
 

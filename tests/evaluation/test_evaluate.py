@@ -13,7 +13,7 @@ from lightning_robust._lightning import pl
 from lightning_robust.attacks import Attack, binary_correct, binary_margin, margin
 from lightning_robust.attacks.attack import Outcome
 from lightning_robust.datamodules import Fonts
-from lightning_robust.evaluation import Plan, Report
+from lightning_robust.evaluation import Plan, Report, standard
 from lightning_robust.models import RobustClassifier, standard_net
 from tests.helpers import Killed
 
@@ -139,6 +139,18 @@ def test_yes_no_labels():
         assert torch.equal(report.right["clean"], (linear(1)(X)[:, 0] > 0) == Y.bool())
     with pytest.raises(ValueError, match=r"y.long\(\)"):
         evaluate(linear(2), (X, Y.bool()), PGD(Linf(0.1), 1), progress=False)
+
+
+def test_one_logit_has_a_dimension_or_none():
+    threat, given = Linf(0.1), {"correct": binary_correct, "progress": False}
+    for attacks in (PGD(threat, 3, gain=binary_margin), standard(threat, gain=binary_margin)):
+        one, other = (
+            evaluate(model, (X, Y), attacks, keep_examples=True, **given)
+            for model in (linear(1), nn.Sequential(linear(1), nn.Flatten(0)))
+        )
+        assert same(one, other)
+        assert one.indicators == other.indicators
+        assert torch.equal(one.images.examples, other.images.examples)
 
 
 @pytest.mark.parametrize("max_samples", [None, 5])

@@ -16,6 +16,8 @@ from lightning_robust.attacks import (
     PixelSpace,
     RandomSearch,
     Threat,
+    binary_correct,
+    binary_margin,
     expectation,
     margin,
 )
@@ -223,6 +225,13 @@ def test_wrong_classes_whose_logits_do_not_move(kept, share):
         shares = F.one_hot(y, 4).float()
         assert named(indicators.probe(cut, X, shares, Linf(1e-4)))["silent_classes"].value == share
         assert "silent_classes" not in named(indicators.probe(lambda x: cut(x, 2), X, y % 2, Linf(1e-4)))
+
+
+def test_one_logit_has_a_dimension_or_none():
+    asked = {"gain": binary_margin, "correct": binary_correct}
+    for ask in (indicators.probe, indicators.unbounded):
+        one, other = (ask(lambda x, d=d: LINEAR(x)[:, d], X, Y % 2, Linf(0.1), **asked) for d in (0, slice(1)))
+        assert one == other
 
 
 def test_a_random_model_is_refused_and_its_expectation_is_not():
