@@ -24,10 +24,9 @@ from lightning_robust.callbacks._patience import warn_of_patience
 from lightning_robust.callbacks._results import Results
 from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas, summed
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
-from lightning_robust.evaluation._reader import Forward, Reader, Sample
+from lightning_robust.evaluation._reader import KEYS, Forward, Reader, Sample
 from lightning_robust.evaluation._tally import Interval
 
-_KEYS = {"val": -1, "test": -2}
 _STEPS = dict.fromkeys(("fit", "validate", "val"), "validation_step") | {"test": "test_step"}
 
 
@@ -301,8 +300,8 @@ class RobustEvaluation(StepCallback):
             sample, mask = sample.rows(rows), mask[rows]
         first = counts.seen == counted and pl_module.global_rank == 0
         if first and counts.settled and not wants_whole_batches(pl_module):
-            counts.probe(pl_module, sample, _KEYS[stage])
-        counts.add(pl_module, sample, _KEYS[stage], mask)
+            counts.probe(pl_module, sample, KEYS[stage])
+        counts.add(pl_module, sample, KEYS[stage], mask)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._remove()

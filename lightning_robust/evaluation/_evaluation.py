@@ -33,16 +33,13 @@ from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part, pools
 from lightning_robust.evaluation._probe import MOST
 from lightning_robust.evaluation._progress import Bar
-from lightning_robust.evaluation._reader import Reader, Sample
+from lightning_robust.evaluation._reader import KEYS, Reader, Sample
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._suspicions import Suspicions, texts
 from lightning_robust.evaluation.images import LEAST_RADII
 from lightning_robust.evaluation.indicators import refuse, standing, warning
 from lightning_robust.evaluation.ledger import END, Event
 from lightning_robust.evaluation.report import Report
-
-TEST_KEY = -2
-"""The key of the random starts in `trainer.test`, so that both give the same numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +129,8 @@ class Evaluation:
     ) -> None:
         self._module, self._settings, self._sink, self._bar, self._order = module, settings, sink, bar, order
         self._memory, self._kinds = memory, kinds_of(settings.stages)
-        self._key, self._began = TEST_KEY - settings.seed, time.monotonic()
+        self._key = KEYS["test"] - settings.seed  # so the numbers are those of `trainer.test`
+        self._began = time.monotonic()
         self._attacks = {name: stage.attack for name, stage in settings.stages.items()}
         self._suspicions = Suspicions(self._attacks, device)
         if len(memory.counts) == len(self._suspicions.counts):

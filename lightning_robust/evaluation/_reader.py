@@ -24,6 +24,9 @@ from lightning_robust.evaluation._meter import Counter
 Forward = Callable[[Any, Any], Any]
 """`(module, batch) -> logits (N, K)`."""
 
+KEYS = {"val": -1, "test": -2}
+"""The keys of random starts in validation and test, of which no epoch of training has one."""
+
 
 class View(nn.Module):
     """A LightningModule as an attack sees it: inputs to logits, for one batch.

@@ -37,18 +37,21 @@ def trained():
 
 def test_the_numbers_are_those_of_the_callback(trained):
     module, data = trained
-    callback = RobustEvaluation(ATTACKS)
+    starts = {f"start {seed}": PGD(Linf(0.05), 1, rel_step_size=0.3, seed=seed) for seed in range(5)}
+    attacks = ATTACKS | starts
+    callback = RobustEvaluation(attacks)
     trainer = pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu", callbacks=[callback])
     trainer.test(module, data, verbose=False)
-    report = evaluate(module, data, ATTACKS, progress=False)
+    report = evaluate(module, data, attacks, progress=False)
     expected, intervals = callback.results, callback.intervals
     assert report.n == expected["test/n"] == 60
     assert report.clean_acc.value == pytest.approx(expected["test/clean_acc"], abs=1e-7)
     assert report.robust_acc.value == pytest.approx(expected["test/robust_acc"], abs=1e-7)
     assert (report.robust_acc.low, report.robust_acc.high) == pytest.approx(intervals["test/robust_acc"], abs=1e-7)
-    for name in ATTACKS:
+    for name in attacks:
         assert report.right[name].double().mean().item() == pytest.approx(expected[f"test/robust_acc_{name}"], abs=1e-7)
     assert 0 < report.robust_acc.value < report.clean_acc.value  # the comparison would be of zeros otherwise
+    assert len({int(report.right[name].sum()) for name in starts}) > 1, "other starts, other numbers"
 
 
 def test_any_data_and_any_model(trained):
