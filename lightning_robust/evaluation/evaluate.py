@@ -23,7 +23,7 @@ from lightning_robust.evaluation._progress import progress_bar
 from lightning_robust.evaluation._reader import Forward, Reader
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation.ledger import Ledger, begun
-from lightning_robust.evaluation.report import FILES, Report, check_names, check_new
+from lightning_robust.evaluation.report import FILES, Report, check_names, check_new, check_packages
 
 
 def evaluate(
@@ -91,6 +91,8 @@ def evaluate(
         ValueError: if `data` has no samples or, of a `shard`, no order; an attack has a name that the report uses
             itself; a result is none; or `out` holds another evaluation.
         TypeError: if `data` or `model` is something else.
+        ModuleNotFoundError: before the first attack, if `out` is given and the extra `report` is not installed. One of
+            several processes that share `out` does not need it.
 
     Example:
         >>> from lightning_robust import PGD, Linf, evaluate
@@ -113,6 +115,8 @@ def evaluate(
         keep_examples=_checks.boolean("keep_examples", keep_examples),
     )
     reader = Reader(input, target, code, forward, correct, per_sample)
+    if out is not None and settings.shard[1] == 1:  # at the end a page is written
+        check_packages()
     module = module_of(model, model_class)
     home = home_of(module)
     place = home if device is None else device_of(device)

@@ -238,7 +238,9 @@ class Report:
 
         Raises:
             FileExistsError: if one of the files is there already: nothing is overwritten.
+            ModuleNotFoundError: without the extra `report`.
         """
+        check_packages()
         out = Path(_checks.path("folder", folder))
         check_new("folder", out)
         page = self.page().html()
@@ -274,6 +276,12 @@ class Report:
         from lightning_robust.evaluation._pages import report_html
 
         return report_html(self)
+
+
+def check_packages() -> None:
+    """Refuse to begin what ends with `Report.write`, where the packages for it are not installed."""
+    for package in ("jinja2", "matplotlib", "pandas"):
+        optional(package, "report")
 
 
 def check_names(argument: str, names: Iterable[str]) -> None:
