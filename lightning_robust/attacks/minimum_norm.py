@@ -1,5 +1,6 @@
 """The nearest adversarial example of each sample, and so robust accuracy at every radius."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks._tensors import column, set_fields
 from lightning_robust.attacks.anchored import Anchored, targeted_margin
 from lightning_robust.attacks.attack import NO_CONTEXT, Context, Model, Outcome, rows_of
+from lightning_robust.attacks.auto_pgd import apgd
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.gains import margin
 from lightning_robust.attacks.labels import are_class_labels
@@ -24,6 +26,14 @@ from lightning_robust.attacks.targets import nearest_classes
 from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
 
 __all__ = ["DDN", "FMN", "Boundary", "MinimumNorm"]
+
+_CLOSER = (0.7, 0.8, 0.9, 0.8, 0.9, 0.95)
+"""Twice, for the second look starts from what the first has found."""
+
+
+def _shares(given: Any) -> tuple[float, ...]:
+    shares = _checks.sequence("closer", given, "shares between 0 and 1")
+    return tuple(_checks.number("closer", share, 0, 1, above=True, below=True) for share in shares)
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,8 @@ class MinimumNorm(ThreatAttack):
     declared ball.
 
     The gains are raised one after the other, each from the clean input, and each looks below the least radius so far.
-    `Boundary` soon gives up those whose boundary is much farther, which spares most of the passes.
+    `Boundary` soon gives up those whose boundary is much farther, which spares most of the passes. In balls whose
+    steepest step moves few coordinates (L1) Auto-PGD then looks closer, see `closer`.
     At the end the nearest perturbation is shortened as far as it fools, by a tenth at most, by bisection.
 
     Args:
@@ -46,6 +57,10 @@ class MinimumNorm(ThreatAttack):
         gain: What is raised in place of these margins; several are raised in turn.
         reach: How much larger the ball is in which it looks.
         rule: How a gradient becomes a step, and how the radius moves: `Boundary`, `FMN` or `DDN`.
+        closer: Shares of the least radius so far: in the ball of each, one after the other, 20 steps of `apgd` look for
+            something nearer. None: 0.7, 0.8, 0.9, 0.8, 0.9, 0.95 for `Boundary` in balls whose steepest step moves few
+            coordinates, else none. On a robust network the radii of 155 images in the L1 ball fell to 0.89 of what they
+            were on average, for 250 passes each; in L2 and Linf hardly one of 106 fell.
         halvings: Number of forward passes of the bisection.
         early_stop: Spare a sample the gains that are left once it is fooled within the declared ball: the verdict is
             the same, the radius is not the least.
@@ -65,6 +80,7 @@ class MinimumNorm(ThreatAttack):
     gain: GainFn | Anchored | tuple[GainFn | Anchored, ...] | None = field(default=None, kw_only=True)
     reach: float = field(default=4.0, kw_only=True)
     rule: NearestRule = field(default_factory=Boundary, kw_only=True)
+    closer: Sequence[float] | None = field(default=None, kw_only=True)
     halvings: int = field(default=6, kw_only=True)
     early_stop: bool = field(default=False, kw_only=True)
 
@@ -77,6 +93,7 @@ class MinimumNorm(ThreatAttack):
             targets=_checks.count("targets", self.targets),
             gain=_checks.sequence("gain", gain, "a gain or several") if isinstance(gain, list | tuple) else gain,
             reach=_checks.number("reach", self.reach, 1),
+            closer=None if self.closer is None else _shares(self.closer),
             halvings=_checks.count("halvings", self.halvings, 0),
             early_stop=_checks.boolean("early_stop", self.early_stop),
         )
@@ -93,6 +110,13 @@ class MinimumNorm(ThreatAttack):
         threat = self._threat.scaled(self.reach)
         return [PGD(threat, self.steps, gain=g, rule=self.rule, random_start=False, keep="best") for g in gains]  # type: ignore[arg-type]
 
+    @property
+    def _closer(self) -> Sequence[float]:
+        """The shares of the least radius in whose balls `apgd` looks."""
+        if self.closer is not None:
+            return self.closer
+        return _CLOSER if self._threat.ball.sparse and isinstance(self.rule, Boundary) else ()
+
     def quick(self) -> "MinimumNorm":
         """Spare samples the rest once they are fooled."""
         return replace(self, early_stop=True)
@@ -100,7 +124,7 @@ class MinimumNorm(ThreatAttack):
     def brief(self) -> "MinimumNorm":
         """One step of the first gain."""
         gain = self.gain[:1] if isinstance(self.gain, tuple) else self.gain
-        return replace(self, steps=1, targets=1, gain=gain, halvings=0)
+        return replace(self, steps=1, targets=1, gain=gain, closer=(), halvings=0)
 
     def applies(self, output: Tensor, y: Any) -> bool:
         """Does the output have the classes that one of the gains asks for?"""
@@ -139,8 +163,31 @@ class MinimumNorm(ThreatAttack):
         assert delta is not None
         assert signs is not None
         signs.silent[:] = False  # the search crosses the boundary again and again by its nature, in a larger ball
+        for number, share in enumerate(self._closer):
+            self._look_closer(model, x, y, replace(context, restart=number), share, delta, radius)
         x_adv, delta, radius = self._nearest(model, x, y, context, runs[0].gain, delta, radius)
         return Outcome(x_adv, delta, (radius <= limit)[None], None, stuck, None, radius, signs)
+
+    def _look_closer(
+        self, model: Model, x: Tensor, y: Any, context: Context, share: float, delta: Tensor, radius: Tensor
+    ) -> None:
+        """Look in the balls of a share of the radii (N,), and write what is nearer into these and the perturbations."""
+        n, known = len(x), radius.isfinite() & (radius > (self._limit(x) if self.early_stop else 0))
+        rows = (torch.ones_like(known) if wants_whole_batches(model) else known).nonzero()[:, 0]
+        if not len(rows):
+            return
+        ball, gains = self._threat.ball.take(rows), self.gain if isinstance(self.gain, tuple) else (self.gain,)
+        wanted = torch.where(known[rows], share * radius[rows], 0.0)
+        # Shares of the declared radius; where that is zero, nothing is known.
+        factor = wanted / torch.as_tensor(ball.radius).to(wanted).clamp_min(1e-30)
+        attack = apgd(Threat(ball, self._threat.space), 20, gain=gains[context.restart % len(gains)] or margin).quick()
+        part = attack.scaled(factor)  # type: ignore[arg-type]
+        some = part.run(rows_of(model, rows), x[rows], cut(y, n, rows), context.take(rows, n))
+        assert some.delta is not None
+        assert some.fooled is not None
+        norm = ball.norm(some.delta).to(radius)
+        nearer = some.fooled.any(0) & (norm < radius[rows]) & known[rows]
+        radius[rows[nearer]], delta[rows[nearer]] = norm[nearer], some.delta[nearer].to(delta)
 
     def _limit(self, x: Tensor) -> Tensor | float:
         """The radius that is declared, up to rounding."""

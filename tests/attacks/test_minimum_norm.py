@@ -1,6 +1,7 @@
 """The nearest adversarial examples: against closed forms and against adv-lib from the same start."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -126,6 +127,32 @@ def test_no_sample_is_robust_against_it_that_pgd_breaks():
         assert (broken & (outcome.radius > eps)).sum() <= 1
 
 
+@pytest.mark.parametrize("gain", [None, (margin, cross_entropy)])
+def test_auto_pgd_looks_closer_in_an_l1_ball(gain):
+    """After two steps the radii are far from the least ones, those of thirty steps."""
+    x, y = data()
+    first, closer, least = (
+        MinimumNorm(L1(6.0), steps, gain=gain, closer=shares).run(Scores(), x, y)
+        for steps, shares in ((2, ()), (2, None), (30, ()))
+    )
+    assert (closer.radius <= 1.0001 * first.radius).all()
+    far = first.radius.isfinite() & (first.radius > 1.05 * least.radius)
+    assert far.sum() >= 6
+    assert ((closer.radius - least.radius) < 0.5 * (first.radius - least.radius))[far].float().mean() > 0.7
+    found = closer.radius.isfinite()
+    assert (Scores()(closer.x_adv).argmax(1) != y)[found].all()
+    length = (closer.x_adv - x).flatten(1).abs().sum(1)
+    torch.testing.assert_close(length[found], closer.radius[found].double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [FMN(), DDN()])
+def test_the_textbook_rules_look_no_closer(rule):
+    x, y = data()
+    attack = MinimumNorm(L1(3.0), 5, gain=margin, rule=rule)
+    plain = replace(attack, closer=())
+    torch.testing.assert_close(attack.run(Scores(), x, y).radius, plain.run(Scores(), x, y).radius)
+
+
 def test_the_quick_form_has_the_same_verdict_for_less():
     x, y = data()
     x, asked = x.float(), []
@@ -223,7 +250,7 @@ def test_classes_that_are_far_cost_little(name):
     ball = {"Linf": Linf, "L2": L2, "L1": L1}[name]({"Linf": 0.01, "L2": 0.06, "L1": 0.2}[name])
     radius, passes = [], []
     for far in ((3.0, 1.5), None):
-        radius.append(MinimumNorm(ball, rule=Boundary(far=far)).run(model, x, y).radius)
+        radius.append(MinimumNorm(ball, rule=Boundary(far=far), closer=()).run(model, x, y).radius)
         passes.append(sum(asked))
         asked.clear()
     assert passes[0] < 0.6 * passes[1]
@@ -237,6 +264,8 @@ def test_arguments_of_its_own():
         MinimumNorm(Linf(0.1), rule=None)
     with pytest.raises(ValueError, match="`reach`"):
         MinimumNorm(Linf(0.1), reach=0.5)
+    with pytest.raises(ValueError, match="`closer`"):
+        MinimumNorm(Linf(0.1), closer=(0.9, 1.0))
     with pytest.raises(TypeError, match="`below` to be a tensor"):
         Boundary(below=3)
     with pytest.raises(ValueError, match="`far`"):
