@@ -158,7 +158,7 @@ class Engine:
             try:
                 events = job(part, torch.tensor(batch), kept)
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or whole or len(batch) == 1:
+                if not out_of_memory(error) or whole or len(batch) == 1:
                     raise
                 events = None
             if events is None:  # outside of `except`, whose error holds what fills the memory
@@ -216,6 +216,7 @@ def _silent(job: _Job) -> _Job:
     return done
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Does an error say that memory has run out? Allocators of CPUs raise a RuntimeError."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -105,7 +105,8 @@ KINDS = {
     ),
     "zero_gradient": _Kind(
         0.01,
-        "{value:.1%} of the samples have a gradient of zero, or none, inside the ball: an attack cannot move them. "
+        "{value:.1%} of the samples have a gradient of zero, or none, inside the ball: an attack along it cannot "
+        "move them, and queries alone may miss what gradients would find. "
         f"{_LOSS} {_BPDA}",
         f"{_IOAF}, indicator 1; {_AUTOATTACK} (zero gradient)",
     ),

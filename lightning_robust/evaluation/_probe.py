@@ -19,6 +19,7 @@ from lightning_robust.attacks.gains import without
 from lightning_robust.attacks.labels import are_class_labels, class_labels
 from lightning_robust.attacks.scope import modules_in, ordinary, scope
 from lightning_robust.attacks.threats import Batch, Threat
+from lightning_robust.evaluation._engine import out_of_memory
 from lightning_robust.evaluation._indicator import KINDS
 
 MOST = 64
@@ -66,16 +67,23 @@ class Questions:
         """The output and the gradient of the gain, or of another function of the logits, as they come; zeros where
         there is none.
         """
-        delta = delta.clone().requires_grad_()
-        with torch.enable_grad():
-            logits = self.output(delta)
-            try:
-                grad = gain_and_gradient(of or self.goal.gain, logits, delta)[1]
-            except torch.OutOfMemoryError:
+        logits, grad = self.known_gradient(delta, of)
+        return logits, torch.zeros_like(delta) if grad is None else grad
+
+    def known_gradient(
+        self, delta: Tensor, of: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same; None where no gradient arrives, or the model refuses to be asked for one."""
+        at, logits = delta.clone().requires_grad_(), None
+        try:
+            with torch.enable_grad():
+                logits = self.output(at)
+                return logits.detach(), gain_and_gradient(of or self.goal.gain, logits, at)[1].detach()
+        except RuntimeError as error:
+            if out_of_memory(error):
                 raise
-            except RuntimeError:  # no gradient arrives
-                grad = torch.zeros_like(delta)
-        return logits.detach(), grad.detach()
+        with torch.no_grad():
+            return self.output(delta) if logits is None else logits.detach(), None
 
     def silent(self, delta: Tensor) -> Tensor | None:
         """(N,) bool: have the two highest logits of wrong classes no gradient? None: there are no two."""
@@ -140,10 +148,7 @@ def measure(
 ) -> dict[str, float]:
     """The values of the indicators of `indicators.probe`, by name; those that were not measured are left out."""
     model, x, y, threat, context = few_of(model, x, y, threat, context)
-    with scope(model, x, seed=context.key, also=(threat.space, gain)) as ready:
-        x, y, code = ordinary(x), ordinary(y), ordinary(context.code)
-        batch = Batch(ready, x, y, threat.space.chart(x, y, code))
-        asked = Questions(batch, Goal(gain, batch, context), threat, context.key)
+    with _questions(model, x, y, threat, gain, context) as asked:
         values = _answers(asked, probabilities)
         if any(isinstance(module, Expectation) for module in modules_in(model)):
             values |= _of_the_draws(asked, model)
@@ -151,6 +156,21 @@ def measure(
             values |= _of_the_batch(asked)
         values |= _of_the_gradient(asked)
     return values
+
+
+def gives_gradient(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context: Context) -> bool:
+    """Does a gradient arrive at the perturbation, be it zero?"""
+    with _questions(model, x, y, threat, gain, context) as asked:
+        return asked.known_gradient(asked.batch.chart.zero)[1] is not None
+
+
+@contextmanager
+def _questions(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context: Context) -> Iterator[Questions]:
+    """To ask, within `scope`."""
+    with scope(model, x, seed=context.key, also=(threat.space, gain)) as ready:
+        x, y, code = ordinary(x), ordinary(y), ordinary(context.code)
+        batch = Batch(ready, x, y, threat.space.chart(x, y, code))
+        yield Questions(batch, Goal(gain, batch, context), threat, context.key)
 
 
 @torch.no_grad()

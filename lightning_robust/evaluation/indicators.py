@@ -20,8 +20,9 @@ from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.attacks.threats import Threat, as_threat
+from lightning_robust.evaluation._engine import out_of_memory
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, Indicator, indicator
-from lightning_robust.evaluation._probe import few_of, measure, reach_of_the_bounds
+from lightning_robust.evaluation._probe import few_of, gives_gradient, measure, reach_of_the_bounds
 from lightning_robust.evaluation._tally import are_probabilities
 
 __all__ = [
@@ -194,7 +195,8 @@ def unbounded(
         steps: Number of steps.
 
     Returns:
-        One indicator; none where the space has no bounds, no sample is right, or the labels do not tell what is.
+        One indicator; none where the space has no bounds, no gradient arrives, no sample is right, or the labels do not
+        tell what is.
     """
     threat = as_threat(threat)
     model, x, y, threat, context = few_of(model, x, y, threat, Context(code, key, correct))
@@ -203,7 +205,12 @@ def unbounded(
         return []
     start = bool(getattr(gain, "flat", False))
     attack = PGD(threat.scaled(factor), steps=steps, gain=gain, random_start=start, keep="best")
-    outcome = attack.run(model, x, y, context)
+    try:
+        outcome = attack.run(model, x, y, context)
+    except RuntimeError as error:
+        if out_of_memory(error) or gives_gradient(model, x, y, threat, gain, context):
+            raise
+        return []
     if outcome.first is None or outcome.fooled is None:
         return []
     right = outcome.first.amin(0) != 0

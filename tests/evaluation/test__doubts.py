@@ -10,7 +10,19 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_robust import RobustEvaluation
-from lightning_robust.attacks import L1, L2, PGD, Attack, Linf, MinimumNorm, RandomSearch, Threat, cross_entropy
+from lightning_robust.attacks import (
+    L1,
+    L2,
+    PGD,
+    Attack,
+    Linf,
+    MinimumNorm,
+    RandomSearch,
+    Square,
+    Threat,
+    cross_entropy,
+    finite_differences,
+)
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
 from lightning_robust.evaluation import Plan, evaluate, indicators, standard
@@ -127,6 +139,32 @@ def test_the_callback_agrees(rounded, eps, suspicious):
     assert (evaluation.results["val/robust_acc"] > 0) == suspicious
     assert ("Robust accuracy may be too high" in texts) == suspicious
     assert (evaluation.results["val/suspicious"] > 0) == suspicious
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        RandomSearch(Linf(0.05), queries=10),
+        PGD(Linf(0.05), 10, rule=Square()),
+        finite_differences(PGD(Linf(0.05), 2), width=0.05),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_attacks_without_gradients_do_not_refuse_models_without_gradients(attack):
+    class Frozen(Softmax):
+        @torch.no_grad()
+        def forward(self, x):
+            return self.net(x)
+
+    (_, _, x, y), module = zoo.digits(), Frozen(False)
+    report = evaluate(module, (x[:20], y[:20]), attack, progress=False)
+    evaluation, texts = _validated(module, attack, x[:20], y[:20])
+    assert evaluation.results["val/suspicious"] == len(report.flagged) > 0
+    for text in (" ".join(report.warnings), texts):
+        assert "zero_gradient: 100.0% of the samples" in text
+        assert "queries alone may miss what gradients would find" in text
+    with pytest.raises(RuntimeError, match="carries no gradient"):
+        evaluate(module, (x[:20], y[:20]), PGD(Linf(0.05), 2), progress=False)
 
 
 def test_the_callback_tells_of_a_broken_model_all_the_same():

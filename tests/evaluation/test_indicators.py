@@ -349,6 +349,58 @@ def test_what_withstands_any_size_is_counted():
     assert (found.value, found.flagged) == (0.5, True)
 
 
+class Closed(torch.autograd.Function):
+    """The identity, without a backward pass."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+
+WITHOUT_GRADIENT = {
+    "no_grad": torch.no_grad()(LINEAR.forward),
+    "inference_mode": torch.inference_mode()(LINEAR.forward),
+    "numpy": lambda x: LINEAR(torch.from_numpy(x.numpy())).detach(),
+    "no backward": lambda x: LINEAR(Closed.apply(x)),
+    "other path": lambda x: LINEAR(x.detach()),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_GRADIENT)
+def test_a_model_that_gives_no_gradient_is_doubted_and_asked_no_question_that_needs_one(name):
+    model = WITHOUT_GRADIENT[name]
+    found = named(indicators.probe(model, X, Y, Linf(0.1)))
+    assert found["zero_gradient"].value == 1
+    assert "grad_mode" not in flagged(found.values())
+    assert indicators.unbounded(model, X, Y, Linf(0.1)) == []
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: out of memory")])
+def test_memory_that_runs_out_is_not_taken_for_a_model_without_a_gradient(error):
+    def full(x):
+        if torch.is_grad_enabled():
+            raise error
+        return LINEAR(x)
+
+    for ask in (indicators.probe, indicators.unbounded):
+        with pytest.raises(RuntimeError, match=r"CUDA|out of memory"):
+            ask(full, X, Y, Linf(0.1))
+
+
+def test_an_error_of_a_model_that_gives_gradients_is_its_own():
+    calls = []
+
+    def breaks(x):
+        calls.append(x)
+        if len(calls) == 3:
+            raise RuntimeError("once")
+        return LINEAR(x)
+
+    with pytest.raises(RuntimeError, match="once"):
+        indicators.unbounded(breaks, X, Y, Linf(0.1))
+    assert len(calls) > 3
+
+
 def test_a_search_and_a_transfer_that_beat_gradients():
     assert indicators.search_beats_gradients(10, 2, 1000).flagged is False
     assert indicators.search_beats_gradients(10, 3, 1000).flagged is True
