@@ -1,6 +1,7 @@
 import copy
 import pickle
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,10 +23,12 @@ from lightning_robust.attacks import (
     dlr,
     log_odds,
     margin,
+    normalized,
     rs_fgsm,
     stutz,
     targeted,
     targeted_dlr,
+    targeted_margin,
 )
 from tests.helpers import ATTACKS, BALLS, SHAPE, Linear, Plane, batch, class_scores, images, net, threat_of
 
@@ -306,6 +309,35 @@ def test_thorough_and_scaled():
     x, y = labelled(4)
     for name in BALLS:
         assert torch.equal(PGD(threat_of(name, "pixels")).scaled(0.0)(class_scores, x, y), x)
+
+
+def test_thorough_raises_margins_of_targets_in_its_restarts():
+    gains = (margin, *(targeted_margin(rank) for rank in (1, 2, 3)), normalized(log_odds))
+    for restarts in (2, 3, 4, 5, 8):
+        expected = PGD(Linf(0.1), restarts=restarts, gain=gains[:restarts], keep="best")
+        assert PGD(Linf(0.1), restarts=restarts).thorough() == expected
+    assert PGD(Linf(0.1), restarts=5, gain=dlr).thorough().gain is dlr, "what somebody chose stays"
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_thorough_breaks_what_the_margin_of_one_target_breaks_alone(rank):
+    """Away from the clean input another class leads the wrong ones. It never wins, and leads away from the one that
+    does, the `rank`th at the clean input."""
+    x, y, eps = torch.full((8, 256), 0.5), torch.zeros(8).long(), 0.1
+
+    def model(z):
+        delta = (z - 0.5) / eps
+        along, far = delta.mean(1), delta.abs().mean(1)
+        leads = 3.4 * (3 * far).clamp(max=1) - 4.1 - 0.25 * along
+        others = [torch.full_like(far, -3.9 if one < rank else -5.0) for one in (1, 2)]
+        return torch.stack([0 * far, leads, 8 * along - far - 4, *others], 1)
+
+    assert model(x)[0].argsort(descending=True)[rank] == 2
+    attack = PGD(Linf(eps), restarts=5)
+    for gain in (margin, normalized(log_odds)):
+        assert not replace(attack, gain=gain, keep="best").run(model, x, y).fooled.any()
+    fooled = attack.thorough().run(model, x, y).fooled
+    assert fooled.double().mean(1).tolist() == [one == rank for one in range(5)]
 
 
 @pytest.mark.parametrize(
