@@ -1,4 +1,4 @@
-"""`import lightning_robust` is cheap: measured in fresh processes, against the packages that it stands on."""
+"""What users import is cheap: measured in fresh processes, against the packages that it stands on."""
 
 import ast
 import subprocess
@@ -9,34 +9,37 @@ import lightning_robust
 
 BASE = "pytorch_lightning, torchmetrics, torchvision"
 HEAVY = ("matplotlib", "torchattacks", "foolbox", "scipy", "pandas", "sklearn", "jinja2", "joblib")
+MOST = 0.1
 
 PROGRAM = f"""
 import sys, time
+start = time.process_time()
 import {BASE}
-before, start = set(sys.modules), time.perf_counter()
-import lightning_robust
-seconds = time.perf_counter() - start
+before, middle = set(sys.modules), time.process_time()
+from lightning_robust import AdversarialTraining, Linf, PGD, RobustEvaluation, evaluate, standard
+end = time.process_time()
 loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
-print(seconds, *sorted(loaded & set({HEAVY!r})))
+print((end - middle) / (middle - start), *sorted(loaded & set({HEAVY!r})))
 """
 
 
 def fresh() -> tuple[float, list[str]]:
-    """Seconds that the import adds, and the heavy packages that it has loaded."""
+    """Processor time of the import as a share of that of the packages below, and the heavy packages it has loaded."""
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=120)
-    seconds, *heavy = result.stdout.split()
-    return float(seconds), heavy
+    share, *heavy = result.stdout.split()
+    return float(share), heavy
 
 
 def test_the_import_is_cheap_and_loads_nothing_heavy():
+    """The least of four: a share of 0.043 where it was measured."""
     best = float("inf")
     for _ in range(4):
-        seconds, heavy = fresh()
-        assert not heavy, f"`import lightning_robust` loads {heavy}"
-        best = min(best, seconds)
-        if best <= 0.15:
+        share, heavy = fresh()
+        assert not heavy, f"training and evaluation load {heavy}"
+        best = min(best, share)
+        if best <= MOST:
             return
-    assert best <= 0.15, f"`import lightning_robust` takes {best:.3f} s"
+    assert best <= MOST, f"the import takes {best:.0%} of the time of {BASE}"
 
 
 def test_training_and_evaluation_need_torch_lightning_and_torchmetrics_alone():
