@@ -105,6 +105,8 @@ class State:
         with torch.no_grad():
             small = [kept for kept in self._tensors if kept.small]
             if small:
+                for kept in small:
+                    _resize_back(kept.tensor, kept.copy)
                 # Through `.data`: a graph that has saved the buffer stays valid, since nothing has changed for it.
                 torch._foreach_copy_([kept.tensor.data for kept in small], [kept.copy for kept in small])  # type: ignore[misc]
             self._put_large_back()
@@ -117,6 +119,7 @@ class State:
             _refill(held.live, held.start)
         for kept in self._tensors:
             if kept.attribute and kept.copy is not None and kept.tensor._version != kept.version:
+                _resize_back(kept.tensor, kept.copy)
                 kept.tensor.data.copy_(kept.copy)
 
     def attributes_moved(self) -> bool:
@@ -199,6 +202,7 @@ class State:
             changed = tensor._version != version
             _watched[tensor] = not changed
             if changed and copy is not None:
+                _resize_back(tensor, copy)
                 tensor.data.copy_(copy)
             elif changed:
                 lost.append(f"`{name}` {tuple(tensor.shape)}")
@@ -220,6 +224,12 @@ def _writes_uncounted(module: nn.Module) -> bool:
 def _clone(tensor: Tensor) -> Tensor:
     """A copy without a graph; of what has none by the shorter way, which nearly all tensors go."""
     return tensor.detach().clone() if tensor.requires_grad else tensor.clone()
+
+
+def _resize_back(tensor: Tensor, copy: Tensor | None) -> None:
+    """Give a tensor that a forward has resized in place, as observers do in their first one, its size back."""
+    if copy is not None and tensor.shape != copy.shape:
+        tensor.data = torch.empty_like(copy)
 
 
 def _writable(tensor: Tensor) -> bool:

@@ -60,6 +60,34 @@ def test_kernels_that_write_without_counting(layer):
     kept(model)
 
 
+class Grows(nn.Linear):
+    """Gives a buffer and an attribute their size in the first forward, as observers do."""
+
+    def __init__(self, size, more):
+        super().__init__(4, 2)
+        self.register_buffer("seen", torch.zeros(size))
+        self.last, self.more = torch.zeros(size), more
+
+    def forward(self, x):
+        for tensor in (self.seen, self.last):
+            tensor.resize_(len(x) + self.more).fill_(1.0)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("size", "more"), [(0, 0), (1, 0), (9, 0), (0, 1 << 15)], ids=["none", "one", "more", "large"])
+def test_buffers_that_get_their_size_in_the_first_forward(size, more):
+    model = Grows(size, more)
+    for _ in range(2):
+        kept(model)
+        assert torch.equal(model.last, torch.zeros(size))
+
+
+def test_observers_of_quantization_that_have_seen_nothing_yet():
+    part = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    part.qconfig = torch.ao.quantization.get_default_qat_qconfig("fbgemm")
+    kept(nn.Sequential(torch.ao.quantization.prepare_qat(part.train()), nn.Linear(4, 2)))
+
+
 class Queue(nn.Module):
     """Writes to a large buffer once in a while."""
 
