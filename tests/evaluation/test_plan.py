@@ -14,15 +14,26 @@ from lightning_robust.attacks import (
     L2,
     PGD,
     AffineSpace,
+    AutoPGD,
     Linf,
+    MinimumNorm,
     PixelSpace,
+    RandomSearch,
+    Steepest,
     Threat,
     binary_correct,
     binary_margin,
+    cross_entropy,
     dense,
     dense_correct,
+    dlr,
     margin,
+    normalized,
+    targeted_dlr,
+    targeted_margin,
 )
+from lightning_robust.attacks.auto_pgd import Shrinking
+from lightning_robust.attacks.starts import on_sphere, patches, projected_normal
 from lightning_robust.evaluation import Plan, Stage, autoattack, standard
 from lightning_robust.evaluation._plan import stages_of
 from tests.evaluation import zoo
@@ -69,7 +80,8 @@ def test_exact_on_linear_models(classes, scale):
     assert (report.images.radius[broken] <= eps).all()
     assert (report.images.radius[broken] >= far[broken] * (1 - 1e-9)).all()
     passes = report.images.passes.double()
-    assert passes[report.robust].mean() <= 1000
+    withstand = passes[report.robust].mean()
+    assert 960 <= withstand <= 1000 if classes == 12 else withstand <= 740
     assert passes[~report.robust].mean() <= 60
 
 
@@ -88,6 +100,58 @@ def test_a_normal_model_costs_little():
     report = evaluate(model, (x, y), standard(Linf(4 * float(distance(Linf).max()))), progress=False)
     assert not report.robust.any()
     assert report.images.passes.double().mean() <= 30
+
+
+def as_table(threat):
+    """The stages of a plan: name, steps, restarts, start, gain, seed."""
+    rows = []
+    for name, stage in standard(threat).attacks.items():
+        attack = getattr(stage, "attack", stage)
+        assert isinstance(attack, PGD | RandomSearch)
+        if isinstance(attack, RandomSearch):
+            rows.append((name, attack.queries, stage.on, attack.gain))
+        else:
+            rows.append((name, attack.steps, attack.restarts, attack.random_start, attack.gain, attack.seed))
+            auto = name.startswith("apgd")
+            assert isinstance(attack.rule, AutoPGD if auto else Steepest)
+            assert isinstance(stage, Shrinking if auto and threat.sparse else PGD)
+    return rows
+
+
+def from_zero(name, gain):
+    return (name, 10, 1, False, gain, 0)
+
+
+def test_what_the_stages_make():
+    """As the docstring says, stage by stage; in an L1 ball other restarts, and targets of as many steps each."""
+    first = [from_zero("margin", margin)] + [from_zero(f"target {r}", targeted_margin(r)) for r in (1, 2, 3)]
+    ratios = [from_zero(f"ratio target {r}", targeted_dlr(r)) for r in (1, 2, 3)]
+    search = ("search", 1000, "few", margin)
+    entropies = (normalized(cross_entropy), cross_entropy)
+
+    dense = as_table(Linf(0.1))
+    assert dense[:4] == first
+    assert dense[4] == ("apgd", 35, 2, on_sphere, entropies, 0)
+    assert dense[5] == ("restarts", 20, 6, patches, margin, 0)
+    assert dense[6][:4] == ("ratio", 10, 1, False)
+    assert dense[6][4].gain is dlr
+    assert dense[7:10] == ratios
+    steps = {1: 30, 2: 30, 3: 20, 4: 20, 5: 10, 6: 10, 7: 10, 8: 10, 9: 10}
+    assert dense[10:19] == [(f"apgd target {r}", n, 1, on_sphere, targeted_margin(r), r) for r, n in steps.items()]
+    assert dense[19:] == [search]
+    assert as_table(L2(1.0)) == dense
+
+    sparse = as_table(L1(6.0))
+    assert sparse[:4] == first
+    assert sparse[4] == ("apgd", 35, 2, projected_normal, entropies, 0)
+    assert sparse[5] == ("restarts", 20, 2, True, margin, 0)
+    assert sparse[6] == ("apgd restarts", 50, 6, projected_normal, (cross_entropy, margin, entropies[0]), 1)
+    assert sparse[7:11] == dense[6:10]
+    assert sparse[11:20] == [(f"apgd target {r}", 16, 1, projected_normal, targeted_margin(r), r) for r in steps]
+    assert sparse[20:] == [search]
+
+    extra = {name: stage for name, stage in standard(L1(6.0), radii=True).attacks.items() if name == "minimum norm"}
+    assert extra == {"minimum norm": Stage(MinimumNorm(L1(6.0)), on="right")}
 
 
 def test_other_labels_have_a_plan_of_their_own():
