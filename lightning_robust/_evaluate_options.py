@@ -14,7 +14,11 @@ _DESCRIPTION = """Attack a trained model on the test part of a data module.
 Classes go by their import path, from the working folder too; those of lightning_robust by their bare names. Arguments
 of a class are options of their own, --model.width 64, which --model.help my.module.Net lists; those that a checkpoint
 of Lightning holds need not be given. With --out, report.html, report.json and samples.csv are written, and what is
-found is kept from the first batch on: the same command goes on where it was stopped."""
+found is kept from the first batch on: the same command goes on where it was stopped.
+
+    lightning-robust evaluate --join DIR
+
+writes the report of all shards, once each of them has ended in the folder DIR."""
 
 
 def evaluate_parser(model: Any = str, data: Any = str, attacks: Any = str) -> ArgumentParser:

@@ -16,8 +16,10 @@ from lightning_robust import (
     Linf,
     RobustEvaluation,
     RobustGeneralizationGap,
+    standard,
     trades,
 )
+from lightning_robust._external import read_callbacks
 from tests.newcomer import ROOT, YourData, YourModule, blocks, program
 
 DOCS = ROOT / "docs"
@@ -79,6 +81,31 @@ def test_the_table_of_keys_is_what_is_logged():
     seen[AdversarialExamples(PGD(Linf(0.1))).name] = ("image", False)
     seen |= dict.fromkeys(("reconstructions", "samples", "interpolations"), ("image", False))  # of ManifoldSheets
     assert keys("howto/logging.md") == seen
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_have_texts(page):
+    """The site puts a page's title there; the host of a repository shows nothing."""
+    assert "[](" not in page.read_text("utf-8")
+
+
+def test_the_report_of_the_start_is_of_the_plan_as_it_is():
+    text = (DOCS / "start.md").read_text("utf-8").partition("```text\n")[2].partition("```")[0]
+    plan, named = standard(Linf(0.1)).attacks, re.findall(r"^after ([a-z]+(?: \d)?)  ", text, re.MULTILINE)
+    assert len(named) > 2
+    assert plan.keys() >= set(named)
+    others = re.search(r"^after (\d+) other attacks  ", text, re.MULTILINE)
+    assert len(named) + int(others[1]) == len(plan)
+
+
+def test_the_file_of_callbacks_on_the_page_is_read(tmp_path):
+    text = (DOCS / "howto/running.md").read_text("utf-8").partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "callbacks.yaml"
+    path.write_text(text, "utf-8")
+    training, evaluation = read_callbacks(path)
+    assert isinstance(training, AdversarialTraining)
+    assert isinstance(evaluation, RobustEvaluation)
+    assert evaluation.attacks[""].steps == 50
 
 
 def test_every_public_name_is_on_a_page_of_the_api(monkeypatch):
