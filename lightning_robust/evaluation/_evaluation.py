@@ -36,6 +36,7 @@ from lightning_robust.evaluation._progress import Bar
 from lightning_robust.evaluation._reader import KEYS, Reader, Sample
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._suspicions import Suspicions, texts
+from lightning_robust.evaluation.comparison import AS_USUAL
 from lightning_robust.evaluation.images import LEAST_RADII
 from lightning_robust.evaluation.indicators import refuse, standing, warning
 from lightning_robust.evaluation.ledger import END, Event
@@ -50,6 +51,7 @@ class Settings:
         stages: The attacks by name, in their thorough form.
         full: Is each attack made in full, and reported?
         note: What a reader shall know of the plan.
+        reader: What is read of a batch, and how.
         seed: Of the random starts.
         batch_size: Samples per batch.
         limit: Number of samples; None: all.
@@ -60,6 +62,7 @@ class Settings:
     stages: Mapping[str, Stage]
     full: bool
     note: str
+    reader: Reader
     seed: int
     batch_size: int
     limit: int | None
@@ -84,7 +87,12 @@ class Settings:
             for name, stage in self.stages.items()
         }
 
-    def header(self, module: nn.Module, data: Any, reader: Reader) -> dict[str, str | int | float | None]:
+    def reads(self) -> str:
+        """What is read of a batch, and how, in words."""
+        reader = self.reader
+        return _plain((reader.input, reader.target, reader.code, reader.forward, reader.correct))
+
+    def header(self, module: nn.Module, data: Any) -> dict[str, str | int | float | None]:
         """What must be equal for results to belong together."""
         from lightning_robust import __version__
 
@@ -98,7 +106,7 @@ class Settings:
             "eps": self.eps,
             "seed": self.seed,
             "max_samples": self.limit,
-            "reads": _plain((reader.input, reader.target, reader.code, reader.forward, reader.correct)),
+            "reads": self.reads(),
         }
 
 
@@ -295,6 +303,8 @@ class Evaluation:
     def _about(self) -> dict[str, Any]:
         settings = self._settings
         about: dict[str, Any] = {"plan": settings.note} if settings.note else {}
+        if settings.reads() != AS_USUAL:
+            about["reads"] = settings.reads()
         if settings.shard[1] > 1:
             about["shard"] = f"{settings.shard[0]} of {settings.shard[1]}"
         if self._before:

@@ -103,7 +103,7 @@ def table(report: Report) -> str:
             rows.append((f"worst class ({worst['class']})", worst["robust"].text()))
     if any(report.passes):
         rows.append(("passes", report.passes_text()))
-    rows += [(f"doubt: {one.name}", one.text) for one in report.flagged]
+    rows += [(f"doubt: {name}" if name else "doubt", text) for name, text in _doubts(report)]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
@@ -152,6 +152,15 @@ def samples(report: Report) -> str:
 
 def doubts(report: Report) -> list[str]:
     """Warnings and indicators that are raised, each once: a warning that is made of indicators is taken apart."""
-    raised = [f"{one.name}: {one.text}" for one in report.flagged]
-    others = [text for text in report.warnings if not any(one.text in text for one in report.flagged)]
-    return [*others, *raised]
+    return [f"{name}: {text}" if name else text for name, text in _doubts(report)]
+
+
+def short_doubts(report: Report) -> list[str]:
+    """The same in few words: the name of an indicator, and the first sentence of a warning."""
+    return [name or text.partition(". ")[0].removesuffix(".") for name, text in _doubts(report)]
+
+
+def _doubts(report: Report) -> list[tuple[str, str]]:
+    """Their names, "" of a warning, and their texts."""
+    others = [("", text) for text in report.warnings if not any(one.text in text for one in report.flagged)]
+    return [*others, *((one.name, one.text) for one in report.flagged)]

@@ -3,7 +3,8 @@
 import csv
 import json
 import math
-from collections.abc import Set
+import warnings
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._runs import Seen
 from lightning_robust.evaluation.images import LEAST_RADII, Images
 from lightning_robust.evaluation.indicators import standing, warning
-from lightning_robust.evaluation.ledger import CLEAN, header_of, join
+from lightning_robust.evaluation.ledger import CLEAN, header_of, join, unfinished
 
 _INTEGERS = ("target", "restart", "step", "passes")
 _FLOATS = ("gain", "radius")
@@ -106,24 +107,38 @@ def _indicator(content: dict[str, Any]) -> Indicator:
 
 def _of_ledgers(folder: Path) -> dict[str, Any]:
     events, header = join(folder), header_of(folder)
-    memory, processes = Memory(), len(list(folder.glob("ledger-*.jsonl")))
+    memory, left = Memory(), unfinished(folder)
     record = Record(memory.listen(events))
     images, eps = record.images(), header.get("eps")
     names = dict.fromkeys(event.stage for event in events if event.sample >= 0 and event.stage != CLEAN)
     full = {name: record.right(name) for name in names} if header.get("full") else {}
     indicators, doubts = _doubts_of(record, memory, full)
-    doubts = doubts if record.ended >= processes else [*doubts, _UNFINISHED]
+    if left:
+        warnings.warn(_UNFINISHED, stacklevel=4)
+        doubts = [*doubts, _UNFINISHED]
     return {
         "right": {"clean": images.clean, **full},
         "labels": images.label,
         "warnings": tuple(dict.fromkeys(doubts)),
         "indicators": tuple(indicators),
-        "attacks": dict.fromkeys(names, ""),
+        "attacks": _attacks(str(header.get("attacks") or ""), names if memory.kinds is None else memory.kinds.names),
         "images": images,
         "eps": float(eps) if isinstance(eps, int | float) else None,
         "threat": str(header.get("threat") or ""),
         "about": header | (LEAST_RADII if memory.kinds is not None and memory.kinds.curve else {}),
     }
+
+
+def _attacks(text: str, names: Iterable[str]) -> dict[str, str]:
+    """What each attack is, from the settings of a ledger, "name: text; ..."; "" where that is not known."""
+    found, last = dict.fromkeys(names, ""), ""
+    for name in found:
+        before, mark, after = f"; {text}".partition(f"; {name}: ")
+        if not mark:
+            return dict.fromkeys(found, "")
+        found |= {last: before.removeprefix("; ")} if last else {}
+        text, last = after, name
+    return found | ({last: text} if last else {})
 
 
 def _doubts_of(record: Record, memory: Memory, full: dict[str, Tensor]) -> tuple[list[Indicator], list[str]]:

@@ -23,6 +23,7 @@ from lightning_robust.attacks import L1, L2, Attack, Ball, Linf, PixelSpace, Thr
 from lightning_robust.evaluation._models import put_weights, read_checkpoint
 from lightning_robust.evaluation._plan import Plan
 from lightning_robust.evaluation.evaluate import evaluate
+from lightning_robust.evaluation.ledger import unfinished
 from lightning_robust.evaluation.plan import standard
 from lightning_robust.evaluation.report import Report, check_new
 
@@ -106,6 +107,14 @@ def _run(words: list[str]) -> None:
 def _join(folder: Path) -> None:
     """The report of all shards."""
     check_new("out", folder)
+    left = unfinished(folder) if any(folder.glob("ledger-*.jsonl")) else []
+    if left:
+        shards = f"shard {', '.join(map(str, left))}" if len(left) == 1 else f"shards {', '.join(map(str, left))}"
+        raise ValueError(
+            f"Expected argument `folder` to hold evaluations that have come to their ends, but in {folder} {shards} "
+            "(the first is 0) did not: images that look robust may be those that were not attacked yet. Run the same "
+            "command again, which goes on from there, and then join."
+        )
     report = Report.load(folder)
     sys.stdout.write(f"{report}\n\n{report.table()}\nReport: {report.write(folder)}\n")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from lightning_robust import _checks
+from lightning_robust.evaluation._rows import short_doubts
 from lightning_robust.metrics.intervals import mcnemar_test, paired_interval, wilson_interval
 from lightning_robust.plots.estimate import POINTS, Estimate
 
@@ -31,7 +32,7 @@ class Comparison:
         only_first: Number of images on which only the first one is.
         only_second: Number of images on which only the second one is.
         neither: Number of images on which none is.
-        notes: In what else the evaluations differ.
+        notes: In what else the evaluations differ, and why one of the accuracies may be too high.
 
     Example:
         >>> comparison = Comparison(both=500, only_first=62, only_second=38, neither=400)
@@ -100,8 +101,11 @@ class Comparison:
     def __str__(self) -> str:
         return (
             f"{self.n:,} images: robust accuracy {100 * self.first.value:.1f} % and {100 * self.second.value:.1f} %, "
-            f"difference {self.difference.text(POINTS)}, p = {self.p:.2g}"
+            f"difference {self.difference.text(POINTS)}, p = {self.p:.2g}{self._noted()}"
         )
+
+    def _noted(self) -> str:
+        return f", {len(self.notes)} note{'s' * (len(self.notes) > 1)}" if self.notes else ""
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -148,13 +152,28 @@ def _by_image(report: Report, name: str) -> dict[tuple[str, int, int], bool]:
     return found
 
 
+AS_USUAL = repr((0, 1, None, None, None))
+"""What is read of a batch, in `Report.about` under "reads", where nobody asks for something else."""
+
+
 def _list(values: Tensor) -> list[int]:
     return [int(value) for value in values.tolist()]
 
 
 def _notes(first: Report, second: Report) -> tuple[str, ...]:
-    """In what the evaluations differ."""
-    differ = [name for name in ("threat", "eps", "attacks") if getattr(first, name) != getattr(second, name)]
-    if not differ:
-        return ()
-    return (f"The two evaluations differ in: {', '.join(differ)}. So the difference is not of the models alone.",)
+    """In what the evaluations differ, and what is doubted of each."""
+    differ = [name for name in ("threat", "eps") if getattr(first, name) != getattr(second, name)]
+    mine, theirs = first.attacks, second.attacks
+    if mine.keys() != theirs.keys() or any(mine[k] and theirs[k] and mine[k] != theirs[k] for k in mine):
+        differ.append("attacks")
+    if first.about.get("reads", AS_USUAL) != second.about.get("reads", AS_USUAL):
+        differ.append("what is read of a batch, and how (`input`, `target`, `code`, `forward`, `correct`)")
+    notes = []
+    if differ:
+        notes.append(
+            f"The two evaluations differ in: {', '.join(differ)}. So the difference is not of the models alone."
+        )
+    for name, report in (("first", first), ("second", second)):
+        if found := short_doubts(report):
+            notes.append(f"The {name} robust accuracy may be too high, or not be meant: {'; '.join(found)}.")
+    return tuple(notes)

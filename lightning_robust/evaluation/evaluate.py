@@ -104,17 +104,18 @@ def evaluate(
     """
     stages = {name or "attack": stage for name, stage in stages_of(attacks).items()}
     check_names("attacks", stages)
+    reader = Reader(input, target, code, forward, correct, per_sample)
     settings = Settings(
         stages,
         full=not is_plan(attacks),
         note=getattr(attacks, "note", ""),
+        reader=reader,
         seed=_checks.seed("seed", seed),
         batch_size=_checks.count("batch_size", batch_size),
         limit=None if max_samples is None else _checks.count("max_samples", max_samples),
         shard=_shard(shard),
         keep_examples=_checks.boolean("keep_examples", keep_examples),
     )
-    reader = Reader(input, target, code, forward, correct, per_sample)
     if out is not None and settings.shard[1] == 1:  # at the end a page is written
         check_packages()
     module = module_of(model, model_class)
@@ -130,7 +131,7 @@ def evaluate(
             folder = _checks.path("out", out)
             if not any(map(begun, folder.glob("ledger-*.jsonl"))):
                 check_new("out", folder)
-            header = settings.header(module, data, reader)
+            header = settings.header(module, data)
             ledger = stack.enter_context(Ledger.open(folder, header, settings.shard, name="out"))
             record.see(memory.listen(ledger.events()))
             sink = ledger.add

@@ -150,7 +150,7 @@ class Ledger:
 def join(folder: str | Path) -> list[Event]:
     """The events of all processes, in the order of their numbers; nothing is changed on disk.
 
-    A last line that is not whole is left out. Whether the processes have come to their ends the ledgers do not say.
+    A last line that is not whole is left out. Whether the processes have come to their ends `unfinished` says.
 
     Raises:
         FileNotFoundError: if the folder has no ledger.
@@ -162,6 +162,13 @@ def join(folder: str | Path) -> list[Event]:
 def header_of(folder: str | Path) -> dict[str, str | int | float | None]:
     """The settings of the ledgers in a folder, with infinity as a string; raises as `join`."""
     return _read_settings(_complete(folder)[0]) or {}
+
+
+def unfinished(folder: str | Path) -> list[int]:
+    """The numbers of the processes that have not come to their ends; raises as `join`."""
+    return [
+        place for place, path in enumerate(_complete(folder)) if not any(map(_is_end, rows(path, survey(path).end)))
+    ]
 
 
 def _row(event: Event) -> dict[str, Any]:
@@ -242,7 +249,11 @@ def begun(path: Path) -> bool:
 
 
 def _is_verdict(row: dict[str, Any]) -> bool:
-    return bool(row["stage"] == END if row["sample"] < 0 else row["stage"] != CLEAN)
+    return _is_end(row) if row["sample"] < 0 else bool(row["stage"] != CLEAN)
+
+
+def _is_end(row: dict[str, Any]) -> bool:
+    return bool(row["sample"] < 0 and row["stage"] == END)
 
 
 def _lock_of(path: Path) -> FileLock:

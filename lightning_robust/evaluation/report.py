@@ -182,7 +182,7 @@ class Report:
         return _rows.radius_curve(self, radii)
 
     def table(self) -> str:
-        """The rows as text; where images are known, also the worst class, passes, and indicators that are raised."""
+        """The rows as text, and all doubts; where images are known, also the worst class and passes."""
         return _rows.table(self)
 
     def passes_text(self) -> str:
@@ -254,7 +254,8 @@ class Report:
     def load(cls, folder: str | Path) -> Report:
         """Read the report that `write` has written, or where there is none, what the ledgers of a folder say.
 
-        Adversarial examples are not among it. Nothing in the files is executed.
+        Adversarial examples are not among it. Nothing in the files is executed. Where an evaluation has not come to its
+        end, a warning says so, and stands in `warnings`.
 
         Raises:
             FileNotFoundError: if the folder has neither.
@@ -265,9 +266,10 @@ class Report:
         return cls(**saved_fields(_checks.path("folder", folder), frozenset(_OWN_NAMES) - {"clean"}))
 
     def __str__(self) -> str:
-        return (
-            f"{_rows.samples(self)}: clean accuracy {self.clean_acc.text()}, robust accuracy {self.robust_acc.text()}"
-        )
+        found = len(_rows.doubts(self))
+        doubted = f", {found} doubt{'' if found == 1 else 's'}" if found else ""
+        accuracies = f"clean accuracy {self.clean_acc.text()}, robust accuracy {self.robust_acc.text()}"
+        return f"{_rows.samples(self)}: {accuracies}{doubted}"
 
     def __repr__(self) -> str:
         return f"<Report of {self}>"

@@ -31,7 +31,7 @@ def model_info(
     Accuracies are in percent, as text with two decimals. This report's robust accuracy is `reported`. RobustBench keeps
     `autoattack_acc` for the attack of that name, and `external` for a lower one that other attacks have found: this
     report's is there where it is lower. Where AutoAttack was made in full, under the name "autoattack", its
-    accuracy is taken.
+    accuracy is taken. An entry is `unreliable` where the report has a warning or an indicator that is raised.
 
     Args:
         report: The evaluation.
@@ -85,7 +85,7 @@ def model_info(
         **({} if known is None else {"autoattack_acc": _percent(known)}),
         **({} if known is None or ours >= known else {"external": _percent(ours)}),
         "footnote": footnote,
-        "unreliable": bool(report.flagged),
+        "unreliable": bool(report.flagged or report.warnings),
     }
 
 

@@ -107,8 +107,15 @@ def test_a_bare_state_dict_with_a_class_that_is_no_lightning_module(own, capsys)
 
 def test_shards_are_joined(own, capsys):
     module, net = own
-    for number in range(2):
-        run(f"{NET} --out out --shard {number}/2")
+    run(f"{NET} --out out --shard 0/2")
+    run(f"{NET} --out out --shard 1/2")
+    path = Path("out/ledger-1-of-2.jsonl")
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(line for line in whole.splitlines(keepends=True) if b'"stage":"end"' not in line))
+    assert "Expected --join to hold evaluations that have come to their ends, but in out shard 1 " in refused(
+        "--join out", capsys
+    )
+    path.write_bytes(whole)
     assert not Path("out/report.json").exists()
     capsys.readouterr()
     run("--join out")

@@ -9,8 +9,9 @@ import torch
 from scipy.stats import binomtest
 
 from lightning_robust.evaluation import Report
-from lightning_robust.evaluation.comparison import Comparison
+from lightning_robust.evaluation.comparison import AS_USUAL, Comparison
 from lightning_robust.evaluation.images import Images
+from lightning_robust.evaluation.indicators import Indicator
 from lightning_robust.metrics import paired_interval
 
 
@@ -94,6 +95,31 @@ def test_other_settings_are_said():
     assert report([True], eps=0.1).compare(report([True], eps=0.1)).notes == ()
     (note,) = report([True], eps=0.1).compare(report([True], eps=0.2, attacks={"<b>": "PGD"})).notes
     assert "differ in: eps, attacks" in note
+
+
+def test_attacks_of_which_the_names_alone_are_known_are_not_said_to_differ():
+    known, unknown = report([True], attacks={"pgd": "PGD"}), report([True], attacks={"pgd": ""})
+    assert known.compare(unknown).notes == unknown.compare(known).notes == ()
+    (note,) = known.compare(report([True], attacks={"search": ""})).notes
+    assert "differ in: attacks" in note
+
+
+def test_what_is_read_of_a_batch_is_a_setting():
+    usual, other = ({"reads": text} for text in (AS_USUAL, "(0, 1, None, <function crop>, None)"))
+    assert report([True], about=usual).compare(report([True])).notes == ()
+    (note,) = report([True]).compare(report([True], about=other)).notes
+    assert "`forward`" in note
+
+
+def test_the_doubts_of_each_are_named():
+    raised = Indicator("zero_gradient", 1.0, 0.5, True, "Look.", "nobody")
+    doubted = report([True], indicators=(raised,), warnings=("Too high. zero_gradient: Look.", "Cut short. Go on."))
+    found = doubted.compare(report([True]))
+    assert found.notes == ("The first robust accuracy may be too high, or not be meant: Cut short; zero_gradient.",)
+    assert str(found).endswith("p = 1, 1 note")
+    assert found.table().endswith(found.notes[0])
+    assert report([True]).compare(doubted).notes[0].startswith("The second robust accuracy")
+    assert str(report([True]).compare(report([False]))).endswith("p = 1")
 
 
 def test_how_it_is_shown():

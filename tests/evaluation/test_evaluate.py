@@ -530,3 +530,31 @@ def test_a_cut_is_doubted_by_all_processes_and_after_a_stop(tmp_path):
     for i in range(2):
         cut_of((CUT[0][FAIR], CUT[1][FAIR]), out=tmp_path / "fair", shard=(i, 2))
     assert "sorted_cut" not in " ".join(Report.load(tmp_path / "fair").warnings)
+
+
+def test_what_the_attacks_were_is_read_from_ledgers_and_compared(tmp_path):
+    """Unfinished is another thing than other attacks."""
+    x = torch.rand(12, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    data = x, balanced()(x).argmax(1)
+    killed = Plan({"margin": PLAN.attacks["margin"], "pgd: x; y": PLAN.attacks["pgd"]})
+    model = Killed(balanced())
+    whole = evaluate(model, data, killed, batch_size=4, progress=False)
+    model = Killed(balanced(), int(0.8 * next(model.count)))
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, data, killed, batch_size=4, out=tmp_path, progress=False)
+    with pytest.warns(UserWarning, match="not come to its end"):
+        report = Report.load(tmp_path)
+    assert report.attacks == whole.attacks
+    notes = report.compare(whole).notes
+    assert not any("differ in" in note for note in notes)
+    assert "not come to its end" in notes[0]
+
+
+def test_two_evaluations_that_read_otherwise_are_compared_with_a_note():
+    def inverted(module, batch):
+        return -module(batch[0])
+
+    usual = evaluate(linear(2), (X, Y), PLAN, progress=False)
+    other = evaluate(linear(2), (X, Y), PLAN, forward=inverted, progress=False)
+    assert any("`forward`" in note for note in usual.compare(other).notes)
+    assert not any("differ" in note for note in usual.compare(usual).notes)

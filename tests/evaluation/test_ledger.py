@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-from lightning_robust.evaluation.ledger import Event, Ledger, begun, header_of, join
+from lightning_robust.evaluation.ledger import Event, Ledger, begun, header_of, join, unfinished
 
 HEADER = {"eps": 8 / 255, "plan": "standard", "steps": 10, "limit": None, "radius": math.inf}
 
@@ -165,6 +165,13 @@ def test_a_later_format_is_refused(tmp_path, monkeypatch):
         Ledger.open(tmp_path, HEADER).close()
     with pytest.raises(ValueError, match="format 1, but it has format 2"):
         Ledger.open(tmp_path, HEADER)
+
+
+def test_which_processes_are_at_their_ends(tmp_path):
+    for place, events in enumerate(([event(0)], [event(1), event(-1, stage="end")], [event(2, stage="end")])):
+        with Ledger.open(tmp_path, HEADER, (place, 3)) as ledger:
+            ledger.add(events)
+    assert unfinished(tmp_path) == [0, 2]  # an attack may have the name, too
 
 
 def test_shards_join(tmp_path):

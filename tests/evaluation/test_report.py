@@ -68,8 +68,8 @@ def test_classes():
 
 
 def test_text_and_frame():
-    assert str(REPORT) == "6 samples: clean accuracy 66.7 % [30.0, 90.3], robust accuracy 33.3 % [9.7, 70.0]"
-    assert REPORT.table().splitlines()[-1] == "worst case  33.3 % [9.7, 70.0]"
+    assert str(REPORT) == "6 samples: clean accuracy 66.7 % [30.0, 90.3], robust accuracy 33.3 % [9.7, 70.0], 1 doubt"
+    assert REPORT.table().splitlines()[-2:] == ["worst case  33.3 % [9.7, 70.0]", "doubt       Beware of <i>this</i>."]
     frame = REPORT.to_pandas()
     assert list(frame) == ["label", "clean", "pgd <b>", "search", "robust"]
     assert frame["robust"].tolist() == REPORT.robust.tolist()
@@ -165,6 +165,11 @@ def test_the_table_says_what_to_doubt():
     assert lines[-2].endswith("130 forward, 116 backward; 41.0 per image")
     assert lines[-1].endswith("Do <s>this</s>.")
     assert str(PLAN).startswith("6 samples under Linf(<tt>0.1): clean accuracy 66.7 %")
+    assert str(PLAN).endswith(", 1 doubt")
+    made_of_it = dataclasses.replace(PLAN, warnings=("Too high. <u>loud: Do <s>this</s>.", "Beware. Else."))
+    assert str(made_of_it).endswith(", 2 doubts")
+    assert [line.split("  ")[0] for line in made_of_it.table().splitlines()[-2:]] == ["doubt", "doubt: <u>loud"]
+    assert str(Report(RIGHT)).endswith("]")
 
 
 def test_a_row_of_an_image_has_what_the_ledger_has():
@@ -203,9 +208,12 @@ def test_a_ledger_is_a_report_with_a_doubt(tmp_path):
     with Ledger.open(tmp_path, {"eps": 0.1, "seed": 3, "full": 0}) as ledger:
         ledger.add(Event(n, "clean", fooled=n == 2, **values, **nothing) for n in range(3))
         ledger.add([Event(1, "pgd", fooled=True, target=0, step=4, radius=0.02, **values)])
-        report = Report.load(tmp_path)
+        with pytest.warns(UserWarning, match="has not come to its end"):
+            report = Report.load(tmp_path)
         ledger.add([Event(-1, "end", fooled=False, **values, **nothing)])
-        ended = Report.load(tmp_path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ended = Report.load(tmp_path)
     assert report.robust.tolist() == ended.robust.tolist() == [True, False, False]
     assert report.images.radius.tolist() == [math.inf, 0.02, 0]
     assert (report.eps, report.about["seed"], list(ended.attacks), list(report.right)) == (0.1, 3, ["pgd"], ["clean"])
@@ -217,6 +225,7 @@ def test_attacks_that_were_made_in_full_are_read_from_ledgers(tmp_path):
     values = {"key": "0", "label": None, "gain": 0.0, "wave": 0, "passes": 3, "target": -1, "step": -1, "radius": 1.0}
     with Ledger.open(tmp_path, {"full": 1}) as ledger:
         ledger.add(Event(0, stage, fooled=stage == "b", **values) for stage in ("clean", "a", "b"))
+        ledger.add([Event(-1, "end", fooled=False, **values)])
     assert {name: right.item() for name, right in Report.load(tmp_path).right.items()} == {
         "clean": True,
         "a": True,

@@ -37,9 +37,11 @@ def test_the_radius_is_written_as_there(eps, text):
     assert Report({"clean": torch.ones(1).bool()}, eps=eps).robustbench_info()["eps"] == text
 
 
-def test_a_raised_indicator_makes_it_unreliable():
-    raised = Indicator("x", 1.0, 0.5, True, "Look.", "nobody")
-    assert Report({"clean": torch.ones(1).bool()}, eps=1, indicators=(raised,)).robustbench_info()["unreliable"]
+@pytest.mark.parametrize(
+    "doubt", [{"indicators": (Indicator("x", 1.0, 0.5, True, "Look.", "nobody"),)}, {"warnings": ("Beware.",)}]
+)
+def test_a_doubt_makes_it_unreliable(doubt):
+    assert Report({"clean": torch.ones(1).bool()}, eps=1, **doubt).robustbench_info()["unreliable"]
 
 
 def test_bad_arguments_are_refused():
