@@ -1,9 +1,7 @@
 """What modules carry besides their parameters, kept while an attack runs: buffers and plain attributes.
 
 Buffers. Those of normalization layers and observers, and all small ones, are copied before and written back after:
-kernels such as `F.batch_norm` write to them without counting versions. A large buffer is copied the first time it is
-met. If nothing wrote to it then, it is only watched by its version counter from then on, which costs nothing. Should it
-be written to later all the same, this is said, and it is copied again from then on.
+kernels such as `F.batch_norm` write to them without counting versions. Large ones are watched, see `_kept.py`.
 
 Where forwards run in training mode, the buffers that are copied are swapped for clones instead, so that autograd may
 save the clones. In evaluation mode they stay where they are: compiled graphs know their addresses.
@@ -21,17 +19,14 @@ what is outside Python, and modules or parameters that a forward makes.
 import itertools
 import operator
 import types
-import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
-_SMALL = 1 << 16
-"""Bytes up to which a tensor is always copied."""
+from lightning_robust.attacks._kept import SMALL, Tensors, size
 
 _MOST_ENTRIES = 1000
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
@@ -41,9 +36,6 @@ INTERNAL = frozenset(vars(nn.Module()))
 _PLAIN = frozenset((bool, int, float, str, bytes, complex, type(None)))
 _ABSENT = object()
 
-_watched: Any = WeakIdKeyDictionary()
-"""Large tensors that have been met: are they only watched?"""
-
 
 class _Held(NamedTuple):
     """A dict of attributes or a container: what it held before, and what it holds while the attack runs."""
@@ -51,17 +43,6 @@ class _Held(NamedTuple):
     live: Any
     before: Any
     start: Any
-
-
-class _Kept(NamedTuple):
-    """A tensor, its version, its copy if there is one, its name; is it always copied, is it in an attribute?"""
-
-    tensor: Tensor
-    version: int
-    copy: Tensor | None
-    name: str
-    small: bool
-    attribute: bool
 
 
 class State:
@@ -82,13 +63,13 @@ class State:
         self._buffers: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._attributes: list[_Held] = []
         self._containers: list[_Held] = []
-        self._tensors: list[_Kept] = []
+        self._tensors = Tensors(training=swap)
 
     def __enter__(self) -> "State":
         for module in self._modules:
             if isinstance(module, torch.jit.ScriptModule):
                 for name, buffer in module.named_buffers(recurse=False):
-                    self._keep(buffer, name, uncounted=True)
+                    self._tensors.keep(buffer, name, always=True)
             else:
                 self._keep_buffers(module)
                 self._keep_attributes(module)
@@ -102,14 +83,7 @@ class State:
         # Backwards: a container that two modules share was met a second time with clones in it.
         for held in reversed(self._containers):
             _refill(held.live, held.before)
-        with torch.no_grad():
-            small = [kept for kept in self._tensors if kept.small]
-            if small:
-                for kept in small:
-                    _resize_back(kept.tensor, kept.copy)
-                # Through `.data`: a graph that has saved the buffer stays valid, since nothing has changed for it.
-                torch._foreach_copy_([kept.tensor.data for kept in small], [kept.copy for kept in small])  # type: ignore[misc]
-            self._put_large_back()
+        self._tensors.put_back()
 
     def rewind(self) -> None:
         """The attributes as the attack found them, for another forward."""
@@ -117,15 +91,12 @@ class State:
             _set_back(held.live, held.start)
         for held in self._containers:
             _refill(held.live, held.start)
-        for kept in self._tensors:
-            if kept.attribute and kept.copy is not None and kept.tensor._version != kept.version:
-                _resize_back(kept.tensor, kept.copy)
-                kept.tensor.data.copy_(kept.copy)
+        self._tensors.rewind()
 
     def attributes_moved(self) -> bool:
         """Has a forward changed a plain attribute?"""
         return (
-            any(kept.attribute and kept.tensor._version != kept.version for kept in self._tensors)
+            self._tensors.moved()
             or any(not _same_entries(held.live, held.start) for held in self._attributes)
             or any(not _same_content(held.live, held.start) for held in self._containers)
         )
@@ -137,10 +108,10 @@ class State:
         for name, buffer in before.items():
             if buffer is None:
                 continue
-            if buffer.is_inference() or (self._swap and (uncounted or _size(buffer) <= _SMALL)):
+            if buffer.is_inference() or (self._swap and (uncounted or size(buffer) <= SMALL)):
                 module._buffers[name] = buffer.clone()
             else:
-                self._keep(buffer, name, uncounted=uncounted)
+                self._tensors.keep(buffer, name, always=uncounted)
 
     def _keep_attributes(self, module: nn.Module) -> None:
         live = vars(module)
@@ -164,7 +135,7 @@ class State:
             if value.is_inference():
                 return value.clone()
             if not value.requires_grad:
-                self._keep(value, name, attribute=True)
+                self._tensors.keep(value, name, attribute=True)
             return value
         if depth > 3 or _len_of(value) > _MOST_ENTRIES:
             return value
@@ -183,62 +154,12 @@ class State:
             self._containers.append(_Held(value, before, start))
         return value
 
-    def _keep(self, tensor: Tensor, name: str, *, uncounted: bool = False, attribute: bool = False) -> None:
-        """Copy a tensor, or watch it."""
-        if not _writable(tensor):
-            if attribute:
-                self._tensors.append(_Kept(tensor, tensor._version, None, name, False, True))
-            return
-        small = uncounted or _size(tensor) <= _SMALL
-        copy = None if not small and _watched.get(tensor, False) else _clone(tensor)
-        self._tensors.append(_Kept(tensor, tensor._version, copy, name, small, attribute))
-
-    def _put_large_back(self) -> None:
-        """Write to the large tensors that have changed; of those of which there is no copy, tell at the end."""
-        lost = []
-        for tensor, version, copy, name, small, _ in self._tensors:
-            if small or not _writable(tensor):
-                continue
-            changed = tensor._version != version
-            _watched[tensor] = not changed
-            if changed and copy is not None:
-                _resize_back(tensor, copy)
-                tensor.data.copy_(copy)
-            elif changed:
-                lost.append(f"`{name}` {tuple(tensor.shape)}")
-        for what in lost:
-            warnings.warn(
-                f"The forward wrote to {what} while an attack ran. It had not done so before and is large, so no copy "
-                "was kept: it is not what it was. From now on it is copied.",
-                stacklevel=2,
-            )
-
 
 def _writes_uncounted(module: nn.Module) -> bool:
     """Does a kernel of this layer write to its buffers without counting versions?"""
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return True
     return type(module).__module__.startswith(("torch.ao.quantization", "torch.quantization"))
-
-
-def _clone(tensor: Tensor) -> Tensor:
-    """A copy without a graph; of what has none by the shorter way, which nearly all tensors go."""
-    return tensor.detach().clone() if tensor.requires_grad else tensor.clone()
-
-
-def _resize_back(tensor: Tensor, copy: Tensor | None) -> None:
-    """Give a tensor that a forward has resized in place, as observers do in their first one, its size back."""
-    if copy is not None and tensor.shape != copy.shape:
-        tensor.data = torch.empty_like(copy)
-
-
-def _writable(tensor: Tensor) -> bool:
-    """Can a copy be written back? Not where several entries share one place, as in an expanded tensor."""
-    if tensor.layout != torch.strided or tensor.is_meta:
-        return False
-    if tensor.is_contiguous():
-        return True
-    return not any(step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
 def _containers_of(function: Any) -> list[Any]:
@@ -248,10 +169,6 @@ def _containers_of(function: Any) -> list[Any]:
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
     named = [function.__globals__.get(name) for name in function.__code__.co_names]
     return [value for value in (*cells, *named) if type(value) in _CONTAINERS]
-
-
-def _size(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _len_of(value: Any) -> int:

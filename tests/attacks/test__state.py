@@ -110,6 +110,46 @@ def test_a_large_buffer_is_put_back_where_it_is_written_to_from_the_start():
         kept(model)
 
 
+class Codebook(nn.Module):
+    """Writes to a large buffer as codebooks and teachers do, without counting: in `.data`, or by another tensor."""
+
+    def __init__(self, how, always):
+        super().__init__()
+        self.linear, self.how, self.always = nn.Linear(4, 2), how, always
+        self.register_buffer("embed", torch.ones(1 << 15))
+        self.embed[0] = torch.nan
+
+    def forward(self, x):
+        if self.training or self.always:
+            if self.how == "in place":
+                self.embed.data.mul_(0.5)
+            elif self.how == "resized":
+                self.embed.data = self.embed.data[:-1] * 0.5
+            else:
+                self.embed.data = self.embed.data * 0.5
+        return self.linear(x)
+
+
+@pytest.mark.parametrize("always", [True, False], ids=["always", "in training mode"])
+@pytest.mark.parametrize("how", ["in place", "another", "resized"])
+def test_a_large_buffer_that_is_written_to_without_counting(how, always):
+    model = Codebook(how, always)
+    place, value = model.embed.data_ptr(), model.embed.clone()
+    for mode in ("eval", "train", "eval", "train"):
+        PGD(Linf(0.1), steps=2, mode=mode)(model.train(), X, Y)
+        assert model.embed.data_ptr() == place
+        assert torch.equal(model.embed.nan_to_num(7), value.nan_to_num(7))
+
+
+def test_a_large_buffer_is_given_its_memory_back_though_it_was_quiet_before():
+    model = Codebook("another", False)
+    value = model.embed.clone()
+    ATTACK(model, X, Y)
+    model.always = True
+    ATTACK(model, X, Y)
+    assert torch.equal(model.embed.nan_to_num(7), value.nan_to_num(7))
+
+
 def test_a_large_buffer_that_was_quiet_is_only_watched_and_a_late_write_is_told():
     model = Queue()
     kept(model)
