@@ -119,6 +119,14 @@ def _refusal(logits: Tensor, y: Any, who: str) -> str:
     return f"{wanted}, {got}. {_OWN}"
 
 
+ROWS = (
+    "Each input has one output and one label. Where the model makes one output of several rows, such as crops or "
+    "frames of a sample, collate inputs of shape (N, rows, ...), and flatten them for it: "
+    "forward=lambda module, batch: module(batch[0].flatten(0, 1))."
+)
+"""What to do where inputs, outputs and labels are not the same number."""
+
+
 def check_output(output: Any, n: int) -> None:
     """Refuse what is not the output of a model for `n` samples."""
     if not isinstance(output, Tensor):
@@ -132,7 +140,7 @@ def check_output(output: Any, n: int) -> None:
             "classes? Say how to get the logits: forward=lambda module, batch: ..."
         )
     if output.ndim == 0 or len(output) != n:
-        raise ValueError(f"Expected logits of shape (N, K) with N={n}, but got {tuple(output.shape)}.")
+        raise ValueError(f"Expected logits of shape (N, K) with N={n}, but got {tuple(output.shape)}. {ROWS}")
 
 
 def classified(logits: Tensor, y: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class Counts:
 
     def check(self, sample: Sample) -> None:
         """Refuse inputs that cannot be meant."""
+        sample.check_rows()
         self._suspicions.inputs(sample.x, sample.y)
 
     def probe(self, module: Any, sample: Sample, key: int) -> None:

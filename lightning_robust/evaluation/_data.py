@@ -86,6 +86,7 @@ def samples_of(
         sample = reader.read(ready(batch))
         if sample is None:
             continue
+        sample.check_rows()
         order.see(sample)
         if limit is not None:
             order.cut = len(sample) > limit - seen

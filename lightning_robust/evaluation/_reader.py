@@ -17,7 +17,7 @@ from lightning_robust._nested import Field
 from lightning_robust._step import muted
 from lightning_robust.attacks._joined import Decode, joined
 from lightning_robust.attacks.attack import Attack, Context, Outcome
-from lightning_robust.attacks.labels import Correct, judged, unwritten
+from lightning_robust.attacks.labels import ROWS, Correct, check_output, judged, unwritten
 from lightning_robust.attacks.scope import ordinary, scope
 from lightning_robust.evaluation._meter import Counter
 
@@ -97,6 +97,8 @@ class View(nn.Module):
         with self.quietly(), scope(self, x) as ready, torch.no_grad():
             x, y = ordinary(x), ordinary(y)
             output = ready(x.clone())  # a forward may write to its input
+            if not isinstance(output, Tensor) or output.shape[:1] != x.shape[:1]:
+                check_output(output, len(x))
             with unwritten(y):
                 return judged(self._sample.reader.correct, output, y), output
 
@@ -157,6 +159,15 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def check_rows(self) -> None:
+        """Refuse a tensor of labels that has not one for each input."""
+        x, y = self.x, self.y
+        if isinstance(x, Tensor) and isinstance(y, Tensor) and y.ndim and x.shape[:1] != y.shape[:1]:
+            raise ValueError(
+                f"Expected as many labels as inputs, but got labels {tuple(y.shape)} for inputs {tuple(x.shape)}. "
+                f"{ROWS}"
+            )
 
     def with_input(self, x: Tensor) -> Any:
         """A copy of the batch with another input."""

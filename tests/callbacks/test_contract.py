@@ -10,7 +10,7 @@ from callbacks_fakes import Module, data, fit, loader, preloaded, same, state, t
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lightning_robust import PGD, AdversarialTraining, Linf, RobustEvaluation, WarmUp
+from lightning_robust import PGD, AdversarialTraining, Linf, RobustEvaluation, WarmUp, evaluate
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import (
     as_attack,
@@ -342,6 +342,7 @@ WRONG = {
     "range": ((255 * X[:4], Y[:4]), ValueError, "Expected images in"),
     "label": ((X[:4], Y[:4] + 7), ValueError, "less than the number of classes"),
     "nan": ((X[:4] * float("nan"), Y[:4]), ValueError, "finite"),
+    "rows": ((X[:4], Y[:3]), ValueError, "one label per input|as many labels as inputs"),
 }
 
 
@@ -353,6 +354,41 @@ def test_a_later_batch_is_checked_too(wrong):
         trainer(AdversarialTraining(ATTACK), max_epochs=1).fit(Module(), given)
     with pytest.raises(error, match=message):
         trainer(RobustEvaluation(ATTACK)).validate(Module(), given, verbose=False)
+
+
+class Crops(Module):
+    """One output of three crops, which stand below each other in the batch."""
+
+    def forward(self, x):
+        return super().forward(x).unflatten(0, (-1, 3)).mean(1)
+
+    def training_step(self, batch, batch_idx):
+        return self(batch[0].reshape(-1, 1, 6, 6)).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        return None
+
+
+@pytest.mark.parametrize("labels", [Y[:4], Y[:4].repeat_interleave(3)], ids=len)
+def test_rows_that_a_model_joins_are_refused_with_what_to_do(labels):
+    given = preloaded([(X[:12], labels)])
+    for callback in (AdversarialTraining(ATTACK), RobustEvaluation(ATTACK)):
+        with pytest.raises(ValueError, match=r"(as many labels as inputs|N=12, but got \(4, 3\)).*flatten\(0, 1\)"):
+            trainer(callback, max_epochs=1).fit(Crops(), given, given)
+    for attacks in (ATTACK, {"a": ATTACK}):
+        with pytest.raises(ValueError, match=r"as many labels as inputs|N=3"):
+            evaluate(Crops(), given, attacks, max_samples=3, progress=False)
+
+
+def test_rows_that_a_model_joins_are_attacked_as_the_error_says():
+    x, asked = X[:12].unflatten(0, (-1, 3)), {"forward": lambda module, batch: module(batch[0].flatten(0, 1))}
+    given = preloaded([(x, Y[:4])])
+
+    callbacks = AdversarialTraining(ATTACK, **asked), RobustEvaluation(ATTACK, **asked)
+    trainer(*callbacks, max_epochs=1).fit(Crops(), given, given)
+    report = evaluate(Crops(), given, ATTACK, progress=False, **asked)
+    assert report.n == 4
+    assert torch.equal(report.right["clean"], Crops().eval()(X[:12]).argmax(1) == Y[:4])
 
 
 def test_a_second_loader_is_checked_too():
