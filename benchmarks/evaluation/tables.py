@@ -143,6 +143,11 @@ def _radii(rows: Rows, images: Sequence[int]) -> Tensor:
     return torch.tensor([radius.get(image, torch.inf) for image in images], dtype=torch.float64)
 
 
+def _once(ours: Rows, name: str) -> dict[int, Mapping[str, Any]]:
+    """The rows with radii of a model by image: cells of other numbers of images have the first ones as well."""
+    return {int(row["image"]): row for row in of_model(ours, model=name, radii=True)}
+
+
 def optimalities(ours: Rows, others: Rows) -> str:
     """How close the radii of each attack are to the best known ones."""
     lines = []
@@ -152,7 +157,7 @@ def optimalities(ours: Rows, others: Rows) -> str:
         images = sorted(by_image(next(iter(by_attack.values()))))
         found = {attack: _radii(rows, images) for attack, rows in by_attack.items()}
         passes = {attack: float(rows[0]["passes"]) for attack, rows in by_attack.items()}
-        own = [row for row in of_model(ours, model=name, radii=True) if int(row["image"]) in images]
+        own = [row for image, row in _once(ours, name).items() if image in images]
         if own:
             found["standard, with radii"] = _radii(own, images)
             passes["standard, with radii"] = sum(float(row["passes"]) for row in own) / len(own)
@@ -169,10 +174,10 @@ def curves(ours: Rows, fixed: Rows) -> str:
     """Robust accuracy over the radius, of one run with radii and of a run for each radius."""
     lines = []
     for name in dict.fromkeys(str(row["model"]) for row in fixed):
-        own = of_model(ours, model=name, radii=True)
+        own = _once(ours, name)
         for row in sorted(of_model(fixed, model=name), key=lambda row: float(row["fraction"])):
             n, eps = int(row["count"]), MODELS[name].eps * float(row["fraction"])
-            kept = [r for r in own if int(r["image"]) < n]
+            kept = [r for image, r in own.items() if image < n]
             if len(kept) < n:
                 continue
             curve = len([r for r in kept if r["clean"] and not 0 <= float(r["radius"]) <= eps])
