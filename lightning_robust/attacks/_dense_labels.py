@@ -16,19 +16,22 @@ def dense_labels(logits: Tensor, y: Any, class_dim: int, who: str) -> tuple[Tens
 
     Args:
         logits: (N, ..., K, ...), the classes in dimension `class_dim`.
-        y: (N, ...) integers, one for each position.
+        y: (N, ...) integers, one for each position; where `logits` have the classes they may have a dimension of one.
         class_dim: The dimension of the classes.
         who: What needs them, for the error.
     """
     if isinstance(y, Tensor) and are_integers(y) and logits.ndim >= 3 and -logits.ndim <= class_dim < logits.ndim:
         moved = logits.movedim(class_dim, 1)
+        if y.ndim == logits.ndim and y.shape[class_dim] == 1:
+            y = y.squeeze(class_dim)
         if moved.shape[:1] + moved.shape[2:] == y.shape and moved.shape[1] >= 2:
             return moved.flatten(2), y.flatten(1).long()
+    hint = " Convert class indices with y.long()." if isinstance(y, Tensor) and not are_integers(y) else ""
     got = f"{y.dtype} {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
     raise ValueError(
         f"Expected an integer label for every position for {who}, of the shape of the logits without their dimension "
-        f"{class_dim}, the classes, but got labels {got} and logits {tuple(logits.shape)}. Say where the classes are: "
-        "class_dim=1 for images (N, K, H, W), class_dim=-1 for sequences (N, T, K)."
+        f"{class_dim}, the classes, or with 1 there, but got labels {got} and logits {tuple(logits.shape)}. Say where "
+        f"the classes are: class_dim=1 for images (N, K, H, W), class_dim=-1 for sequences (N, T, K).{hint}"
     )
 
 

@@ -93,7 +93,8 @@ def dense(gain: GainFn = log_odds, *, class_dim: int = 1, ignore_index: int | No
         ignore_index: The label of positions that do not count, such as 255; None: all count.
 
     Returns:
-        `(logits, y) -> (N,)` for integer labels of the shape of the logits without their classes.
+        `(logits, y) -> (N,)` for integer labels of the shape of the logits without their classes; in their place may be
+        a dimension of one, as masks (N, 1, H, W) have it.
 
     Example:
         >>> from lightning_robust.attacks import margin

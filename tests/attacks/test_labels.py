@@ -184,6 +184,23 @@ def test_dense_labels(gain, class_dim):
         assert float(value[n]) == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
+@pytest.mark.parametrize("class_dim", [1, 2, -1])
+def test_dense_labels_may_have_a_dimension_of_one_in_place_of_the_classes(class_dim):
+    z, y = torch.randn(2, CLASSES, 3, 4).movedim(1, class_dim), torch.randint(0, CLASSES, (2, 3, 4))
+    mask = y.unsqueeze(class_dim)
+    for gain in (dense(margin, class_dim=class_dim), *([cross_entropy] if class_dim == 1 else [])):
+        gain.check(z, mask)
+        assert torch.equal(gain(z, mask), gain(z, y))
+    right = dense_correct(0.3, class_dim=class_dim)
+    assert torch.equal(right(z, mask), right(z, y))
+    with pytest.raises(ValueError, match="or with 1 there"):
+        right(z, torch.stack([y, y], class_dim))
+    with pytest.raises(ValueError, match="or with 1 there"):
+        right(z, y[..., None, None])
+    with pytest.raises(ValueError, match=r"Convert class indices with y.long\(\)"):
+        right(z, mask.float())
+
+
 def test_where_a_sample_counts_nowhere_nothing_is_raised():
     z = torch.randn(1, CLASSES, 3).requires_grad_()
     value = dense(cross_entropy)(z, torch.full((1, 3), -100))

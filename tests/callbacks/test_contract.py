@@ -282,13 +282,14 @@ LABELS = {
     "regression": (1, X.flatten(1).mean(1, keepdim=True), apart, close),
     "regression (N,)": (None, X.flatten(1).mean(1), apart, close),
     "segmentation": (3, drawn(3, 24, 6, 6), dense(margin), dense_correct(0.3)),
+    "segmentation, masks (N, 1, H, W)": (3, drawn(3, 24, 1, 6, 6), dense(margin), dense_correct(0.3)),
 }
 
 
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_of_other_kinds_are_counted_by_their_own_rule(kind):
     outputs, y, gain, correct = LABELS[kind]
-    module = Head(outputs, kind == "segmentation")
+    module = Head(outputs, kind.startswith("segmentation"))
     attack = PGD(Linf(2.0**-3), 3, random_start=False, gain=gain)
     callback = RobustEvaluation({"a": attack}, correct=correct)
     (metrics,) = trainer(callback).validate(module, DataLoader(TensorDataset(X, y), 4), verbose=False)
@@ -309,7 +310,7 @@ def test_labels_of_other_kinds_are_never_counted_as_classes(kind):
     callback = RobustEvaluation(PGD(Linf(0.1), 1, gain=gain))
     with pytest.raises(ValueError, match=r"Expected (class labels|float labels).*correct="):
         trainer(callback).validate(
-            Head(outputs, kind == "segmentation"), DataLoader(TensorDataset(X, y), 4), verbose=False
+            Head(outputs, kind.startswith("segmentation")), DataLoader(TensorDataset(X, y), 4), verbose=False
         )
 
 
