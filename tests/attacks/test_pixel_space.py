@@ -44,3 +44,45 @@ def test_ordinary_radii_are_not_doubted_for_rounding(dtype):
     assert not [text for text in PixelSpace().doubts(L2(0.5), x) if "Rounding" in text]
     assert not [text for text in PixelSpace().doubts(L1(12.0), x) if "Rounding" in text]
     assert (len(PixelSpace().doubts(Linf(0.003), 0.5 + x / 2)) > 0) == (dtype == torch.bfloat16)
+
+
+@pytest.mark.parametrize(("units", "doubted"), [(1.32, False), (1.35, True)])  # 24 % and 26 % of it are lost
+def test_a_quarter_of_the_radius_may_be_lost(units, doubted):
+    x, unit = torch.full((2, 9), 0.75, dtype=torch.bfloat16), torch.finfo(torch.bfloat16).eps / 2
+    assert bool(PixelSpace().doubts(Linf(units * unit), x)) == doubted
+
+
+@pytest.mark.parametrize("high", [1, 255])
+@pytest.mark.parametrize(
+    ("ball", "share", "said"),
+    [
+        (Linf, 1.01, "covers the whole range"),
+        (Linf, 0.99, None),
+        (Linf, 1 / 990, None),
+        (Linf, 1 / 1010, "less than a thousandth"),
+        (L1, 1 / 254, None),
+        (L1, 1 / 256, "more than a 255th"),
+    ],
+)
+def test_radii_in_shares_of_the_range(ball, share, said, high):
+    x = high * torch.rand(4, 1, 3, 3)
+    texts = PixelSpace(0, high).doubts(ball(share * high), x)
+    assert len(texts) == (said is not None)
+    assert all(said in text for text in texts)
+
+
+@pytest.mark.parametrize(("share", "doubted"), [(1 / 49, False), (1 / 51, True), (0.0, False)])
+def test_images_that_use_a_fiftieth_of_the_range(share, doubted):
+    """Images of one value may be just that."""
+    x = 0.3 + share * torch.linspace(0, 1, 36).reshape(4, 1, 3, 3)
+    assert ["divided by 255 twice" in text for text in PixelSpace().doubts(Linf(0.1), x)] == [True] * doubted
+
+
+@pytest.mark.parametrize(("dtype", "fine", "beyond"), [(torch.float32, 9e-4, 1.1e-3), (torch.bfloat16, 0.016, 0.024)])
+@pytest.mark.parametrize("high", [1, 255])
+def test_images_may_leave_the_range_by_rounding(dtype, fine, beyond, high):
+    space = PixelSpace(0, high)
+    for end, sign in ((0, -1), (high, 1)):
+        space.check(torch.tensor([[0.5 * high, end + sign * fine * high]]).to(dtype))
+        with pytest.raises(ValueError, match="Expected images in"):
+            space.check(torch.tensor([[0.5 * high, end + sign * beyond * high]]).to(dtype))

@@ -1,6 +1,7 @@
 """What used to pass in silence: results, inputs and models that cannot be meant."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -98,6 +99,15 @@ def test_a_result_by_hand_may_be_rounded():
             checked(Moves(1.01 * eps + 1e-6, Linf(eps)), x)
 
 
+@pytest.mark.parametrize(("dtype", "units"), [(torch.float32, 4), (torch.float16, 1), (torch.bfloat16, 1)])
+def test_so_much_rounding_is_forgiven(dtype, units):
+    """Units of eps |x|: just beyond 0.5 that is how far a number of the type is from the next, nearly."""
+    x, radius, step = torch.full((2, 1, 2, 2), 0.5, dtype=dtype), 1 / 64, torch.finfo(dtype).eps / 2
+    checked(Moves(radius + units * step, Linf(radius)), x)
+    with pytest.raises(ValueError, match="to stay in"):
+        checked(Moves(radius + (units + 1) * step, Linf(radius)), x)
+
+
 def test_the_range_of_images_is_part_of_the_set():
     with pytest.raises(ValueError, match="to stay in"):
         checked(Moves(0.1, Linf(0.2)), torch.full((3, 1, 2, 2), 0.95))
@@ -142,6 +152,14 @@ def test_elsewhere_the_perturbation_is_looked_at(space, width):
             with pytest.raises(ValueError, match="to stay in"):
                 checked(attack, x, outcome)
     checked(attack, x, Outcome(x))  # it does not tell
+
+
+@pytest.mark.parametrize("radius", [0.5, 2.0])  # within the bounds, which end at 1, and beyond
+def test_codes_may_be_rounded_by_a_ten_thousandth(radius):
+    x, attack = images(), PGD(Threat(Linf(radius), LatentSpace(Shift())), 1)
+    checked(attack, x, Outcome(x, torch.full((12, 2), min(radius, 1.0) * (1 + 9e-5))))
+    with pytest.raises(ValueError, match="to stay in"):
+        checked(attack, x, Outcome(x, torch.full((12, 2), min(radius, 1.0) * (1 + 1.1e-4))))
 
 
 def test_a_union_is_held_to_one_of_its_sets():
@@ -211,7 +229,14 @@ def test_chance_accuracy_is_doubted(right, classes, doubted):
     _, said = looked_at({"a": Moves(0.0)}, batches)
     assert [f"{right} of 100" in text for text in said if "guessing" in text] == [True] * doubted
     assert not looked_at({"a": Moves(0.0)}, batches, settled=False)[1]  # a model in training may guess
-    assert not looked_at({"a": Moves(0.0)}, [(x[:40], y[:40], one_hot(predicted[:40], classes), {})])[1]
+
+
+@pytest.mark.parametrize(("n", "right", "doubted"), [(49, 5, False), (50, 5, True), (50, 33, True), (50, 34, False)])
+def test_chance_accuracy_of_enough_samples(n, right, doubted):
+    """Among two classes; of 50 guesses 33 and more are right with a probability of 1.6 %, 34 and more with 0.8 %."""
+    x, y = images(n), torch.arange(n) % 2
+    batch = (x, y, one_hot(torch.where(torch.arange(n) < right, y, 1 - y), 2), {})
+    assert ["guessing" in text for text in looked_at({"a": Moves(0.0)}, [batch])[1]] == [True] * doubted
 
 
 @pytest.mark.parametrize(("right", "n", "classes"), [(3, 20, 10), (30, 50, 2), (34, 50, 2), (0, 60, 4), (200, 1000, 5)])
@@ -264,6 +289,15 @@ def test_a_later_batch_in_another_range_is_refused(factor):
         later.inputs(x[8:] * factor, y[8:])
 
 
+@pytest.mark.parametrize(("factor", "fine"), [(99, True), (1 / 99, True), (101, False), (1 / 101, False)])
+def test_ranges_of_batches_may_differ_by_a_factor_of_a_hundred(factor, fine):
+    x = torch.linspace(0, 1, 32).reshape(8, 1, 2, 2)
+    suspicions = Suspicions({}, CPU)
+    suspicions.inputs(x, None)
+    with nullcontext() if fine else pytest.raises(ValueError, match="in one range"):
+        suspicions.inputs(x * factor, None)
+
+
 @pytest.mark.parametrize("ball", [Linf, L2, L1])
 @pytest.mark.parametrize("high", [255, 1])
 def test_a_radius_in_units_of_another_range_is_doubted(ball, high):
@@ -288,6 +322,17 @@ def test_a_gain_of_the_wrong_sign_is_doubted():
     assert "`falls`" in text
     assert "40 of 40" in text
     assert not surer_of(output, 2 * output, y.float()).any()  # labels of another kind
+
+
+@pytest.mark.parametrize(("right", "surer", "doubted"), [(19, 19, False), (20, 16, True), (20, 15, False)])
+def test_three_quarters_of_twenty_samples_are_surer(right, surer, doubted):
+    assert bool(texts([right, right, 4, right, 0, surer], {"a": Moves(0.0)})) == doubted
+
+
+@pytest.mark.parametrize(("rise", "surer"), [(5e-7, False), (2e-6, True)])
+def test_rounding_makes_nothing_surer(rise, surer):
+    y = torch.arange(12) % 4
+    assert surer_of(one_hot(y), one_hot(y, size=1 + rise), y).tolist() == [surer] * 12
 
 
 def test_counts_of_several_processes_are_summed():
