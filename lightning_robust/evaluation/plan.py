@@ -150,7 +150,7 @@ def autoattack(threat: Threat | Ball, *, classes: int = 10, version: str = "stan
     """AutoAttack (Croce & Hein, ICML 2020) as torchattacks has it, for those who want that name. Needs the extra
     `torchattacks`.
 
-    On ten small networks in Linf and L2 `standard` broke as many images as the AutoAttack of pyautoattack or more, for
+    On eight small networks in Linf and L2 `standard` broke as many images as pyautoattack's AutoAttack or more, for
     about a tenth to a sixth of the passes; in L1 that one broke more, see docs/evaluation.md. `standard` takes
     all threats, and keeps more of each sample. Neither is a proof: single images fall to one alone.
 
