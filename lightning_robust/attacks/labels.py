@@ -25,9 +25,15 @@ Correct = Callable[[Tensor, Any], Any]
 """`(output, y) -> (N,) bool`: for each sample, is the model's output right? Why `Any`, see `GainFn`."""
 
 
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+"""Types that torch can store, and not compute with."""
+
+_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
+
+
 def are_integers(y: Tensor) -> bool:
     """Is it a tensor of integers, booleans not counted?"""
-    return y.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    return y.dtype in (*_SIGNED, *UNSIGNED, torch.uint8)
 
 
 def are_class_labels(logits: Tensor, y: Any) -> bool:

@@ -38,6 +38,13 @@ def loader_of(data: Any, batch_size: int) -> Iterable[Any]:
                 f"Expected argument `data` to have as many labels as inputs, but got {len(data[1])} for {len(data[0])}."
             )
         loader = DataLoader(TensorDataset(*data), batch_size=batch_size)
+    elif isinstance(data, tuple | list) and len(data) == 2 and hasattr(type(data[0]), "__array__"):
+        kinds = " and ".join(type(part).__name__ for part in data)
+        raise TypeError(
+            f"Expected argument `data` to be a pair of tensors (x, y), but got {kinds}. Convert what is no tensor: "
+            "(torch.as_tensor(x), torch.as_tensor(y)). Labels of a kind of their own, or none, come in a batch: "
+            "[(x, y)]."
+        )
     elif isinstance(data, Dataset):
         loader = DataLoader(data, batch_size=batch_size)
     elif isinstance(data, Iterable) and not isinstance(data, Tensor | Mapping | str | nn.Module):

@@ -17,7 +17,7 @@ from lightning_robust._nested import Field
 from lightning_robust._step import muted
 from lightning_robust.attacks._joined import Decode, joined
 from lightning_robust.attacks.attack import Attack, Context, Outcome
-from lightning_robust.attacks.labels import ROWS, Correct, check_output, judged, unwritten
+from lightning_robust.attacks.labels import ROWS, UNSIGNED, Correct, check_output, judged, unwritten
 from lightning_robust.attacks.scope import ordinary, scope
 from lightning_robust.evaluation._meter import Counter
 
@@ -135,6 +135,8 @@ class Reader:
         if x is None or (isinstance(x, Tensor) and x.ndim and not len(x)):
             return None
         y = None if self.target is None else _nested.get(batch, self.target, "target")
+        if isinstance(y, Tensor) and y.dtype in UNSIGNED:
+            y = y.long()
         code = None if self.code is None else _nested.get(batch, self.code, "code")
         return Sample(self, batch, x, y, code)
 

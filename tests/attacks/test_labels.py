@@ -40,7 +40,10 @@ def probabilities(seed=1):
 # Class labels
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+INTEGERS = (torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
 @pytest.mark.parametrize("column", [False, True])
 @pytest.mark.parametrize("gain", GAINS)
 def test_integers_of_any_type_and_a_column_are_the_same(gain, column, dtype):

@@ -303,6 +303,19 @@ def test_labels_of_other_kinds_are_counted_by_their_own_rule(kind):
     trainer(AdversarialTraining(attack), max_epochs=1).fit(module, DataLoader(TensorDataset(X, y), 4))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int32])
+def test_class_labels_are_integers_of_any_type(dtype):
+    results, weights = [], []
+    for labels in (Y, Y.to(dtype)):
+        module, given, callback = Head(3), preloaded([(X, labels)]), RobustEvaluation(ATTACK)
+        trainer(callback, AdversarialTraining(ATTACK), max_epochs=1).fit(module, given, given)
+        report = evaluate(module, given, ATTACK, progress=False)
+        results.append((callback.results, report.clean_acc, report.robust_acc, report.labels.tolist()))
+        weights.append(state(module))
+    assert results[0] == results[1]
+    assert same(*weights)
+
+
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_of_other_kinds_are_never_counted_as_classes(kind):
     """Refused where nobody says what is right: `RobustEvaluation` with all defaults but the gain."""

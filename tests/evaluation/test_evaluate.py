@@ -203,6 +203,9 @@ def test_doubts_are_warned_of_and_reported():
     [
         ({"data": (torch.rand(4, 1, 4, 4), torch.zeros(3).long())}, "as many labels as inputs"),
         ({"data": []}, "`data` to have samples"),
+        ({"data": (X.numpy(), Y.numpy())}, r"pair of tensors .*got ndarray and ndarray.*torch.as_tensor\(x\)"),
+        ({"data": (X, Y.tolist())}, r"got Tensor and list.*torch.as_tensor\(y\)"),
+        ({"data": [X, None]}, r"got Tensor and NoneType.*\[\(x, y\)\]"),
         ({"data": 3}, "`data` to be a pair of tensors"),
         ({"data": torch.rand(4, 1, 4, 4)}, "`data` to be a pair of tensors"),
         ({"model": 3}, "`model` to be a function"),
