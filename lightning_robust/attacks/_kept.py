@@ -8,7 +8,6 @@ mode does not: what is known of a tensor is known for one of them.
 """
 
 import warnings
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -70,8 +69,8 @@ class Tensors:
                 kept.tensor.data.copy_(kept.copy)
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """Write to what has changed; of what there is no copy, tell at the end."""
+    def put_back(self) -> list[str]:
+        """Write to what has changed; returns what is lost, because there was no copy of it."""
         if self._small:
             for kept in self._small:
                 _resize_back(kept.tensor, kept.copy)
@@ -82,22 +81,29 @@ class Tensors:
             if data is None or not put_back(tensor, version, data, copy, training=self._training):
                 continue
             lost.append(f"`{name}` {tuple(tensor.shape)}")
-        tell(lost)
+        return lost
 
 
-def put_back(tensor: Tensor, version: int, data: Tensor, copy: Tensor | None, *, training: bool) -> bool:
-    """Give a tensor its memory back, and this its content, and note whether it is written to; returns: is it lost?"""
-    replaced = tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape
-    if replaced:
+def put_back(tensor: Tensor, version: int, data: Tensor | None, copy: Tensor | None, *, training: bool) -> bool:
+    """Give a tensor its memory back, and this its content, and note whether it is written to; returns: is it lost?
+
+    Args:
+        tensor: The tensor, which has changed in version or place, or of which there is a copy.
+        version: Its version before.
+        data: Its memory before; None: it was not held.
+        copy: A copy of it; None: there is none.
+        training: Did forwards run in training mode?
+    """
+    replaced = data is not None and (tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape)
+    if data is not None and replaced:
         tensor.data = data
-    counted = tensor._version != version
-    changed = counted or (copy is not None and not _same(data, copy))
+    changed = data is None or replaced or tensor._version != version or (copy is not None and not _same(data, copy))
     # Where the memory is another, nothing tells that the former was written to as well.
     lost = changed and copy is None and not replaced
     _seen[training][tensor] = changed
     if lost:
         _seen[not training][tensor] = True
-    elif changed and copy is not None:
+    elif changed and data is not None and copy is not None:
         data.copy_(copy)
     return lost
 
@@ -108,16 +114,14 @@ def writes(tensor: Tensor, *, training: bool) -> bool | None:
     return written
 
 
-def tell(lost: Iterable[str]) -> None:
+def tell(lost: list[str]) -> None:
     """Warn of tensors that are not what they were."""
-    lost = list(lost)
-    if lost:
-        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-        warnings.warn(
-            f"The forward wrote to {', '.join(lost[:3])}{more} while an attack ran, and there was no copy of it, since "
-            "no attack had seen it written to: it is not what it was. From now on it is copied.",
-            stacklevel=2,
-        )
+    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+    warnings.warn(
+        f"The forward wrote to {', '.join(lost[:3])}{more} while an attack ran. It is large, and nothing told before "
+        "that forwards write to it, so no copy was kept: it is not what it was. From now on it is copied.",
+        stacklevel=2,
+    )
 
 
 def size(tensor: Tensor) -> int:

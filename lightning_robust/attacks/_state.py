@@ -1,4 +1,4 @@
-"""What modules carry besides their parameters, kept while an attack runs: buffers and plain attributes.
+"""What modules carry, kept while an attack runs: buffers, plain attributes and, see `_weights.py`, parameters.
 
 Buffers. Those of normalization layers and observers, and all small ones, are copied before and written back after:
 kernels such as `F.batch_norm` write to them without counting versions. Large ones are watched, see `_kept.py`.
@@ -13,7 +13,7 @@ collected features, metrics. Tensors there are treated like buffers.
 Inference tensors, in buffers or attributes, are swapped for clones: autograd cannot save them.
 
 What cannot be kept: the inside of other objects (a cache in a class of its own), containers of more than 1,000 entries,
-what is outside Python, and modules or parameters that a forward makes.
+what is outside Python, and modules or parameters that a forward adds.
 """
 
 import itertools
@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_robust.attacks._kept import SMALL, Tensors, size
+from lightning_robust.attacks._kept import SMALL, Tensors, size, tell
+from lightning_robust.attacks._weights import Weights
 
 _MOST_ENTRIES = 1000
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict, Counter)
@@ -51,6 +52,7 @@ class State:
     Args:
         modules: All modules, each once.
         swap: Swap buffers for clones instead of copying them back: forwards will run in training mode.
+        weights: Keep parameters, too. Whether they need a gradient may change inside, not before.
 
     Attributes:
         moves: Do forwards change attributes? Whoever finds out says so here.
@@ -58,14 +60,15 @@ class State:
 
     moves = False
 
-    def __init__(self, modules: list[nn.Module], *, swap: bool) -> None:
-        self._modules, self._swap = modules, swap
+    def __init__(self, modules: list[nn.Module], *, swap: bool, weights: bool = True) -> None:
+        self._modules, self._swap, self._keep_weights = modules, swap, weights
         self._buffers: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._attributes: list[_Held] = []
         self._containers: list[_Held] = []
         self._tensors = Tensors(training=swap)
 
     def __enter__(self) -> "State":
+        self._weights = Weights(self._modules if self._keep_weights else [], training=self._swap)
         for module in self._modules:
             if isinstance(module, torch.jit.ScriptModule):
                 for name, buffer in module.named_buffers(recurse=False):
@@ -83,7 +86,9 @@ class State:
         # Backwards: a container that two modules share was met a second time with clones in it.
         for held in reversed(self._containers):
             _refill(held.live, held.before)
-        self._tensors.put_back()
+        lost = [*self._tensors.put_back(), *self._weights.put_back()]
+        if lost:
+            tell(lost)
 
     def rewind(self) -> None:
         """The attributes as the attack found them, for another forward."""
