@@ -23,9 +23,9 @@ class Comparison:
     """The robust accuracies of two models on the same images.
 
     Images that both models get right, or both get wrong, say nothing about which one is better. So the difference is
-    known much better than the intervals of both accuracies suggest. Its interval, `metrics.paired_interval`, covers at
-    least as often as it says. The p-value is that of McNemar's exact test, `metrics.mcnemar_test`. Where p is at most
-    0.05, and only there, 0 is outside the interval or its end.
+    known much better than the intervals of both accuracies suggest. Its interval is that of `metrics.paired_interval`.
+    The p-value is that of McNemar's exact test, `metrics.mcnemar_test`. Where p is at most 0.05, and only there, 0 is
+    outside the interval or its end.
 
     Args:
         both: Number of images on which both models are robust.

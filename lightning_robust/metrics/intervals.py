@@ -1,5 +1,6 @@
 """Confidence intervals for proportions and for differences of paired ones, in float64."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -146,7 +147,7 @@ def mcnemar_test(only_first: int, only_second: int) -> Tensor:
 
 
 def paired_interval(only_first: int, only_second: int, total: int, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
-    r"""Exact interval for the difference of two accuracies on the same samples: it covers at least as often as it says.
+    r"""Interval for the difference of two accuracies on the same samples, by the exact distribution of the counts.
 
     Each of :math:`n` samples adds +1 to :math:`D` where only the first model is right, -1 where only the second is, and
     0 otherwise, with unknown probabilities :math:`(\psi + \delta) / 2`, :math:`(\psi - \delta) / 2` and
@@ -156,12 +157,16 @@ def paired_interval(only_first: int, only_second: int, total: int, confidence: f
 
     .. math:: \max_{|\delta| \le \psi \le \psi_u} P_{\delta, \psi}(D \ge d) + \beta > \alpha / 2,
 
-    where :math:`\psi_u` is the upper Clopper-Pearson bound of :math:`\psi`, which fails with probability :math:`\beta`
-    (Berger and Boos). McNemar's exact test takes the place of this one for :math:`-3/n \le \delta \le 0`, so that the
-    interval and the p-value agree: 0 is outside, or is itself the end, where p is at most :math:`\alpha`. The upper end
-    is that of the models swapped, with the other sign. As each value of :math:`\delta` has one test, fixed beforehand
-    and valid at :math:`\alpha / 2`, the interval covers. The distribution of D is computed exactly, by a Fourier
-    transform; the maximum is over five values of :math:`\psi`, the largest of which nearly always attains it.
+    where :math:`\psi_u` is the upper Clopper-Pearson bound of :math:`\psi`, which fails with probability
+    :math:`0.9\,\beta` (Berger and Boos). McNemar's exact test takes the place of this one for :math:`-3/n \le \delta
+    \le 0`, so that the interval and the p-value agree: 0 is outside, or is itself the end, where p is at most
+    :math:`\alpha`. The upper end is that of the models swapped, with the other sign.
+
+    As each value of :math:`\delta` has one test, fixed beforehand and valid at :math:`\alpha / 2`, the interval covers
+    at least as often as it says, if the maximum is right. The distribution of D is computed exactly, by a Fourier
+    transform, but the maximum is over 48 values of :math:`\psi`. Half of them are close to :math:`\psi_u`, for near 1
+    the parity of D makes waves. For what lies between the values :math:`0.1\,\beta = \alpha / 500` is kept; the most
+    found there was :math:`\alpha / 1600`, with 5 to 1,000 samples. This is measured, not proven.
 
     The shorter conditional interval, Clopper-Pearson's for the share of the first model among the samples that differ,
     times their number over n, takes that number as known: where only one model is ever right alone it ends at the
@@ -193,12 +198,11 @@ def paired_interval(only_first: int, only_second: int, total: int, confidence: f
             f"Expected argument `total` to be at least `only_first` plus `only_second`, {b + c}, but got {total}."
         )
     beta = alpha / 50
-    most = 1.0 if b + c == n else _first_true(lambda psi: bool(_binomial_cdf(b + c, n, psi) <= beta), 0.0, 1.0)
-
+    most = 1.0 if b + c == n else _first_true(lambda psi: bool(_binomial_cdf(b + c, n, psi) <= 0.9 * beta), 0.0, 1.0)
     differ, near = float(mcnemar_test(b, c)) <= alpha, min(_NEAR / n, 1.0)
 
     def low(d: int) -> float:
-        end = _first_true(lambda delta: _most_tail(n, d, delta, most) > alpha / 2 - beta, -most, min(most, d / n))
+        end = _least_difference(n, d, most, alpha / 2 - beta)
         if differ and d > 0:
             return max(end, 0.0) if end > -near else end
         return min(end, -near)
@@ -225,16 +229,37 @@ def _binomial_cdf(k: int, n: int, p: float) -> Tensor:
     return (ways + x * chance.log() + (size - x) * (-chance).log1p()).logsumexp(0).exp()
 
 
-def _most_tail(n: int, d: int, delta: float, most: float) -> float:
-    """The largest P(D >= d) over five psi from |delta| to `most`, D the sum of n steps of mean delta, see above.
+def _least_difference(n: int, d: int, most: float, level: float) -> float:
+    """The least delta at which P(D >= d) is above `level` for one of 48 psi, to within 1e-9, see `paired_interval`.
+
+    A psi is a share of the way from |delta| to `most`. With the share held, a larger delta has more steps up and fewer
+    steps down, so the probability rises. One share after the other is asked, as long as another one has a lesser end.
+    """
+    apart, close = torch.linspace(0, 1, 24).double(), torch.logspace(-math.log10(8 * n), 0, 24).double()
+    shares = (1 - torch.cat([apart, close])).tolist()
+
+    def above(delta: float, share: float) -> float:
+        return _tail(n, d, delta, abs(delta) + share * (most - abs(delta)), most) - level
+
+    asked = [1.0]
+    while True:
+        end = _first_true(lambda delta: any(above(delta, share) > 0 for share in asked), -most, min(most, d / n))
+        below = end - 1e-9
+        best = max(shares, key=lambda share: above(below, share)) if below > -most else 1.0
+        if best in asked or above(below, best) <= 0:
+            return end
+        asked.append(best)
+
+
+def _tail(n: int, d: int, delta: float, psi: float, most: float) -> float:
+    """P(D >= d), D the sum of n steps that have the mean delta and are not 0 with the probability psi <= most.
 
     The probabilities are the Fourier coefficients of the n-th power of the steps' characteristic function. More steps
     than `reach` that are not 0 have a probability below 1e-17, so that the period may be little more than twice that.
     """
-    psi = torch.linspace(min(abs(delta), most), most, 5, dtype=torch.float64)[:, None]
     reach = min(n, int(n * most + 9 * (n * most) ** 0.5 + 40))
     period = 1 << (2 * reach + 1).bit_length()
     angle = 2 * torch.pi / period * torch.arange(period, dtype=torch.float64)
     steps = torch.complex(1 - psi + psi * angle.cos(), delta * angle.sin())
     chances = torch.fft.fft(steps**n).real / period
-    return float(chances.roll(reach, 1)[:, max(0, d + reach) : 2 * reach + 1].sum(1).max())
+    return float(chances.roll(reach)[max(0, d + reach) : 2 * reach + 1].sum())
