@@ -16,7 +16,7 @@ from lightning_robust.attacks.anchored import (
 from lightning_robust.attacks.attack import Attack, Context, Foreign, Outcome, as_attack
 from lightning_robust.attacks.auto_pgd import AutoPGD, Shrinking, apgd
 from lightning_robust.attacks.balls import L1, L2, Ball, Box, Linf
-from lightning_robust.attacks.binary import binary_correct, binary_cross_entropy, binary_margin
+from lightning_robust.attacks.binary import binary_correct, binary_cross_entropy, binary_margin, targeted_binary
 from lightning_robust.attacks.combinators import in_turn, on_fraction, restarted, worst_of
 from lightning_robust.attacks.dense import dense, dense_correct
 from lightning_robust.attacks.differences import finite_differences
@@ -37,7 +37,7 @@ from lightning_robust.attacks.schedules import WarmUp
 from lightning_robust.attacks.scope import scope
 from lightning_robust.attacks.spaces import Chart, Space
 from lightning_robust.attacks.square import Square
-from lightning_robust.attacks.targets import nearest_classes
+from lightning_robust.attacks.targets import nearest_classes, nearest_labels
 from lightning_robust.attacks.threats import Threat
 
 __all__ = [
@@ -100,6 +100,7 @@ __all__ = [
     "margin",
     "mim",
     "nearest_classes",
+    "nearest_labels",
     "normalized",
     "of_classes",
     "on_fraction",
@@ -110,6 +111,7 @@ __all__ = [
     "scope",
     "stutz",
     "targeted",
+    "targeted_binary",
     "targeted_dlr",
     "targeted_margin",
     "worst_of",

@@ -158,6 +158,15 @@ def _targeted_dlr(logits: Tensor, pair: Tensor) -> Tensor:
     return _toward(logits, pair) / width
 
 
+def at_rank(values: Tensor, rank: int, known: Tensor | None) -> Tensor:
+    """(N,) int64, the column at place `rank`: first those that are `known` (N, T), then by the largest of (N, M)."""
+    known = values.new_zeros(len(values), 0) if known is None else known
+    known = known.to(values.device, torch.long)
+    if rank <= known.shape[1]:
+        return known[:, rank - 1]
+    return values.scatter(1, known, -torch.inf).topk(rank - known.shape[1], dim=1).indices[:, -1]
+
+
 @dataclass(frozen=True)
 class _LabelAndRank:
     """(N, 2): the label, and the wrong class at place `rank`: the nearest first where that is known, then by logit."""
@@ -176,14 +185,7 @@ class _LabelAndRank:
                 f"Expected at least {self.least} classes for the gain `{self.gain}`, but got {clean_logits.shape[1]}."
             )
         _check_rank("rank", self.rank, clean_logits)
-        if known is not None and known.shape[1] >= self.rank:
-            target = known[:, self.rank - 1].to(labels)
-        else:
-            rest = without(clean_logits.nan_to_num(), labels, -torch.inf)
-            place = self.rank
-            if known is not None:
-                rest, place = rest.scatter(1, known.to(labels), -torch.inf), place - known.shape[1]
-            target = rest.topk(place, dim=1).indices[:, -1]
+        target = at_rank(without(clean_logits.nan_to_num(), labels, -torch.inf), self.rank, known)
         return torch.stack([labels, target], 1)
 
     def fits(self, output: Tensor, y: Any) -> bool:

@@ -29,7 +29,8 @@ class Context:
             largest logit; for other labels an attack cannot know when it has succeeded.
         logits: (N, K) the model's output for the clean inputs, where it is known: gains that are measured against it
             save a forward.
-        targets: (N, T) int64, the wrong classes, the nearest first, where they are known; see `nearest_classes`.
+        targets: (N, T) int64, the wrong classes, or the yes/no labels, the nearest first, where they are known; see
+            `nearest_classes` and `nearest_labels`.
         restart: Number of the first restart. Restart r by itself is restart r of a longer run.
     """
 

@@ -1,7 +1,7 @@
 """Samples of several batches that are attacked together."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,9 +27,7 @@ class Part:
     Attributes:
         keys: What the contents of the inputs are.
         labels: Their classes; None where labels are no classes.
-        logits: (N, K) the outputs for the clean inputs.
-        targets: (N, T) the wrong classes, the nearest first, of the samples for which `aimed` (N,) says that they were
-            looked for.
+        logits: (N, K) or (N,) the outputs for the clean inputs.
         meter: Counts the passes.
     """
 
@@ -39,41 +37,43 @@ class Part:
     keys: list[str] = field(init=False)
     labels: list[int] | None = field(init=False)
     logits: Tensor | None = field(default=None, init=False)
-    targets: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         n, labels = len(self.places), classes_of(self.sample)
         self.keys, self.labels = keys_of(self.sample.x), None if labels is None else labels.tolist()
-        self.meter, self._known, self.aimed = (
-            Meter(n),
-            torch.zeros(n, dtype=torch.bool),
-            torch.zeros(n, dtype=torch.bool),
-        )
+        self.meter, self._known = Meter(n), torch.zeros(n, dtype=torch.bool)
+        self._targets: dict[Any, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.places)
 
     def know(self, rows: Tensor, output: Tensor) -> None:
         """Keep the outputs of clean inputs, if they are logits."""
-        if output.ndim != 2:
+        if output.ndim > 2:
             return
         if self.logits is None:
-            self.logits = output.new_zeros(len(self), output.shape[1])
+            self.logits = output.new_zeros(len(self), *output.shape[1:])
         self.logits[rows.to(output.device)] = output.detach()
         self._known[rows] = True
 
     def logits_of(self, rows: Tensor) -> Tensor | None:
-        """(M, K) the outputs for the clean inputs of some samples; None where they are not known."""
+        """The outputs for the clean inputs of some samples; None where they are not known."""
         if self.logits is None or not bool(self._known[rows].all()):
             return None
         return self.logits[rows.to(self.logits.device)]
 
-    def aim(self, rows: Tensor, targets: Tensor) -> None:
-        """Keep the nearest classes of some samples."""
-        if self.targets is None:
-            self.targets = targets.new_zeros(len(self), targets.shape[1])
-        self.targets[rows.to(targets.device)] = targets
-        self.aimed[rows] = True
+    def targets_of(self, rows: Tensor, kind: Any, find: Callable[[Tensor], Tensor]) -> Tensor:
+        """(M, T) what `find(rows)` says of some samples, which it is asked once for each kind."""
+        aimed = self._targets[kind][0] if kind in self._targets else torch.zeros(len(self), dtype=torch.bool)
+        unknown = rows[~aimed[rows]]
+        if len(unknown):
+            found = find(unknown)
+            if kind not in self._targets:
+                self._targets[kind] = aimed, found.new_zeros(len(self), found.shape[1])
+            self._targets[kind][1][unknown.to(found.device)] = found
+            aimed[unknown] = True
+        targets = self._targets[kind][1]
+        return targets[rows.to(targets.device)]
 
 
 def keys_of(x: Tensor) -> list[str]:

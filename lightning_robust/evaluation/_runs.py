@@ -1,7 +1,7 @@
 """What an evaluation does with one batch: a clean pass, or one run of an attack. Each gives its events."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -14,9 +14,10 @@ from lightning_robust.attacks._combined import Combined
 from lightning_robust.attacks._gain import anchor_of
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Attack, Context, Outcome
+from lightning_robust.attacks.binary import LabelAtRank
 from lightning_robust.attacks.labels import are_class_labels, finite
 from lightning_robust.attacks.minimum_norm import MinimumNorm
-from lightning_robust.attacks.targets import nearest_classes
+from lightning_robust.attacks.targets import nearest_classes, nearest_labels
 from lightning_robust.evaluation._declared import common_threat
 from lightning_robust.evaluation._memory import seen_of_clean, seen_of_run
 from lightning_robust.evaluation._plan import Stage
@@ -27,7 +28,7 @@ from lightning_robust.evaluation._tally import are_probabilities
 from lightning_robust.evaluation.ledger import CLEAN, Event
 
 TARGETS = 9
-"""Number of nearest classes that are looked for."""
+"""Number of nearest classes or yes/no labels that are looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,7 @@ class Runs:
         attack, logits = wave.patient if whole else wave.attack, part.logits_of(rows)
         if logits is not None and not attack.applies(logits, sample.y):
             return []
-        targets = self._targets(part, rows, logits) if wave.number >= 0 and _aims(attack) else None
+        targets = self._targets(part, rows, logits, _order_of(attack)) if wave.number >= 0 else None
         known: dict[str, Any] = {"logits": logits, "targets": targets, "restart": max(wave.number, 0)}
         outcome = view.attacked(attack, self.key, **known)
         if self._suspicions is not None:
@@ -264,29 +265,33 @@ class Runs:
                     seen.examples.setdefault(part.places[int(rows[i])], outcome.x_adv[i].detach().cpu())
         return seen_of_run(None if outcome.stuck is None else outcome.stuck[index].cpu(), signs, len(kept))
 
-    def _targets(self, part: Part, rows: Tensor, logits: Tensor | None) -> Tensor | None:
-        """(M, T) the nearest wrong classes, looked for once."""
-        if self.threat is None or logits is None or part.labels is None:
+    def _targets(
+        self, part: Part, rows: Tensor, logits: Tensor | None, order: Callable[..., Tensor] | None
+    ) -> Tensor | None:
+        """(M, T) the nearest wrong classes or labels, looked for once; None where the attack does not ask for them."""
+        threat = self.threat
+        if order is None or threat is None or logits is None or (order is nearest_classes and part.labels is None):
             return None
-        unknown = rows[~part.aimed[rows]]
-        if len(unknown):
+
+        def find(unknown: Tensor) -> Tensor:
             view, sample = self._view(part, unknown)
-            count = min(TARGETS, logits.shape[1] - 1)
             with view.quietly():
-                known = part.logits_of(unknown)
-                nearest = nearest_classes(view, sample.x, sample.y, self.threat, known, count, code=sample.code)
-            part.aim(unknown, nearest)
-        return None if part.targets is None else part.targets[rows.to(part.targets.device)]
+                return order(view, sample.x, sample.y, threat, part.logits_of(unknown), TARGETS, code=sample.code)
+
+        return part.targets_of(rows, order, find)
 
 
-def _aims(attack: Attack) -> bool:
-    """Does it raise a gain of the nearest classes?"""
+def _order_of(attack: Attack) -> Callable[..., Tensor] | None:
+    """What finds the nearest classes or labels, if the attack raises a gain of these."""
     if isinstance(attack, Combined):
-        return any(_aims(part) for part in attack.parts)
+        return next(filter(None, map(_order_of, attack.parts)), None)
     gain = getattr(attack, "gain", None)
     if isinstance(attack, MinimumNorm) and gain is None:
-        return True
-    return any(hasattr(anchor_of(one), "of_context") for one in (gain if isinstance(gain, tuple) else (gain,)))
+        return nearest_classes
+    anchors = [anchor_of(one) for one in (gain if isinstance(gain, tuple) else (gain,))]
+    if any(isinstance(anchor, LabelAtRank) for anchor in anchors):
+        return nearest_labels
+    return nearest_classes if any(hasattr(anchor, "of_context") for anchor in anchors) else None
 
 
 def _classes(output: Tensor, y: Any) -> list[int]:

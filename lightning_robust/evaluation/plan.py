@@ -13,10 +13,12 @@ from lightning_robust.attacks import (
     Linf,
     RandomSearch,
     apgd,
+    binary_margin,
     cross_entropy,
     dlr,
     margin,
     normalized,
+    targeted_binary,
     targeted_dlr,
     targeted_margin,
 )
@@ -64,8 +66,10 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
         threat: The perturbation set: a `Threat`, or a ball, which means pixels in [0, 1].
         gain: `margin` is for class labels. For labels of another kind, a gain such as `binary_margin` or
             `dense(margin)`, together with the `correct=` of the evaluation: then there are no targets, and the plan is
-            ascent of that gain, Auto-PGD from three starts, and the search. Of dense labels also Auto-PGD on a soft
-            count of the positions that are wrong: a mean of margins rises at a few of them, and the verdict counts all.
+            ascent of that gain, 20 steps, Auto-PGD from three starts, and the search. For `binary_margin` the ascent is
+            of each of the nine nearest labels, see `targeted_binary`: the label whose logit is the least right need not
+            be the one that can be reached. Of dense labels also Auto-PGD on a soft count of the positions that are
+            wrong: a mean of margins rises at a few of them, and the verdict counts all.
         radii: Look for the least radius of every sample that is right.
 
     Raises:
@@ -76,8 +80,8 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
         >>> from lightning_robust.attacks import binary_margin
         >>> list(standard(Linf(8 / 255)).attacks)[:5]
         ['margin', 'target 1', 'target 2', 'target 3', 'apgd']
-        >>> list(standard(Linf(8 / 255), gain=binary_margin).attacks)
-        ['pgd', 'apgd', 'search']
+        >>> list(standard(Linf(8 / 255), gain=binary_margin).attacks)[-3:]
+        ['target 9', 'apgd', 'search']
     """
     threat = _one_radius(as_threat(threat))
     _checks.function("gain", gain, "(logits, y) -> (N,)")
@@ -120,16 +124,22 @@ def _of_classes(threat: Threat, radii: bool) -> Plan:
 
 
 def _of_other_labels(threat: Threat, gain: Any, radii: bool) -> Plan:
-    start = bool(getattr(gain, "flat", False))
-    attacks: dict[str, Any] = {"pgd": PGD(threat, 20, gain=gain, random_start=start)}
+    if gain is binary_margin:
+        gains = tuple(targeted_binary(rank) for rank in range(1, 10))
+        steepest = [PGD(threat, 20, gain=one, random_start=False) for one in gains]
+        attacks: dict[str, Any] = {f"target {rank}": attack for rank, attack in enumerate(steepest, start=1)}
+        nearest, note = MinimumNorm(threat, gain=gains), "The labels are yes/no: targets are the nine nearest of them."
+    else:
+        attacks = {"pgd": PGD(threat, 20, gain=gain, random_start=bool(getattr(gain, "flat", False)))}
+        nearest = MinimumNorm(threat, 100, gain=gain)
+        note = "The gain is not `margin`: there are no targets, and every attack raises that gain."
     attacks["apgd"] = apgd(threat, 50, gain=gain, restarts=3)
-    note = "The gain is not `margin`: there are no targets, and every attack raises that gain."
     count = soft_count(gain)
     if count is not None:
         attacks["soft count"] = apgd(threat, 50, gain=count, restarts=3)
         note = f"{note[:-1]}, but for one that counts positions softly."
     if radii:
-        attacks["minimum norm"] = Stage(MinimumNorm(threat, 100, gain=gain), on="right")
+        attacks["minimum norm"] = Stage(nearest, on="right")
     if hasattr(gain, "anchor"):
         return Plan(attacks, note=f"{note} A search takes no such gain, and is left out.")
     attacks["search"] = Stage(RandomSearch(threat, 2000, gain=gain), on="few")

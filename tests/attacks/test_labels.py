@@ -22,6 +22,7 @@ from lightning_robust.attacks import (
     log_odds,
     margin,
     targeted,
+    targeted_binary,
     worst_of,
 )
 from lightning_robust.attacks.labels import check_class_labels, judge_of, judged
@@ -162,9 +163,29 @@ def test_several_yes_no_labels():
     torch.testing.assert_close(binary_cross_entropy(z, y), expected)
 
 
+def test_the_margin_of_one_yes_no_label():
+    """By rank: those that are known to be near, then those whose clean logit is the least right."""
+    z, y = torch.tensor([[2.0, -0.5, -3.0, 9.0], [2.0, 1.0, -3.0, 9.0]]), torch.tensor([[1, 0, 0, 1], [1, 0, 0, 0]])
+    targets = torch.tensor([[2], [0]])
+    plain, informed = [[1, 0, 2, 3], [3, 1, 0, 2]], [[2, 1, 0, 3], [0, 3, 1, 2]]
+    for rank in range(1, 5):
+        gain = targeted_binary(rank)
+        assert gain.fits(z, y)
+        assert gain.anchor(z, y)[0].tolist() == [row[rank - 1] for row in plain]
+        anchor = gain.of_context(z, y, Context(targets=targets))
+        assert anchor[0].tolist() == [row[rank - 1] for row in informed]
+        moved = torch.tensor([[-1.0, 2.0, 3.0, -4.0], [1.0, 2.0, 3.0, 4.0]])
+        raised = [moved[n, label] * (1 - 2 * y[n, label]) for n, label in enumerate(anchor[0])]
+        assert gain(moved, anchor).tolist() == raised
+    assert not targeted_binary(5).fits(z, y)
+    with pytest.raises(ValueError, match="`rank` to be at most the number of labels, 4, but got 5"):
+        targeted_binary(5).anchor(z, y)
+    assert [targeted_binary(rank).fits(torch.zeros(3), torch.zeros(3)) for rank in (1, 2)] == [True, False]
+
+
 @pytest.mark.parametrize("y", [torch.tensor([[0.5, 1.0]]), torch.tensor([[2, 0]])])
 def test_yes_no_labels_are_0_or_1(y):
-    for check in (binary_margin.check, binary_correct):
+    for check in (binary_margin.check, binary_correct, targeted_binary().anchor):
         with pytest.raises(ValueError, match="Expected labels to be 0 or 1"):
             check(torch.zeros(1, 2), y)
 

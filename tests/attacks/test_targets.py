@@ -15,8 +15,11 @@ from lightning_robust.attacks import (
     Linf,
     PixelSpace,
     Threat,
+    binary_correct,
     margin,
     nearest_classes,
+    nearest_labels,
+    targeted_binary,
     targeted_margin,
 )
 from tests.helpers import SPACES, Plane, batch, class_scores, net, unchanged
@@ -95,6 +98,63 @@ def test_ascent_towards_the_nearest_classes_is_exact_on_linear_models(ball, clas
     exact = nearest > eps
     assert not (exact & ~robust).any()
     assert (exact ^ robust).sum() <= 1
+
+
+def heads(labels):
+    """Yes/no labels, linear, of very different scales; and a function that gives the distances (N, L)."""
+    generator = torch.Generator().manual_seed(labels)
+    weight = torch.randn(labels, D, generator=generator) * torch.linspace(-4, 4, labels).exp()[:, None]
+    bias = weight.norm(dim=1) * torch.rand(labels, generator=generator)
+
+    def model(x):
+        return x @ weight.T + bias
+
+    return model, lambda x, dual: model(x).abs() / dual(weight)
+
+
+@pytest.mark.parametrize("ball", BALLS)
+@pytest.mark.parametrize("labels", [2, 5, 12])
+def test_the_order_of_yes_no_labels_is_that_of_the_distances(ball, labels):
+    make, dual = BALLS[ball]
+    model, distances = heads(labels)
+    x = points(100)
+    y = model(x) > 0
+    order = distances(x, dual).argsort(1)
+    threat = Threat(make(0.3), ANYWHERE)
+    for logits in (None, model(x)):
+        assert torch.equal(nearest_labels(model, x, y.int(), threat, logits, count=4), order[:, :4])
+    assert not torch.equal(order, model(x).abs().argsort(1))
+    few = model(x).abs().argsort(1)[:, :2]
+    assert torch.equal(nearest_labels(model, x, y, threat, count=2, among=1).sort(1).values, few.sort(1).values)
+    y[:, 0] = ~y[:, 0]  # a label that is wrong already
+    assert (nearest_labels(model, x, y, threat, count=1) == 0).all()
+
+
+@pytest.mark.parametrize("ball", ["Linf", "L2", "L1"])
+@pytest.mark.parametrize("labels", [2, 5, 30])
+def test_ascent_towards_the_nearest_labels_is_exact_on_linear_heads(ball, labels):
+    make, dual = BALLS[ball]
+    model, distances = heads(labels)
+    x = points(300)
+    y, nearest = model(x) > 0, distances(x, dual).amin(1)
+    eps = float(nearest.quantile(0.7))
+    threat = Threat(make(eps), ANYWHERE)
+    targets = nearest_labels(model, x, y, threat, count=3)
+    fooled = torch.zeros(len(x), dtype=torch.bool)
+    for rank in range(1, min(3, labels) + 1):
+        attack = PGD(threat, 20, gain=targeted_binary(rank), random_start=False, keep="best", early_stop=True)
+        fooled |= attack.run(model, x, y, Context(targets=targets, correct=binary_correct)).fooled[0]
+    assert not (fooled & (nearest > eps)).any()
+    assert (fooled ^ (nearest <= eps)).sum() <= 1
+
+
+def test_one_label_needs_no_pass_where_the_logit_is_known():
+    def model(x):
+        raise AssertionError
+
+    for logits in (torch.zeros(3), torch.zeros(3, 1)):
+        found = nearest_labels(model, torch.zeros(3, 2), torch.tensor([1, 0, 1]), Linf(0.1), logits)
+        assert found.tolist() == [[0], [0], [0]]
 
 
 # ----------------------------------------------------------------------------------------- what it has to bear
@@ -219,3 +279,5 @@ def test_refusals():
         nearest_classes(lambda x: x[:, :1], x, y, Linf(0.1))
     with pytest.raises(TypeError, match="model to return logits"):
         nearest_classes(lambda x: {"logits": x}, x, y, Linf(0.1))
+    with pytest.raises(ValueError, match="Expected one label, 0 or 1, for each logit"):
+        nearest_labels(lambda x: x, x, y, Linf(0.1))

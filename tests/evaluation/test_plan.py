@@ -157,7 +157,7 @@ def test_what_the_stages_make():
 def test_other_labels_have_a_plan_of_their_own():
     """Yes/no labels, labels of positions, and a space of few dimensions."""
     plan = standard(Linf(0.05), gain=binary_margin)
-    assert "no targets" in plan.note
+    assert "nine nearest" in plan.note
     model, x = nn.Sequential(nn.Flatten(), nn.Linear(25, 1)), torch.rand(30, 1, 5, 5)
     y = (model(x) > 0).float()
     report = evaluate(model, (x, y), brief(plan), correct=binary_correct, progress=False)
@@ -180,6 +180,47 @@ def test_other_labels_have_a_plan_of_their_own():
     plan = standard(Threat(Linf(0.1), AffineSpace()))
     report = evaluate(classes, (x, classes(x).argmax(1)), brief(plan), progress=False)
     assert report.n == 30
+
+
+@pytest.mark.parametrize("labels", [3, 12])
+@pytest.mark.parametrize("radii", [False, True])
+def test_exact_on_linear_heads_of_unlike_scale(labels, radii):
+    """The label whose logit is the least right is mostly out of reach; the nearest one decides."""
+    noise = torch.Generator().manual_seed(labels)
+    weight = torch.randn(labels, 25, generator=noise).double() * torch.linspace(-4, 4, labels).double().exp()[:, None]
+    x = 0.35 + 0.3 * torch.rand(60, 1, 5, 5, generator=noise).double()
+
+    def model(x):
+        return (x.flatten(1) - 0.5) @ weight.T
+
+    y = (model(x) > 0).long()
+    far = (model(x).abs() / weight.abs().sum(1)).amin(1)
+    eps = float(far.sort().values[42:44].mean())
+    plan = standard(Linf(eps), gain=binary_margin, radii=radii)
+    report = evaluate(model, (x, y), brief(plan), correct=binary_correct, progress=False)
+    assert torch.equal(report.robust, far > eps)
+    assert not report.flagged
+    if radii:
+        assert (report.images.radius / far < 1.01).double().mean() > 0.95
+        assert (report.images.radius >= far * (1 - 1e-9)).all()
+
+
+def test_one_logit_is_the_nearest_of_one():
+    """(N,) and (N, 1) alike; of nine targets one is there."""
+    weight, x = torch.linspace(-1, 1, 25), torch.rand(30, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    plan = standard(Linf(0.01), gain=binary_margin).attacks
+    plan = Plan({name: attack for name, attack in plan.items() if name.startswith("target")})
+    y, spent = (x.flatten(1) @ weight > 0).long(), []
+    far = (x.flatten(1) @ weight).abs() / weight.abs().sum()
+    for shape in ((-1,), (-1, 1)):
+
+        def model(x, shape=shape):
+            return (x.flatten(1) @ weight).reshape(shape)
+
+        report = evaluate(model, (x, y), plan, correct=binary_correct, progress=False)
+        assert torch.equal(report.robust, far > 0.01)
+        spent.append(report.images.passes[report.robust].max())
+    assert spent[0] == spent[1] <= 45
 
 
 def test_a_plan_is_an_ordinary_composition():
