@@ -512,9 +512,9 @@ class Killed(nn.Module):
 
     def __init__(self, model: nn.Module, forwards: int = -1) -> None:
         super().__init__()
-        self.model, self.count, self.forwards = model, itertools.count(), forwards
+        self.model, self.count, self._forwards = model, itertools.count(), forwards
 
     def forward(self, x: Tensor) -> Tensor:
-        if next(self.count) == self.forwards:
+        if next(self.count) == self._forwards:
             raise KeyboardInterrupt
         return self.model(x)

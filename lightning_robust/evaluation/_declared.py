@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.threats import Threat
+from lightning_robust.evaluation._described import described
 from lightning_robust.evaluation._suspicions import declared
 
 
@@ -18,7 +19,7 @@ def common_threat(attacks: Iterable[Attack]) -> Threat | None:
 
 def _same(some: tuple[Threat, ...], other: tuple[Threat, ...] | None) -> bool:
     """Radii that are tensors cannot be compared by `==`; their texts say what they are."""
-    return other is some or (other is not None and not _by_sample(some) and repr(other) == repr(some))
+    return other is some or (other is not None and not _by_sample(some) and described(other) == described(some))
 
 
 def _by_sample(threats: tuple[Threat, ...]) -> bool:

@@ -1,7 +1,7 @@
 """One evaluation from its samples to its report."""
 
+import math
 import platform
-import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from lightning_robust._versions import command, processor
 from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._data import fingerprint_of_data
 from lightning_robust.evaluation._declared import common_threat, per_sample_radius
+from lightning_robust.evaluation._described import described
 from lightning_robust.evaluation._doubts import (
     asked,
     cautions_of,
@@ -27,8 +28,9 @@ from lightning_robust.evaluation._engine import Engine, Sink
 from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._memory import COUNTS, DOUBT, Memory, beginning, of_process
 from lightning_robust.evaluation._meter import Meter
-from lightning_robust.evaluation._models import fingerprint_of_model
+from lightning_robust.evaluation._models import fingerprint_of_model, settings_of_model
 from lightning_robust.evaluation._order import Order, sorted_cut
+from lightning_robust.evaluation._outputs import other_outputs
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part, pools
 from lightning_robust.evaluation._probe import MOST
@@ -83,26 +85,28 @@ class Settings:
     def attacks(self) -> dict[str, str]:
         """What the attacks are, in words."""
         return {
-            name: _plain(stage.attack) + ("" if stage.on == "survivors" else f", on {stage.on}")
+            name: described(stage.attack) + ("" if stage.on == "survivors" else f", on {stage.on}")
             for name, stage in self.stages.items()
         }
 
     def reads(self) -> str:
         """What is read of a batch, and how, in words."""
         reader = self.reader
-        return _plain((reader.input, reader.target, reader.code, reader.forward, reader.correct))
+        return described((reader.input, reader.target, reader.code, reader.forward, reader.correct))
 
     def header(self, module: nn.Module, data: Any) -> dict[str, str | int | float | None]:
         """What must be equal for results to belong together."""
         from lightning_robust import __version__
 
+        settings = settings_of_model(module)
         return {
             "version": __version__,
             "model": fingerprint_of_model(module),
+            **({"settings": settings} if settings else {}),
             "data": fingerprint_of_data(data),
             "attacks": "; ".join(f"{name}: {text}" for name, text in self.attacks().items()),
             "full": int(self.full),
-            "threat": "" if self.threat is None else _plain(self.threat),
+            "threat": "" if self.threat is None else described(self.threat),
             "eps": self.eps,
             "seed": self.seed,
             "max_samples": self.limit,
@@ -231,15 +235,34 @@ class Evaluation:
         elif rows:
             rows = list(range(len(part)))
         if rows:
-            right, _ = (part.sample if part.whole else part.sample.rows(torch.tensor(rows))).view(self._module).judged()
+            right, output = self._asked(part, rows)
             known = [self._engine.record.rows.get(part.places[row]) for row in rows]
             pairs = [(one.clean, now) for one, now in zip(known, right.tolist(), strict=True) if one is not None]
-            other = sum(before != now for before, now in pairs)
-            if other > max(1, 0.05 * len(pairs)):  # rounding on another machine may turn a few
-                raise ValueError(
-                    f"Expected argument `out` to hold results of the same model, but {other} of the first {len(pairs)} "
-                    "samples are right in one and wrong in the other without an attack. Give another folder."
-                )
+            turned = sum(before != now for before, now in pairs)
+            before = torch.tensor([math.nan if one is None else one.output for one in known], dtype=torch.float64)
+            half = any(p.is_floating_point() and p.element_size() < 4 for p in self._module.parameters())
+            other = other_outputs(before, output, lambda: self._elsewhere(part, rows), half=half)
+            for number, what in (
+                (turned, "samples are right in one and wrong in the other without an attack"),
+                (other, "samples have other outputs without an attack"),
+            ):
+                if number > max(1, 0.05 * len(pairs)):  # rounding on another machine may turn a few
+                    raise ValueError(
+                        f"Expected argument `out` to hold results of the same model, but {number} of the first "
+                        f"{len(pairs)} {what}. Give another folder."
+                    )
+
+    def _asked(self, part: Part, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Which samples are right, and the outputs."""
+        return (part.sample if part.whole else part.sample.rows(torch.tensor(rows))).view(self._module).judged()
+
+    def _elsewhere(self, part: Part, rows: list[int]) -> Tensor:
+        """The outputs once more, in the other order and in halves, where the batch can be cut."""
+        if part.whole:
+            return self._asked(part, rows)[1]
+        turned, middle = rows[::-1], (len(rows) + 1) // 2
+        halves = [self._asked(part, some)[1] for some in (turned[:middle], turned[middle:]) if some]
+        return torch.cat(halves).flip(0)
 
     def _ask(self, part: Part) -> None:
         threat = self._settings.threat
@@ -283,7 +306,7 @@ class Evaluation:
             indicators=indicators,
             passes=(engine.forwards + meter.forwards, engine.backwards + meter.backwards),
             eps=settings.eps,
-            threat="" if settings.threat is None else _plain(settings.threat),
+            threat="" if settings.threat is None else described(settings.threat),
             about=self._about(),
         )
 
@@ -320,8 +343,3 @@ class Evaluation:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-
-
-def _plain(value: Any) -> str:
-    """What something is, in words that are the same in every run."""
-    return re.sub(" at 0x[0-9a-f]+", "", repr(value))

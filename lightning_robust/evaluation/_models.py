@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_robust import _checks
+from lightning_robust._lightning import copy_of
 from lightning_robust.attacks.scope import modules_in
 from lightning_robust.evaluation._data import fingerprint
+from lightning_robust.evaluation._described import settings_of
 
 _FEW = 64  # numbers
 
@@ -75,6 +77,21 @@ def fingerprint_of_model(module: nn.Module) -> str | None:
         for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
     ]
     return fingerprint([*tensors, *map(_settings, parts)]) if tensors else None
+
+
+def settings_of_model(module: nn.Module) -> str:
+    """What the constructors of its layers took that is no weight, and its functions, in words; "": nothing.
+
+    Layers of torch tell theirs in the fingerprint. A LightningModule has settings of its training beside them.
+    """
+    texts = []
+    for part in modules_in(module):
+        if type(part).__module__.split(".")[0] == "torch" or isinstance(part, Metric):
+            continue
+        if not copy_of(part, "LightningModule") and (settings := settings_of(part)):
+            words = ", ".join(f"{name}={text}" for name, text in settings.items())
+            texts.append(f"{type(part).__qualname__}({words})")
+    return "; ".join(dict.fromkeys(texts))
 
 
 def _settings(part: nn.Module) -> tuple[str, Tensor]:

@@ -13,11 +13,16 @@ from lightning_robust.evaluation.ledger import CLEAN, END, Event
 
 @dataclass
 class Row:
-    """What is known of one sample; `broken_by` are all attacks that broke it, `done` all (stage, wave) that ran."""
+    """What is known of one sample.
+
+    `output` is a number for the output without an attack, NaN: not known; `broken_by` are all attacks that broke the
+    sample, `done` all (stage, wave) that ran.
+    """
 
     key: str
     label: int | None
     clean: bool = False
+    output: float = math.nan
     attack: str = ""
     target: int = -1
     restart: int = -1
@@ -59,7 +64,7 @@ class Record:
             row.done.add((event.stage, event.wave))
             row.passes += event.passes
             if event.stage == CLEAN:
-                row.clean = not event.fooled
+                row.clean, row.output = not event.fooled, event.gain
                 row.radius = 0.0 if event.fooled else row.radius
                 continue
             higher = row.last != event.stage or math.isnan(row.gain) or event.gain > row.gain

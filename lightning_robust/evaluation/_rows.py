@@ -157,7 +157,8 @@ def doubts(report: Report) -> list[str]:
 
 def short_doubts(report: Report) -> list[str]:
     """The same in few words: the name of an indicator, and the first sentence of a warning."""
-    return [name or text.partition(". ")[0].removesuffix(".") for name, text in _doubts(report)]
+    sentences = [(name, text.partition(". ")[0].removesuffix(".")) for name, text in _doubts(report)]
+    return [name or text.removeprefix("Robust accuracy may be too high: ") for name, text in sentences]
 
 
 def _doubts(report: Report) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from lightning_robust.attacks.minimum_norm import MinimumNorm
 from lightning_robust.attacks.targets import nearest_classes, nearest_labels
 from lightning_robust.evaluation._declared import common_threat
 from lightning_robust.evaluation._memory import seen_of_clean, seen_of_run
+from lightning_robust.evaluation._outputs import numbers_of
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part
 from lightning_robust.evaluation._reader import View
@@ -149,9 +150,19 @@ class Runs:
             )
             self._suspicions.clean(sample.x, sample.y, output, right, mask)
         part.know(rows, output)
-        answers = _classes(output, sample.y)
+        answers, numbers = _classes(output, sample.y), numbers_of(output).tolist()
         return [
-            _event(part, int(rows[i]), CLEAN, 0, not right[i], passes, one, target=-1 if right[i] else answers[i])
+            _event(
+                part,
+                int(rows[i]),
+                CLEAN,
+                0,
+                not right[i],
+                passes,
+                one,
+                target=-1 if right[i] else answers[i],
+                gain=numbers[i],
+            )
             for i, passes, one in zip(
                 kept, part.meter.drain(rows[kept]), seen_of_clean(lost[kept], spread[kept]), strict=True
             )

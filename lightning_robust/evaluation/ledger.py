@@ -39,7 +39,7 @@ class Event(NamedTuple):
         fooled: is the sample misclassified?
         target: class that the model gave instead of the label; -1 where it was right, or labels are no classes.
         step: step of the first success; -1 without one.
-        gain: gain of the returned perturbation; NaN if unknown.
+        gain: gain of the returned perturbation; of a clean pass a number for the output; NaN if unknown.
         radius: least radius at which an adversarial example was seen, in the units of the threat; inf if none was.
         passes: forward plus backward passes spent on the sample.
         key: what the sample's content is, as hexadecimal digits; equal samples have equal keys.

@@ -1,6 +1,7 @@
 """`evaluate` gives the numbers of the callback without a Trainer, from any model and any data."""
 
 import copy
+import math
 import warnings
 
 import pytest
@@ -10,10 +11,11 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset, Te
 
 from lightning_robust import PGD, Linf, RobustEvaluation, evaluate
 from lightning_robust._lightning import pl
-from lightning_robust.attacks import Attack, binary_correct, binary_margin, margin
+from lightning_robust.attacks import Attack, Box, binary_correct, binary_margin, expectation, margin
 from lightning_robust.attacks.attack import Outcome
 from lightning_robust.datamodules import Fonts
 from lightning_robust.evaluation import Plan, Report, standard
+from lightning_robust.evaluation.ledger import Ledger, header_of, join
 from lightning_robust.models import RobustClassifier, standard_net
 from tests.helpers import Killed
 
@@ -319,18 +321,116 @@ def test_results_of_a_model_with_other_numbers_are_not_mixed(tmp_path, shifts):
 
 
 def test_results_of_another_function_are_not_mixed(tmp_path):
-    """No weights are to be seen: the verdicts without an attack tell."""
-
     def mean(sign):
         return lambda x: sign * torch.stack([x.flatten(1).mean(1) - 0.5, 0.5 - x.flatten(1).mean(1)], 1)
 
     evaluate(mean(1), (X, Y), PLAN, out=tmp_path, progress=False)
-    again = evaluate(mean(2), (X, Y), PLAN, out=tmp_path, progress=False)
+    again = evaluate(mean(1), (X, Y), PLAN, out=tmp_path, progress=False)
     spent = int(again.images.passes.sum())
     assert again.about["resumed"].startswith(f"{spent:,} passes")
     assert again.passes_text().endswith(f"{spent / 8:.1f} per image in the attacks")
-    with pytest.raises(ValueError, match="8 of the first 8 samples"):
-        evaluate(mean(-1), (X, Y), PLAN, out=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="`settings` was"):
+        evaluate(mean(2), (X, Y), PLAN, out=tmp_path, progress=False)
+
+
+class Signed(nn.Module):
+    """A network with a state that no constructor took."""
+
+    def __init__(self):
+        super().__init__()
+        self.network, self.state, self.calls = balanced(), [1], 0
+
+    def forward(self, x):
+        return self.state[0] * self.network(x)
+
+
+def test_results_of_a_model_that_answers_otherwise_are_not_mixed(tmp_path):
+    """Neither weights nor settings tell: the outputs without an attack do, and right and wrong of older ledgers."""
+    model, data = Signed(), (X, Y)
+    evaluate(model, data, PLAN, out=tmp_path, progress=False)
+    model.calls += 1
+    evaluate(model, data, PLAN, batch_size=3, out=tmp_path, progress=False)
+    model.state[0] = 2
+    with pytest.raises(ValueError, match="8 of the first 8 samples have other outputs"):
+        evaluate(model, data, PLAN, out=tmp_path, progress=False)
+    path = tmp_path / "ledger-0-of-1.jsonl"
+    header, events = (
+        header_of(tmp_path),
+        [event._replace(gain=math.nan) if event.stage == "clean" else event for event in join(tmp_path)],
+    )
+    path.unlink()
+    with Ledger.open(tmp_path, header) as older:
+        older.add(events)
+    evaluate(model, data, PLAN, out=tmp_path, progress=False)
+    model.state[0] = -1
+    with pytest.raises(ValueError, match="8 of the first 8 samples are right in one"):
+        evaluate(model, data, PLAN, out=tmp_path, progress=False)
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = balanced()
+
+    def forward(self, x):
+        return self.network(x + 0.1 * torch.randn_like(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_in_expectation_goes_on_in_other_batches_and_with_as_many_draws(tmp_path):
+    """Its draws belong to places in a batch, so its outputs differ a little there."""
+    evaluate(expectation(Noisy(), 8), (X, Y), PLAN, batch_size=8, out=tmp_path, progress=False)
+    evaluate(expectation(Noisy(), 8), (X, Y), PLAN, batch_size=3, out=tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"`settings` was .*draws=8.* and is .*draws=9"):
+        evaluate(expectation(Noisy(), 9), (X, Y), PLAN, out=tmp_path, progress=False)
+
+
+class Chosen(nn.Module):
+    """A network that a setting chooses."""
+
+    def __init__(self, which, how="plain"):
+        super().__init__()
+        self.networks, self.which, self.how = nn.ModuleList([balanced(), linear(2)]), which, how
+
+    def forward(self, x):
+        return self.networks[self.which](x)
+
+
+def boxed(first):
+    widths = torch.zeros(1, 32, 32)
+    widths[0, first : first + 4] = 0.1
+    return Plan({"pgd": PGD(Box(widths), 1)})
+
+
+def held(steps):
+    inner = PGD(Linf(0.1), steps)
+    return Plan({"own": lambda model, x, y: inner(model, x, y)})
+
+
+def raised(gain):
+    return Plan({"pgd": PGD(Linf(0.1), 1, gain=gain)})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ([{"model": Chosen(which)} for which in (0, 1)], "which=0.*which=1"),
+        ([{"model": Chosen(0, how)} for how in ("plain", "strong")], "how='plain'.*how='strong'"),
+        ([{"attacks": boxed(first), "data": (torch.rand(4, 1, 32, 32), Y[:4])} for first in (0, 9)], "`attacks` was"),
+        ([{"attacks": held(steps)} for steps in (1, 2)], "`attacks` was"),
+        ([{"attacks": raised(g)} for g in (lambda z, y: z[:, 0], lambda z, y: z[:, 1])], "`attacks` was"),
+        ([{"correct": c} for c in (lambda z, y: z[:, 0] > 0, lambda z, y: z[:, 0] > 1)], "`reads` was"),
+    ],
+)
+def test_results_of_other_settings_are_not_mixed(tmp_path, change, match):
+    one, other = ({"model": lambda x: x.flatten(1)[:, :2], "data": (X, Y), "attacks": PLAN} | some for some in change)
+    if "data" in other:
+        other["data"] = one["data"]
+    evaluate(**one, out=tmp_path, progress=False)
+    evaluate(**one, out=tmp_path, progress=False)
+    with pytest.raises(ValueError, match=match):
+        evaluate(**other, out=tmp_path, progress=False)
 
 
 def test_results_of_another_evaluation_are_not_mixed(tmp_path):
