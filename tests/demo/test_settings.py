@@ -11,6 +11,12 @@ def test_each_seed_has_its_four_models_and_more_seeds_keep_them():
     assert three.models()[:4] == one.models()
 
 
+def test_the_numbers_of_the_documentation_are_of_these_settings():
+    steps = {"train_steps": 10, "test_steps": 40, "restarts": 3}
+    data = {"train_size": 2500, "test_size": 2000, "epochs": 20, "average": 0.99}
+    assert Settings().shared == {**data, "eps": 0.1, "eta": 0.3, **steps}
+
+
 def test_a_model_depends_on_what_changes_its_numbers_alone():
     plain = Settings().models()
     assert Settings(out="elsewhere", workers=3, threads=2).models() == plain

@@ -258,7 +258,7 @@ def test_what_is_lost_in_rounding_tells_nothing_of_a_gradient():
 
 
 def test_one_sample_at_the_edge_is_no_masked_gradient():
-    assert not indicators.search_beats_gradients(3, 1, 10).flagged
+    assert not indicators.search_beats_gradients(3, 1, 49).flagged
     assert indicators.search_beats_gradients(3, 1, 50).flagged
     assert indicators.search_beats_gradients(3, 2, 10).flagged
 
@@ -327,6 +327,7 @@ def test_a_curve_that_falls_to_zero_is_not_doubted(name):
         ([n % 95 for n in range(100)], [0] * 100, None),
         (list(range(100)), [0] * 100, None),
         ([n % 49 for n in range(50)], [0] * 50, None),
+        ([0] * 50, [0] * 50, 1),
         ([0] * 49, [0] * 49, None),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
+from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities, cautions
 
 
 def bools(*rows):
@@ -39,6 +39,16 @@ def test_without_a_sample_there_is_no_share():
     assert all(math.isnan(value) for value in summary.logged.values())
     assert set(summary.logged) == {"clean_acc", "robust_acc"}
     assert summary.warnings == []
+
+
+@pytest.mark.parametrize(("stuck", "told"), [(2, False), (3, True)])
+def test_one_sample_in_a_hundred_may_have_no_gradient(stuck, told):
+    assert ["3 of 200 samples" in text for text in cautions(200, 50, {"": stuck}, 0, 0)] == [True] * told
+
+
+@pytest.mark.parametrize(("more", "are"), [(9e-4, True), (1.1e-3, False), (-9e-4, True), (-1.1e-3, False)])
+def test_probabilities_sum_to_one_up_to_rounding(more, are):
+    assert are_probabilities(torch.tensor([[0.25, 0.75 + more]])).tolist() == [are]
 
 
 def test_probabilities_are_distributions_of_two_classes_or_more():

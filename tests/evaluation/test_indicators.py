@@ -25,7 +25,7 @@ from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.labels import judged
 from lightning_robust.evaluation import evaluate, indicators
-from lightning_robust.evaluation._indicator import KINDS
+from lightning_robust.evaluation._indicator import KINDS, indicator
 from lightning_robust.evaluation._probe import reach_of_the_bounds
 from tests.evaluation import zoo
 from tests.helpers import SHAPE, SPACES, THREATS, class_scores, threat_of, unchanged
@@ -150,6 +150,30 @@ def test_the_rise_along_the_gradient_of_a_linear_gain(ball, factor, value):
     assert found["gradient_rise"].value == pytest.approx(value, abs=1e-3)
     assert found["gradient_rise"].flagged == (value < 0.25)
     assert found["zero_gradient"].value == (factor == 0)
+
+
+@pytest.mark.parametrize("without", [0, 1])
+def test_one_sample_without_a_gradient_is_doubted(without):
+    def model(x):
+        stopped = ((x[:, None] - X[:without]).abs() < 0.11).flatten(2).all(2).any(1)
+        return LINEAR(torch.where(stopped[:, None, None, None], x.detach(), x))
+
+    found = named(indicators.probe(model, X, Y, Linf(0.1)))["zero_gradient"]
+    assert (found.value, found.flagged) == (without / 24, without > 0)
+
+
+@pytest.mark.parametrize(("size", "flagged"), [(0.1, False), (0.2, True)])
+def test_noise_of_the_gain_in_shares_of_it(size, flagged):
+    """A gain of -1 and -1 plus or minus a number drawn for each point: two of them differ by it, or by twice it, or not
+    at all, so by sqrt(1/2) of it in the square mean of half a difference."""
+
+    def model(x):
+        drawn = size * torch.where(torch.sin(1e5 * x.double().flatten(1).sum(1)) > 0, 1.0, -1.0).float()
+        return torch.stack([1 + drawn, 0 * drawn], 1) + 0 * x.flatten(1)[:, :2]
+
+    found = named(indicators.probe(model, X, 0 * Y, Linf(0.1)))["unstable"]
+    assert found.value == pytest.approx(size * 0.5**0.5, rel=0.3)
+    assert found.flagged == flagged
 
 
 @pytest.mark.parametrize("name", THREATS)
@@ -281,7 +305,7 @@ def signs_of(**values):
 @pytest.mark.parametrize(
     ("values", "name", "value"),
     [
-        ({"zero": [60.0, 40.0]}, "loop_zero_gradient", 0.1),
+        ({"zero": [51.0, 50.0]}, "loop_zero_gradient", 0.1),
         ({"broken": [50.0, 0.0]}, "loop_broken_gradient", 0.05),
         ({"rise": [0.1, -0.1]}, "loop_rise", 0.0),
         ({"silent": [True, True]}, "silent_success", 0.2),
@@ -296,17 +320,25 @@ def test_the_signs_of_the_loop(values, name, value):
 
 def test_good_signs_few_steps_and_nothing_that_withstood():
     assert not flagged(indicators.from_signs(signs_of(), 10))
-    assert "still_rising" not in named(indicators.from_signs(signs_of(late=0.0), 10, steps=20))
+    for steps, asked in ((49, False), (50, True)):
+        assert ("still_rising" in named(indicators.from_signs(signs_of(late=0.0), 10, steps=steps))) == asked
     assert not indicators.from_signs(signs_of().take(torch.tensor([], dtype=torch.long)), 10)
     assert not indicators.from_signs(Signs.none(3, torch.device("cpu")), 3)
 
 
 def test_a_handful_of_steps_tells_nothing_of_their_gradients():
     """Ten nodes of a graph, three steps each: the gain of those that withstand falls while that of others rises."""
-    for steps, value in ((50.0, -1.0), (49.0, math.nan)):
+    for steps, value in ((50.0, -1.0), (49.5, math.nan)):
         found = named(indicators.from_signs(signs_of(rise=-1.0, asked=steps, agreed=0.0), 10))["loop_rise"]
         assert found.value == pytest.approx(value, nan_ok=True)
         assert found.flagged == (steps == 50)
+
+
+def test_a_rise_of_few_samples_is_doubted_where_there_is_none():
+    """One alone at a kink decides what all steps of four did together."""
+    for moved, rise, flagged in ((4, 0.05, False), (5, 0.05, True), (4, 0.0, True), (1, -0.1, True), (5, 0.15, False)):
+        sums = torch.tensor([0, 0, 0, 0, moved, rise, 1.0, 90, 100])
+        assert named(indicators.from_sums(sums, 10, 20))["loop_rise"].flagged == flagged
 
 
 def test_an_ascent_that_has_not_ended(networks):
@@ -325,6 +357,8 @@ def test_radius_used():
     assert indicators.radius_used(torch.tensor([0.2, 0.4, 0.9]), 1.0)[0].value == pytest.approx(0.4)
     assert not flagged(indicators.radius_used(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0])))
     assert not indicators.radius_used(torch.tensor([]), 0.1)
+    for share, doubted in ((0.49, True), (0.51, False)):
+        assert indicators.radius_used(torch.tensor([0.1, share, 1.0]), 1.0)[0].flagged == doubted
 
 
 # -------------------------------------------------------------------------------------------- another run
@@ -408,6 +442,53 @@ def test_a_search_and_a_transfer_that_beat_gradients():
     for wrong in ((-1, 0, 10), (0, 11, 10), (0, 0, 0)):
         with pytest.raises(ValueError, match="Expected argument"):
             indicators.search_beats_gradients(*wrong)
+
+
+# ---------------------------------------------------------------------------------------------- thresholds
+
+
+THRESHOLDS = {
+    "random": 1e-3,
+    "few_draws": 0.05,
+    "optimizing": 0.5,
+    "grad_mode": 0.02,
+    "company": 0.05,
+    "constant": 1e-6,
+    "probabilities": 0.99,
+    "broken_logits": 0.0,
+    "zero_gradient": 0.01,
+    "silent_classes": 0.05,
+    "broken_gradient": 0.001,
+    "gradient_moves": 0.05,
+    "gradient_rise": 0.25,
+    "foreign_gradient": 0.93,
+    "unstable": 0.1,
+    "loop_zero_gradient": 0.01,
+    "loop_broken_gradient": 0.001,
+    "loop_rise": 0.1,
+    "silent_success": 0.1,
+    "still_rising": 0.05,
+    "radius_used": 0.5,
+    "unbounded": 0.05,
+    "search_beats_gradients": 0.002,
+    "transfer_beats_gradients": 0.002,
+    "sorted_cut": 1e-5,
+}
+"""Beyond these numbers the masked networks of the zoo lie, and no honest one."""
+LOW = {"constant", "gradient_rise", "foreign_gradient", "loop_rise", "radius_used", "sorted_cut"}
+"""Doubted below the number, the others above it."""
+
+
+def test_every_threshold_is_here():
+    assert THRESHOLDS.keys() == KINDS.keys()
+    assert THRESHOLDS.keys() > LOW
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_a_value_is_doubted_just_beyond_the_threshold(name):
+    threshold = THRESHOLDS[name]
+    for value, above in ((threshold * 1.01 + 1e-12, True), (threshold * 0.99, False)):
+        assert indicator(name, value, agreed=0.5, more="").flagged == (above != (name in LOW))
 
 
 # --------------------------------------------------------------------------------------------------- texts
