@@ -7,8 +7,8 @@ Where forwards run in training mode, the buffers that are copied are swapped for
 save the clones. In evaluation mode they stay where they are: compiled graphs know their addresses.
 
 Plain attributes. Whatever an attribute of a module was before, it is after, and so is the content of plain lists,
-dicts, sets, counters and deques in attributes and in the closures of forward hooks: hidden states, spikes, caches,
-collected features, metrics. Tensors there are treated like buffers.
+dicts, sets, counters and deques in attributes: hidden states, spikes, caches, collected features, metrics. The same
+holds for what hooks write to, see `_hooks.py`. Tensors there are treated like buffers.
 
 Inference tensors, in buffers or attributes, are swapped for clones: autograd cannot save them.
 
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lightning_robust.attacks._hooks import EMPTY, global_hooks, hooks_of, reach_of, value_of
 from lightning_robust.attacks._kept import SMALL, Tensors, size, tell
 from lightning_robust.attacks._weights import Weights
 
@@ -65,10 +66,10 @@ class State:
         self._buffers: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._attributes: list[_Held] = []
         self._containers: list[_Held] = []
+        self._cells: list[tuple[types.CellType, Any]] = []
         self._tensors = Tensors(training=swap)
 
     def __enter__(self) -> "State":
-        self._weights = Weights(self._modules if self._keep_weights else [], training=self._swap)
         for module in self._modules:
             if isinstance(module, torch.jit.ScriptModule):
                 for name, buffer in module.named_buffers(recurse=False):
@@ -76,6 +77,8 @@ class State:
             else:
                 self._keep_buffers(module)
                 self._keep_attributes(module)
+        elsewhere = self._keep_reach()
+        self._weights = Weights([*self._modules, *elsewhere] if self._keep_weights else [], training=self._swap)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -83,6 +86,7 @@ class State:
             _set_back(live, before)
         for held in self._attributes:
             _set_back(held.live, held.before)
+        self._set_cells_back()
         # Backwards: a container that two modules share was met a second time with clones in it.
         for held in reversed(self._containers):
             _refill(held.live, held.before)
@@ -94,6 +98,7 @@ class State:
         """The attributes as the attack found them, for another forward."""
         for held in self._attributes:
             _set_back(held.live, held.start)
+        self._set_cells_back()
         for held in self._containers:
             _refill(held.live, held.start)
         self._tensors.rewind()
@@ -104,7 +109,16 @@ class State:
             self._tensors.moved()
             or any(not _same_entries(held.live, held.start) for held in self._attributes)
             or any(not _same_content(held.live, held.start) for held in self._containers)
+            or any(value_of(cell) is not value for cell, value in self._cells)
         )
+
+    def _set_cells_back(self) -> None:
+        for cell, value in self._cells:
+            if value_of(cell) is not value:
+                if value is EMPTY:
+                    del cell.cell_contents
+                else:
+                    cell.cell_contents = value
 
     def _keep_buffers(self, module: nn.Module) -> None:
         before = dict(module._buffers)
@@ -127,10 +141,27 @@ class State:
             fresh = {name: new for name, value in other if (new := self._keep_value(value, name)) is not value}
             live.update(fresh)
         self._attributes.append(_Held(live, before, {**before, **fresh} if fresh else before))
-        if module._forward_pre_hooks or module._forward_hooks:
-            for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-                for container in _containers_of(hook):
-                    self._keep_value(container, "hook")
+
+    def _keep_reach(self) -> list[nn.Module]:
+        """Keep what hooks write to; returns the modules elsewhere among it."""
+        hooks = [
+            hook for part in self._modules if not isinstance(part, torch.jit.ScriptModule) for hook in hooks_of(part)
+        ]
+        known = {id(module) for module in self._modules}
+        elsewhere = []
+        for hook in hooks + global_hooks() if self._modules else ():
+            reach = reach_of(hook, _CONTAINERS, _MOST_ENTRIES)
+            self._cells += [(cell, value_of(cell)) for cell in reach.cells]
+            for value in reach.values:
+                self._keep_value(value, "hook")
+            for module in (inner for part in reach.modules for inner in part.modules()):
+                if id(module) not in known and not isinstance(module, torch.jit.ScriptModule):
+                    known.add(id(module))
+                    elsewhere.append(module)
+        for module in elsewhere:
+            self._keep_buffers(module)
+            self._keep_attributes(module)
+        return elsewhere
 
     def _keep_value(self, value: Any, name: str, depth: int = 0) -> Any:
         """Keep the tensors and containers in an attribute; returns it, with clones for inference tensors."""
@@ -165,15 +196,6 @@ def _writes_uncounted(module: nn.Module) -> bool:
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return True
     return type(module).__module__.startswith(("torch.ao.quantization", "torch.quantization"))
-
-
-def _containers_of(function: Any) -> list[Any]:
-    """The plain containers that a function writes to: in its closure, and global ones that its code names."""
-    if not isinstance(function, types.FunctionType):
-        return []
-    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
-    named = [function.__globals__.get(name) for name in function.__code__.co_names]
-    return [value for value in (*cells, *named) if type(value) in _CONTAINERS]
 
 
 def _len_of(value: Any) -> int:
