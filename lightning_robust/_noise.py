@@ -4,7 +4,7 @@ A starting point is drawn from a counter-based generator: the number at coordina
 integer hash of (content of the sample, key, :math:`i`). Hence a sample draws the same numbers alone as in company, on
 every rank and device; nothing is consumed from the global generators and there is no generator state to save.
 
-An attack draws a number for each pixel, so words have 32 bits: those of `datamodules/_counter.py`, of 64 bits, take 9
+An attack draws a number for each pixel, so words have 32 bits: those of `_counter.py`, of 64 bits, take 9
 times as long on a CPU. Neither can replace the other: their numbers define random starts and data sets.
 
 Reference: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), for the idea; the integer hash is the

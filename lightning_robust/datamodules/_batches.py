@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lightning_robust.datamodules._counter import digest
+from lightning_robust._counter import digest
 
 Augmentation = Callable[[Tensor], Any]
 """A random map of a batch of images, float32 (N, C, H, W) to the same, that draws from torch's default generator.

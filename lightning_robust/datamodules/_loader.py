@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_robust.datamodules._counter import permutation
+from lightning_robust._counter import permutation
 
 
 class Shuffle(Sampler[int]):

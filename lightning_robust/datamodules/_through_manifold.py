@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_robust._checks import count, instance
+from lightning_robust._counter import digest
 from lightning_robust._modes import evaluating
 from lightning_robust.datamodules._batches import Batches
-from lightning_robust.datamodules._counter import digest
 from lightning_robust.datamodules.base import ImageDataModule, Part
 
 STREAM: dict[Part, int] = {"train": 0, "val": 1, "test": 2}

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lightning_robust import _checks
 from lightning_robust._checks import count, function, instance, number
+from lightning_robust._counter import bits, digest
 from lightning_robust.datamodules._batches import Augmentation, Batches, ImageBatches
-from lightning_robust.datamodules._counter import bits, digest
 from lightning_robust.datamodules.base import ImageDataModule, Part, options_of
 from lightning_robust.datamodules.in_memory import checked
 

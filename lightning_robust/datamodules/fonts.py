@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._checks import choice, count, number, seed
+from lightning_robust._counter import permutation, uniform
 from lightning_robust._fonts import (
     IMAGE_SHAPE,
     NUM_CLASSES,
@@ -17,7 +18,6 @@ from lightning_robust._fonts import (
     theta_range,
 )
 from lightning_robust.datamodules._batches import Batches
-from lightning_robust.datamodules._counter import permutation, uniform
 from lightning_robust.datamodules.base import ImageDataModule, Part
 from lightning_robust.datamodules.subsets import balanced_subset
 

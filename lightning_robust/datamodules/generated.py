@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._checks import count, interval, number
+from lightning_robust._counter import uniform
 from lightning_robust._noise import normal_within
-from lightning_robust.datamodules._counter import uniform
 from lightning_robust.datamodules._through_manifold import STREAM, Coded, ThroughManifold, inert
 from lightning_robust.datamodules.base import Part
 

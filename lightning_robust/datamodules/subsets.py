@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_robust import _checks
 from lightning_robust._checks import count, instance
-from lightning_robust.datamodules._counter import permutation
+from lightning_robust._counter import permutation
 
 _SUBSET, _SPLIT = 1, 2  # one seed, two independent choices
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_robust._checks import count, number, seed, values
+from lightning_robust._counter import bits
 from lightning_robust.datamodules import Batches, ImageDataModule, Part
-from lightning_robust.datamodules._counter import bits
 
 _LABEL, _COORDINATE, _THETA = 0, 1, 2  # what a random number is for
 _STREAM: dict[Part, int] = {"train": 0, "val": 1, "test": 2}

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lightning_robust.datamodules._counter import bits, digest, mix, permutation, uniform
+from lightning_robust._counter import bits, digest, mix, permutation, uniform
 
 
 def test_mix_is_splitmix64():
