@@ -22,7 +22,7 @@ from lightning_robust.attacks import (
     targeted_dlr,
     targeted_margin,
 )
-from lightning_robust.attacks._soft_count import soft_count
+from lightning_robust.attacks._soft_count import soft_counts
 from lightning_robust.attacks.anchored import Anchored
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import are_class_labels
@@ -68,8 +68,8 @@ def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) 
             `dense(margin)`, together with the `correct=` of the evaluation: then there are no targets, and the plan is
             ascent of that gain, 20 steps, Auto-PGD from three starts, and the search. For `binary_margin` the ascent is
             of each of the nine nearest labels, see `targeted_binary`: the label whose logit is the least right need not
-            be the one that can be reached. Of dense labels also Auto-PGD on a soft count of the positions that are
-            wrong: a mean of margins rises at a few of them, and the verdict counts all.
+            be the one that can be reached. Of dense labels also Auto-PGD on six soft counts of the positions that
+            are wrong: a mean of margins rises at a few of them, and the verdict counts all.
         radii: Look for the least radius of every sample that is right.
 
     Raises:
@@ -134,9 +134,9 @@ def _of_other_labels(threat: Threat, gain: Any, radii: bool) -> Plan:
         nearest = MinimumNorm(threat, 100, gain=gain)
         note = "The gain is not `margin`: there are no targets, and every attack raises that gain."
     attacks["apgd"] = apgd(threat, 50, gain=gain, restarts=3)
-    count = soft_count(gain)
-    if count is not None:
-        attacks["soft count"] = apgd(threat, 50, gain=count, restarts=3)
+    counts = soft_counts(gain)
+    if counts:
+        attacks["soft count"] = apgd(threat, 50, gain=counts, restarts=len(counts))
         note = f"{note[:-1]}, but for one that counts positions softly."
     if radii:
         attacks["minimum norm"] = Stage(nearest, on="right")

@@ -1,4 +1,4 @@
-"""The soft count of wrong positions: its formula, and that it finds what a mean of margins does not."""
+"""Soft counts of wrong positions: their formula, and that they find what a mean of margins does not."""
 
 import pickle
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_robust.attacks import PGD, Linf, dense, dense_correct, log_odds, margin
-from lightning_robust.attacks._soft_count import soft_count
+from lightning_robust.attacks._soft_count import soft_counts
 from lightning_robust.attacks.attack import Context
 
 
@@ -17,33 +17,33 @@ def test_the_count_is_a_sum_over_positions(class_dim, void):
     y = torch.randint(3, (5, 7), generator=generator)
     if void is not None:
         y[:, 2:4], y[1] = void, void  # the second sample has no position that counts
-    gain = soft_count(dense(log_odds, class_dim=class_dim, ignore_index=void))
     place = (clean.movedim(-1, class_dim), moved.movedim(-1, class_dim))
-    anchor = gain.anchor(place[0], y)
-    gain.check(place[0], anchor)
-    found = gain(place[1], anchor)
-    for n in range(5):
-        counts = [p for p in range(7) if int(y[n, p]) != void]
-        terms = []
-        for p in counts:
-            before, now = (margin(z[n, p][None], y[n, p][None]) for z in (clean, moved))
-            terms.append(torch.sigmoid(4 * now / before.abs()))
-        assert found[n] == pytest.approx(float(sum(terms)) / len(terms) if terms else 0.0)
+    gains = soft_counts(dense(log_odds, class_dim=class_dim, ignore_index=void))
+    for number, (steepness, gain) in enumerate(zip((8, 32, 16, 16, 4, 64), gains, strict=True)):
+        anchor = gain.anchor(place[0], y)
+        gain.check(place[0], anchor)
+        found = gain(place[1], anchor)
+        for n in range(5):
+            counts = [p for p in range(7) if int(y[n, p]) != void]
+            before, now = (torch.tensor([margin(z[n, p][None], y[n, p][None]) for p in counts]) for z in (clean, moved))
+            unit = before.abs().mean() if number % 2 else before.abs()
+            expected = torch.sigmoid(steepness * now / unit).mean() if counts else 0.0
+            assert found[n].item() == pytest.approx(float(expected))
 
 
 def test_margins_of_any_scale_and_of_zero():
     logits, y = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 4, dtype=torch.long)
-    gain = soft_count(dense(margin))
-    for factor in (1e-30, 1e30):
-        assert torch.allclose(
-            gain(factor * logits, gain.anchor(factor * logits, y)), gain(logits, gain.anchor(logits, y))
-        )
-    assert gain(0 * logits, gain.anchor(0 * logits, y)).tolist() == [0.5, 0.5]
+    for gain in soft_counts(dense(margin)):
+        for factor in (1e-30, 1e30):
+            assert torch.allclose(
+                gain(factor * logits, gain.anchor(factor * logits, y)), gain(logits, gain.anchor(logits, y))
+            )
+        assert gain(0 * logits, gain.anchor(0 * logits, y)).tolist() == [0.5, 0.5]
 
 
 def test_of_dense_labels_alone_and_a_wrong_label_is_refused():
-    assert soft_count(margin) is None
-    gain = soft_count(dense(margin))
+    assert soft_counts(margin) == ()
+    gain = soft_counts(dense(margin))[1]
     assert repr(pickle.loads(pickle.dumps(gain))) == repr(gain)
     with pytest.raises(ValueError, match="labels to be in"):
         gain.anchor(torch.zeros(1, 3, 4), torch.full((1, 4), 3))
@@ -63,12 +63,31 @@ def positions(n=24, pixels=16, count=64):
     return model, x, model(x).argmax(1)
 
 
-def test_it_breaks_what_a_mean_of_margins_does_not():
-    model, x, y = positions()
-    context = Context(correct=dense_correct(0.7))
-    gains = dense(margin), soft_count(dense(margin))
-    mean, count = (
-        PGD(Linf(0.1), 30, gain=gain, random_start=False, keep="best").run(model, x, y, context).fooled.sum()
-        for gain in gains
-    )
-    assert count >= mean + 6
+def shared(n=24):
+    """A filter of 3 x 3: positions whose logits are of one scale."""
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.rand(3, 1, 3, 3, generator=generator) - 0.5, 0.2 * torch.rand(3, generator=generator)
+    x = torch.rand(n, 1, 8, 8, generator=generator)
+
+    def model(x):
+        return torch.nn.functional.conv2d(x, weight, bias, padding=1)
+
+    return model, x, model(x).argmax(1)
+
+
+def fooled(problem, gains, threat, share):
+    model, x, y = problem
+    attack = PGD(threat, 30, gain=gains, restarts=len(gains), random_start=False, keep="best")
+    return attack.run(model, x, y, Context(correct=dense_correct(share))).fooled
+
+
+def test_they_break_what_a_mean_of_margins_does_not():
+    of_mean, of_counts = (dense(margin),), soft_counts(dense(margin))
+    mean, counts = (fooled(positions(), gains, Linf(0.1), 0.7) for gains in (of_mean, of_counts))
+    assert counts[::2].any(0).sum() >= mean.sum() + 6
+    assert counts.any(0).sum() >= mean.sum() + 15
+
+
+def test_one_unit_for_all_positions_breaks_what_one_of_each_does_not():
+    counts = fooled(shared(), soft_counts(dense(margin)), Linf(0.05), 0.9)
+    assert counts.any(0).sum() >= counts[::2].any(0).sum() + 2
