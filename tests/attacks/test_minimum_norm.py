@@ -266,6 +266,9 @@ def test_arguments_of_its_own():
         MinimumNorm(Linf(0.1), reach=0.5)
     with pytest.raises(ValueError, match="`closer`"):
         MinimumNorm(Linf(0.1), closer=(0.9, 1.0))
+    for wrong in (0.9, "0.9", [None]):
+        with pytest.raises(TypeError, match="`closer`"):
+            MinimumNorm(Linf(0.1), closer=wrong)
     with pytest.raises(TypeError, match="`below` to be a tensor"):
         Boundary(below=3)
     with pytest.raises(ValueError, match="`far`"):
