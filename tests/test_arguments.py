@@ -142,7 +142,9 @@ TABLE = {
     "attacks.Boundary": case(attacks.Boundary, size=(1.0, 0.5), below=X[:, 0]),
     "attacks.DDN": case(attacks.DDN, below=X[:, 0], levels=8),
     "attacks.FMN": case(attacks.FMN, below=X[:, 0]),
-    "attacks.MinimumNorm": case(attacks.MinimumNorm, **BALL, steps=1, gain=attacks.margin, closer=(0.9,), free="closer"),
+    "attacks.MinimumNorm": case(
+        attacks.MinimumNorm, **BALL, steps=1, gain=attacks.margin, closer=(0.9,), empty="closer",
+    ),
     "attacks.Shrinking": case(attacks.Shrinking, attack=PGD(Linf(0.25), 8)),
     "attacks.apgd": case(attacks.apgd, **BALL),
     "attacks.fgsm": case(attacks.fgsm, **BALL),
