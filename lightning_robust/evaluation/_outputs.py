@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_robust._nested import plain
 from lightning_robust.attacks._tensors import wide
 
-_FINE, _COARSE = 0.02, 0.1
+_FINE, _COARSE = 0.05, 0.1
 """Shares of an output that rounding changes at most, in another type or on another processor; of half precision."""
 
 _OWN = 4.0

@@ -417,7 +417,7 @@ def raised(gain):
     [
         ([{"model": Chosen(which)} for which in (0, 1)], "which=0.*which=1"),
         ([{"model": Chosen(0, how)} for how in ("plain", "strong")], "how='plain'.*how='strong'"),
-        ([{"attacks": boxed(first), "data": (torch.rand(4, 1, 32, 32), Y[:4])} for first in (0, 9)], "`attacks` was"),
+        ([{"attacks": boxed(first), "data": (torch.rand(4, 1, 32, 32), Y[:4])} for first in (9, 20)], "`attacks` was"),
         ([{"attacks": held(steps)} for steps in (1, 2)], "`attacks` was"),
         ([{"attacks": raised(g)} for g in (lambda z, y: z[:, 0], lambda z, y: z[:, 1])], "`attacks` was"),
         ([{"correct": c} for c in (lambda z, y: z[:, 0] > 0, lambda z, y: z[:, 0] > 1)], "`reads` was"),
