@@ -144,12 +144,18 @@ class State:
 
     def _keep_reach(self) -> list[nn.Module]:
         """Keep what hooks write to; returns the modules elsewhere among it."""
-        hooks = [
-            hook for part in self._modules if not isinstance(part, torch.jit.ScriptModule) for hook in hooks_of(part)
+        busy = [
+            part
+            for part in self._modules
+            if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
         ]
+        hooks = [hook for part in busy if not isinstance(part, torch.jit.ScriptModule) for hook in hooks_of(part)]
+        hooks += global_hooks() if self._modules else []
+        if not hooks:
+            return []
         known = {id(module) for module in self._modules}
         elsewhere = []
-        for hook in hooks + global_hooks() if self._modules else ():
+        for hook in hooks:
             reach = reach_of(hook, _CONTAINERS, _MOST_ENTRIES)
             self._cells += [(cell, value_of(cell)) for cell in reach.cells]
             for value in reach.values:
