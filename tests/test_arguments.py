@@ -350,6 +350,7 @@ TABLE = {
 EXCEPTIONS = {
     "attacks.Context": "made for each batch",
     "attacks.Iterate": "made for each step",
+    "attacks.Progress": "made for each batch",
     "attacks.scope": "a context manager: it checks its arguments when it is entered",
     "bounds.Bound": "made by `least_error`",
     "bounds.Conflicts": "made by `conflicts`",

@@ -19,7 +19,7 @@ from sphinx.util import logging
 import lightning_robust
 from lightning_robust._lightning import pl
 
-PARTS = (*lightning_robust._SUBPACKAGES, "evaluation.indicators")
+PARTS = (*lightning_robust._SUBPACKAGES, "attacks.starts", "evaluation.indicators")
 logger = logging.getLogger(__name__)
 
 

@@ -33,7 +33,7 @@ from lightning_robust.attacks.presets import bim, carlini_wagner, fgsm, mim, pgd
 from lightning_robust.attacks.random_perturbation import RandomPerturbation
 from lightning_robust.attacks.random_search import RandomSearch
 from lightning_robust.attacks.rules import Adam, Iterate, Rule, Steepest
-from lightning_robust.attacks.schedules import WarmUp
+from lightning_robust.attacks.schedules import Progress, ScheduleBase, WarmUp
 from lightning_robust.attacks.scope import scope
 from lightning_robust.attacks.spaces import Chart, Space
 from lightning_robust.attacks.square import Square
@@ -66,9 +66,11 @@ __all__ = [
     "Noise",
     "Outcome",
     "PixelSpace",
+    "Progress",
     "RandomPerturbation",
     "RandomSearch",
     "Rule",
+    "ScheduleBase",
     "Shrinking",
     "Space",
     "Square",

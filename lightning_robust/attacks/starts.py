@@ -11,6 +11,8 @@ from lightning_robust._noise import Noise
 from lightning_robust.attacks._tensors import column
 from lightning_robust.attacks.ball import Ball, per_sample
 
+__all__ = ["norm_uniform", "on_sphere", "patches", "projected_normal", "uniform"]
+
 Start = Callable[[Ball, Noise, Tensor], Any]
 """`(ball, noise, zero) -> delta`; why `Any`, see `GainFn`."""
 

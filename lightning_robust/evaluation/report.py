@@ -222,7 +222,15 @@ class Report:
         return compared(self, _checks.instance("other", other, Report, "a Report"))
 
     def robustbench_info(self, **about: Any) -> dict[str, Any]:
-        """The entry of a model in RobustBench's `model_info`; see `evaluation.robustbench.model_info`."""
+        """The entry of a model in RobustBench's `model_info`: `unreliable` where the report has a doubt.
+
+        Args:
+            about: What the entry says besides: `name`, `authors`, `link`, `venue`, `dataset`, `architecture`,
+                `additional_data`, `number_forward_passes`, `autoattack_acc` (from 0 to 1) and `footnote`.
+
+        Raises:
+            ValueError: if the report does not say the radius.
+        """
         from lightning_robust.evaluation.robustbench import model_info
 
         return model_info(self, **about)
