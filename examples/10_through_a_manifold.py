@@ -43,6 +43,6 @@ sets = {
 # and three epochs reconstructions are read as well as images, and samples nearly so.
 
 for name, data in sets.items():
-    evaluation = RobustEvaluation(PGD(Linf(0.02), steps=1))  # logs test/clean_acc and test/robust_acc
+    evaluation = RobustEvaluation(PGD(Linf(0.02), steps=3))  # logs test/clean_acc and test/robust_acc
     (metrics,) = trainer(evaluation).test(classifier, data, verbose=False)
     print(f"test error on {name}: {1 - metrics['test/clean_acc']:.3f}, attacked: {1 - metrics['test/robust_acc']:.3f}")

@@ -11,16 +11,18 @@ from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.binary import binary_correct
 from lightning_robust.attacks.labels import finite
+from lightning_robust.attacks.scope import wants_whole_batches
 from lightning_robust.callbacks._handed import Handed
-from lightning_robust.evaluation._declared import common_threat, per_sample_radius
-from lightning_robust.evaluation._doubts import asked, is_search, signs_of, steps_of
+from lightning_robust.evaluation._declared import per_sample_radius
+from lightning_robust.evaluation._doubts import asked, signs_of, steps_of
 from lightning_robust.evaluation._engine import Engine
-from lightning_robust.evaluation._indicator import Indicator
+from lightning_robust.evaluation._indicator import Indicator, indicator
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import pools
 from lightning_robust.evaluation._reader import Sample
+from lightning_robust.evaluation._strength import is_search, weaknesses
 from lightning_robust.evaluation._suspicions import Suspicions, constant, texts
 from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
 from lightning_robust.evaluation.indicators import from_sums, search_beats_gradients, standing, sums_of, warning
@@ -82,14 +84,28 @@ class Counts:
         sample.check_rows()
         self._suspicions.inputs(sample.x, sample.y)
 
-    def probe(self, module: Any, sample: Sample, key: int) -> None:
-        """Ask a few questions about the gradients of the module, where all attacks have one threat."""
-        threat = common_threat(self._attacks.values())
-        if threat is None or any(per_sample_radius(attack) for attack in self._attacks.values()):
+    def probe(self, module: Any, sample: Sample, key: int, *, rank: int = 0) -> None:
+        """Ask the module a few questions, about its gradients above all. One process asks; all of them where their
+        forwards are made together, and one speaks.
+
+        Args:
+            module: The module, not wrapped in DDP.
+            sample: The batch.
+            key: Of random moves.
+            rank: Number of this process.
+        """
+        together = wants_whole_batches(sample.view(module))
+        if rank and not together:
             return
+        whole = together or any(per_sample_radius(attack) for attack in self._attacks.values())
         with torch.inference_mode(False):
-            ((part,),) = pools([(list(range(len(sample))), sample)], whole=False)
-            self.probed = asked(module, part, self._stages, threat, key, Meter(len(sample)))
+            ((part,),) = pools([(list(range(len(sample))), sample)], whole=whole)
+            found = asked(module, part, self._stages, key, Meter(len(sample)))
+        self.probed = [] if rank else found
+
+    def verdict(self, row: list[float]) -> "Verdict":
+        """What a row says that was summed over processes."""
+        return Verdict(row, self._stages, plan=self._plan, settled=self.settled, probed=self.probed)
 
     def add(self, module: Any, sample: Sample, key: int, mask: Tensor) -> None:
         """Attack a batch, and count.
@@ -114,6 +130,7 @@ class Counts:
             self._suspicions.result(name, x, y, outcome, Context(sample.code, key, correct), right=clean, mask=mask)
             right, output_adv = view.judged(outcome.x_adv)
             self._suspicions.answers(name, y, (output, output_adv), right=clean, mask=mask)
+            self._suspicions.withstood(name, x, outcome, clean & right & mask)
             fooled = ~right[None] if outcome.fooled is None else outcome.fooled
             attacked.append((clean & right, fooled, none if outcome.stuck is None else outcome.stuck))
             worst.add(right, outcome.x_adv, output_adv)
@@ -240,6 +257,10 @@ class Verdict:
         if right and 0 < searches < len(attacks):
             found.append(search_beats_gradients(ours, searched, right))
         found += sorted_cut(cut, chance)
+        weak = dict(weaknesses(attacks.values())) if n else {}
+        if not settled:
+            weak.pop("one_step", None)  # of a training one step may be all that is wanted
+        found += [indicator(*one) for one in weak.items()]
         reasons = [
             *self.summary.warnings,
             *constant(n, alike, labels),

@@ -45,7 +45,7 @@ class Every:
             return True
         now, last = trainer.current_epoch, self._epoch
         # Every n-th epoch from the start of the training is one: has one come since the last time?
-        return now <= last or (now + 1) // self.n > (last + 1) // self.n or _is_last(trainer)
+        return now <= last or (now + 1) // self.n > (last + 1) // self.n or is_last(trainer)
 
     def done(self, trainer: pl.Trainer) -> None:
         """Note that it was done in this epoch."""
@@ -61,7 +61,7 @@ class Every:
         self._epoch = state.get("epoch")
 
 
-def _is_last(trainer: pl.Trainer) -> bool:
+def is_last(trainer: pl.Trainer) -> bool:
     """Does no later epoch of this fit validate?"""
     epochs, steps = trainer.current_epoch + 1, trainer.global_step  # that are over when this epoch is
     if trainer.should_stop and epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0):

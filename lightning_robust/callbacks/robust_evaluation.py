@@ -14,13 +14,13 @@ from lightning_robust._nested import Field
 from lightning_robust._step import Step, recorded
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
-from lightning_robust.attacks.scope import wants_whole_batches
 from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
-from lightning_robust.callbacks._counts import Counts, Verdict
+from lightning_robust.callbacks._counts import Counts
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._handed import check_metrics
 from lightning_robust.callbacks._keys import Keys
 from lightning_robust.callbacks._patience import warn_of_patience
+from lightning_robust.callbacks._probes import Probes
 from lightning_robust.callbacks._results import Results
 from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas, summed
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
@@ -42,7 +42,9 @@ class RobustEvaluation(StepCallback):
     - `clean_acc`: the accuracy on clean inputs.
     - `robust_acc`: the share of samples that are right on the clean input and under every attack.
     - `robust_acc_<name>`: the share that are right on the clean input and under one attack, if it has a name.
-    - `suspicious`: number of reasons not to believe these values. One warning says what they are, and what to do.
+    - `suspicious`: number of reasons not to believe these values. One warning says what they are, and what to do. What
+      takes questions to the module, about 100 passes of 64 samples, is asked in the first, second, fourth, eighth, ...
+      validation of a fit that measures and in the last, and stands in between.
 
     So `ModelCheckpoint(monitor="val/robust_acc", mode="max")` and `EarlyStopping` work. With several dataloaders each
     has its own values, with Lightning's suffix `/dataloader_idx_<i>`, whether the others are empty or not. A key that
@@ -106,7 +108,7 @@ class RobustEvaluation(StepCallback):
         self._every = self._resumed = Every(every_n_epochs)
         self.every_n_epochs = self._every.n
         self._keys = Keys(self.prefix, () if self._plan else filter(None, self.attacks))
-        self._results = Results()
+        self._results, self._probes = Results(), Probes()
         self._logged: dict[str, float] = {}
         self.metrics = check_metrics(metrics)
         self._counts: dict[int, Counts] = {}
@@ -156,6 +158,7 @@ class RobustEvaluation(StepCallback):
         self._told = set()
         if stage == "fit":
             self._every.reset()
+            self._probes.reset()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take away what is around the step and what was changed for the run."""
@@ -168,11 +171,11 @@ class RobustEvaluation(StepCallback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        self._start(active=trainer.sanity_checking or self._every.due(trainer))
+        self._start(trainer, active=trainer.sanity_checking or self._every.due(trainer))
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
-        self._start(active=True)
+        self._start(trainer, active=True)
 
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -228,9 +231,11 @@ class RobustEvaluation(StepCallback):
         self._logged = dict(state_dict["last"])
         self._measured = bool(self._logged)  # before
 
-    def _start(self, active: bool) -> None:
+    def _start(self, trainer: pl.Trainer, active: bool) -> None:
         self._active = active
         self._counts, self._loaders = {}, []
+        if active and not trainer.sanity_checking:
+            self._probes.begin(trainer)
 
     def _new(self, trainer: Any, pl_module: Any) -> Counts:
         plan, settled = self._plan is not None, trainer.state.fn != "fit"
@@ -263,7 +268,7 @@ class RobustEvaluation(StepCallback):
                     self._rehearse(pl_module, sample)
                     counts.seen += len(sample)
                 else:
-                    self._attack(pl_module, sample, stage, counts, shard)
+                    self._attack(pl_module, sample, stage, dataloader_idx, shard)
                 for doubt in counts.doubts:
                     self._tell(doubt, warnings.warn)
             with recorded(pl_module) as names:
@@ -289,7 +294,8 @@ class RobustEvaluation(StepCallback):
             if brief is not None and attack.applies(output, sample.y):
                 view.attacked(brief, 0)
 
-    def _attack(self, pl_module: pl.LightningModule, sample: Sample, stage: str, counts: Counts, shard: Shard) -> None:
+    def _attack(self, pl_module: pl.LightningModule, sample: Sample, stage: str, loader: int, shard: Shard) -> None:
+        counts = self._counts[loader]
         mask = shard.counted(counts.seen, len(sample), sample.x.device)
         counts.seen += len(sample)
         counted = len(sample)
@@ -298,9 +304,8 @@ class RobustEvaluation(StepCallback):
             # Alone, what is not counted need not be computed. Together, all processes make the same number of forwards.
             rows = slice(0, int(mask.sum()))
             sample, mask = sample.rows(rows), mask[rows]
-        first = counts.seen == counted and pl_module.global_rank == 0
-        if first and counts.settled and not wants_whole_batches(pl_module):
-            counts.probe(pl_module, sample, KEYS[stage])
+        if counts.seen == counted:
+            self._probes.look(counts, pl_module, sample, KEYS[stage], loader=loader, rank=pl_module.global_rank)
         counts.add(pl_module, sample, KEYS[stage], mask)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -321,12 +326,7 @@ class RobustEvaluation(StepCallback):
         loaders = len(loaders_of(trainer, stage))
         each = [self._counts.get(i) or self._new(trainer, pl_module) for i in range(loaders)]
         rows = summed(trainer, torch.stack([counts.row for counts in each])).tolist()
-        settled = trainer.state.fn != "fit"
-        plan = self._plan is not None
-        verdicts = [
-            Verdict(row, self._stages, plan=plan, settled=settled, probed=counts.probed)
-            for row, counts in zip(rows, each, strict=True)
-        ]
+        verdicts = [counts.verdict(row) for row, counts in zip(rows, each, strict=True)]
         if not any(verdict.summary.n for verdict in verdicts):
             return
         results: dict[str, float] = {}

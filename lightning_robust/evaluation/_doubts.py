@@ -12,46 +12,68 @@ from lightning_robust.attacks._gain import anchor_of
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import are_class_labels
-from lightning_robust.attacks.threats import Threat
-from lightning_robust.evaluation._indicator import Indicator
+from lightning_robust.attacks.scope import wants_whole_batches
+from lightning_robust.evaluation._declared import threats_of
+from lightning_robust.evaluation._few import MOST
+from lightning_robust.evaluation._indicator import KINDS, Indicator, indicator
 from lightning_robust.evaluation._memory import Kinds, Memory
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._plan import Stage
-from lightning_robust.evaluation._pool import Part
-from lightning_robust.evaluation._probe import MOST
+from lightning_robust.evaluation._pool import Part, can_be_cut
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._runs import Seen
+from lightning_robust.evaluation._strength import is_search, weaknesses
 from lightning_robust.evaluation._tally import cautions
 from lightning_robust.evaluation.indicators import from_signs, probe, search_beats_gradients, standing, unbounded
 
 
-def asked(
-    module: Any, part: Part, stages: Mapping[str, Stage], threat: Threat, key: int, meter: Meter
-) -> list[Indicator]:
-    """What a few questions to the model tell, on the first samples. Of a set that holds no other input: what is
-    of the model stays flagged, nothing else.
+def asked(module: Any, part: Part, stages: Mapping[str, Stage], key: int, meter: Meter) -> list[Indicator]:
+    """What a few questions to the model tell, on the first samples, within each perturbation set that attacks declare.
 
     Args:
         module: The model.
         part: The samples.
         stages: Of the evaluation.
-        threat: Its perturbation set.
         key: Of random steps.
         meter: Counts the passes.
+
+    Returns:
+        Each indicator once, with the worst of its values. Of a set that holds no other input: what is of the model
+        stays flagged, nothing else.
     """
+    attacks = [stage.attack for stage in stages.values()]
     rows = torch.arange(min(len(part), len(part) if part.whole else MOST))
     sample = part.sample if len(rows) == len(part) else part.sample.rows(rows)
     view, correct = sample.view(module, meter.on(rows)), sample.reader.correct
+    # Where processes make their forwards together, and networks are compiled for a size, all have the whole batch.
+    view.whole_batches = wants_whole_batches(view) or (part.whole and not can_be_cut(sample))
     with view.quietly():
         _, output = view.judged()
-        gain = _gain_of([stage.attack for stage in stages.values()])
-        if gain is None and not are_class_labels(output, sample.y):
+        gain, found = _gain_of(attacks), []
+        threats: list[Any] = threats_of(attacks) if gain is not None or are_class_labels(output, sample.y) else []
+        if not threats and not (isinstance(output, torch.Tensor) and output.ndim and not output.is_complex()):
             return []
         given: dict[str, Any] = {"gain": gain or margin, "correct": correct, "code": sample.code, "key": key}
-        few = probe(view, sample.x, sample.y, threat, logits=output, **given)
-        if not torch.as_tensor(threat.ball.radius).any():
-            return standing(few, 0)
-        return [*few, *unbounded(view, sample.x, sample.y, threat, **given)]
+        for threat in threats or [None]:
+            few = probe(view, sample.x, sample.y, threat, logits=output, **given)
+            if threat is None:
+                found += few
+            elif torch.as_tensor(threat.ball.radius).any():
+                found += [*few, *unbounded(view, sample.x, sample.y, threat, **given)]
+            else:
+                found += standing(few, 0)
+    return _worst_of_each(found)
+
+
+def _worst_of_each(found: list[Indicator]) -> list[Indicator]:
+    """Each indicator once, in the order of first sight: one that is flagged before others, then by its value."""
+    worst: dict[str, Indicator] = {}
+    for one in found:
+        known = worst.setdefault(one.name, one)
+        further = one.value < known.value if KINDS[one.name].below else one.value > known.value
+        if (one.flagged, further or known.value != known.value) > (known.flagged, False):
+            worst[one.name] = one
+    return list(worst.values())
 
 
 def _gain_of(attacks: list[Attack]) -> Any:
@@ -71,7 +93,8 @@ def _gain_of(attacks: list[Attack]) -> Any:
 def kinds_of(stages: Mapping[str, Stage]) -> Kinds:
     """What the indicators need to know of attacks."""
     searches = frozenset(name for name, stage in stages.items() if is_search(stage.attack))
-    return Kinds(tuple(stages), searches, steps_of(stages), has_curve(stages))
+    weak = weaknesses(stage.attack for stage in stages.values())
+    return Kinds(tuple(stages), searches, steps_of(stages), has_curve(stages), weak)
 
 
 _OF_GRADIENTS = {"loop_zero_gradient", "loop_broken_gradient"}
@@ -87,6 +110,7 @@ def of_the_run(kinds: Kinds, record: Record, seen: Seen) -> list[Indicator]:
     """
     n, survivors = len(record.rows), [place for place in record.places() if record.rows[place].open]
     found = from_signs(signs_of(seen, survivors), n, steps=kinds.steps) if survivors else []
+    found += [indicator(*weakness) for weakness in kinds.weaknesses]
     if kinds.curve:
         # At smaller radii others withstand. A search of the least norm stays about the boundary, where no gain rises:
         # what counts of these is whether there was a gradient.
@@ -127,14 +151,6 @@ def _seeks_least(attack: Attack) -> bool:
     if isinstance(attack, Combined):
         return any(_seeks_least(part) for part in attack.parts)
     return isinstance(attack, MinimumNorm)
-
-
-def is_search(attack: Attack) -> bool:
-    """Does the attack ask for no gradient?"""
-    if isinstance(attack, Combined):
-        return all(is_search(part) for part in attack.parts)
-    order = getattr(getattr(attack, "rule", None), "order", 0 if hasattr(attack, "queries") else 1)
-    return bool(order == 0)
 
 
 def most_that_withstood(record: Record, full: Mapping[str, torch.Tensor], kinds: Kinds) -> int:

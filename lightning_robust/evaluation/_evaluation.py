@@ -25,6 +25,7 @@ from lightning_robust.evaluation._doubts import (
     remembered,
 )
 from lightning_robust.evaluation._engine import Engine, Sink
+from lightning_robust.evaluation._few import MOST
 from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._memory import COUNTS, DOUBT, Memory, beginning, of_process
 from lightning_robust.evaluation._meter import Meter
@@ -33,7 +34,6 @@ from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._outputs import other_outputs
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part, pools
-from lightning_robust.evaluation._probe import MOST
 from lightning_robust.evaluation._progress import Bar
 from lightning_robust.evaluation._reader import KEYS, Reader, Sample
 from lightning_robust.evaluation._record import Record
@@ -265,12 +265,9 @@ class Evaluation:
         return torch.cat(halves).flip(0)
 
     def _ask(self, part: Part) -> None:
-        threat = self._settings.threat
-        self._first = []
         self._meter = Meter(len(part))
-        if threat is not None and not per_sample_radius(next(iter(self._attacks.values()))):
-            self._first = asked(self._module, part, self._settings.stages, threat, self._key, self._meter)
-            refuse(self._first)
+        self._first = asked(self._module, part, self._settings.stages, self._key, self._meter)
+        refuse(self._first)
         known = self._memory.asked
         flagged = {one.name for one in self._first if one.flagged}
         if self._memory.kinds != self._kinds or not flagged <= known.keys():

@@ -8,6 +8,7 @@ from torch import Tensor
 _IOAF = "Pintor et al., Indicators of Attack Failure, NeurIPS 2022"
 _AUTOATTACK = "Croce & Hein, AutoAttack, ICML 2020, flags of the reference code"
 _ATHALYE = "Athalye, Carlini, Wagner, Obfuscated Gradients, ICML 2018"
+_CARLINI = "Carlini et al., On Evaluating Adversarial Robustness, 2019"
 _MEASURED = "threshold measured on masked and honest networks"
 
 
@@ -188,6 +189,29 @@ KINDS = {
         "The perturbations of the samples that withstood use {value:.0%} of the radius in the median: the attack does "
         "not try what it may. Is the radius in the units of the inputs, and does the attack return what it has found?",
         _MEASURED,
+        below=True,
+    ),
+    # ---- the settings of the attacks
+    "no_gradients": _Kind(
+        0.5,
+        "No attack asks for gradients. Queries and random perturbations find fewer adversarial examples than an ascent "
+        "does, so the true robust accuracy may be far below. Add `standard(threat)` or `PGD(threat, 20)`; where the "
+        "model gives no gradient, through `Bpda` or `finite_differences`.",
+        _CARLINI,
+        below=True,
+    ),
+    "one_step": _Kind(
+        1.5,
+        "The attacks with gradients make one step. It shows how the model does under one-step attacks, on which models "
+        "can be right that several steps break: add `PGD(threat, 20)` to know.",
+        f"{_CARLINI}; Wong, Rice, Kolter, ICLR 2020 (catastrophic overfitting)",
+        below=True,
+    ),
+    "short_steps": _Kind(
+        1.0,
+        "The steps of the attacks with gradients go {value:.2g} radii together: none leads from the clean input to the "
+        "surface of the ball. Take more steps, larger ones, or `rel_step_size=None`, sizes that fall.",
+        f"{_CARLINI}; Madry et al., ICLR 2018, take 2.5 radii",
         below=True,
     ),
     # ---- another run

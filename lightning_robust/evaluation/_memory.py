@@ -35,12 +35,14 @@ class Kinds(NamedTuple):
         searches: Names of those that ask for no gradient.
         steps: Those of the longest attack with gradients; None: unknown.
         curve: Does one look for least radii?
+        weaknesses: What is weak about them by their settings, see `_strength.py`.
     """
 
     names: tuple[str, ...]
     searches: frozenset[str]
     steps: int | None
     curve: bool
+    weaknesses: tuple[tuple[str, float], ...] = ()
 
 
 def of_process(stage: str, seen: Iterable[float] = (), said: Any = None) -> Event:
@@ -129,7 +131,8 @@ class Memory:
             self._begin(said)
 
     def _begin(self, said: Mapping[str, Any]) -> None:
-        self.kinds = Kinds(tuple(said["names"]), frozenset(said["searches"]), said["steps"], said["curve"])
+        weak = tuple((name, value) for name, value in said.get("weaknesses", ()))
+        self.kinds = Kinds(tuple(said["names"]), frozenset(said["searches"]), said["steps"], said["curve"], weak)
         for content in said["asked"]:
             numbers = {name: float(content[name]) for name in ("value", "threshold")}
             self.asked.setdefault(content["name"], Indicator(**{**content, **numbers}))

@@ -133,7 +133,7 @@ def _parts(held: list[tuple[list[int], Sample]], whole: bool) -> list[Part]:
         places = [place for some, _ in together for place in some]
         samples = [sample for _, sample in together]
         joined = samples[0] if len(samples) == 1 else _joined(samples)
-        parts.append(Part(joined, places, whole=not _can_be_cut(joined)))
+        parts.append(Part(joined, places, whole=not can_be_cut(joined)))
     return parts
 
 
@@ -170,7 +170,7 @@ def cat(values: list[Any]) -> Any:
     return None if values[0] is None else torch.cat(values)
 
 
-def _can_be_cut(sample: Sample) -> bool:
+def can_be_cut(sample: Sample) -> bool:
     """Can some of the samples be attacked without the others?"""
     if sample.reader.forward is None and _kind(sample) is not None:
         return True

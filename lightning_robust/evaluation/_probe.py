@@ -8,22 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_robust._nested import cut
 from lightning_robust._noise import Noise
 from lightning_robust.attacks._goal import Goal
 from lightning_robust.attacks._step import gain_and_gradient
 from lightning_robust.attacks._tensors import column, dims, wide
 from lightning_robust.attacks.attack import Context, rows_of
+from lightning_robust.attacks.balls import Linf
 from lightning_robust.attacks.expectation import Expectation
 from lightning_robust.attacks.gains import without
 from lightning_robust.attacks.labels import are_class_labels, class_labels
+from lightning_robust.attacks.pixel_space import PixelSpace
 from lightning_robust.attacks.scope import modules_in, ordinary, scope
 from lightning_robust.attacks.threats import Batch, Threat
 from lightning_robust.evaluation._engine import out_of_memory
+from lightning_robust.evaluation._few import few_of
 from lightning_robust.evaluation._indicator import KINDS
-
-MOST = 64
-"""Number of samples that are looked at, at most."""
 
 _SIZES = (0.03125, 0.125, 0.5, 1.0)
 _DRAWS = 3
@@ -35,6 +34,9 @@ _STRAIGHT = 0.98
 _SMOOTH = 0.99
 """Where random moves of one direction and two sizes have this cosine, the model is smooth."""
 
+_NOTHING = Threat(Linf(0.0), PixelSpace(-math.inf, math.inf))
+"""In place of a perturbation set that is not known."""
+
 
 class Questions:
     """A model, a gain and a space on few samples, inside `scope`.
@@ -44,10 +46,14 @@ class Questions:
         goal: What the attacker wants.
         threat: The perturbation set.
         key: Of the random moves.
+
+    Attributes:
+        whole: Must every forward have the samples of the batch, and their number depend on no answer? See `few_of`.
     """
 
     def __init__(self, batch: Batch, goal: Goal, threat: Threat, key: int) -> None:
         self.batch, self.goal, self.threat = batch, goal, threat
+        self.whole = False
         self.noise = Noise.of(batch.x, key)
         self.project = threat.projection(batch.chart)
         with torch.no_grad():
@@ -116,46 +122,35 @@ class Questions:
         return 8 * eps * clean.nan_to_num(0.0, 0.0, 0.0).abs().amax(1)
 
 
-def few_of(model: Any, x: Tensor, y: Any, threat: Threat, context: Context) -> tuple[Any, Tensor, Any, Threat, Context]:
-    """All of them for the first samples of the batch, 64 at most."""
-    n = len(x)
-    if n <= MOST:
-        return model, x, y, threat, context
-    few = torch.arange(MOST, device=x.device)
-    part = Threat(threat.ball.take(few), threat.space)
-    return rows_of(model, few), x[few], cut(y, n, few), part, context.take(few, n)
-
-
-def reach_of_the_bounds(x: Tensor, y: Any, threat: Threat, context: Context) -> float | None:
-    """The factor by which the ball covers the bounds of the space around all samples; None where it has none."""
-    with scope(None, x, seed=context.key, also=(threat.space,)), torch.no_grad():
-        chart = threat.space.chart(ordinary(x), ordinary(y), ordinary(context.code))
-        if chart.lower is None or chart.upper is None:
-            return None
-        farthest = threat.ball.norm(torch.maximum(chart.upper, -chart.lower).expand_as(chart.zero)).double()
-        factor = (farthest / torch.as_tensor(threat.ball.radius, dtype=torch.float64, device=x.device)).max()
-    return float(factor) if bool(factor.isfinite()) and factor > 0 else None
-
-
 def measure(
     model: Any,
     x: Tensor,
     y: Any,
-    threat: Threat,
+    threat: Threat | None,
     gain: Any,
     context: Context,
     probabilities: Callable[[Tensor], Tensor],
 ) -> dict[str, float]:
     """The values of the indicators of `indicators.probe`, by name; those that were not measured are left out."""
-    model, x, y, threat, context = few_of(model, x, y, threat, context)
-    with _questions(model, x, y, threat, gain, context) as asked:
+    model, x, y, known, context = few_of(model, x, y, _NOTHING if threat is None else threat, context)
+    with _questions(model, x, y, known, _height if threat is None else gain, context) as asked:
         values = _answers(asked, probabilities)
+        random = values["random"] > KINDS["random"].threshold
         if any(isinstance(module, Expectation) for module in modules_in(model)):
             values |= _of_the_draws(asked, model)
-        elif values["random"] <= KINDS["random"].threshold:  # else what follows would say the same in other words
-            values |= _of_the_batch(asked)
-        values |= _of_the_gradient(asked)
+        elif asked.whole or not random:
+            found = _of_the_batch(asked)
+            values |= {} if random else found
+        if threat is not None:
+            values |= _of_the_gradient(asked)
+    if random:  # which says the same in other words
+        values.pop("grad_mode", None)
     return values
+
+
+def _height(logits: Tensor, y: Any) -> Tensor:
+    """Something to ask a gradient of."""
+    return wide(logits).flatten(1).sum(1) if logits.ndim > 1 else wide(logits)
 
 
 def gives_gradient(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context: Context) -> bool:
@@ -170,7 +165,9 @@ def _questions(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context
     with scope(model, x, seed=context.key, also=(threat.space, gain)) as ready:
         x, y, code = ordinary(x), ordinary(y), ordinary(context.code)
         batch = Batch(ready, x, y, threat.space.chart(x, y, code))
-        yield Questions(batch, Goal(gain, batch, context), threat, context.key)
+        asked = Questions(batch, Goal(gain, batch, context), threat, context.key)
+        asked.whole = bool(getattr(model, "whole_batches", False))
+        yield asked
 
 
 @torch.no_grad()
@@ -180,7 +177,7 @@ def _answers(asked: Questions, probabilities: Callable[[Tensor], Tensor]) -> dic
     with _backward_passes() as passes:
         random = max(asked.difference(model(x.clone()), clean) for _ in range(_REPEATS))
     values = {}
-    if random <= KINDS["random"].threshold:
+    if x.is_floating_point() and (asked.whole or random <= KINDS["random"].threshold):
         values["grad_mode"] = asked.difference(asked.gradient(zero)[0], asked.output(zero))
     finite = clean.reshape(len(clean), -1).isfinite().all(1)
     return values | {
@@ -196,15 +193,20 @@ def _of_the_batch(asked: Questions) -> dict[str, float]:
     """Does the answer depend on the input, and on nothing but the input?"""
     batch, clean, n = asked.batch, asked.clean, len(asked.clean)
     model, x = batch.model, batch.x
-    values = {}
-    if n > 1:
-        rolled, half = torch.arange(n, device=x.device).roll(1), torch.arange((n + 1) // 2, device=x.device)
-        moved = rows_of(model, rolled)(x[rolled].clone())
-        part = rows_of(model, half)(x[half].clone())
-        company = max(asked.difference(moved, clean[rolled]), asked.difference(part, clean[half]))
-        values = {"company": company, "constant": asked.difference(moved, clean)}
-        if not bool((x[rolled] != x).any()):
-            del values["constant"]
+    if n < 2:
+        return {}
+    every, half = torch.arange(n, device=x.device), (n + 1) // 2
+    # Of a batch that must stay whole the first half comes twice.
+    rolled, some = every.roll(1), every % half if asked.whole else every[:half]
+    try:
+        others = rows_of(model, rolled), rows_of(model, some)
+    except Exception:  # whatever a batch of a kind of its own raises, which cannot be cut
+        return {}
+    moved, part = (other(x[rows].clone()) for other, rows in zip(others, (rolled, some), strict=True))
+    company = max(asked.difference(moved, clean[rolled]), asked.difference(part, clean[some]))
+    values = {"company": company, "constant": asked.difference(moved, clean)}
+    if not bool((x[rolled] != x).any()):
+        del values["constant"]
     return values
 
 
@@ -289,10 +291,13 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
         moves.append(rises)
     clear = moves[0].square().sum(1).sqrt() > asked.rounding()  # else the smallest random moves are rounding, too
     smooth = 2 * int(clear.sum()) > len(clear) and _cosine(moves[0], moves[1]).median() > _SMOOTH
+    straight = not values[_SIZES[0]] < _STRAIGHT
+    # Bends, or another function? A bend goes away at a smaller size.
+    finer = measured(_SIZES[0] / 8) if asked.whole or (values[_SIZES[0]] and smooth and not straight) else None
     if values[_SIZES[0]] and smooth:  # NaN stays NaN: it is not known
         found["foreign_gradient"] = values[_SIZES[0]]
-        if values[_SIZES[0]] < _STRAIGHT:  # bends, or another function? A bend goes away at a smaller size.
-            value, rises = measured(_SIZES[0] / 8)
+        if finer is not None and not straight:
+            value, rises = finer
             if _cosine(rises, moves[0]).median() > _SMOOTH:  # not lost in rounding
                 found["foreign_gradient"] = max(values[_SIZES[0]], value)  # in this order: not a NaN
     jump = (moves[0] - moves[1] * (_SIZES[0] / _SIZES[1])).square().mean(1).sqrt() / 2

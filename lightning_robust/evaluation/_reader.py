@@ -35,7 +35,12 @@ class View(nn.Module):
         module: The LightningModule, not wrapped in DDP: the attack's backward passes must not reach the reducer.
         sample: What is read of the batch.
         counter: Counts the passes; None: nobody asks.
+
+    Attributes:
+        whole_batches: Must every forward have the samples of the batch?
     """
+
+    whole_batches: bool = False
 
     def __init__(self, module: nn.Module, sample: "Sample", counter: Counter | None = None) -> None:
         super().__init__()

@@ -192,6 +192,9 @@ class Runs:
                 wave.name, sample.x, sample.y, outcome, context, right=every, mask=every, outputs=none
             )
         wrong, answers = self._verdict(view, sample, outcome, every=whole or wave.number < 0)
+        if self._suspicions is not None:
+            chosen = torch.zeros_like(wrong).index_fill(0, torch.tensor(kept, dtype=torch.long), True)
+            self._suspicions.withstood(wave.name, sample.x, outcome, (chosen & ~wrong).to(sample.x.device))
         return self._events(part, rows, kept, wave, outcome, wrong, answers)
 
     def _verdict(self, view: View, sample: Any, outcome: Outcome, *, every: bool) -> tuple[Tensor, list[int]]:

@@ -8,28 +8,21 @@ import torch
 from torch import Tensor
 
 from lightning_robust import _nested
-from lightning_robust.attacks._combined import Combined
 from lightning_robust.attacks._tensors import wide
 from lightning_robust.attacks.attack import Attack, Context, Outcome
-from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import are_class_labels, class_labels
 from lightning_robust.attacks.pixel_space import PixelSpace
-from lightning_robust.attacks.threats import Threat, ThreatAttack, as_threat
+from lightning_robust.attacks.threats import Threat, ThreatAttack
+from lightning_robust.evaluation._declared import declared, is_nothing
+from lightning_robust.evaluation._described import described
+from lightning_robust.evaluation._indicator import KINDS
+from lightning_robust.evaluation._strength import goes_far, radius_used_by
 
 _OF_ALL = ("n", "right", "classes")
-_OF_ONE = ("right", "still", "surer")
+_OF_ONE = ("right", "still", "surer", "held", "little")
 _FEW = 8  # samples; fewer tell nothing about a model or a range
 _ENOUGH = 50  # samples; fewer tell nothing about an accuracy
 _OTHER_RANGE = 100.0
-
-
-def declared(attack: Attack) -> tuple[Threat, ...] | None:
-    """The sets in one of which every result of an attack has to be; None where it declares none."""
-    if isinstance(attack, Combined):
-        parts = [declared(part) for part in attack.parts]
-        return None if None in parts else tuple(threat for part in parts if part for threat in part)
-    threat = getattr(attack, "threat", None)
-    return (as_threat(threat),) if isinstance(threat, Threat | Ball) else None
 
 
 def check_result(
@@ -221,6 +214,20 @@ class Suspicions:
         """Look at the outputs for the clean inputs and for the result of an attack; arguments as for `result`."""
         self._count(self._place(name) + 2, (surer_of(*outputs, y) & right & mask).sum())
 
+    def withstood(self, name: str, x: Tensor, outcome: Outcome, held: Tensor) -> None:
+        """Look at the perturbations of samples that are right under an attack.
+
+        Args:
+            name: Of the attack.
+            x: (N, ...) clean inputs.
+            outcome: The result.
+            held: (N,) bool, which samples are right under it, and count.
+        """
+        share = radius_used_by(self._attacks[name], x, outcome)
+        if share is not None:
+            moved = held.to(share.device) & (share > 0)  # what did not move at all is counted as still
+            self._count(self._place(name) + 3, held.sum(), (moved & (share < KINDS["radius_used"].threshold)).sum())
+
     def _place(self, name: str) -> int:
         return len(_OF_ALL) + len(_OF_ONE) * list(self._attacks).index(name)
 
@@ -288,7 +295,7 @@ def texts(counts: list[int], attacks: Mapping[str, Attack], *, settled: bool = T
         of_one = dict(zip(_OF_ONE, counts[start : start + len(_OF_ONE)], strict=True))
         under = f" under `{name}`" if name else ""
         least = _ENOUGH if getattr(attacks[name], "gives_back", False) else 1  # few may well be robust to it
-        if of_one["right"] >= least and of_one["still"] == of_one["right"] and not _is_nothing(attacks[name]):
+        if of_one["right"] >= least and of_one["still"] == of_one["right"] and not is_nothing(attacks[name]):
             said.append(
                 f"Robust accuracy{under} is the clean accuracy: the attack returned the clean input for all "
                 f"{of_one['right']} samples that are right. Does it attack the model at all?"
@@ -299,13 +306,25 @@ def texts(counts: list[int], attacks: Mapping[str, Attack], *, settled: bool = T
                 f"{of_one['surer']} of {of_one['right']} samples. Does its gain have the wrong sign? An attack raises "
                 "the gain."
             )
-    return said
+    return said + _short_of(counts, attacks)
 
 
-def _is_nothing(attack: Attack) -> bool:
-    """Is the clean input all that the attack may return?"""
-    threats = declared(attack)
-    return threats is not None and all(not torch.as_tensor(threat.ball.radius).any() for threat in threats)
+def _short_of(counts: list[int], attacks: Mapping[str, Attack]) -> list[str]:
+    """A text for each perturbation set in which no attack moved most samples that withstood by half of the radius."""
+    within: dict[str, list[tuple[int, int]]] = {}
+    for place, attack in enumerate(attacks.values()):
+        start = len(_OF_ALL) + place * len(_OF_ONE)
+        of_one = dict(zip(_OF_ONE, counts[start : start + len(_OF_ONE)], strict=True))
+        if of_one["right"] and goes_far(attack):
+            within.setdefault(described(declared(attack)), []).append((of_one["held"], of_one["little"]))
+    return [
+        f"Robust accuracy may be too high: of {held} samples that withstood, {little} were moved by less than half of "
+        "the radius, where an attack that does what it may goes to the surface of the ball. Are its steps too small, "
+        "is the radius in the units of the inputs, and does the attack return what it has found?"
+        for found in within.values()
+        for held, little in [max(found, key=lambda pair: pair[1])]
+        if held >= 20 and all(2 * little > held for held, little in found)
+    ]
 
 
 def guesses(right: int, n: int, classes: int, level: float = 0.01) -> bool:

@@ -21,8 +21,9 @@ from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.attacks.threats import Threat, as_threat
 from lightning_robust.evaluation._engine import out_of_memory
+from lightning_robust.evaluation._few import few_of, reach_of_the_bounds
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, Indicator, indicator
-from lightning_robust.evaluation._probe import few_of, gives_gradient, measure, reach_of_the_bounds
+from lightning_robust.evaluation._probe import gives_gradient, measure
 from lightning_robust.evaluation._tally import are_probabilities
 
 __all__ = [
@@ -53,7 +54,7 @@ def probe(
     model: Any,
     x: Tensor,
     y: Any,
-    threat: Threat | Ball,
+    threat: Threat | Ball | None,
     *,
     gain: Any = margin,
     correct: Correct | None = None,
@@ -68,10 +69,11 @@ def probe(
     than along random steps?
 
     Args:
-        model: x (N, ...) -> output; a module, a function, or one that has `rows`.
+        model: x (N, ...) -> output; a module, a function, or one that has `rows`. One that says `whole_batches = True`
+            is asked about all samples.
         x: (N, ...) clean inputs.
         y: Labels.
-        threat: The perturbation set of the evaluation.
+        threat: The perturbation set of the evaluation; None: not known, and nothing is asked within it.
         gain: What the attacks raise.
         correct: What "right" means.
         logits: The clean output, where it is known.
@@ -97,7 +99,8 @@ def probe(
             return are_probabilities(output, yes_no)
         return torch.zeros(len(output), dtype=torch.bool, device=output.device)
 
-    values = measure(model, x, y, as_threat(threat), gain, Context(code, key, correct, logits), probabilities)
+    known = None if threat is None else as_threat(threat)
+    values = measure(model, x, y, known, gain, Context(code, key, correct, logits), probabilities)
     return [indicator(name, values[name]) for name in KINDS if name in values]
 
 

@@ -51,6 +51,21 @@ class FoolboxAttack(ForeignAttack):
         ball = _ball(self.attack, self.eps)
         return None if ball is None else Threat(ball, self.space)
 
+    @property
+    def effort(self) -> tuple[float, float] | None:
+        """The number of steps and how far they go together, in radii, where all have one size; else None."""
+        steps, size, plain = (getattr(self.attack, n, None) for n in ("steps", "abs_stepsize", "rel_stepsize"))
+        if not self.eps or steps is None or (size is None and plain is None):
+            return None
+        return steps, steps * (plain if size is None else size / self.eps)
+
+    @property
+    def gives_back(self) -> bool:
+        """May it return the clean input of a sample that it does not break? Those of minimum norm do."""
+        import foolbox
+
+        return isinstance(self.attack, foolbox.attacks.base.MinimizationAttack)
+
     def doubts(self, x: Tensor) -> list[str]:
         """What may be wrong with the radius, the range and these inputs."""
         return [] if self.threat is None else self.space.doubts(self.threat.ball, x)

@@ -48,6 +48,22 @@ class TorchAttack(ForeignAttack):
         module, name = (getattr(self.factory, key, "") for key in ("__module__", "__name__"))
         return module.startswith("torchattacks.") and name in _GIVE_BACK
 
+    @property
+    def effort(self) -> tuple[float, float] | None:
+        """The number of steps and how far they go together, in radii, of an attack with steps of one size; else None.
+
+        By the arguments of this name, given or the defaults of the class.
+        """
+        known = self._known()
+        if not all(isinstance(known.get(name), int | float) and known[name] > 0 for name in ("eps", "alpha", "steps")):
+            return None
+        return known["steps"], known["steps"] * known["alpha"] / known["eps"]
+
+    def _known(self) -> dict[str, Any]:
+        """The arguments by name: the defaults of the class, and those that were given."""
+        defaults = {name: p.default for name, p in _parameters(self.factory).items() if p.default is not p.empty}
+        return {**defaults, **self.arguments}
+
     def doubts(self, x: Tensor) -> list[str]:
         """Those of the threat, if it is known."""
         return [] if self.threat is None else self.space.doubts(self.threat.ball, x)
@@ -57,8 +73,7 @@ class TorchAttack(ForeignAttack):
 
         Both are given to `from_torchattacks` or are the defaults of the class.
         """
-        defaults = {name: p.default for name, p in _parameters(self.factory).items() if p.default is not p.empty}
-        known = {**defaults, **self.arguments}
+        known = self._known()
         scaled = {name: known[name] * factor for name in ("eps", "alpha") if known.get(name) is not None}
         if "eps" not in scaled:
             return super().scaled(factor)

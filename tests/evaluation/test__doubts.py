@@ -1,6 +1,7 @@
 """Alarms where there is a cause, and none where there is none: whole evaluations of masked and ordinary networks."""
 
 import functools
+import math
 import warnings
 
 import pytest
@@ -26,7 +27,7 @@ from lightning_robust.attacks import (
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
 from lightning_robust.evaluation import Plan, evaluate, indicators, standard
-from lightning_robust.evaluation._doubts import repeated
+from lightning_robust.evaluation._doubts import _worst_of_each, repeated
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, indicator
 from lightning_robust.evaluation._record import Record, Row
 from tests.evaluation import zoo
@@ -347,3 +348,70 @@ def test_an_evaluation_of_the_same_samples_again_and_again_says_so():
     assert [text for text in report.warnings if "intervals" in text]
     report = evaluate(networks()[0], (x[:60], y[:60]), attack, progress=False)
     assert not [text for text in report.warnings if "intervals" in text]
+
+
+# ------------------------------------------------------------------------------------ several sets, and none declared
+
+
+def untouched(model, x, y):
+    """An attack that declares no set."""
+    return (x + 0.01).clamp(0, 1)
+
+
+def _sets():
+    near, far, l2 = PGD(Linf(0.05), 3), PGD(Linf(0.1), 3), PGD(L2(0.5), 3)
+    each = PGD(Linf(torch.full((24,), 0.1)), 3)
+    return {
+        "two radii": {"near": near, "far": far},
+        "two norms": {"linf": far, "l2": l2},
+        "a plan of two norms": Plan({"linf": far, "l2": l2}),
+        "a radius for each sample": each,
+        "a function beside": Plan({"linf": far, "own": untouched}),
+        "functions alone": untouched,
+    }
+
+
+SETS = tuple(_sets())
+ASKED = {"foreign gradient": "foreign_gradient", "highest logit alone": "silent_classes"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SETS)
+def test_questions_are_put_whatever_sets_the_attacks_declare(name):
+    _, _, x, y = zoo.digits()
+    x, y, attacks, none = x[:24], y[:24], _sets()[name], name == "functions alone"
+    for mask, indicator_of in ASKED.items():
+        report = evaluate(zoo.MASKS[mask].make(*networks()), (x, y), attacks, progress=False)
+        assert (indicator_of in {one.name for one in report.flagged}) != none, mask
+    other = zoo.MASKS["another function under grad mode"].make(*networks())
+    assert "grad_mode" in {one.name for one in evaluate(other, (x, y), attacks, progress=False).flagged}
+    with pytest.raises(ValueError, match="answers the same input differently"):
+        evaluate(zoo.MASKS["noise layer"].make(*networks()), (x, y), attacks, progress=False)
+    assert not evaluate(networks()[0], (x, y), attacks, progress=False).flagged
+
+
+def test_of_several_sets_the_worst_value_is_told():
+    kind = KINDS["gradient_rise"]
+    values = [0.9, kind.threshold - 0.1, math.nan, kind.threshold - 0.2]
+    (worst,) = _worst_of_each([indicator("gradient_rise", value) for value in values])
+    assert worst.value == pytest.approx(values[-1])
+    (worst,) = _worst_of_each([indicator("random", value) for value in (math.nan, 0.0, 2.0, 1.0)])
+    assert worst.value == 2.0
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.float32])
+def test_inputs_and_outputs_of_any_kind_are_asked_what_needs_no_set(dtype):
+    """Such as token ids that a function of the user exchanges, and labels that are no classes."""
+    x = torch.arange(48).reshape(12, 4).remainder(7).to(dtype)
+    table = torch.rand(7, 2, generator=torch.Generator().manual_seed(0))
+    correct = lambda output, y: output[:, 0] > output[:, 1]  # noqa: E731
+
+    def model(x):
+        return table[x.long()].sum(1)
+
+    def swap(model, x, y):
+        return x.roll(1, 1)
+
+    report = evaluate(model, (x, torch.zeros(12, 3)), swap, correct=correct, progress=False)
+    assert {"random", "company", "constant"} <= {one.name for one in report.indicators}
+    assert not report.flagged

@@ -326,7 +326,7 @@ def test_a_gain_of_the_wrong_sign_is_doubted():
 
 @pytest.mark.parametrize(("right", "surer", "doubted"), [(19, 19, False), (20, 16, True), (20, 15, False)])
 def test_three_quarters_of_twenty_samples_are_surer(right, surer, doubted):
-    assert bool(texts([right, right, 4, right, 0, surer], {"a": Moves(0.0)})) == doubted
+    assert bool(texts([right, right, 4, right, 0, surer, 0, 0], {"a": Moves(0.0)})) == doubted
 
 
 @pytest.mark.parametrize(("rise", "surer"), [(5e-7, False), (2e-6, True)])
@@ -338,7 +338,7 @@ def test_rounding_makes_nothing_surer(rise, surer):
 def test_counts_of_several_processes_are_summed():
     x, y = images(40), torch.arange(40) % 4
     attacks = {"a": Moves(0.0, Linf(0.1))}
-    counts = torch.zeros(6, dtype=torch.int64)
+    counts = torch.zeros(8, dtype=torch.int64)
     for rows, x_adv in ((slice(0, 20), x[:20]), (slice(20, 40), x[20:])):
         suspicions, right = Suspicions(attacks, CPU), torch.ones(20, dtype=torch.bool)
         suspicions.clean(x[rows], y[rows], one_hot(y[rows]), right, right)
@@ -363,6 +363,6 @@ def test_an_attack_that_gives_back_clean_inputs_is_doubted_where_it_breaks_none_
     torchattacks = pytest.importorskip("torchattacks")
     attack = from_torchattacks(torchattacks.APGD, {"eps": 0.1})
     assert attack.gives_back
-    counts = [right, right, 0, right, right, 0]
+    counts = [right, right, 0, right, right, 0, 0, 0]
     assert bool(texts(counts, {"a": attack})) == said
     assert texts(counts, {"a": PGD(Linf(0.1))}), "of our own attacks that leave the input as it is each is one too many"

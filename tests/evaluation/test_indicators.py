@@ -25,8 +25,8 @@ from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.labels import judged
 from lightning_robust.evaluation import evaluate, indicators
+from lightning_robust.evaluation._few import reach_of_the_bounds
 from lightning_robust.evaluation._indicator import KINDS, indicator
-from lightning_robust.evaluation._probe import reach_of_the_bounds
 from tests.evaluation import zoo
 from tests.helpers import SHAPE, SPACES, THREATS, class_scores, threat_of, unchanged
 
@@ -383,6 +383,38 @@ def test_what_withstands_any_size_is_counted():
     assert (found.value, found.flagged) == (0.5, True)
 
 
+def test_without_a_set_what_needs_none_is_asked():
+    names = {"random", "grad_mode", "optimizing", "company", "constant", "broken_logits", "probabilities"}
+    assert named(indicators.probe(LINEAR, X, Y, None)).keys() == names
+    assert not flagged(indicators.probe(LINEAR, X, Y, None))
+    assert flagged(indicators.probe(lambda x: LINEAR(x).softmax(1), X, Y, None)) == {"probabilities"}
+
+
+def test_a_model_of_whole_batches_is_asked_about_all_of_them_and_about_none_that_cannot_be_cut():
+    sizes = []
+
+    class Graph(nn.Module):
+        whole_batches = True
+
+        def forward(self, x):
+            sizes.append(len(x))
+            return LINEAR(x)
+
+    class Fixed(Graph):
+        def rows(self, rows):
+            raise TypeError("one graph")
+
+    class Mixing(Graph):
+        def forward(self, x):
+            return super().forward(x - x.mean(0))
+
+    x, y = torch.rand(100, *SHAPE), torch.arange(100) % 3
+    assert "company" in flagged(indicators.probe(Mixing(), x, y, Linf(0.1)))
+    assert not flagged(indicators.probe(Graph(), x, y, Linf(0.1)))
+    assert not {"company", "constant"} & named(indicators.probe(Fixed(), x, y, Linf(0.1))).keys()
+    assert set(sizes) == {100}
+
+
 class Closed(torch.autograd.Function):
     """The identity, without a backward pass."""
 
@@ -469,6 +501,9 @@ THRESHOLDS = {
     "silent_success": 0.1,
     "still_rising": 0.05,
     "radius_used": 0.5,
+    "no_gradients": 0.5,
+    "one_step": 1.5,
+    "short_steps": 1.0,
     "unbounded": 0.05,
     "search_beats_gradients": 0.002,
     "transfer_beats_gradients": 0.002,
@@ -476,6 +511,7 @@ THRESHOLDS = {
 }
 """Beyond these numbers the masked networks of the zoo lie, and no honest one."""
 LOW = {"constant", "gradient_rise", "foreign_gradient", "loop_rise", "radius_used", "sorted_cut"}
+LOW |= {"no_gradients", "one_step", "short_steps"}
 """Doubted below the number, the others above it."""
 
 

@@ -1,0 +1,46 @@
+"""When a module is asked a few questions about itself, and what was found when it was asked last."""
+
+from typing import Any
+
+from lightning_robust._lightning import pl
+from lightning_robust.callbacks._counts import Counts
+from lightning_robust.callbacks._every import is_last
+from lightning_robust.evaluation._indicator import Indicator
+from lightning_robust.evaluation._reader import Sample
+
+
+class Probes:
+    """Outside of fit a module is asked in every run. Within fit it changes slowly, and is asked in the first, second,
+    fourth, eighth, ... validation that measures, and in the last; in between what was found last stands.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Another fit begins."""
+        self._number, self._due = 0, False
+        self._found: dict[int, list[Indicator]] = {}
+
+    def begin(self, trainer: pl.Trainer) -> None:
+        """A validation or a test begins that measures. All processes agree on when the module is asked."""
+        self._number += 1
+        doubled = self._number & (self._number - 1) == 0
+        self._due = trainer.state.fn != "fit" or doubled or is_last(trainer)
+
+    def look(self, counts: Counts, module: Any, sample: Sample, key: int, *, loader: int, rank: int) -> None:
+        """Ask about the first batch of a dataloader, or say again what is known; arguments as for `Counts.probe`.
+
+        Args:
+            counts: Where doubts are counted.
+            module: The module, not wrapped in DDP.
+            sample: The batch.
+            key: Of random moves.
+            loader: Number of the dataloader.
+            rank: Number of this process.
+        """
+        if self._due:
+            counts.probe(module, sample, key, rank=rank)
+            self._found[loader] = counts.probed
+        else:
+            counts.probed = self._found.get(loader, [])
