@@ -199,10 +199,11 @@ def _of_the_batch(asked: Questions) -> dict[str, float]:
     # Of a batch that must stay whole the first half comes twice.
     rolled, some = every.roll(1), every % half if asked.whole else every[:half]
     try:
-        others = rows_of(model, rolled), rows_of(model, some)
-    except Exception:  # whatever a batch of a kind of its own raises, which cannot be cut
+        part, moved = (rows_of(model, rows)(x[rows].clone()) for rows in (some, rolled))
+    except Exception as error:  # whatever a batch raises that cannot be cut, or is no longer what the model takes
+        if out_of_memory(error):
+            raise
         return {}
-    moved, part = (other(x[rows].clone()) for other, rows in zip(others, (rolled, some), strict=True))
     company = max(asked.difference(moved, clean[rolled]), asked.difference(part, clean[some]))
     values = {"company": company, "constant": asked.difference(moved, clean)}
     if not bool((x[rolled] != x).any()):

@@ -404,6 +404,10 @@ def test_a_model_of_whole_batches_is_asked_about_all_of_them_and_about_none_that
         def rows(self, rows):
             raise TypeError("one graph")
 
+    class OfOneSize(nn.Module):
+        def forward(self, x):
+            return LINEAR(x) + torch.zeros(60, 1)
+
     class Mixing(Graph):
         def forward(self, x):
             return super().forward(x - x.mean(0))
@@ -413,6 +417,9 @@ def test_a_model_of_whole_batches_is_asked_about_all_of_them_and_about_none_that
     assert not flagged(indicators.probe(Graph(), x, y, Linf(0.1)))
     assert not {"company", "constant"} & named(indicators.probe(Fixed(), x, y, Linf(0.1))).keys()
     assert set(sizes) == {100}
+    found = named(indicators.probe(OfOneSize(), x[:60], y[:60], Linf(0.1)))
+    assert "company" not in found
+    assert not flagged(found.values())
 
 
 class Closed(torch.autograd.Function):
