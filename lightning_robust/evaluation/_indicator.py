@@ -221,6 +221,14 @@ KINDS = {
         f"can be broken: the attack does not work on this model. {_LOSS} {_BPDA}",
         f"{_IOAF}, indicator 6",
     ),
+    "gain_jumps": _Kind(
+        0.25,
+        "Between clean inputs and misclassified ones, where the verdict changes, the gain makes {value:.0%} of its way "
+        "in one jump: the outputs are not continuous there, and their gradients tell nothing of how near another class "
+        "is. Return logits before anything is done to the highest of them, or attack the model without the step that "
+        "compares or rounds: where the verdicts are the same, its adversarial examples are those of both.",
+        f"the highest of continuous logits changes only where two meet; {_MEASURED}",
+    ),
     "search_beats_gradients": _Kind(
         0.002,
         "A search without gradients broke {value:.1%} of the samples that no attack with gradients broke ({more}): "

@@ -133,7 +133,7 @@ def measure(
 ) -> dict[str, float]:
     """The values of the indicators of `indicators.probe`, by name; those that were not measured are left out."""
     model, x, y, known, context = few_of(model, x, y, _NOTHING if threat is None else threat, context)
-    with _questions(model, x, y, known, _height if threat is None else gain, context) as asked:
+    with questions(model, x, y, known, _height if threat is None else gain, context) as asked:
         values = _answers(asked, probabilities)
         random = values["random"] > KINDS["random"].threshold
         if any(isinstance(module, Expectation) for module in modules_in(model)):
@@ -155,12 +155,12 @@ def _height(logits: Tensor, y: Any) -> Tensor:
 
 def gives_gradient(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context: Context) -> bool:
     """Does a gradient arrive at the perturbation, be it zero?"""
-    with _questions(model, x, y, threat, gain, context) as asked:
+    with questions(model, x, y, threat, gain, context) as asked:
         return asked.known_gradient(asked.batch.chart.zero)[1] is not None
 
 
 @contextmanager
-def _questions(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context: Context) -> Iterator[Questions]:
+def questions(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context: Context) -> Iterator[Questions]:
     """To ask, within `scope`."""
     with scope(model, x, seed=context.key, also=(threat.space, gain)) as ready:
         x, y, code = ordinary(x), ordinary(y), ordinary(context.code)

@@ -23,6 +23,7 @@ from lightning_robust.attacks.threats import Threat, as_threat
 from lightning_robust.evaluation._engine import out_of_memory
 from lightning_robust.evaluation._few import few_of, reach_of_the_bounds
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, Indicator, indicator
+from lightning_robust.evaluation._jumps import jumps
 from lightning_robust.evaluation._probe import gives_gradient, measure
 from lightning_robust.evaluation._tally import are_probabilities
 
@@ -181,10 +182,11 @@ def unbounded(
     key: int = 0,
     steps: int = 20,
 ) -> list[Indicator]:
-    """Does anything withstand a perturbation of any size, on at most 64 samples?
+    """Does anything withstand a perturbation of any size, on at most 64 samples, and does the gain jump on the way?
 
     The ball is scaled until it covers the bounds of the space; the ascent starts at the clean input, so that it is the
-    gradient, and not a start that is far off, which must find the way.
+    gradient, and not a start that is far off, which must find the way. Between the clean input and what the ascent
+    finds, where the verdict changes, the outputs of a continuous model meet.
 
     Args:
         model: x (N, ...) -> output.
@@ -198,8 +200,8 @@ def unbounded(
         steps: Number of steps.
 
     Returns:
-        One indicator; none where the space has no bounds, no gradient arrives, no sample is right, or the labels do not
-        tell what is.
+        Whether anything withstands, and of what does not, whether the gain jumps; nothing where the space has no
+        bounds, no gradient arrives, no sample is right, or the labels do not tell what is.
     """
     threat = as_threat(threat)
     model, x, y, threat, context = few_of(model, x, y, threat, Context(code, key, correct))
@@ -214,11 +216,13 @@ def unbounded(
         if out_of_memory(error) or gives_gradient(model, x, y, threat, gain, context):
             raise
         return []
-    if outcome.first is None or outcome.fooled is None:
+    if outcome.first is None or outcome.fooled is None or outcome.delta is None:
         return []
     right = outcome.first.amin(0) != 0
     withstood = right & ~outcome.fooled.any(0)
-    return [indicator("unbounded", withstood.sum() / right.sum())] if bool(right.any()) else []
+    shares = jumps(model, x, y, threat, gain, context, outcome.delta)  # whatever is right: processes go together
+    found = [indicator("unbounded", withstood.sum() / right.sum())] if bool(right.any()) else []
+    return [*found, indicator("gain_jumps", shares.median())] if len(shares) else found
 
 
 def search_beats_gradients(broken_by_gradients: int, broken_by_search: int, n: int) -> Indicator:

@@ -379,8 +379,9 @@ def test_what_withstands_any_size_is_counted():
         stopped = torch.tensor([1.0, 1.0, 0.0, 0.0, 1.0])[: len(x), None]
         return (0.8 - x) * stopped * torch.tensor([2.0, -2.0]) + torch.tensor([0.1, 0.0]) * (1 - stopped)
 
-    (found,) = indicators.unbounded(half, x, y, Linf(0.01))
+    found, jumps = indicators.unbounded(half, x, y, Linf(0.01))
     assert (found.value, found.flagged) == (0.5, True)
+    assert (jumps.name, jumps.flagged) == ("gain_jumps", False)
 
 
 def test_without_a_set_what_needs_none_is_asked():
@@ -512,6 +513,7 @@ THRESHOLDS = {
     "one_step": 1.5,
     "short_steps": 1.0,
     "unbounded": 0.05,
+    "gain_jumps": 0.25,
     "search_beats_gradients": 0.002,
     "transfer_beats_gradients": 0.002,
     "sorted_cut": 1e-5,

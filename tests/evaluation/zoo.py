@@ -315,6 +315,20 @@ def top_alone(net: nn.Module, other: nn.Module) -> Any:
     return model
 
 
+def boosted(net: nn.Module, other: nn.Module, factor: float = 100.0) -> Any:
+    """The highest logit is raised by the size of the features of another network; the same predictions.
+
+    The gradient is right within each class, and climbs this size.
+    """
+
+    def model(x: Tensor) -> Tensor:
+        z = net(x)
+        top = F.one_hot(z.argmax(1), z.shape[1]).to(z)
+        return z + factor * other[:4](x).norm(dim=1, keepdim=True) * top
+
+    return model
+
+
 def rounded(net: nn.Module, other: nn.Module) -> Any:
     return lambda x: net(x).round()
 
@@ -408,6 +422,7 @@ MASKS: dict[str, Mask] = {
     "ripples": Mask(shattered, "loop_rise search_beats_gradients", "after"),
     "rounded logits": Mask(rounded, "zero_gradient", "after"),
     "highest logit alone": Mask(top_alone, "silent_classes", "before"),
+    "highest logit raised": Mask(boosted, "gain_jumps", "before"),
 }
 
 HONEST: dict[str, Honest] = {
