@@ -21,6 +21,7 @@ from lightning_robust.datamodules import Fonts
 from lightning_robust.models import RobustClassifier, standard_net
 from lightning_robust.objectives import trades
 
+STANDARD = "lightning_robust.evaluation.standard"
 PGD = {"class_path": "PGD", "init_args": {"threat": {"class_path": "Linf", "init_args": {"eps": 0.1}}, "steps": 2}}
 
 
@@ -303,6 +304,7 @@ def test_a_configuration_says_all_parts_by_their_names(attack, training, monkeyp
         ),
         (f"{__name__}.own_attack", {"robust_acc"}),
         ({"pgd": PGD, "own": f"{__name__}.own_attack"}, {"robust_acc", "robust_acc_pgd", "robust_acc_own"}),
+        ({"class_path": STANDARD, "init_args": {"threat": PGD["init_args"]["threat"]}}, {"robust_acc", "suspicious"}),
     ],
 )
 def test_a_configuration_names_the_attacks_of_an_evaluation(attacks, keys, monkeypatch, capsys):
@@ -312,7 +314,7 @@ def test_a_configuration_names_the_attacks_of_an_evaluation(attacks, keys, monke
     }
     Path("config.yaml").write_text(yaml.safe_dump(configuration(callback)))
     run(monkeypatch, "validate", "--config", "config.yaml")
-    assert keys <= set(re.findall(r"val/(robust_acc\w*)", capsys.readouterr().out))
+    assert keys <= set(re.findall(r"val/(robust_acc\w*|suspicious)", capsys.readouterr().out))
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class RobustEvaluation(StepCallback):
 
     def __init__(
         self,
-        attacks: Attack | Mapping[str, Attack | Callable[..., Any]] | Callable[..., Any] | Plan,
+        attacks: Attack | Plan | Mapping[str, Attack | Callable[..., Any]] | Callable[..., Any],
         *,
         every_n_epochs: int = 1,
         max_samples: int | None = None,
