@@ -22,7 +22,7 @@ from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import pools
 from lightning_robust.evaluation._reader import Sample
-from lightning_robust.evaluation._strength import is_search, weaknesses
+from lightning_robust.evaluation._strength import searches_of, weaknesses
 from lightning_robust.evaluation._suspicions import Suspicions, constant, texts
 from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
 from lightning_robust.evaluation.indicators import from_sums, search_beats_gradients, standing, sums_of, warning
@@ -60,7 +60,7 @@ class Counts:
     ) -> None:
         self._stages, self._plan, self.settled, self.seen = stages, plan, settled, 0
         self._attacks = {name: stage.attack for name, stage in stages.items()}
-        self._searches = {name for name, attack in self._attacks.items() if is_search(attack)}
+        self._searches = searches_of(self._attacks)
         self._tally = Tally(1 if plan else len(stages), device)
         self._suspicions = Suspicions(self._attacks, device, settled=settled, refuse=False)
         self._broken = torch.zeros(2, dtype=torch.int64, device=device)  # by gradients; by a search alone
@@ -253,7 +253,7 @@ class Verdict:
         n, right, robust = self.summary.n, counts[1], self.summary.shown
         sums = torch.tensor(row[:_SUMS], dtype=torch.float64)
         found = from_sums(sums, n, steps_of(stages) or 1) if n else []
-        searches = sum(is_search(attack) for attack in attacks.values())
+        searches = len(searches_of(attacks))
         if right and 0 < searches < len(attacks):
             found.append(search_beats_gradients(ours, searched, right))
         found += sorted_cut(cut, chance)

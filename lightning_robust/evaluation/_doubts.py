@@ -13,7 +13,9 @@ from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import are_class_labels
 from lightning_robust.attacks.scope import wants_whole_batches
+from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._declared import threats_of
+from lightning_robust.evaluation._described import described
 from lightning_robust.evaluation._few import MOST
 from lightning_robust.evaluation._indicator import KINDS, Indicator, indicator
 from lightning_robust.evaluation._memory import Kinds, Memory
@@ -22,13 +24,14 @@ from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part, can_be_cut
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._runs import Seen
-from lightning_robust.evaluation._strength import is_search, weaknesses
+from lightning_robust.evaluation._strength import is_search, searches_of, weaknesses
 from lightning_robust.evaluation._tally import cautions
 from lightning_robust.evaluation.indicators import from_signs, probe, search_beats_gradients, standing, unbounded
 
 
 def asked(module: Any, part: Part, stages: Mapping[str, Stage], key: int, meter: Meter) -> list[Indicator]:
-    """What a few questions to the model tell, on the first samples, within each perturbation set that attacks declare.
+    """What a few questions to the model tell, on the first samples, within a perturbation set that attacks declare; of
+    several of one norm in one space, within that of the middle radius.
 
     Args:
         module: The model.
@@ -50,7 +53,9 @@ def asked(module: Any, part: Part, stages: Mapping[str, Stage], key: int, meter:
     with view.quietly():
         _, output = view.judged()
         gain, found = _gain_of(attacks), []
-        threats: list[Any] = threats_of(attacks) if gain is not None or are_class_labels(output, sample.y) else []
+        threats: list[Any] = (
+            _of_each_kind(threats_of(attacks)) if gain is not None or are_class_labels(output, sample.y) else []
+        )
         if not threats and not (isinstance(output, torch.Tensor) and output.ndim and not output.is_complex()):
             return []
         given: dict[str, Any] = {"gain": gain or margin, "correct": correct, "code": sample.code, "key": key}
@@ -63,6 +68,15 @@ def asked(module: Any, part: Part, stages: Mapping[str, Stage], key: int, meter:
             else:
                 found += standing(few, 0)
     return _worst_of_each(found)
+
+
+def _of_each_kind(threats: list[Threat]) -> list[Threat]:
+    """For each norm and space the set of the middle radius: a model that hides its gradients hides them from all."""
+    kinds: dict[Any, list[Threat]] = {}
+    for threat in threats:
+        kinds.setdefault((type(threat.ball), described(threat.space)), []).append(threat)
+    ordered = (sorted(some, key=lambda one: float(torch.as_tensor(one.ball.radius).max())) for some in kinds.values())
+    return [some[len(some) // 2] for some in ordered]
 
 
 def _worst_of_each(found: list[Indicator]) -> list[Indicator]:
@@ -92,7 +106,7 @@ def _gain_of(attacks: list[Attack]) -> Any:
 
 def kinds_of(stages: Mapping[str, Stage]) -> Kinds:
     """What the indicators need to know of attacks."""
-    searches = frozenset(name for name, stage in stages.items() if is_search(stage.attack))
+    searches = frozenset(searches_of({name: stage.attack for name, stage in stages.items()}))
     weak = weaknesses(stage.attack for stage in stages.values())
     return Kinds(tuple(stages), searches, steps_of(stages), has_curve(stages), weak)
 

@@ -32,7 +32,7 @@ class Kinds(NamedTuple):
 
     Args:
         names: Of the attacks.
-        searches: Names of those that ask for no gradient.
+        searches: Names of those that ask for no gradient, where they can be compared with the others.
         steps: Those of the longest attack with gradients; None: unknown.
         curve: Does one look for least radii?
         weaknesses: What is weak about them by their settings, see `_strength.py`.

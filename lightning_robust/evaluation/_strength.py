@@ -1,7 +1,7 @@
 """What the settings of attacks alone say of their strength."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -21,6 +21,12 @@ def is_search(attack: Attack) -> bool:
         return all(is_search(part) for part in attack.parts)
     order = getattr(getattr(attack, "rule", None), "order", 0 if hasattr(attack, "queries") else 1)
     return bool(order == 0)
+
+
+def searches_of(attacks: Mapping[str, Attack]) -> set[str]:
+    """The names of searches that can be compared with the others: none where attacks have several perturbation sets."""
+    alike = len(threats_of(attacks.values())) <= 1
+    return {name for name, attack in attacks.items() if alike and is_search(attack)}
 
 
 def asks_nothing(attack: Attack) -> bool:

@@ -19,6 +19,7 @@ from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import Correct
+from lightning_robust.attacks.pixel_space import PixelSpace
 from lightning_robust.attacks.threats import Threat, as_threat
 from lightning_robust.evaluation._engine import out_of_memory
 from lightning_robust.evaluation._few import few_of, reach_of_the_bounds
@@ -200,8 +201,8 @@ def unbounded(
         steps: Number of steps.
 
     Returns:
-        Whether anything withstands, and of what does not, whether the gain jumps; nothing where the space has no
-        bounds, no gradient arrives, no sample is right, or the labels do not tell what is.
+        Whether anything withstands, of pixels alone, and of what does not, whether the gain jumps; nothing where the
+        space has no bounds, no gradient arrives, no sample is right, or the labels do not tell what is.
     """
     threat = as_threat(threat)
     model, x, y, threat, context = few_of(model, x, y, threat, Context(code, key, correct))
@@ -221,7 +222,9 @@ def unbounded(
     right = outcome.first.amin(0) != 0
     withstood = right & ~outcome.fooled.any(0)
     shares = jumps(model, x, y, threat, gain, context, outcome.delta)  # whatever is right: processes go together
-    found = [indicator("unbounded", withstood.sum() / right.sum())] if bool(right.any()) else []
+    # Where maps or codes have a range, all of it may leave a robust model right.
+    every = isinstance(threat.space, PixelSpace) and bool(right.any())
+    found = [indicator("unbounded", withstood.sum() / right.sum())] if every else []
     return [*found, indicator("gain_jumps", shares.median())] if len(shares) else found
 
 

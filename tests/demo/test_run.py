@@ -11,6 +11,7 @@ from lightning_robust.cells import CellsFailedError, Inline
 from lightning_robust.demo import Settings, run as module, work
 from lightning_robust.demo.run import means, run_demo
 from lightning_robust.demo.work import METRICS
+from lightning_robust.plots import Picture
 
 SMALL = Settings(train_size=100, test_size=40, epochs=2, train_steps=1, test_steps=2, restarts=2, eps=0.05)
 
@@ -111,7 +112,7 @@ def test_what_is_stopped_keeps_the_finished_models_and_goes_on_to_the_same_numbe
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
     console = Console(record=True, width=200)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "save_png", no_space)
+        patch.setattr(Picture, "save", no_space)
         with pytest.raises(OSError, match="No space left"):
             run(options, console)
     (done,) = [line for line in console.export_text().splitlines() if line.startswith("Finished already: ")]

@@ -15,6 +15,7 @@ from lightning_robust.attacks import (
     L1,
     L2,
     PGD,
+    AffineSpace,
     Attack,
     Linf,
     MinimumNorm,
@@ -27,7 +28,7 @@ from lightning_robust.attacks import (
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
 from lightning_robust.evaluation import Plan, evaluate, indicators, standard
-from lightning_robust.evaluation._doubts import _worst_of_each, repeated
+from lightning_robust.evaluation._doubts import _of_each_kind, _worst_of_each, repeated
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, indicator
 from lightning_robust.evaluation._record import Record, Row
 from tests.evaluation import zoo
@@ -388,6 +389,26 @@ def test_questions_are_put_whatever_sets_the_attacks_declare(name):
     with pytest.raises(ValueError, match="answers the same input differently"):
         evaluate(zoo.MASKS["noise layer"].make(*networks()), (x, y), attacks, progress=False)
     assert not evaluate(networks()[0], (x, y), attacks, progress=False).flagged
+
+
+def test_of_one_norm_in_one_space_the_set_of_the_middle_radius_is_asked():
+    affine = Threat(Linf(1.0), AffineSpace())
+    threats = [*map(Threat, (Linf(0.3), Linf(0.1), L2(1.0), Linf(0.2), L2(0.0))), affine]
+    assert _of_each_kind(threats) == [Threat(Linf(0.2)), Threat(L2(1.0)), affine]
+    assert _of_each_kind([]) == []
+
+
+@pytest.mark.parametrize("rotation", [0.05, 0.1])
+def test_a_range_of_maps_may_leave_a_model_right(rotation):
+    """Turned by little, images stay what they are: no reason to doubt the attack."""
+    _, _, x, y = zoo.digits()
+    model, threat = (
+        networks()[0],
+        Threat(Linf(1.0), AffineSpace(translation=0.0, shear=0.0, scale=0.0, rotation=rotation)),
+    )
+    names = {one.name for one in indicators.unbounded(model, x[:64], y[:64], threat)}
+    assert "unbounded" not in names
+    assert "unbounded" in {one.name for one in indicators.unbounded(model, x[:64], y[:64], Threat(Linf(0.1)))}
 
 
 def test_of_several_sets_the_worst_value_is_told():

@@ -35,7 +35,7 @@ from lightning_robust.attacks import (
 )
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
 from lightning_robust.evaluation import Plan, Report, standard
-from lightning_robust.evaluation._strength import effort, radius_used_by, weaknesses
+from lightning_robust.evaluation._strength import effort, radius_used_by, searches_of, weaknesses
 from lightning_robust.interop import from_foolbox, from_torchattacks
 from tests.evaluation import zoo
 
@@ -177,3 +177,11 @@ def test_ordinary_attacks_from_the_clean_input_use_the_radius(ball, eps):
         held = (net(x).argmax(1) == y) & ~outcome.fooled.any(0)
         share = radius_used_by(attack, x, outcome)[held]
         assert not len(share) or float(share.median()) > 0.75, type(ball)
+
+
+def test_a_search_is_compared_within_one_set_alone():
+    attacks = {"pgd": PGD(BALL), "search": RandomSearch(BALL)}
+    assert searches_of(attacks) == {"search"}
+    assert searches_of({**attacks, "own": as_attack(own)}) == {"search"}
+    assert searches_of({**attacks, "search": RandomSearch(FAR)}) == set()
+    assert searches_of({"pgd": PGD(BALL), "search": RandomSearch(AFFINE)}) == set()

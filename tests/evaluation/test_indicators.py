@@ -414,6 +414,7 @@ def test_a_model_of_whole_batches_is_asked_about_all_of_them_and_about_none_that
             return super().forward(x - x.mean(0))
 
     x, y = torch.rand(100, *SHAPE), torch.arange(100) % 3
+    x[50:] *= 0.5  # the means of batches differ
     assert "company" in flagged(indicators.probe(Mixing(), x, y, Linf(0.1)))
     assert not flagged(indicators.probe(Graph(), x, y, Linf(0.1)))
     assert not {"company", "constant"} & named(indicators.probe(Fixed(), x, y, Linf(0.1))).keys()
