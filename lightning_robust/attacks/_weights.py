@@ -41,7 +41,7 @@ class Weights:
             (entries, dict(entries)) for part in modules if (entries := part._parameters) and isinstance(entries, dict)
         ]
         self._flat = [p for _, before in self._entries for p in before.values()]
-        self._all = [p for p in self._flat if type(p) is nn.Parameter]
+        self._all = list({id(p): p for p in self._flat if type(p) is nn.Parameter}.values())  # tied ones once
         try:
             self._versions, self._places = self._look()
         except RuntimeError:  # inference tensors have no version, sparse ones no place

@@ -163,24 +163,26 @@ class MinimumNorm(ThreatAttack):
         assert delta is not None
         assert signs is not None
         signs.silent[:] = False  # the search crosses the boundary again and again by its nature, in a larger ball
+        gains = [margin] if self.gain is None else [run.gain for run in runs]
         for number, share in enumerate(self._closer):
-            self._look_closer(model, x, y, replace(context, restart=number), share, delta, radius)
+            gain = gains[number % len(gains)]
+            self._look_closer(model, x, y, replace(context, restart=number), gain, share, delta, radius)
         x_adv, delta, radius = self._nearest(model, x, y, context, runs[0].gain, delta, radius)
         return Outcome(x_adv, delta, (radius <= limit)[None], None, stuck, None, radius, signs)
 
     def _look_closer(
-        self, model: Model, x: Tensor, y: Any, context: Context, share: float, delta: Tensor, radius: Tensor
+        self, model: Model, x: Tensor, y: Any, context: Context, gain: Any, share: float, delta: Tensor, radius: Tensor
     ) -> None:
         """Look in the balls of a share of the radii (N,), and write what is nearer into these and the perturbations."""
         n, known = len(x), radius.isfinite() & (radius > (self._limit(x) if self.early_stop else 0))
         rows = (torch.ones_like(known) if wants_whole_batches(model) else known).nonzero()[:, 0]
         if not len(rows):
             return
-        ball, gains = self._threat.ball.take(rows), self.gain if isinstance(self.gain, tuple) else (self.gain,)
+        ball = self._threat.ball.take(rows)
         wanted = torch.where(known[rows], share * radius[rows], 0.0)
         # Shares of the declared radius; where that is zero, nothing is known.
         factor = wanted / torch.as_tensor(ball.radius).to(wanted).clamp_min(1e-30)
-        attack = apgd(Threat(ball, self._threat.space), 20, gain=gains[context.restart % len(gains)] or margin).quick()
+        attack = apgd(Threat(ball, self._threat.space), 20, gain=gain).quick()
         part = attack.scaled(factor)  # type: ignore[arg-type]
         some = part.run(rows_of(model, rows), x[rows], cut(y, n, rows), context.take(rows, n))
         assert some.delta is not None

@@ -115,6 +115,13 @@ class Questions:
         )
         return float((one - other).abs().max() / scale.std(unbiased=False).clamp(min=1e-100))
 
+    def eps(self) -> float:
+        """The relative rounding of the output, or of what autocast computes it in."""
+        kind, device = self.clean.dtype, self.clean.device.type
+        kinds = [kind] if self.clean.is_floating_point() else []
+        kinds += [torch.get_autocast_dtype(device)] if torch.is_autocast_enabled(device) else []
+        return max((torch.finfo(kind).eps for kind in kinds), default=0.0)
+
     def rounding(self) -> Tensor:
         """(N,) differences of two gains that are no more than this may be of the rounding of the output alone."""
         clean = wide(self.clean).reshape(len(self.clean), -1).double()
@@ -135,14 +142,17 @@ def measure(
     model, x, y, known, context = few_of(model, x, y, _NOTHING if threat is None else threat, context)
     with questions(model, x, y, known, _height if threat is None else gain, context) as asked:
         values = _answers(asked, probabilities)
-        random = values["random"] > KINDS["random"].threshold
+        random, joined = values["random"] > KINDS["random"].threshold, False
         if any(isinstance(module, Expectation) for module in modules_in(model)):
             values |= _of_the_draws(asked, model)
         elif asked.whole or not random:
             found = _of_the_batch(asked)
+            joined = len(x) > 1 and not found.get("company", math.inf) <= KINDS["company"].threshold
             values |= {} if random else found
         if threat is not None:
-            values |= _of_the_gradient(asked)
+            of_each = _of_the_gradient(asked)
+            # Where samples act on one another, none rises as the gradient of all gains together promises.
+            values |= {name: one for name, one in of_each.items() if not (joined and name in ("foreign_gradient", "gradient_rise"))}
     if random:  # which says the same in other words
         values.pop("grad_mode", None)
     return values
@@ -178,7 +188,9 @@ def _answers(asked: Questions, probabilities: Callable[[Tensor], Tensor]) -> dic
         random = max(asked.difference(model(x.clone()), clean) for _ in range(_REPEATS))
     values = {}
     if x.is_floating_point() and (asked.whole or random <= KINDS["random"].threshold):
-        values["grad_mode"] = asked.difference(asked.gradient(zero)[0], asked.output(zero))
+        # Without gradients torch may go another way.
+        moved = asked.difference(asked.gradient(zero)[0], asked.output(zero))
+        values["grad_mode"] = moved if moved > 8 * asked.eps() else 0.0
     finite = clean.reshape(len(clean), -1).isfinite().all(1)
     return values | {
         "random": random,

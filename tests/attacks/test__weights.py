@@ -205,3 +205,21 @@ def test_parameters_of_all_kinds():
     for name, p in model.named_parameters():
         assert p is before[name][0]
         assert torch.equal(p.to_dense(), before[name][1])
+
+
+def test_tied_weights_are_put_back_in_every_attack():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            self.a.weight.data.mul_(0.9)
+            return self.b(self.a(x))
+
+    model = Tied()
+    before = model.a.weight.clone()
+    for _ in range(3):
+        ATTACK(model, X, Y)
+        assert torch.equal(model.a.weight, before)

@@ -22,6 +22,7 @@ from lightning_robust.attacks import (
     cross_entropy,
     log_odds,
     margin,
+    targeted_margin,
 )
 from tests.helpers import BALLS, SHAPE, class_scores, images
 from tests.peers import adv_lib
@@ -143,6 +144,13 @@ def test_auto_pgd_looks_closer_in_an_l1_ball(gain):
     assert (Scores()(closer.x_adv).argmax(1) != y)[found].all()
     length = (closer.x_adv - x).flatten(1).abs().sum(1)
     torch.testing.assert_close(length[found], closer.radius[found].double(), rtol=1e-4, atol=1e-5)
+
+
+def test_gains_that_the_output_does_not_have_are_left_out_there_too():
+    x, y = data()
+    attack = MinimumNorm(L1(6.0), 5, gain=(margin, targeted_margin(5)))
+    alone = MinimumNorm(L1(6.0), 5, gain=margin)
+    torch.testing.assert_close(attack.run(Scores(), x, y).radius, alone.run(Scores(), x, y).radius)
 
 
 @pytest.mark.parametrize("rule", [FMN(), DDN()])

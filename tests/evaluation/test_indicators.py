@@ -424,6 +424,36 @@ def test_a_model_of_whole_batches_is_asked_about_all_of_them_and_about_none_that
     assert not flagged(found.values())
 
 
+@pytest.mark.parametrize(("kind", "doubted"), [(torch.bfloat16, False), (torch.float32, True)])
+def test_rounding_that_depends_on_grad_mode_is_no_other_function(kind, doubted):
+    """Without gradients torch may take another path; in bfloat16 that is a few percent of the output."""
+    x, y = torch.rand(40, *SHAPE), torch.arange(40) % 3
+
+    def model(x):
+        z = LINEAR(x)
+        return (z + 0.03 * z.std().detach() * torch.is_grad_enabled()).to(kind)
+
+    assert ("grad_mode" in flagged(indicators.probe(model, x, y, Linf(0.1)))) == doubted
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_samples_that_act_on_one_another_have_no_rise_of_their_own(seed):
+    torch.manual_seed(seed)
+    x, y = torch.rand(40, *SHAPE), torch.randint(3, (40,))
+    weights = torch.rand(40, 40)
+
+    class Joined(nn.Module):
+        whole_batches = True
+
+        def forward(self, x):
+            z = LINEAR(x)
+            return z + (weights[: len(z), : len(z)] @ z) / 4
+
+    found = named(indicators.probe(Joined(), x, y, Linf(0.1)))
+    assert found["company"].flagged
+    assert not {"foreign_gradient", "gradient_rise"} & found.keys()
+
+
 class Closed(torch.autograd.Function):
     """The identity, without a backward pass."""
 
