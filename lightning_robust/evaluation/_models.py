@@ -95,17 +95,22 @@ def settings_of_model(module: nn.Module) -> str:
 
 
 def _settings(part: nn.Module) -> tuple[str, Tensor]:
-    """What a layer is, and its numbers that are no weights. Whole numbers and large tensors may be counts and caches:
-    they say nothing.
+    """What a layer is, and its numbers that are no weights. Whole numbers and large tensors may be counts and caches, a
+    single number that no constructor took a best accuracy, and one of a LightningModule a learning rate: they say
+    nothing.
     """
     texts, numbers = [f"{type(part).__qualname__}({part.extra_repr()})"], []
+    taken = () if copy_of(part, "LightningModule") else inspect.signature(type(part).__init__).parameters
     for name, value in sorted(() if isinstance(part, Metric) else vars(part).items()):
         if isinstance(value, Tensor):
             several = value.detach().flatten().tolist() if value.numel() <= _FEW and not value.requires_grad else []
         else:
             several = list(value) if isinstance(value, tuple | list) and len(value) <= _FEW else [value]
             several = several if any(isinstance(one, float) for one in several) else []
-        if not name.startswith("_") and several and all(isinstance(one, float | int) for one in several):
+        single = not isinstance(value, tuple | list) and not (isinstance(value, Tensor) and value.ndim)
+        if name.startswith("_") or (single and name not in taken):
+            continue
+        if several and all(isinstance(one, float | int) for one in several):
             texts.append(name)
             numbers += several
     return re.sub(" at 0x[0-9a-f]+", "", " ".join(texts)), torch.tensor(numbers, dtype=torch.float64)

@@ -320,6 +320,29 @@ def test_results_of_a_model_with_other_numbers_are_not_mixed(tmp_path, shifts):
         evaluate(other, (X, Y), PLAN, out=tmp_path, progress=False)
 
 
+class Trained(pl.LightningModule):
+    """A network with the settings of its training."""
+
+    def __init__(self, lr, mean=(0.0,)):
+        super().__init__()
+        self.network, self.lr, self.mean = balanced(), lr, mean
+
+    def forward(self, x):
+        return self.network(x - torch.as_tensor(self.mean).reshape(1, -1, 1, 1))
+
+
+def test_numbers_of_a_training_do_not_matter(tmp_path):
+    """A learning rate of a LightningModule, and what was best so far, which no constructor took."""
+    evaluate(Trained(0.1), (X, Y), PLAN, out=tmp_path / "lr", progress=False)
+    evaluate(Trained(0.2), (X, Y), PLAN, out=tmp_path / "lr", progress=False)
+    with pytest.raises(ValueError, match="`model` was"):
+        evaluate(Trained(0.1, (0.2,)), (X, Y), PLAN, out=tmp_path / "lr", progress=False)
+    for best in (0.0, 0.7, torch.tensor(0.8)):
+        model = Shifted((0.1,))
+        model.best = best
+        evaluate(model, (X, Y), PLAN, out=tmp_path / "best", progress=False)
+
+
 def test_results_of_another_function_are_not_mixed(tmp_path):
     def mean(sign):
         return lambda x: sign * torch.stack([x.flatten(1).mean(1) - 0.5, 0.5 - x.flatten(1).mean(1)], 1)
