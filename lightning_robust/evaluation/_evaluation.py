@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ from lightning_robust.evaluation._memory import COUNTS, DOUBT, Memory, beginning
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._models import fingerprint_of_model, settings_of_model
 from lightning_robust.evaluation._order import Order, sorted_cut
-from lightning_robust.evaluation._outputs import other_outputs
+from lightning_robust.evaluation._outputs import other_outputs, other_verdicts
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part, pools
 from lightning_robust.evaluation._progress import Bar
@@ -236,33 +236,36 @@ class Evaluation:
             rows = list(range(len(part)))
         if rows:
             right, output = self._asked(part, rows)
+            elsewhere = cache(lambda: self._elsewhere(part, rows))
             known = [self._engine.record.rows.get(part.places[row]) for row in rows]
-            pairs = [(one.clean, now) for one, now in zip(known, right.tolist(), strict=True) if one is not None]
-            turned = sum(before != now for before, now in pairs)
+            were = [now if one is None else one.clean for one, now in zip(known, right.tolist(), strict=True)]
+            turned = other_verdicts(torch.tensor(were), right.cpu(), lambda: elsewhere()[0].cpu())
             before = torch.tensor([math.nan if one is None else one.output for one in known], dtype=torch.float64)
             half = any(p.is_floating_point() and p.element_size() < 4 for p in self._module.parameters())
-            other = other_outputs(before, output, lambda: self._elsewhere(part, rows), half=half)
+            other = other_outputs(before, output, lambda: elsewhere()[1], half=half)
+            number_known = sum(one is not None for one in known)
             for number, what in (
                 (turned, "samples are right in one and wrong in the other without an attack"),
                 (other, "samples have other outputs without an attack"),
             ):
-                if number > max(1, 0.05 * len(pairs)):  # rounding on another machine may turn a few
+                if number > max(1, 0.05 * number_known):  # rounding on another machine may turn a few
                     raise ValueError(
                         f"Expected argument `out` to hold results of the same model, but {number} of the first "
-                        f"{len(pairs)} {what}. Give another folder."
+                        f"{number_known} {what}. Give another folder."
                     )
 
     def _asked(self, part: Part, rows: list[int]) -> tuple[Tensor, Tensor]:
         """Which samples are right, and the outputs."""
         return (part.sample if part.whole else part.sample.rows(torch.tensor(rows))).view(self._module).judged()
 
-    def _elsewhere(self, part: Part, rows: list[int]) -> Tensor:
-        """The outputs once more, in the other order and in halves, where the batch can be cut."""
+    def _elsewhere(self, part: Part, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Both once more, in the other order and in halves, where the batch can be cut."""
         if part.whole:
-            return self._asked(part, rows)[1]
+            return self._asked(part, rows)
         turned, middle = rows[::-1], (len(rows) + 1) // 2
-        halves = [self._asked(part, some)[1] for some in (turned[:middle], turned[middle:]) if some]
-        return torch.cat(halves).flip(0)
+        halves = [self._asked(part, some) for some in (turned[:middle], turned[middle:]) if some]
+        right, output = (torch.cat(both).flip(0) for both in zip(*halves, strict=True))
+        return right, output
 
     def _ask(self, part: Part) -> None:
         self._meter = Meter(len(part))

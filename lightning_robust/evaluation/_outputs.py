@@ -12,7 +12,7 @@ _FINE, _COARSE = 0.05, 0.1
 """Shares of an output that rounding changes at most, in another type or on another processor; of half precision."""
 
 _OWN = 4.0
-"""So much more than by its place in a batch a model that answers at random has to differ."""
+"""So much more than by its place in a batch a model has to differ that answers at random, or by its company there."""
 
 
 def numbers_of(output: Tensor) -> Tensor:
@@ -50,6 +50,18 @@ def other_outputs(before: Tensor, output: Tensor, elsewhere: Callable[[], Tensor
         return 0
     spread = (numbers_of(elsewhere()) - now).square().nanmean().sqrt()
     return int((moved > torch.maximum(allowed, _OWN * spread)).sum())
+
+
+def other_verdicts(before: Tensor, right: Tensor, elsewhere: Callable[[], Tensor]) -> int:
+    """How many samples are right in one and wrong in the other, beyond those that turn when asked again elsewhere.
+
+    Args:
+        before: (N,) bool: which were right.
+        right: (N,) bool: which are right now.
+        elsewhere: Gives it for the same inputs at other places of a batch, in other company. Asked if it matters.
+    """
+    turned = int((before != right).sum())
+    return max(0, turned - int(_OWN * int((elsewhere() != right).sum()))) if turned else 0
 
 
 def _flat(output: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_robust.evaluation._outputs import numbers_of, other_outputs
+from lightning_robust.evaluation._outputs import numbers_of, other_outputs, other_verdicts
 
 
 def outputs(seed=0, n=64, shape=(10,), noise=0.0):
@@ -56,3 +56,11 @@ def test_what_is_not_known_is_not_compared():
     lost[:32] = torch.inf
     assert numbers_of(lost)[:32].isnan().all()
     assert other_outputs(numbers_of(lost), lost, lambda: lost) == 0
+
+
+def test_verdicts_that_turn_by_themselves_are_forgiven():
+    right, few = torch.arange(64) % 2 == 0, torch.arange(64) < 8
+    assert other_verdicts(right, right, lambda: ~right) == 0
+    assert other_verdicts(right ^ few, right, lambda: right) == 8
+    assert other_verdicts(right ^ few, right, lambda: right ^ few.roll(20)) == 0
+    assert other_verdicts(~right, right, lambda: right ^ few) == 32

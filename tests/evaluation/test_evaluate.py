@@ -408,6 +408,28 @@ def test_a_model_in_expectation_goes_on_in_other_batches_and_with_as_many_draws(
         evaluate(expectation(Noisy(), 9), (X, Y), PLAN, out=tmp_path, progress=False)
 
 
+class Normed(nn.Module):
+    """A network that subtracts the mean of the batch, and no other."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 4)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_whose_outputs_depend_on_the_batch_goes_on(tmp_path):
+    torch.manual_seed(0)
+    model, x = Normed(), torch.rand(100, 1, 4, 4)
+    data = (x, model(x).argmax(1))
+    evaluate(model, data, PGD(Linf(0.01), 1), out=tmp_path, progress=False)
+    evaluate(model, data, PGD(Linf(0.01), 1), out=tmp_path, progress=False)
+
+
 class Chosen(nn.Module):
     """A network that a setting chooses."""
 
