@@ -5,6 +5,7 @@ import dis
 import functools
 import hashlib
 import inspect
+import logging
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ _OF_THE_RUN = frozenset(  # words in names of settings that say how and where, a
         *("name", "path", "rank", "root", "verbose", "workers"),
     ]
 )
+_AROUND = _OF_THE_RUN - {"name", "rank"}  # around a function these may choose what is computed
 
 
 def described(value: Any) -> str:
@@ -37,8 +39,9 @@ def described(value: Any) -> str:
 
     Tensors are told by their content, in full where they have few numbers. Functions of the user are told by their
     code, their defaults, and what they take from around them: numbers, texts, tensors, networks, functions and objects
-    made of these. What a function changes itself, such as a counter, is left out. Of other objects counts what their
-    constructor took and they keep under the same name. Addresses in memory are left out.
+    made of these. What a function changes itself, such as a counter, is left out, and so are numbers and texts whose
+    names say where and how to compute, such as a device. Of other objects counts what their constructor took and they
+    keep under the same name. Addresses in memory are left out.
 
     Example:
         >>> described((0.5, torch.tensor([0.1], dtype=torch.float64), {"b", "a"}))
@@ -88,13 +91,16 @@ def _text(value: Any, above: tuple[int, ...], *, inner: bool) -> str:
             inside = ", ".join(sorted(map(of, value)))
             return f"{{{inside}}}" if isinstance(value, set) else f"frozenset({{{inside}}})"
         case Mapping():
-            return f"{{{', '.join(f'{of(k)}: {of(v)}' for k, v in value.items())}}}"
+            return f"{{{', '.join(f'{of(k)}: {of(v)}' for k, v in value.items() if not (inner and _aside(k, v)))}}}"
+        case logging.Logger():
+            return type(value).__qualname__
         case type() | types.ModuleType():
             return f"<{value.__name__}>" if isinstance(value, types.ModuleType) else repr(value)
     if isinstance(value, (*_PLAIN, *_NAMED)):
         return repr(value)
     if dataclasses.is_dataclass(value):
-        words = [f"{f.name}={of(getattr(value, f.name, None))}" for f in dataclasses.fields(value) if f.repr]
+        pairs = [(f.name, getattr(value, f.name, None)) for f in dataclasses.fields(value) if f.repr]
+        words = [f"{name}={of(part)}" for name, part in pairs if not (inner and _aside(name, part))]
         return f"{type(value).__qualname__}({', '.join(words)})"
     own = "" if inner or type(value).__repr__ is object.__repr__ else re.sub(" at 0x[0-9a-f]+", "", repr(value))
     words = [f"{name}={text}" for name, text in _settings(value, above).items()]
@@ -133,10 +139,12 @@ def _function(function: types.FunctionType, above: tuple[int, ...]) -> str:
         or (step.opname in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in _CHANGES)
         for step in steps
     )
+    kinds: tuple[type, ...] = (list, dict, set) if changes else ()
+    changed = {step.argval for step in steps if step.opname in ("STORE_ATTR", "DELETE_ATTR")}
     around = {**_cells(function), **_globals(function, steps)}
     parts: list[Any] = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
     parts += [
-        (one, type(held).__qualname__ if changes and isinstance(held, list | dict | set) else held)
+        (one, type(held).__qualname__ if isinstance(held, kinds) or changed & _shown(held) else held)
         for one, held in sorted(around.items())
         if one not in stored
     ]
@@ -159,7 +167,8 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 def _cells(function: types.FunctionType) -> dict[str, Any]:
     """What a function takes from the functions around it."""
     pairs = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return {name: cell.cell_contents for name, cell in pairs if cell != types.CellType()}
+    held = {name: cell.cell_contents for name, cell in pairs if cell != types.CellType()}
+    return {name: value for name, value in held.items() if not _aside(name, value)}
 
 
 def _globals(function: types.FunctionType, steps: list[dis.Instruction]) -> dict[str, Any]:
@@ -171,14 +180,34 @@ def _globals(function: types.FunctionType, steps: list[dis.Instruction]) -> dict
         if isinstance(value, types.FunctionType) and value.__module__ != function.__module__
         else value
         for name, value in found.items()
+        if not _aside(name, value)
     }
 
 
-def _settings(owner: Any, above: tuple[int, ...]) -> dict[str, str]:
+def _aside(name: Any, value: Any) -> bool:
+    """Does it only say where and how to compute?"""
+    ones = value if isinstance(value, tuple | list) else [value]
+    named = isinstance(name, str) and _AROUND & set(name.lower().split("_"))
+    return bool(named) and all(isinstance(one, _PLAIN) for one in ones)
+
+
+def _shown(value: Any) -> set[str]:
+    """The attributes of an object that its words would show."""
+    if isinstance(value, (*_PLAIN, *_CALLED, nn.Module, type)):
+        return set()
+    return {f.name for f in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else taken_by(value)
+
+
+def taken_by(owner: Any) -> set[str]:
+    """The names of what the constructor of an object takes."""
     try:
-        taken = inspect.signature(type(owner).__init__).parameters
+        return set(inspect.signature(type(owner).__init__).parameters)
     except (TypeError, ValueError):  # written in C
-        return {}
+        return set()
+
+
+def _settings(owner: Any, above: tuple[int, ...]) -> dict[str, str]:
+    taken = taken_by(owner)
     kept = {name: value for name, value in getattr(owner, "__dict__", {}).items() if name in taken}
     wanted = (*_PLAIN, *_NAMED, *_CALLED, Tensor, np.ndarray)
     return {

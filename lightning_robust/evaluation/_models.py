@@ -14,7 +14,7 @@ from lightning_robust import _checks
 from lightning_robust._lightning import copy_of
 from lightning_robust.attacks.scope import modules_in
 from lightning_robust.evaluation._data import fingerprint
-from lightning_robust.evaluation._described import settings_of
+from lightning_robust.evaluation._described import settings_of, taken_by
 
 _FEW = 64  # numbers
 
@@ -100,7 +100,7 @@ def _settings(part: nn.Module) -> tuple[str, Tensor]:
     nothing.
     """
     texts, numbers = [f"{type(part).__qualname__}({part.extra_repr()})"], []
-    taken = () if copy_of(part, "LightningModule") else inspect.signature(type(part).__init__).parameters
+    taken = set() if copy_of(part, "LightningModule") else taken_by(part)
     for name, value in sorted(() if isinstance(part, Metric) else vars(part).items()):
         if isinstance(value, Tensor):
             several = value.detach().flatten().tolist() if value.numel() <= _FEW and not value.requires_grad else []

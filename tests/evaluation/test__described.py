@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import logging
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from lightning_robust.attacks import PGD, Box, Linf, Threat, as_attack, margin
 from lightning_robust.evaluation._described import described
 
 STEPS = 3
+DEVICE = "cpu"
 
 
 def closure(steps):
@@ -102,6 +104,70 @@ def test_what_changes_by_itself_is_no_content():
     before = described(function), described(own)
     function(1)
     assert (described(function), described(own)) == before
+
+
+@dataclasses.dataclass
+class Stats:
+    calls: int = 0
+
+
+class Counter:
+    def __init__(self, calls=0):
+        self.calls = calls
+
+
+@pytest.mark.parametrize("make", [Stats, Counter])
+def test_an_object_that_a_function_changes_is_told_by_its_type(make):
+    stats = make()
+
+    def function(x):
+        stats.calls += 1
+        return x
+
+    before = described(function)
+    function(1)
+    assert described(function) == before
+
+    def writes(scale):
+        def function(x):
+            x.grad, stats.calls = None, 0
+            return x * scale.steps
+
+        return function
+
+    assert described(writes(Own(1))) != described(writes(Own(2)))
+
+
+@dataclasses.dataclass
+class Where:
+    device: str
+    scale: float = 1.0
+
+
+def test_where_and_how_to_compute_is_no_content_around_a_function(monkeypatch):
+    def made(device, config, where, scale=1.0):
+        log = logging.getLogger("where and how")
+        return lambda x: (log, x.to(device), config["workers"] + where.scale, scale)
+
+    before = described(made("cpu", {"workers": 4, "steps": 3}, Where("cpu")))
+    logging.getLogger("where and how").setLevel(logging.DEBUG)
+    assert described(made("cpu:0", {"workers": 8, "steps": 3}, Where("cuda"))) == before
+    assert described(made("cpu", {"workers": 4, "steps": 4}, Where("cpu"))) != before
+    assert described(made("cpu", {"workers": 4, "steps": 3}, Where("cpu", 2.0))) != before
+    assert described(made(torch.ones(2), {"workers": 4, "steps": 3}, Where("cpu"))) != before
+
+    def function(x):
+        return x.to(DEVICE)
+
+    before = described(function)
+    monkeypatch.setitem(globals(), "DEVICE", "cuda")
+    assert described(function) == before
+
+
+@pytest.mark.parametrize("name", ["name", "rank"])
+def test_a_name_may_choose_what_is_computed(name):
+    one, other = (eval(f"lambda {name}: lambda x: x[{name}]")(value) for value in (1, 2))
+    assert described(one) != described(other)
 
 
 def test_what_is_of_this_package_or_plain_is_shown_as_it_is():
