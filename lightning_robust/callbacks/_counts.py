@@ -20,7 +20,7 @@ from lightning_robust.evaluation._indicator import Indicator, indicator
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._plan import Stage
-from lightning_robust.evaluation._pool import pools
+from lightning_robust.evaluation._pool import can_be_cut, pools
 from lightning_robust.evaluation._reader import Sample
 from lightning_robust.evaluation._strength import searches_of, weaknesses
 from lightning_robust.evaluation._suspicions import Suspicions, constant, texts
@@ -121,6 +121,7 @@ class Counts:
     def _add_each(self, module: Any, sample: Sample, key: int, mask: Tensor) -> None:
         """All attacks in full."""
         view, x, y, correct = sample.view(module), sample.x, sample.y, sample.reader.correct
+        view.whole_batches = not can_be_cut(sample)
         clean, output = view.judged()
         self._suspicions.clean(x, y, output, clean, mask)
         none, attacked, worst, signs = torch.zeros_like(clean), [], _Worst(clean), None

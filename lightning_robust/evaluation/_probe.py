@@ -152,7 +152,11 @@ def measure(
         if threat is not None:
             of_each = _of_the_gradient(asked)
             # Where samples act on one another, none rises as the gradient of all gains together promises.
-            values |= {name: one for name, one in of_each.items() if not (joined and name in ("foreign_gradient", "gradient_rise"))}
+            values |= {
+                name: one
+                for name, one in of_each.items()
+                if not (joined and name in ("foreign_gradient", "gradient_rise"))
+            }
     if random:  # which says the same in other words
         values.pop("grad_mode", None)
     return values

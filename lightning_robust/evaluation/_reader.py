@@ -64,7 +64,9 @@ class View(nn.Module):
 
     def rows(self, rows: slice | Tensor) -> "View":
         """The same module for some samples of the batch."""
-        return View(self.module, self._sample.rows(rows), None if self._counter is None else self._counter.take(rows))
+        view = View(self.module, self._sample.rows(rows), None if self._counter is None else self._counter.take(rows))
+        view.whole_batches = self.whole_batches
+        return view
 
     def through(self, wrap: Callable[[Any], Any]) -> "View":
         """The same around `wrap(module)`; itself, where a function of the user makes the logits of the module."""

@@ -22,7 +22,7 @@ from lightning_robust.evaluation._declared import common_threat
 from lightning_robust.evaluation._memory import seen_of_clean, seen_of_run
 from lightning_robust.evaluation._outputs import numbers_of
 from lightning_robust.evaluation._plan import Stage
-from lightning_robust.evaluation._pool import Part
+from lightning_robust.evaluation._pool import Part, can_be_cut
 from lightning_robust.evaluation._reader import View
 from lightning_robust.evaluation._suspicions import Suspicions, declared
 from lightning_robust.evaluation._tally import are_probabilities
@@ -124,7 +124,9 @@ class Runs:
 
     def _view(self, part: Part, rows: Tensor) -> tuple[View, Any]:
         sample = part.sample if len(rows) == len(part) and bool((rows.diff() == 1).all()) else part.sample.rows(rows)
-        return sample.view(self.module, part.meter.on(rows)), sample
+        view = sample.view(self.module, part.meter.on(rows))
+        view.whole_batches = part.whole and not can_be_cut(sample)
+        return view, sample
 
     def clean(self, part: Part, rows: Tensor, kept: list[int]) -> list[Event]:
         """The pass without an attack.

@@ -10,8 +10,9 @@ from callbacks_fakes import EPS, preloaded, same, state, trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lightning_robust import PGD, AdversarialTraining, Linf, RobustEvaluation
+from lightning_robust import PGD, AdversarialTraining, Linf, RobustEvaluation, evaluate, standard
 from lightning_robust._lightning import pl
+from lightning_robust.attacks import RandomSearch
 
 CLASSES, BATCH = 3, 4
 
@@ -151,6 +152,13 @@ def test_torch_geometric_graphs(tmp_path):
         assert torch.equal(batch.ptr, clean.ptr)
         assert_attacked(batch.x, clean.x)
     assert all(torch.equal(graph.x, kept.x) for graph, kept in zip(graphs, before, strict=True))
+    where = {"input": "x", "target": "y", "forward": lambda module, batch: module.logits(module.net, batch)}
+    module = ours[0].requires_grad_(False)
+    report = evaluate(module, load(), standard(Linf(0.5)), progress=False, **where)
+    callback = RobustEvaluation({"plan": PGD(Linf(0.5), 10), "search": RandomSearch(Linf(0.5), 20)}, **where)
+    trainer(callback).validate(module, load(), verbose=False)
+    assert report.n == callback.results["val/n"] == 30
+    assert report.robust_acc.value <= callback.results["val/robust_acc"] <= report.clean_acc.value
 
 
 def tensordict():
