@@ -117,9 +117,8 @@ class Questions:
 
     def eps(self) -> float:
         """The relative rounding of the output, or of what autocast computes it in."""
-        kind, device = self.clean.dtype, self.clean.device.type
-        kinds = [kind] if self.clean.is_floating_point() else []
-        kinds += [torch.get_autocast_dtype(device)] if torch.is_autocast_enabled(device) else []
+        device, kinds = self.clean.device.type, [self.clean.dtype] * self.clean.is_floating_point()
+        kinds += [torch.get_autocast_dtype(device)] * torch.is_autocast_enabled(device)
         return max((torch.finfo(kind).eps for kind in kinds), default=0.0)
 
     def rounding(self) -> Tensor:
@@ -192,9 +191,8 @@ def _answers(asked: Questions, probabilities: Callable[[Tensor], Tensor]) -> dic
         random = max(asked.difference(model(x.clone()), clean) for _ in range(_REPEATS))
     values = {}
     if x.is_floating_point() and (asked.whole or random <= KINDS["random"].threshold):
-        # Without gradients torch may go another way.
         moved = asked.difference(asked.gradient(zero)[0], asked.output(zero))
-        values["grad_mode"] = moved if moved > 8 * asked.eps() else 0.0
+        values["grad_mode"] = moved if moved > 8 * asked.eps() else 0.0  # torch may go another way without gradients
     finite = clean.reshape(len(clean), -1).isfinite().all(1)
     return values | {
         "random": random,
