@@ -24,6 +24,7 @@ _OURS = ("lightning_robust", "torch")
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), np.generic)
 _NAMED = (Enum, Fraction, range, slice, torch.dtype, torch.Size)
 _CALLED = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+_TOLD = (types.FunctionType, nn.Module, Tensor, np.ndarray)  # once in a call, for their words are a digest
 _CHANGES = frozenset(("append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "remove", "clear"))
 _OF_THE_RUN = frozenset(  # words in names of settings that say how and where, and not what is computed
     [
@@ -50,21 +51,45 @@ def described(value: Any) -> str:
         >>> described(at(1)) == described(at(1)), described(at(1)) == described(at(2))
         (True, False)
     """
-    return _text(value, (), inner=False)
+    return _text(value, _Above(), inner=False)
 
 
 def settings_of(owner: Any) -> dict[str, str]:
     """What the constructor of an object took and the object keeps under the same name, but for networks and for what
     only says where and how to compute.
     """
-    return _settings(owner, ())
+    return _settings(owner, _Above())
 
 
-def _text(value: Any, above: tuple[int, ...], *, inner: bool) -> str:
+class _Above:
+    """What a value is part of, and the words that were found so far in the same call.
+
+    Args:
+        ids: Of what it is part of.
+        words: Of functions, networks and tensors by their id, with themselves, so that no other takes their id.
+    """
+
+    def __init__(self, ids: tuple[int, ...] = (), words: dict[int, tuple[Any, str]] | None = None) -> None:
+        self.ids, self.words = ids, {} if words is None else words
+
+    def and_of(self, value: Any) -> "_Above":
+        """What a part of the value is part of."""
+        return _Above((*self.ids, id(value)), self.words)
+
+
+def _text(value: Any, above: _Above, *, inner: bool) -> str:
     """The text; `above`: what it is part of; `inner`: is it around a function, which may keep a state there?"""
-    if id(value) in above:
+    if id(value) in above.ids:
         return "..."
-    above = (*above, id(value))
+    if not isinstance(value, _TOLD):
+        return _new(value, above.and_of(value), inner=inner)
+    if id(value) not in above.words:
+        above.words[id(value)] = value, _new(value, above.and_of(value), inner=inner)
+    return above.words[id(value)][1]
+
+
+def _new(value: Any, above: _Above, *, inner: bool) -> str:
+    """The text of what was not met yet, itself above its parts."""
 
     def of(part: Any) -> str:
         return _text(part, above, inner=inner)
@@ -123,7 +148,7 @@ def _numbers(value: Any) -> str:
     return f"{kind}[{size} #{fingerprint([('', value)])}]"
 
 
-def _function(function: types.FunctionType, above: tuple[int, ...]) -> str:
+def _function(function: types.FunctionType, above: _Above) -> str:
     """A function: those of this package and of torch by name, others by content too."""
     original = getattr(function, "_torchdynamo_orig_callable", None)
     if original is not None:
@@ -206,12 +231,12 @@ def taken_by(owner: Any) -> set[str]:
         return set()
 
 
-def _settings(owner: Any, above: tuple[int, ...]) -> dict[str, str]:
+def _settings(owner: Any, above: _Above) -> dict[str, str]:
     taken = taken_by(owner)
     kept = {name: value for name, value in getattr(owner, "__dict__", {}).items() if name in taken}
     wanted = (*_PLAIN, *_NAMED, *_CALLED, Tensor, np.ndarray)
     return {
-        name: _text(value, (*above, id(owner)), inner=True)
+        name: _text(value, above.and_of(owner), inner=True)
         for name, value in sorted(kept.items())
         if not _OF_THE_RUN & set(name.split("_"))
         and (isinstance(value, wanted) or (isinstance(value, tuple) and all(isinstance(v, wanted) for v in value)))
