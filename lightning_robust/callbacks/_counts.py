@@ -16,6 +16,7 @@ from lightning_robust.callbacks._handed import Handed
 from lightning_robust.evaluation._declared import per_sample_radius
 from lightning_robust.evaluation._doubts import asked, signs_of, steps_of
 from lightning_robust.evaluation._engine import Engine
+from lightning_robust.evaluation._few import MOST
 from lightning_robust.evaluation._indicator import Indicator, indicator
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._order import Order, sorted_cut
@@ -97,10 +98,11 @@ class Counts:
         together = wants_whole_batches(sample.view(module))
         if rank and not together:
             return
-        whole = together or any(per_sample_radius(attack) for attack in self._attacks.values())
+        whole = any(per_sample_radius(attack) for attack in self._attacks.values())
+        most = len(sample) if together else MOST
         with torch.inference_mode(False):
             ((part,),) = pools([(list(range(len(sample))), sample)], whole=whole)
-            found = asked(module, part, self._stages, key, Meter(len(sample)))
+            found = asked(module, part, self._stages, key, Meter(len(sample)), most=most)
         self.probed = [] if rank else found
 
     def verdict(self, row: list[float]) -> "Verdict":

@@ -16,6 +16,7 @@ from lightning_robust.attacks.scope import wants_whole_batches
 from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._declared import threats_of
 from lightning_robust.evaluation._described import described
+from lightning_robust.evaluation._engine import halved
 from lightning_robust.evaluation._few import MOST
 from lightning_robust.evaluation._indicator import KINDS, Indicator, indicator
 from lightning_robust.evaluation._memory import Kinds, Memory
@@ -29,7 +30,9 @@ from lightning_robust.evaluation._tally import cautions
 from lightning_robust.evaluation.indicators import from_signs, probe, search_beats_gradients, standing, unbounded
 
 
-def asked(module: Any, part: Part, stages: Mapping[str, Stage], key: int, meter: Meter) -> list[Indicator]:
+def asked(
+    module: Any, part: Part, stages: Mapping[str, Stage], key: int, meter: Meter, *, most: int = MOST
+) -> list[Indicator]:
     """What a few questions to the model tell, on the first samples, within a perturbation set that attacks declare; of
     several of one norm in one space, within that of the middle radius.
 
@@ -39,13 +42,30 @@ def asked(module: Any, part: Part, stages: Mapping[str, Stage], key: int, meter:
         stages: Of the evaluation.
         key: Of random steps.
         meter: Counts the passes.
+        most: Number of samples that are asked about, at most, unless the batch must stay whole. Where memory runs out,
+            half as many, unless processes make their forwards together, whose number shall depend on none of them.
 
     Returns:
         Each indicator once, with the worst of its values. Of a set that holds no other input: what is of the model
         stays flagged, nothing else.
     """
+
+    def ask(size: int) -> list[Indicator]:
+        return _asked(module, part, torch.arange(size), stages, key, meter)
+
+    if part.whole:
+        return ask(len(part))
+    size = min(len(part), most)
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    together = several and wants_whole_batches(part.sample.view(module))
+    return ask(size) if together else halved(ask, size)
+
+
+def _asked(
+    module: Any, part: Part, rows: torch.Tensor, stages: Mapping[str, Stage], key: int, meter: Meter
+) -> list[Indicator]:
+    """The same of some samples."""
     attacks = [stage.attack for stage in stages.values()]
-    rows = torch.arange(min(len(part), len(part) if part.whole else MOST))
     sample = part.sample if len(rows) == len(part) else part.sample.rows(rows)
     view, correct = sample.view(module, meter.on(rows)), sample.reader.correct
     # Where processes make their forwards together, and networks are compiled for a size, all have the whole batch.

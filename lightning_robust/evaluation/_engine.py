@@ -6,6 +6,7 @@ record alone, so an evaluation that goes on with the events of an earlier one en
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ Sink = Callable[[list[Event]], None]
 Tell = Callable[[float, float], None]
 """`(done, left)`: the work of the samples in memory, in passes, about."""
 
+_T = TypeVar("_T")
 _Job = Callable[[Part, Tensor, list[int]], list[Event]]
 """`(part, rows of the batch, those of them that are meant) -> events`."""
 
@@ -162,9 +164,7 @@ class Engine:
                     raise
                 events = None
             if events is None:  # outside of `except`, whose error holds what fills the memory
-                self.batch_size = max(len(batch) // 2, 1)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                self.batch_size = half_of(len(batch))
                 continue
             todo = todo[size:]
             self._take(events, cost)
@@ -214,6 +214,24 @@ def _silent(job: _Job) -> _Job:
         return []
 
     return done
+
+
+def halved(ask: Callable[[int], _T], size: int) -> _T:
+    """`ask(size)`, and where memory runs out, of half as many samples, down to one."""
+    while True:
+        try:
+            return ask(size)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+        size = half_of(size)  # outside of `except`, whose error holds what fills the memory
+
+
+def half_of(size: int) -> int:
+    """Half as many samples, one at least, and the memory free that torch keeps."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return max(size // 2, 1)
 
 
 def out_of_memory(error: BaseException) -> bool:

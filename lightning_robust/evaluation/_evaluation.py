@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lightning_robust._versions import command, processor
 from lightning_robust.attacks.threats import Threat
+from lightning_robust.evaluation._again import elsewhere, judged_again
 from lightning_robust.evaluation._data import fingerprint_of_data
 from lightning_robust.evaluation._declared import common_threat, per_sample_radius
 from lightning_robust.evaluation._described import described
@@ -235,14 +236,15 @@ class Evaluation:
         elif rows:
             rows = list(range(len(part)))
         if rows:
-            right, output = self._asked(part, rows)
-            elsewhere = cache(lambda: self._elsewhere(part, rows))
+            asking = self._module, part, rows, self._settings.batch_size
+            right, output = judged_again(*asking)
+            others = cache(lambda: elsewhere(*asking))
             known = [self._engine.record.rows.get(part.places[row]) for row in rows]
             were = [now if one is None else one.clean for one, now in zip(known, right.tolist(), strict=True)]
-            turned = other_verdicts(torch.tensor(were), right.cpu(), lambda: elsewhere()[0].cpu())
+            turned = other_verdicts(torch.tensor(were), right.cpu(), lambda: others()[0].cpu())
             before = torch.tensor([math.nan if one is None else one.output for one in known], dtype=torch.float64)
             half = any(p.is_floating_point() and p.element_size() < 4 for p in self._module.parameters())
-            other = other_outputs(before, output, lambda: elsewhere()[1], half=half)
+            other = other_outputs(before, output, lambda: others()[1], half=half)
             number_known = sum(one is not None for one in known)
             for number, what in (
                 (turned, "samples are right in one and wrong in the other without an attack"),
@@ -254,22 +256,10 @@ class Evaluation:
                         f"{number_known} {what}. Give another folder."
                     )
 
-    def _asked(self, part: Part, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Which samples are right, and the outputs."""
-        return (part.sample if part.whole else part.sample.rows(torch.tensor(rows))).view(self._module).judged()
-
-    def _elsewhere(self, part: Part, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Both once more, in the other order and in halves, where the batch can be cut."""
-        if part.whole:
-            return self._asked(part, rows)
-        turned, middle = rows[::-1], (len(rows) + 1) // 2
-        halves = [self._asked(part, some) for some in (turned[:middle], turned[middle:]) if some]
-        right, output = (torch.cat(both).flip(0) for both in zip(*halves, strict=True))
-        return right, output
-
     def _ask(self, part: Part) -> None:
         self._meter = Meter(len(part))
-        self._first = asked(self._module, part, self._settings.stages, self._key, self._meter)
+        most = min(MOST, self._settings.batch_size)
+        self._first = asked(self._module, part, self._settings.stages, self._key, self._meter, most=most)
         refuse(self._first)
         known = self._memory.asked
         flagged = {one.name for one in self._first if one.flagged}

@@ -108,12 +108,13 @@ class Questions:
         return (self.gradient(delta, highest)[1] == 0).flatten(1).all(1)
 
     def difference(self, one: Tensor, other: Tensor) -> float:
-        """The largest difference of two outputs, in standard deviations of the clean output."""
+        """The largest difference of two outputs, in standard deviations of the clean output, or the size of one."""
         # In float64: the squares of logits of 1e20 are no float32.
         one, other, scale = (
             wide(v).double().nan_to_num(nan=1e30, posinf=2e30, neginf=-2e30) for v in (one, other, self.clean)
         )
-        return float((one - other).abs().max() / scale.std(unbiased=False).clamp(min=1e-100))
+        spread = scale.std(unbiased=False) if scale.numel() > 1 else scale.abs().max()
+        return float((one - other).abs().max() / spread.clamp(min=1e-100))
 
     def eps(self) -> float:
         """The relative rounding of the output, or of what autocast computes it in."""
@@ -151,11 +152,9 @@ def measure(
         if threat is not None:
             of_each = _of_the_gradient(asked)
             # Where samples act on one another, none rises as the gradient of all gains together promises.
-            values |= {
-                name: one
-                for name, one in of_each.items()
-                if not (joined and name in ("foreign_gradient", "gradient_rise"))
-            }
+            for name in ("foreign_gradient", "gradient_rise") if joined else ():
+                of_each.pop(name, None)
+            values |= of_each
     if random:  # which says the same in other words
         values.pop("grad_mode", None)
     return values
@@ -305,7 +304,8 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
         values[size], rises = measured(size)
         moves.append(rises)
     clear = moves[0].square().sum(1).sqrt() > asked.rounding()  # else the smallest random moves are rounding, too
-    smooth = 2 * int(clear.sum()) > len(clear) and _cosine(moves[0], moves[1]).median() > _SMOOTH
+    # One or two samples may lie at bends.
+    smooth = 2 * int(clear.sum()) > max(len(clear), 4) and _cosine(moves[0], moves[1]).median() > _SMOOTH
     straight = not values[_SIZES[0]] < _STRAIGHT
     # Bends, or another function? A bend goes away at a smaller size.
     finer = measured(_SIZES[0] / 8) if asked.whole or (values[_SIZES[0]] and smooth and not straight) else None

@@ -129,6 +129,36 @@ def test_other_modules_are_asked_by_one_process():
     assert counts.probed == []
 
 
+class Full(Flipped):
+    """Its memory is full with more than 16 samples and their gradients."""
+
+    def forward(self, x):
+        SIZES.append(len(x))
+        if len(x) > 16 and x.requires_grad:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_less_samples_are_asked_about_where_memory_runs_out(monkeypatch, whole, several):
+    """But where processes make their forwards together: their number must not depend on the memory of one."""
+    counts = Counts(stages_of(ATTACK), {}, torch.device("cpu"), plan=False, settled=True)
+    module, sample = Full(), Reader().read(list(next(iter(loader(70, batch_size=70)))))
+    module.whole_batches = whole
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: several)
+    SIZES.clear()
+    if whole and several:
+        with pytest.raises(torch.OutOfMemoryError):
+            counts.probe(module, sample, -1)
+        assert set(SIZES) == {70}
+    else:
+        counts.probe(module, sample, -1)
+        assert "gradient_rise" in {one.name for one in counts.probed if one.flagged}
+        assert SIZES[0] == (70 if whole else 64)
+        assert SIZES[-1] in range(8, 17)
+
+
 @pytest.mark.parametrize("kind", ["whole", "compiled"])
 def test_modules_of_whole_batches_are_asked_in_test_too(kind):
     module = Whole() if kind == "whole" else Flipped()

@@ -260,10 +260,52 @@ def test_an_evaluation_that_was_killed_goes_on(tmp_path, share):
     again = evaluate(Killed(balanced()), data, PLAN, batch_size=7, out=tmp_path, progress=False)
     assert same(whole, again)
     assert (tmp_path / "report.html").exists()
-    finished = evaluate(Killed(balanced()), data, PLAN, out=tmp_path, progress=False)
+    finished = evaluate(Killed(balanced()), data, PLAN, batch_size=9, out=tmp_path, progress=False)
     assert same(whole, finished)
     assert sum(finished.passes) < sum(whole.passes)
     assert Report.load(tmp_path).images.attack == whole.images.attack
+
+
+SIZES = []  # what a model holds is put back after an attack
+
+
+class Full(nn.Module):
+    """Its memory is full with more than 16 samples and their gradients, and with more than 24 without."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = balanced()
+
+    def forward(self, x):
+        SIZES.append(len(x))
+        if len(x) > (16 if x.requires_grad else 24):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model(x)
+
+
+@pytest.mark.parametrize(("batch_size", "largest"), [(4, 4), (250, 64)])
+def test_questions_take_no_more_memory_than_attacks(tmp_path, batch_size, largest):
+    """Those of the first run and of one that goes on."""
+    x = torch.rand(100, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    data = x, balanced()(x).argmax(1)
+    usual = evaluate(balanced(), data, PLAN, progress=False)
+    for _ in range(2):
+        SIZES.clear()
+        report = evaluate(Full(), data, PLAN, batch_size=batch_size, out=tmp_path, progress=False)
+        assert max(size for size in SIZES if size <= 64) == largest  # the engine begins with a batch
+        assert max(SIZES) <= max(batch_size, largest)
+        assert same(usual, report)
+        assert not report.flagged
+        assert {one.name for one in report.indicators} == {one.name for one in usual.indicators}
+
+
+def test_memory_that_is_full_with_one_sample_ends_an_evaluation():
+    class Hopeless(nn.Module):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate(Hopeless(), (X, Y), PLAN, progress=False)
 
 
 def test_processes_share_the_samples(tmp_path):
