@@ -132,7 +132,8 @@ class _Encoder(nn.Module):
         return self.head(self.layer(x).mean(1))
 
 
-def test_attention_multiplies_all_samples_at_once_though_parameters_are_frozen():
+@pytest.mark.parametrize("half", [False, True])
+def test_attention_multiplies_all_samples_at_once_though_parameters_are_frozen(half):
     """With a frozen projection torch multiplies row by row, by `bmm`: an attack then takes a tenth longer."""
     model, x = _Encoder(), torch.rand(4, 6, 8)
 
@@ -142,15 +143,16 @@ def test_attention_multiplies_all_samples_at_once_though_parameters_are_frozen()
             torch.autograd.grad(model(leaf).sum(), leaf)
         return sum(event.count for event in profile.key_averages() if event.key == "aten::bmm")
 
-    usual = products()
-    with scope(model, own_loop=True):
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        usual = products()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half), scope(model, own_loop=True):
         assert products() == usual
         assert [name for name, p in model.named_parameters() if p.requires_grad] == ["layer.self_attn.in_proj_weight"]
     assert all(p.requires_grad for p in model.parameters())
 
 
 def test_attention_is_frozen_where_its_weights_would_cost_more(monkeypatch):
-    """Autocast keeps what it casts of weights that need gradients; a graph computes the gradients of these."""
+    """A graph computes the gradients of weights that need them."""
     model = _Encoder()
 
     def free(network, **options):
@@ -160,13 +162,30 @@ def test_attention_is_frozen_where_its_weights_would_cost_more(monkeypatch):
     assert free(model, own_loop=True) == ["layer.self_attn.in_proj_weight"]
     assert free(model) == [], "what is run inside may call `backward`"
     assert free(Compiled(model, "eager"), own_loop=True) == []
-    with torch.autocast("cpu", torch.bfloat16):
-        assert free(model, own_loop=True) == []
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules[scope.__module__], "is_sharded", lambda modules: True)
         assert free(model, own_loop=True) == []
     model.layer.self_attn.in_proj_weight.requires_grad_(False)
     assert free(model, own_loop=True) == [], "what the user froze stays frozen"
+
+
+def test_a_step_in_the_same_autocast_has_the_gradients_that_it_has_without_an_attack():
+    """Autocast keeps what it casts of weights that need gradients, without their graph where there was none."""
+    model, x, y = _Encoder(), torch.rand(4, 6, 8), torch.tensor([0, 1, 0, 1])
+    gradients = []
+    for attacked in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            if attacked:
+                with scope(model, own_loop=True) as ready:
+                    with torch.no_grad():
+                        ready(x)
+                    leaf = x.clone().requires_grad_()
+                    torch.autograd.grad(ready(leaf).sum(), leaf)
+            model(x).flatten(1)[:, :2].logsumexp(1).sub(y).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 4
+    assert all(map(torch.equal, *gradients))
 
 
 class _Counts(nn.Module):
