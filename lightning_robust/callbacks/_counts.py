@@ -85,24 +85,23 @@ class Counts:
         sample.check_rows()
         self._suspicions.inputs(sample.x, sample.y)
 
-    def probe(self, module: Any, sample: Sample, key: int, *, rank: int = 0) -> None:
-        """Ask the module a few questions, about its gradients above all. One process asks; all of them where their
-        forwards are made together, and one speaks.
+    def probe(self, module: Any, sample: Sample, key: int, *, rank: int = 0, processes: int = 1) -> None:
+        """Ask the module a few questions, about its gradients above all. All processes ask, for nobody knows whether a
+        forward waits for the others, and the first one speaks.
 
         Args:
             module: The module, not wrapped in DDP.
             sample: The batch.
             key: Of random moves.
-            rank: Number of this process.
+            rank: Which part of the data this process has.
+            processes: Their number.
         """
-        together = wants_whole_batches(sample.view(module))
-        if rank and not together:
-            return
         whole = any(per_sample_radius(attack) for attack in self._attacks.values())
-        most = len(sample) if together else MOST
+        most = len(sample) if wants_whole_batches(sample.view(module)) else MOST
+        given: dict[str, Any] = {"most": most, "together": processes > 1}
         with torch.inference_mode(False):
             ((part,),) = pools([(list(range(len(sample))), sample)], whole=whole)
-            found = asked(module, part, self._stages, key, Meter(len(sample)), most=most)
+            found = asked(module, part, self._stages, key, Meter(len(sample)), **given)
         self.probed = [] if rank else found
 
     def verdict(self, row: list[float]) -> "Verdict":

@@ -305,7 +305,8 @@ class RobustEvaluation(StepCallback):
             rows = slice(0, int(mask.sum()))
             sample, mask = sample.rows(rows), mask[rows]
         if counts.seen == counted:
-            self._probes.look(counts, pl_module, sample, KEYS[stage], loader=loader, rank=pl_module.global_rank)
+            ranks = {"rank": shard.rank, "processes": pl_module.trainer.world_size}
+            self._probes.look(counts, pl_module, sample, KEYS[stage], loader=loader, **ranks)
         counts.add(pl_module, sample, KEYS[stage], mask)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -31,7 +31,14 @@ from lightning_robust.evaluation.indicators import from_signs, probe, search_bea
 
 
 def asked(
-    module: Any, part: Part, stages: Mapping[str, Stage], key: int, meter: Meter, *, most: int = MOST
+    module: Any,
+    part: Part,
+    stages: Mapping[str, Stage],
+    key: int,
+    meter: Meter,
+    *,
+    most: int = MOST,
+    together: bool = False,
 ) -> list[Indicator]:
     """What a few questions to the model tell, on the first samples, within a perturbation set that attacks declare; of
     several of one norm in one space, within that of the middle radius.
@@ -44,6 +51,7 @@ def asked(
         meter: Counts the passes.
         most: Number of samples that are asked about, at most, unless the batch must stay whole. Where memory runs out,
             half as many, unless processes make their forwards together, whose number shall depend on none of them.
+        together: Do all processes ask, so that forwards may be made together?
 
     Returns:
         Each indicator once, with the worst of its values. Of a set that holds no other input: what is of the model
@@ -51,25 +59,32 @@ def asked(
     """
 
     def ask(size: int) -> list[Indicator]:
-        return _asked(module, part, torch.arange(size), stages, key, meter)
+        return _asked(module, part, torch.arange(size), stages, key, meter, together=together)
 
     if part.whole:
         return ask(len(part))
     size = min(len(part), most)
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    together = several and wants_whole_batches(part.sample.view(module))
-    return ask(size) if together else halved(ask, size)
+    one = together or (several and wants_whole_batches(part.sample.view(module)))
+    return ask(size) if one else halved(ask, size)
 
 
 def _asked(
-    module: Any, part: Part, rows: torch.Tensor, stages: Mapping[str, Stage], key: int, meter: Meter
+    module: Any,
+    part: Part,
+    rows: torch.Tensor,
+    stages: Mapping[str, Stage],
+    key: int,
+    meter: Meter,
+    *,
+    together: bool,
 ) -> list[Indicator]:
     """The same of some samples."""
     attacks = [stage.attack for stage in stages.values()]
     sample = part.sample if len(rows) == len(part) else part.sample.rows(rows)
     view, correct = sample.view(module, meter.on(rows)), sample.reader.correct
     # Where processes make their forwards together, and networks are compiled for a size, all have the whole batch.
-    view.whole_batches = wants_whole_batches(view) or (part.whole and not can_be_cut(sample))
+    view.whole_batches = together or wants_whole_batches(view) or (part.whole and not can_be_cut(sample))
     with view.quietly():
         _, output = view.judged()
         gain, found = _gain_of(attacks), []

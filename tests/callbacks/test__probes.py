@@ -103,30 +103,26 @@ class Whole(Flipped):
         return super().forward(x)
 
 
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("flipped", [True, False])
-def test_of_whole_batches_all_processes_make_the_same_forwards(flipped):
+def test_all_processes_make_the_same_forwards(flipped, whole):
     """However different their samples and answers are; one of them speaks."""
     forwards, doubts = [], []
     for rank in range(2):
         module = Whole()
+        module.whole_batches = whole
         if rank or not flipped:
             module.forward = lambda x, module=module: (SIZES.append(len(x)), Module.forward(module, x))[1]
         counts = Counts(stages_of(ATTACK), {}, torch.device("cpu"), plan=False, settled=True)
         x, y = next(iter(loader(70, batch_size=70, seed=rank)))
         SIZES.clear()
-        counts.probe(module, Reader().read([x, y]), -1, rank=rank)
+        counts.probe(module, Reader().read([x, y]), -1, rank=rank, processes=2)
         forwards.append(list(SIZES))
         doubts.append({one.name for one in counts.probed if one.flagged})
     assert len(forwards[0]) == len(forwards[1])
-    assert {size for sizes in forwards for size in sizes} == {70}
+    assert {size for sizes in forwards for size in sizes} == {70 if whole else 64}
     assert ("gradient_rise" in doubts[0]) == flipped
     assert not doubts[1]
-
-
-def test_other_modules_are_asked_by_one_process():
-    counts = Counts(stages_of(ATTACK), {}, torch.device("cpu"), plan=False, settled=True)
-    counts.probe(Flipped(), Reader().read(next(iter(loader()))), -1, rank=1)
-    assert counts.probed == []
 
 
 class Full(Flipped):

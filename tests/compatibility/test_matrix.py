@@ -125,6 +125,14 @@ def test_a_sharded_module_is_evaluated_as_a_whole_one(job, of_both_ranks):
 
 
 @gloo
+@_jobs("collective", ["same"])
+def test_a_forward_that_waits_for_the_other_process_is_asked_by_both(job, of_both_ranks):
+    first, second = of_both_ranks(job)
+    assert first == second
+    assert 0 < first["val/robust_acc"] < first["val/clean_acc"]
+
+
+@gloo
 @_jobs("waiting", SHARDING)
 def test_no_rank_waits_for_another_in_a_loop_that_depends_on_data(job, of_both_ranks):
     """Where forwards are collective, all make as many; else each as many as it needs."""

@@ -129,6 +129,21 @@ def sharded(kind: str) -> dict[str, float]:
     return callback.results
 
 
+def collective(kind: str) -> dict[str, float]:
+    """The same values of a module whose forward waits for the other process, and nobody has said so."""
+    module = taught()
+
+    def gathered(net: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        torch.distributed.all_reduce(torch.zeros(1))
+        return output
+
+    module.net.register_forward_hook(gathered)
+    callback = RobustEvaluation(TEXTBOOK)
+    t = trainer(callback, devices=2, strategy=strategy_of(Cell(strategy="DDP")), use_distributed_sampler=False)
+    t.validate(module, preloaded(shares()[0] if kind == "same" else shares()[RANK]), verbose=False)
+    return callback.results
+
+
 def waiting(strategy: str) -> list[int]:
     """The number of forwards in an epoch where an attack is over at once on rank 0, and never on rank 1."""
     of = Cell(strategy=strategy)
