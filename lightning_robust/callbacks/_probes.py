@@ -28,7 +28,9 @@ class Probes:
         doubled = self._number & (self._number - 1) == 0
         self._due = trainer.state.fn != "fit" or doubled or is_last(trainer)
 
-    def look(self, counts: Counts, module: Any, sample: Sample, key: int, *, loader: int, **processes: int) -> None:
+    def look(
+        self, counts: Counts, module: Any, sample: Sample, key: int, *, loader: int, rank: int, processes: int
+    ) -> None:
         """Ask about the first batch of a dataloader, or say again what is known; arguments as for `Counts.probe`.
 
         Args:
@@ -37,10 +39,11 @@ class Probes:
             sample: The batch.
             key: Of random moves.
             loader: Number of the dataloader.
-            processes: Which this is, and how many they are.
+            rank: Which part of the data this process has.
+            processes: Their number.
         """
         if self._due:
-            counts.probe(module, sample, key, **processes)
+            counts.probe(module, sample, key, rank=rank, processes=processes)
             self._found[loader] = counts.probed
         else:
             counts.probed = self._found.get(loader, [])
