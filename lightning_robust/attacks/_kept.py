@@ -84,26 +84,26 @@ class Tensors:
         return lost
 
 
-def put_back(tensor: Tensor, version: int, data: Tensor | None, copy: Tensor | None, *, training: bool) -> bool:
+def put_back(tensor: Tensor, version: int, data: Tensor, copy: Tensor | None, *, training: bool) -> bool:
     """Give a tensor its memory back, and this its content, and note whether it is written to; returns: is it lost?
 
     Args:
         tensor: The tensor, which has changed in version or place, or of which there is a copy.
         version: Its version before.
-        data: Its memory before; None: it was not held.
+        data: Its memory before, held since.
         copy: A copy of it; None: there is none.
         training: Did forwards run in training mode?
     """
-    replaced = data is not None and (tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape)
-    if data is not None and replaced:
+    replaced = tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape
+    if replaced:
         tensor.data = data
-    changed = data is None or replaced or tensor._version != version or (copy is not None and not _same(data, copy))
+    changed = replaced or tensor._version != version or (copy is not None and not _same(data, copy))
     # Where the memory is another, nothing tells that the former was written to as well.
     lost = changed and copy is None and not replaced
     _seen[training][tensor] = changed
     if lost:
         _seen[not training][tensor] = True
-    elif changed and data is not None and copy is not None:
+    elif changed and copy is not None:
         data.copy_(copy)
     return lost
 

@@ -1,7 +1,8 @@
 """Parameters kept while an attack runs: teachers that follow as running averages, clipped and normalized weights.
 
 Forwards seldom write to parameters, and these are large, so hardly any are copied. Version counters and places in
-memory tell of writes; a parameter that was given other memory, or replaced by another, is put back. Copied are
+memory tell of writes; a parameter that was given other memory, or replaced by another, is put back: its memory is held,
+so no other can come to the same place. Copied are
 
 - small ones that need no gradient, as running averages do: always;
 - large ones that need none: when they are met, if together they take no more memory than those that need one;
@@ -47,7 +48,7 @@ class Weights:
         except RuntimeError:  # inference tensors have no version, sparse ones no place
             self._all = [p for p in self._all if not p.is_inference() and p.layout == torch.strided]
             self._versions, self._places = self._look()
-        self._data: dict[int, Tensor] = {}
+        self._data = [p.data for p in self._all]
         self._copies: dict[int, Tensor] = {}
         self._always: list[int] = []
         if self._all:
@@ -58,8 +59,8 @@ class Weights:
         return [p._version for p in self._all], list(map(Tensor.data_ptr, self._all))
 
     def _copy(self) -> None:
-        """Hold the memory of those that may be given another, and copy those that may be written to."""
-        written = _met[self._training].get(self._all[0])
+        """Copy those that may be written to."""
+        written = self._written()
         trained = [p.requires_grad for p in self._all]
         if written is False and all(trained):
             return
@@ -69,10 +70,7 @@ class Weights:
                 continue
             small = size(p) <= SMALL
             seen = None if small and not trained[i] else writes(p, training=self._training)
-            if trained[i] and written and not seen:
-                continue
-            self._data[i] = p.data
-            if not writable(p):
+            if (trained[i] and written and not seen) or not writable(p):
                 continue
             if small and not trained[i]:
                 self._always.append(i)
@@ -94,7 +92,7 @@ class Weights:
         if not self._all:
             return []
         versions, places = self._look()
-        if self._data or versions != self._versions or places != self._places:
+        if self._copies or self._written() is None or versions != self._versions or places != self._places:
             return self._write(versions, places)
         return []
 
@@ -107,8 +105,7 @@ class Weights:
                 if moved:
                     p.data = self._data[i]
             elif touched or i in self._copies:
-                data, copy = self._data.get(i), self._copies.get(i)
-                if put_back(p, self._versions[i], data, copy, training=self._training):
+                if put_back(p, self._versions[i], self._data[i], self._copies.get(i), training=self._training):
                     lost.append(f"`{self._name(p)}` {tuple(p.shape)}")
                 written |= bool(writes(p, training=self._training))
         if always:
@@ -117,6 +114,11 @@ class Weights:
             if written or _met[training].get(self._all[0]) is None:
                 _met[training][self._all[0]] = written
         return lost
+
+    def _written(self) -> bool | None:
+        """Did a forward write to any of them, as far as attacks have seen? None: they have not been met."""
+        written: bool | None = _met[self._training].get(self._all[0])
+        return written
 
     def _name(self, parameter: Tensor) -> str:
         return next(name for module in self._modules for name, p in module.named_parameters() if p is parameter)
