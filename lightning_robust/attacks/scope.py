@@ -160,7 +160,8 @@ def _is_autocast() -> bool:
 @contextmanager
 def _frozen(modules: list[nn.Module], left: set[int]) -> Iterator[None]:
     """Parameters need no gradient, but for those in `left`: compiled models compute 1.5 to 1.9 times faster for it."""
-    every = _parameters(modules)
+    entries = [(module, name, p) for module in modules for name, p in module._parameters.items() if p is not None]
+    every = [p for _, _, p in entries]
     before = [p.requires_grad for p in every]
     try:
         for p in itertools.compress(every, before):
@@ -168,8 +169,10 @@ def _frozen(modules: list[nn.Module], left: set[int]) -> Iterator[None]:
                 p.requires_grad = False
         yield
     finally:
-        for p, trainable in zip(every, before, strict=True):
-            if p.requires_grad != trainable:
+        # FSDP2 has put others in their places that hold the whole weights, with the flags that it found inside.
+        now = [dict(module._parameters).get(name) for module, name, _ in entries] if is_sharded(modules) else []
+        for p, trainable in zip([*every, *now], itertools.cycle(before), strict=False):
+            if p is not None and p.requires_grad != trainable:
                 p.requires_grad = trainable
         if left and _is_autocast():
             # It keeps what it has cast of weights that need gradients: what was cast without gradients would go on so.

@@ -55,6 +55,13 @@ def work(folder):
             nn.functional.cross_entropy(logits, y).backward()
             trained = all(p.requires_grad and p.grad is not None for p in model.parameters())
             results[f"{name}, {wrapped}"] = (float((x_adv - expected).abs().max()), trained)
+        # Here the first forward, which puts the weights together, is that of the attack.
+        net = Attacked().net
+        fully_shard(net, mesh=init_device_mesh("cpu", (2,)))
+        x_adv = attack(net, x, y)
+        nn.functional.cross_entropy(net(x_adv), y).backward()
+        trained = all(p.requires_grad and p.grad is not None for p in net.parameters())
+        results[f"{name}, first"] = (float((x_adv - expected).abs().max()), trained)
     torch.save(results, folder / f"{torch.distributed.get_rank()}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -66,7 +73,7 @@ def test_as_on_the_whole_model(tmp_path):
     assert not any("exit code" in text for text in said), "\n".join(said)[-3000:]
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert results.keys() == {f"{name}, {wrapped}" for name in ATTACKS for wrapped in WRAPPED}
+        assert results.keys() == {f"{name}, {wrapped}" for name in ATTACKS for wrapped in (*WRAPPED, "first")}
         for difference, trained in results.values():
             assert difference < 1e-5
             assert trained, "the parameters still get gradients"
