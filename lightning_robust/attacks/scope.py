@@ -171,9 +171,9 @@ def _frozen(modules: list[nn.Module], left: set[int]) -> Iterator[None]:
     finally:
         # FSDP2 has put others in their places that hold the whole weights, with the flags that it found inside.
         now = [dict(module._parameters).get(name) for module, name, _ in entries] if is_sharded(modules) else []
-        for p, trainable in zip([*every, *now], itertools.cycle(before), strict=False):
-            if p is not None and p.requires_grad != trainable:
-                p.requires_grad = trainable
+        for here, trainable in zip([*every, *now], itertools.cycle(before), strict=False):
+            if here is not None and here.requires_grad != trainable:
+                here.requires_grad = trainable
         if left and _is_autocast():
             # It keeps what it has cast of weights that need gradients: what was cast without gradients would go on so.
             torch.clear_autocast_cache()
