@@ -54,6 +54,12 @@ __all__ = [
 class Recipe(list[pl.Callback]):
     """The callbacks of a training method: a list, which a Trainer takes as it is."""
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"A recipe is a list of callbacks, and has no `{name}`. Among others it takes a star: "
+            "callbacks=[*recipes.madry(threat), other]."
+        )
+
 
 def _textbook(steps: int) -> float:
     """The size of a step relative to the radius (Madry et al., ICLR 2018)."""

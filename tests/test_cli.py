@@ -394,7 +394,8 @@ def test_a_checkpoint_is_evaluated(kind, tmp_path, capsys):
     ("args", "text"),
     [
         (["--ckpt", "missing.ckpt"], "--ckpt to be a file of weights, but got 'missing.ckpt': No such file"),
-        (["--ckpt", "pickle.ckpt"], "read safely"),
+        (["--ckpt", "pickle.ckpt"], "pickle.ckpt cannot: "),
+        (["--ckpt", "object.ckpt"], "whose reading runs code: lightning_robust.attacks.balls.Linf. Where you"),
         (["--ckpt", "other.ckpt"], "weights of RobustClassifier"),
         (["--attacks.threat.eps", "-1"], "`eps`"),
         (["--no_such", "1"], "no_such"),
@@ -403,6 +404,7 @@ def test_a_checkpoint_is_evaluated(kind, tmp_path, capsys):
 )
 def test_a_wrong_evaluation_is_one_line(args, text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, "hyper_parameters": {"ball": attacks.Linf(0.1)}}, tmp_path / "object.ckpt")
     (tmp_path / "pickle.ckpt").write_bytes(pickle.dumps(Path))
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.ckpt")
     with pytest.raises(SystemExit) as error:

@@ -153,3 +153,10 @@ def test_a_configuration_names_every_recipe_with_options_of_the_callback(name):
     (callback,) = parser.instantiate_classes(config).recipe
     assert isinstance(callback, AdversarialTraining)
     assert callback.reader.input == init_args.get("input", 0)
+
+
+def test_a_forgotten_star_is_told():
+    with pytest.raises(AttributeError, match=r"takes a star: callbacks=\[\*recipes"):
+        pl.Trainer(callbacks=[recipes.madry(BALL)], logger=False, max_epochs=1, accelerator="cpu").fit(
+            RobustClassifier(standard_net()), train_dataloaders=[]
+        )

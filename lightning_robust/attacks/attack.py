@@ -222,6 +222,8 @@ def as_attack(attack: Any, name: str = "attack") -> Attack:
             hint = f" {kind} is a class: did you mean {kind}(...)?"
         elif hasattr(attack, "project") and hasattr(attack, "radius"):
             hint = f" {kind} is a ball: did you mean PGD({kind}(...))?"
+        elif hasattr(attack, "attacks"):
+            hint = " That is a plan, which judges: train on one attack, such as PGD(threat, 10)."
         shown = repr(attack)
         shown = shown if len(shown) <= 120 else f"{type(attack).__name__} {shown[:80]}..."
         raise TypeError(

@@ -78,6 +78,9 @@ class PixelSpace(Space):
         set_fields(self, low=low, high=high, mean=mean, std=std)
         if (mean is None) != (std is None):
             raise ValueError(f"Expected arguments `mean` and `std` to come together, but got mean={mean}, std={std}.")
+        numbers = {len(value) for value in (mean, std) if isinstance(value, tuple)} - {1}
+        if len(numbers) > 1:
+            raise ValueError(f"Expected as many numbers in `mean` as in `std`, but got mean={mean}, std={std}.")
 
     def _moments(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
         if self.mean is None or self.std is None:

@@ -11,7 +11,7 @@ from lightning_robust._lightning import pl
 from lightning_robust._step import Around, Handle, put_around
 from lightning_robust.callbacks._clock import Clock
 from lightning_robust.callbacks._every import Every
-from lightning_robust.evaluation._reader import Reader
+from lightning_robust.evaluation._reader import Reader, check_forward
 
 
 class BatchCallback(pl.Callback):
@@ -90,11 +90,8 @@ def _shown(value: Any) -> str:
 
 def check_module(module: Any, steps: tuple[str, ...], forward: Callable[..., Any] | None) -> None:
     """Refuse a module that cannot be attacked: no forward, or a step that fetches its own batches."""
-    if forward is None and type(module).forward in (pl.LightningModule.forward, nn.Module.forward):
-        raise TypeError(
-            f"{type(module).__name__} defines no `forward`, so there is nothing to differentiate. "
-            "Define forward(self, x) -> logits, or say how: forward=lambda module, batch: module.net(batch[0])."
-        )
+    if forward is None:
+        check_forward(module)
     for name in steps:
         if "dataloader_iter" in inspect.signature(getattr(module, name)).parameters:
             raise TypeError(

@@ -45,6 +45,11 @@ def loader_of(data: Any, batch_size: int) -> Iterable[Any]:
             "(torch.as_tensor(x), torch.as_tensor(y)). Labels of a kind of their own, or none, come in a batch: "
             "[(x, y)]."
         )
+    elif isinstance(data, list) and data and _is_sample(data[0]):
+        raise TypeError(
+            "Expected argument `data` to hold batches, but got a list of samples (input, label). Make batches of them: "
+            "DataLoader(data, batch_size=64)."
+        )
     elif isinstance(data, Dataset):
         loader = DataLoader(data, batch_size=batch_size)
     elif isinstance(data, Iterable) and not isinstance(data, Tensor | Mapping | str | nn.Module):
@@ -59,6 +64,13 @@ def loader_of(data: Any, batch_size: int) -> Iterable[Any]:
 
 def _is_pair(data: Any) -> bool:
     return isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+
+
+def _is_sample(entry: Any) -> bool:
+    """Is it an input with a single label, and no batch?"""
+    if not isinstance(entry, tuple | list) or len(entry) != 2 or not isinstance(entry[0], Tensor):
+        return False
+    return isinstance(entry[1], int) or (isinstance(entry[1], Tensor) and entry[1].ndim == 0)
 
 
 def _of_module(module: Any) -> Iterable[Any]:

@@ -161,12 +161,27 @@ def read_checkpoint(path: str | Path, name: str = "model") -> dict[str, Any]:
         raise
     except Exception as error:
         raise ValueError(
-            f"Expected argument `{name}` to be a file of weights that can be read safely, but {path} cannot: "
-            f"{str(error).splitlines()[0]} Save the weights alone: torch.save(module.state_dict(), path)."
+            f"Expected argument `{name}` to be a file of weights that can be read safely, but {path} "
+            f"{_reason(error, path)}"
         ) from error
     if not isinstance(content, dict):
         raise TypeError(f"Expected argument `{name}` to hold a state dict, but {path} holds {type(content).__name__}.")
     return content
+
+
+def _reason(error: Exception, path: str | Path) -> str:
+    """Why a file cannot be read safely, and what to do."""
+    try:
+        classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # what is no checkpoint ends in any way
+        classes = []
+    if not classes:
+        return f"cannot: {str(error).splitlines()[0]}"
+    return (
+        f"holds objects beside the weights, whose reading runs code: {', '.join(classes)}. Where you trust the file, "
+        "read it yourself and give the module, Net.load_from_checkpoint(path, weights_only=False), or keep its weights "
+        "alone for ever after: torch.save({'state_dict': module.state_dict()}, path)."
+    )
 
 
 def put_weights(module: nn.Module, content: dict[str, Any], path: str | Path, name: str = "model") -> None:

@@ -4,6 +4,7 @@ The user's batch is never written to.
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_robust import _checks, _nested
+from lightning_robust._lightning import pl
 from lightning_robust._nested import Field
 from lightning_robust._step import muted
 from lightning_robust.attacks._joined import Decode, joined
@@ -26,6 +28,26 @@ Forward = Callable[[Any, Any], Any]
 
 KEYS = {"val": -1, "test": -2}
 """The keys of random starts in validation and test, of which no epoch of training has one."""
+
+
+def check_forward(module: nn.Module) -> None:
+    """Refuse a module that cannot be called with an input alone."""
+    name = type(module).__name__
+    if getattr(module.forward, "__func__", None) in (nn.Module.forward, pl.LightningModule.forward):
+        raise TypeError(
+            f"{name} defines no `forward`, so there is nothing to differentiate. "
+            "Define forward(self, x) -> logits, or say how: forward=lambda module, batch: module.net(batch[0])."
+        )
+    if type(module).__call__ is not nn.Module.__call__ or isinstance(module, torch.jit.ScriptModule):
+        return
+    signature = inspect.signature(module.forward)
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"Expected forward(x) of {name} to take an input alone, but it is forward{signature}: {error}. Say how: "
+            "forward=lambda module, batch: module(...) returns the logits of a batch."
+        ) from error
 
 
 class View(nn.Module):

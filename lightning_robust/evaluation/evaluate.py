@@ -20,7 +20,7 @@ from lightning_robust.evaluation._models import device_of, home_of, module_of
 from lightning_robust.evaluation._order import Order
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._progress import progress_bar
-from lightning_robust.evaluation._reader import Forward, Reader
+from lightning_robust.evaluation._reader import Forward, Reader, check_forward
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation.ledger import Ledger, begun
 from lightning_robust.evaluation.report import FILES, Report, check_names, check_new, check_packages
@@ -119,6 +119,8 @@ def evaluate(
     if out is not None and settings.shard[1] == 1:  # at the end a page is written
         check_packages()
     module = module_of(model, model_class)
+    if forward is None:
+        check_forward(module)
     home = home_of(module)
     place = home if device is None else device_of(device)
     loader, ready = loader_of(data, settings.batch_size), ready_for(module, data, place)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_robust import standard
 from lightning_robust.attacks import PGD, Attack, Context, Foreign, Linf, Outcome, as_attack
 from lightning_robust.attacks.attack import check_finite, check_inputs
 from tests.helpers import batch, foreign, net, unchanged
@@ -23,6 +24,7 @@ def test_as_attack_takes_an_attack_as_it_is_and_wraps_functions():
         ("pgd", "but got 'pgd'"),
         (Linf(0.1), r"Linf is a ball: did you mean PGD\(Linf\(...\)\)"),
         ([PGD(Linf(0.1))], r"Did you mean worst_of\(\*attacks\)"),
+        (standard(Linf(0.1)), r"a plan, which judges: train on one attack"),
         (PGD, r"PGD is a class: did you mean PGD\(...\)"),
     ],
 )

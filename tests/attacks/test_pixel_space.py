@@ -86,3 +86,9 @@ def test_images_may_leave_the_range_by_rounding(dtype, fine, beyond, high):
         space.check(torch.tensor([[0.5 * high, end + sign * fine * high]]).to(dtype))
         with pytest.raises(ValueError, match="Expected images in"):
             space.check(torch.tensor([[0.5 * high, end + sign * beyond * high]]).to(dtype))
+
+
+def test_means_of_other_channels_than_deviations_are_refused():
+    with pytest.raises(ValueError, match="as many numbers in `mean` as in `std`"):
+        PixelSpace(mean=(0.5, 0.5), std=(0.2, 0.2, 0.2))
+    PixelSpace(mean=(0.5, 0.5), std=0.2)

@@ -370,6 +370,11 @@ class NoForward(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class Labelled(Module):
+    def forward(self, x, y):
+        return super().forward(x)
+
+
 class Fetches(Module):
     def training_step(self, dataloader_iter):
         raise AssertionError
@@ -381,6 +386,8 @@ class Fetches(Module):
 def test_modules_that_cannot_be_attacked(name, tmp_path):
     with pytest.raises(TypeError, match=r"NoForward defines no `forward`.*forward=lambda"):
         run(name, CALLBACKS[name](nothing), NoForward(), loader(), tmp_path)
+    with pytest.raises(TypeError, match=r"forward\(x\) of Labelled .*\(x, y\).*forward=lambda"):
+        run(name, CALLBACKS[name](nothing), Labelled(), loader(), tmp_path)
     with pytest.raises(TypeError, match=r"dataloader_iter.*Take `batch`"):
         run(name, CALLBACKS[name](nothing), Fetches(), loader(), tmp_path)
     callback = CALLBACKS[name](nothing, forward=lambda module, batch: module.net(batch[0]))
