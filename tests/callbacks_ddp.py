@@ -1,14 +1,11 @@
-"""What `callbacks/test_ddp.py` runs in two processes: `python callbacks_ddp.py <folder>` with LOCAL_RANK set.
+"""What `callbacks/test_ddp.py` runs in two processes: `main`, with LOCAL_RANK set; and `start`, which starts such.
 
 Each rank writes what it has found so far to <folder>/<rank>.pt, case by case, so that a case that hangs loses no other.
 """
 
 import contextlib
 import datetime as dt
-import logging
-import sys
 import warnings
-from pathlib import Path
 
 import torch
 from callbacks_fakes import EPS, TEXTBOOK, Module, data, loader, preloaded, state, textbook_pgd, trainer as quiet
@@ -110,14 +107,14 @@ def collectives():
             setattr(torch.distributed, name, original)
 
 
-def spawn(folder):
-    """`ddp_spawn`: the results are there in the program that has started the processes."""
+def start(folder, method):
+    """`ddp_spawn` and its like: the results are there in the program that has started the processes."""
     callback = RobustEvaluation(EVALUATIONS)
-    spawned = pl.strategies.DDPStrategy(start_method="spawn", process_group_backend="gloo")
-    t = quiet(callback, devices=2, strategy=spawned)
+    started = pl.strategies.DDPStrategy(start_method=method, process_group_backend="gloo")
+    t = quiet(callback, devices=2, strategy=started)
     t.validate(Module(), loader(ODD, seed=1), verbose=False)
     logged = {name: float(value) for name, value in t.callback_metrics.items()}
-    torch.save({"results": callback.results, "intervals": callback.intervals, "logged": logged}, folder / "spawn.pt")
+    torch.save({"results": callback.results, "intervals": callback.intervals, "logged": logged}, folder / "started.pt")
 
 
 def main(folder):
@@ -175,9 +172,3 @@ def main(folder):
     t.fit(Module(), given, preloaded([(x[own_rows], y[own_rows])]))
     keep("gap", {"rows": rows, "results": gap.results})
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    (spawn if sys.argv[2:] == ["spawn"] else main)(Path(sys.argv[1]))

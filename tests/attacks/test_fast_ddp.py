@@ -1,12 +1,5 @@
-"""Training with `fast` attacks in two processes: the same weights on both, and one choice for both.
+"""Training with `fast` attacks in two processes: the same weights on both, and one choice for both."""
 
-`python test_fast_ddp.py <folder>` is one of the processes.
-"""
-
-import logging
-import sys
-import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +9,7 @@ from callbacks_fakes import TEXTBOOK, Module, loader, same, state
 
 from lightning_robust import AdversarialTraining
 from lightning_robust.attacks import _choice, fast
-from tests.two_ranks import run_two_ranks
+from tests.processes import run_two_ranks
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
@@ -78,9 +71,7 @@ def work(folder):
 
 
 def test_both_ranks_train_alike_and_make_one_choice(tmp_path):
-    said = run_two_ranks(__file__, tmp_path, timeout=150)
-    assert all((tmp_path / f"{rank}.pt").exists() for rank in range(2)), "\n".join(said)[-3000:]
-    assert not any("exit code" in text for text in said), "\n".join(said)[-3000:]
+    run_two_ranks(work, tmp_path, timeout=150)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     parameters = [name for name, _ in Module().named_parameters()]
     for name in CASES:
@@ -96,9 +87,3 @@ def test_both_ranks_train_alike_and_make_one_choice(tmp_path):
         "auto": (True, True),
     }
     assert first["auto"]["choices"] == [{"precision": "bf16", "channels_last": True}]
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    work(Path(sys.argv[1]))

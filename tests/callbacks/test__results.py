@@ -1,6 +1,7 @@
 from copy import deepcopy
 
 from lightning_robust.callbacks._results import Mailbox, Results
+from tests.processes import run_alone
 
 
 def test_a_mailbox():
@@ -25,3 +26,14 @@ def test_the_newest_values_win_wherever_they_were_measured():
         assert (results.values, results.intervals) == ({"a": 2.0}, {"a": (1.5, 2.5)})
     here.write({"a": 3.0}, {}, publish=False)
     assert (here.values, there.values) == ({"a": 3.0}, {"a": 2.0})
+
+
+def _measure(results):
+    results.write({"a": 2.0}, {"a": (1.5, 2.5)}, publish=True)
+
+
+def test_what_a_process_measures_that_was_handed_a_pickle():
+    here = Results()
+    here.write({"a": 1.0}, {}, publish=False)
+    run_alone(_measure, here, timeout=60)
+    assert (here.values, here.intervals) == ({"a": 2.0}, {"a": (1.5, 2.5)})

@@ -1,9 +1,5 @@
 """Two processes over gloo: as by hand, the same on both ranks, nothing counted twice. They run `callbacks_ddp.py`."""
 
-import os
-import subprocess
-import sys
-
 import callbacks_ddp
 import pytest
 import torch
@@ -11,7 +7,7 @@ from callbacks_ddp import CASES, EVALUATIONS, MAX_SAMPLES, ODD
 from callbacks_fakes import Module, data, loader, preloaded, same, trainer
 
 from lightning_robust import RobustEvaluation
-from tests.two_ranks import run_two_ranks
+from tests.processes import run_alone, run_two_ranks, told
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
@@ -22,14 +18,12 @@ pytestmark = pytest.mark.skipif(
 def of_both_ranks(tmp_path_factory):
     """What the two ranks found, and what they said if they failed."""
     folder = tmp_path_factory.mktemp("ddp")
-    said = run_two_ranks(callbacks_ddp.__file__, folder, timeout=150)
+    ended = run_two_ranks(callbacks_ddp.main, folder, timeout=150, check=False)
     files = [folder / f"{rank}.pt" for rank in range(2)]
     results = [torch.load(file, weights_only=True) if file.exists() else {} for file in files]
 
     def of(name):
-        assert all(name in result for result in results), (
-            f"the ranks did not get to {name!r}: " + "\n".join(said)[-3000:]
-        )
+        assert all(name in result for result in results), f"the ranks did not get to {name!r}: {told(ended)}"
         return [result[name] for result in results]
 
     of.folder = folder
@@ -93,13 +87,11 @@ def test_a_handful_of_collective_calls(of_both_ranks):
         assert not advice
 
 
-def test_results_are_there_after_ddp_spawn(tmp_path):
-    command = [sys.executable, callbacks_ddp.__file__, str(tmp_path), "spawn"]
-    said = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=150
-    )
-    assert said.returncode == 0, said.stderr[-3000:]
-    saved = torch.load(tmp_path / "spawn.pt", weights_only=True)
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_results_are_there_after_ddp_spawn(tmp_path, method):
+    """Processes of `spawn` import everything anew; `test__results.py` hands a pickle to one that need not."""
+    run_alone(callbacks_ddp.start, tmp_path, method, timeout=150)
+    saved = torch.load(tmp_path / "started.pt", weights_only=True)
     assert saved["results"]["val/n"] == ODD
     logged = {name: value for name, value in saved["logged"].items() if name != "val/own"}
     assert {name: saved["results"][name] for name in logged} == pytest.approx(logged)

@@ -1,17 +1,9 @@
 """A plan, metrics and alarms over two processes: the numbers of one process that sees all samples."""
 
-import pytest
-import torch
-
-from tests.two_ranks import run_two_ranks
-
-SCRIPT = '''
 import datetime as dt
-import logging
-import sys
 import warnings
-from pathlib import Path
 
+import pytest
 import torch
 from callbacks_fakes import EPS, TEXTBOOK, Module, loader, trainer
 
@@ -20,6 +12,11 @@ from lightning_robust._lightning import pl
 from lightning_robust.attacks import RandomSearch
 from lightning_robust.evaluation._plan import Plan, Stage
 from lightning_robust.metrics import PerturbationNorm
+from tests.processes import run_two_ranks
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
+)
 
 
 class Partly(Module):
@@ -53,30 +50,16 @@ def both(more=dict):
     return [measured(PLAN, Module, **more()), measured({"pgd": TEXTBOOK}, Partly, **more())]
 
 
-if __name__ == "__main__":
-    logging.disable(logging.WARNING)
+def work(folder):
     found = both(together)
-    torch.save(found, Path(sys.argv[1]) / f"{torch.distributed.get_rank()}.pt")
+    torch.save(found, folder / f"{torch.distributed.get_rank()}.pt")
     torch.distributed.destroy_process_group()
-'''
-
-pytestmark = pytest.mark.skipif(
-    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="needs gloo"
-)
 
 
-def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
-    script = tmp_path / "partly_ddp.py"
-    script.write_text(SCRIPT)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import partly_ddp
-
-    alone = partly_ddp.both()
-    said = run_two_ranks(script, tmp_path, timeout=120)
-    files = [tmp_path / f"{rank}.pt" for rank in range(2)]
-    assert all(file.exists() for file in files), "\n".join(said)[-2000:]
-    first, second = (torch.load(file, weights_only=True) for file in files)
-    for (expected, texts), (results, told), (other, _) in zip(alone, first, second, strict=True):
+def test_two_processes_find_what_one_finds(tmp_path):
+    run_two_ranks(work, tmp_path, timeout=120)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    for (expected, texts), (results, told), (other, _) in zip(both(), first, second, strict=True):
         assert expected["val/n"] == 21
         assert results == other
         assert results == pytest.approx(expected)

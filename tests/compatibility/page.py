@@ -96,7 +96,7 @@ BESIDES = (
         f"{HERE}/test_matrix.py::test_no_rank_waits_for_another_in_a_loop_that_depends_on_data",
     ),
     (
-        "`ddp_spawn`: results are there in the program that started the processes",
+        "`ddp_fork`, and with `-m slow` `ddp_spawn`: results are there in the program that started the processes",
         "tests/callbacks/test_ddp.py::test_results_are_there_after_ddp_spawn",
     ),
     (

@@ -1,19 +1,16 @@
-"""Work that two processes over gloo do together: `python pair.py <jobs> <folder>` is one of them, with LOCAL_RANK set.
+"""Work that two processes over gloo do together: `main` is what each of them runs, with LOCAL_RANK set.
 
 Each writes what it has found so far, job by job, so that a job that hangs loses no other.
 """
 
 import json
-import logging
 import os
-import sys
 import traceback
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.two_ranks import run_two_ranks
+from tests.processes import run_two_ranks, told
 
 
 def together(jobs: Iterable[tuple[str, Any]], folder: Path, timeout: float = 300) -> list[list[Any]]:
@@ -29,14 +26,12 @@ def together(jobs: Iterable[tuple[str, Any]], folder: Path, timeout: float = 300
     """
     jobs = list(jobs)
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    said = run_two_ranks(__file__, folder, timeout)
+    ended = run_two_ranks(main, folder, timeout=timeout, check=False)
     results = []
     for rank in range(2):
         file = folder / f"{rank}.jsonl"
         found = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        results.append(
-            found + [[f"rank {rank} did not get to it: " + "\n".join(said)[-1000:]]] * (len(jobs) - len(found))
-        )
+        results.append(found + [[f"rank {rank} did not get to it: {told(ended)}"]] * (len(jobs) - len(found)))
     return [list(pair) for pair in zip(*results, strict=True)]
 
 
@@ -52,9 +47,3 @@ def main(folder: Path) -> None:
                 result = [traceback.format_exc()[-2000:]]
             file.write(json.dumps(result) + "\n")
             file.flush()
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
-    main(Path(sys.argv[1]))

@@ -2,15 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from callbacks_fakes import Module, batches, network, same, state, trainer
 
 from lightning_robust import PGD, AdversarialTraining, Linf, RobustEvaluation, WarmUp
 from lightning_robust._lightning import pl
+from tests.processes import run_alone, told
 
 KILLED = 8
 """Batches that are over when the process is killed; an epoch has six."""
@@ -59,23 +57,16 @@ def dropless(seed=0):
     return Module(net=network(seed, dropout=0.0))
 
 
+def killed(folder):
+    fit(folder, Kill(), module=dropless())
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.filterwarnings("ignore")
 def test_killed_within_an_epoch(tmp_path):
-    path = os.pathsep.join(str(Path(__file__).parents[up]) for up in (1, 2))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", __file__, str(tmp_path / "killed")],
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    ended = run_alone(killed, tmp_path / "killed", timeout=300, check=False)
+    assert ended.code == -signal.SIGKILL, told([ended])
     whole = fit(tmp_path / "whole", module=dropless())
     resumed = fit(tmp_path / "killed", module=dropless(seed=5), ckpt_path=tmp_path / "killed" / "last.ckpt")
     assert same(resumed, whole)
     assert not same(fit(tmp_path / "other", module=dropless(seed=5)), whole)
-
-
-if __name__ == "__main__":
-    fit(Path(sys.argv[1]), Kill(), module=dropless())

@@ -21,9 +21,13 @@ from tests.compatibility.table import REFUSALS, Cell
 from tests.compatibility.users import User
 
 PLAN = Plan({"pgd": PGD(Linf(EPS / 2), 3, restarts=2), "search": Stage(RandomSearch(Linf(EPS / 2), 10), on="few")})
-PLAIN, RANK = Cell(), int(os.environ.get("LOCAL_RANK", "0"))
+PLAIN = Cell()
 UNEVEN = ((4, 4, 3), (2,))
 """Sizes of the batches of each rank."""
+
+
+def _rank() -> int:
+    return int(os.environ["LOCAL_RANK"])
 
 
 def cell(values: list[Any]) -> list[str]:
@@ -113,7 +117,7 @@ def shares() -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
 
 def uneven(kind: str) -> dict[str, float]:
     """The values of an evaluation where the ranks have other numbers of samples."""
-    own = preloaded(shares()[RANK])
+    own = preloaded(shares()[_rank()])
     callback = RobustEvaluation(PLAN if kind == "plan" else TEXTBOOK)
     ddp = strategy_of(Cell(strategy="DDP"))
     trainer(callback, devices=2, strategy=ddp, use_distributed_sampler=False).validate(taught(), own, verbose=False)
@@ -140,7 +144,7 @@ def collective(kind: str) -> dict[str, float]:
     module.net.register_forward_hook(gathered)
     callback = RobustEvaluation(TEXTBOOK)
     t = trainer(callback, devices=2, strategy=strategy_of(Cell(strategy="DDP")), use_distributed_sampler=False)
-    t.validate(module, preloaded(shares()[0] if kind == "same" else shares()[RANK]), verbose=False)
+    t.validate(module, preloaded(shares()[0] if kind == "same" else shares()[_rank()]), verbose=False)
     return callback.results
 
 
@@ -148,7 +152,7 @@ def waiting(strategy: str) -> list[int]:
     """The number of forwards in an epoch where an attack is over at once on rank 0, and never on rank 1."""
     of = Cell(strategy=strategy)
     x, y = data(BATCHES * BATCH)
-    y = (y + 1) % 3 if RANK == 0 else y  # wrong from the start
+    y = (y + 1) % 3 if _rank() == 0 else y  # wrong from the start
     own = preloaded(list(zip(x.split(BATCH), y.split(BATCH), strict=True)))
     attack = PGD(Linf(1e-6), 6, early_stop=True)
     module, forwards = taught(of), itertools.count()  # an iterator, because an attack puts lists back

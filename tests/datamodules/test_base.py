@@ -1,15 +1,12 @@
 import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from lightning_robust._lightning import pl
 from lightning_robust.datamodules import ImageDataModule, TensorDataModule
+from tests.processes import run_alone
 
 from .helpers import Recorder, flat, numbered, numbers, trainer
 
@@ -158,28 +155,24 @@ def test_resuming_after_epochs_that_were_cut_short(tmp_path):
     assert numbers(model.seen["train"]) == second[:3]
 
 
-SCRIPT = """
-import json, sys, warnings
-warnings.simplefilter("ignore")
-sys.path.insert(0, sys.argv[2])
-from datamodules.helpers import Recorder, numbered, numbers, trainer
-from lightning_robust.datamodules import TensorDataModule
-
 class Writer(Recorder):
-    def on_train_end(self):
-        with open(f"{sys.argv[1]}/{self.global_rank}.json", "w") as file:
-            json.dump({part: numbers(batches) for part, batches in self.seen.items()}, file)
+    """Writes what it was given."""
 
-data = TensorDataModule(numbered(130), numbered(30), val_size=30, batch_size=10)
-trainer(devices=2, strategy="ddp_fork", max_epochs=2).fit(Writer(16), datamodule=data)
-"""
+    def __init__(self, folder):
+        super().__init__(16)
+        self.folder = folder
+
+    def on_train_end(self):
+        seen = {part: numbers(batches) for part, batches in self.seen.items()}
+        (self.folder / f"{self.global_rank}.json").write_text(json.dumps(seen))
+
+
+def together(folder):
+    trainer(devices=2, strategy="ddp_fork", max_epochs=2).fit(Writer(folder), datamodule=data(batch_size=10))
 
 
 def test_two_processes_share_each_epoch(tmp_path):
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(Path(__file__).parents[1])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    run_alone(together, tmp_path, timeout=120)
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     trained = {n for batch in numbers(data().train_dataloader()) for n in batch}
     epochs = []

@@ -1,9 +1,6 @@
 """The VAE-GAN: its training against a plain version, the Lightning side, and what it is as a manifold."""
 
 import copy
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from lightning_robust.datamodules import Fonts
 from lightning_robust.manifolds.vaegan import VAEGAN
 from lightning_robust.models import RobustClassifier
 from tests.manifolds.reference import assert_same, conditional_gradients, noise_of, references
+from tests.processes import run_alone
 
 SHAPE = (1, 8, 8)
 OPTIONS = {"image_shape": SHAPE, "latent": 3, "width": 1 / 16, "init_std": None}
@@ -223,33 +221,29 @@ def shards(rank: int) -> list[tuple[Tensor, Tensor]]:
     return [(x[i : i + 8][rank::2], y[i : i + 8][rank::2]) for i in (0, 8)]
 
 
-_DDP = """
-import sys, torch
-from lightning_robust._lightning import pl
-from tests.manifolds.test_vaegan import model, shards, trainer
-
 class Own(torch.utils.data.Dataset):
+    """The batches of the process that asks."""
+
     def __len__(self):
         return 2
+
     def __getitem__(self, i):
-        return shards(run.global_rank)[i]
+        return shards(torch.distributed.get_rank())[i]
+
 
 class Save(pl.Callback):
     def on_train_end(self, trainer, module):
-        torch.save(module.state_dict(), f"{sys.argv[1]}/rank{trainer.global_rank}.pt")
+        torch.save(module.state_dict(), f"{trainer.default_root_dir}/rank{trainer.global_rank}.pt")
 
-torch.set_num_threads(1)
-options = {"devices": 2, "strategy": "ddp_fork", "precision": "64-true", "use_distributed_sampler": False}
-run = trainer(sys.argv[1], callbacks=[Save()], **options)
-run.fit(model(num_classes=2).double(), torch.utils.data.DataLoader(Own(), batch_size=None))
-"""
+
+def together(folder):
+    options = {"devices": 2, "strategy": "ddp_fork", "precision": "64-true", "use_distributed_sampler": False}
+    run = trainer(folder, callbacks=[Save()], **options)
+    run.fit(model(num_classes=2).double(), DataLoader(Own(), batch_size=None))
 
 
 def test_two_processes(tmp_path):
-    root = Path(__file__).parents[2]
-    command, environment = [sys.executable, "-c", _DDP, str(tmp_path)], {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_alone(together, tmp_path, timeout=300)
     states = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     vaegan = model(num_classes=2).double()
     for name, _ in vaegan.named_parameters():

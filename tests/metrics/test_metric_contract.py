@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
@@ -24,6 +23,7 @@ from lightning_robust.metrics import (
     RobustAccuracy,
     TangentShare,
 )
+from tests.processes import run_two_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method of metric:UserWarning")
 
@@ -266,11 +266,10 @@ def test_in_one_collection():
         assert_same({key: result[key] for key in alone.compute()}, alone.compute())
 
 
-def _work(rank: int, folder: str) -> None:
+def _work(folder: Path) -> None:
     """Rank 0 takes three batches, rank 1 two (an empty one among them); then rank 0 takes all of a second epoch."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    results = {}
+    dist.init_process_group("gloo")
+    rank, results = dist.get_rank(), {}
     for name, case in CASES.items():
         metric = case.make()
         for batch in batches(name)[rank::2]:
@@ -280,14 +279,14 @@ def _work(rank: int, folder: str) -> None:
         for batch in batches(name) if rank == 0 else []:
             metric.update(**batch)
         results[name] = (first, metric.compute())
-    torch.save(results, f"{folder}/{rank}.pt")
+    torch.save(results, folder / f"{rank}.pt")
     dist.barrier()  # torch 2.6 may wait for ever if the group ends while its thread lets go of the last tensors
     dist.destroy_process_group()
 
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs gloo")
 def test_two_processes_agree_with_one(tmp_path: Path):
-    mp.spawn(_work, args=(str(tmp_path),), nprocs=2)
+    run_two_ranks(_work, tmp_path, timeout=120)
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name in CASES:

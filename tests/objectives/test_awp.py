@@ -2,9 +2,6 @@
 
 import contextlib
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,6 +14,7 @@ from lightning_robust._lightning import pl
 from lightning_robust.objectives import Trades, adversarial_loss, alp, awp, mart, mixed, trades
 from lightning_robust.objectives.awp import weight_perturbation
 from tests.objectives import awp_ddp
+from tests.processes import run_two_ranks
 
 
 def _network(seed=0):
@@ -587,22 +585,8 @@ def test_inside_a_ddp_forward(tmp_path, static_graph):
         torch.distributed.destroy_process_group()
 
 
-def test_two_processes_average_the_gradients_by_hand(tmp_path):
-    store = str(tmp_path / "store")
-    other = subprocess.Popen(
-        [sys.executable, awp_ddp.__file__, store, "1"],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        awp_ddp.main(store, 0)
-        said = other.communicate(timeout=60)[0]
-    finally:
-        other.kill()
-        other.wait()
-    assert other.returncode == 0, said[-3000:]
+def test_two_processes_average_the_gradients_by_hand():
+    run_two_ranks(awp_ddp.main, timeout=60)
 
 
 def test_refuses_what_it_cannot_do():
