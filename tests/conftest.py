@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.fresh import Fresh
+
 
 @pytest.fixture(autouse=True)
 def seeds_and_defaults():
@@ -18,3 +20,10 @@ def seeds_and_defaults():
     torch.set_num_threads(threads)
     torch.set_default_dtype(torch.float32)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def fresh():
+    """Programs in fresh interpreters."""
+    with Fresh() as server:
+        yield server

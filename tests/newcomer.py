@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 class YourModule(pl.LightningModule):
     def __init__(self):
         super().__init__()
-        self.lr = 0.1
+        self.lr = 1e-3
         self.net = nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))
 
     def forward(self, x):
@@ -34,7 +34,7 @@ class YourModule(pl.LightningModule):
 
 class YourData(pl.LightningDataModule):
     def train_dataloader(self):
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(1)
         return DataLoader(
             TensorDataset(torch.rand(32, 3, 32, 32, generator=generator), torch.arange(32) % 3), batch_size=16
         )

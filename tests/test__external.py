@@ -1,8 +1,6 @@
 """Callbacks by the environment: an unchanged script trains robustly, and without the variable nothing happens."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -42,19 +40,23 @@ print("loaded", "lightning_robust.attacks" in sys.modules)
 """
 
 
-def run(tmp_path, variable, backend):
-    imports = "import pytorch_lightning as pl" if backend == "pytorch_lightning" else "import lightning.pytorch as pl"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTNING_ROBUST")}
-    environment |= {"OMP_NUM_THREADS": "1", **({} if variable is None else {_external.VARIABLE: str(variable)})}
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT.format(imports=imports)]
-    return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
+@pytest.fixture
+def run(fresh, tmp_path):
+    """Runs the script of a user, with the variable in its environment or without it."""
+
+    def run(variable, backend):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTNING_ROBUST")}
+        environment |= {} if variable is None else {_external.VARIABLE: str(variable)}
+        return fresh.run(SCRIPT.format(imports=f"import {backend} as pl"), cwd=tmp_path, env=environment)
+
+    return run
 
 
 @pytest.mark.parametrize("backend", ["pytorch_lightning", "lightning.pytorch"])
-def test_an_unchanged_script_trains_robustly(tmp_path, backend):
+def test_an_unchanged_script_trains_robustly(run, tmp_path, backend):
     path = tmp_path / "callbacks.yaml"
     path.write_text(YAML)
-    done = run(tmp_path, path, backend)
+    done = run(path, backend)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert said.count(f"this Trainer has AdversarialTraining, RobustEvaluation from {path}") == 1
@@ -62,8 +64,8 @@ def test_an_unchanged_script_trains_robustly(tmp_path, backend):
     assert "metrics train/loss val/clean_acc val/robust_acc" in done.stdout
 
 
-def test_without_the_variable_nothing_happens(tmp_path):
-    done = run(tmp_path, None, "pytorch_lightning")
+def test_without_the_variable_nothing_happens(run):
+    done = run(None, "pytorch_lightning")
     assert done.returncode == 0, done.stderr
     assert "Robust" not in done.stdout + done.stderr
     assert "loaded False" in done.stdout

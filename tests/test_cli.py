@@ -202,10 +202,11 @@ def test_the_kept_configuration_repeats_the_run_and_another_run_has_its_own(fold
     assert yaml.safe_load(Path("runs/config.resolved-v1.yaml").read_text())["data"]["init_args"]["batch_size"] == 3
 
 
-def test_fit_says_nothing_that_is_not_of_the_run(folder):
+def test_fit_says_nothing_that_is_not_of_the_run(folder, fresh):
     Path("config.yaml").write_text(yaml.safe_dump(configuration()))
-    command = [sys.executable, "-m", "lightning_robust.cli", "fit", "--config", "config.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    program = "import runpy; runpy.run_module('lightning_robust.cli', run_name='__main__')"  # python -m
+    done = fresh.run(program, "fit", "--config", "config.yaml")
+    assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert "stopped: `max_epochs=1` reached" in said
     for noise in ("args parameter", "Tip:", "LeafSpec", "No seed found"):

@@ -3,8 +3,6 @@
 `make docs` runs them too, in one process, but those of `ALONE`: so here they are slow tests, for `make test-oldest`.
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +18,16 @@ EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 CONFIGS = sorted((ROOT / "examples" / "configs").glob("*.yaml"))
 
 
-def run(*command: str, cwd: Path) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def run(fresh, tmp_path):
+    """Runs a program with these words in an empty folder; what it prints."""
+
+    def run(program: str | Path, *words: str) -> str:
+        done = fresh.run(program, *words, cwd=tmp_path, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
 def test_each_example_has_a_number_of_its_own():
@@ -43,17 +46,17 @@ ALONE = {"16_many_processes"}
     "path",
     [pytest.param(p, marks=() if p.stem in ALONE else pytest.mark.slow, id=p.stem) for p in EXAMPLES],
 )
-def test_runs(path, tmp_path):
+def test_runs(path, run, tmp_path):
     pytest.importorskip(NEEDS.get(path.stem, "torch"))
     if "FashionMNIST" in path.read_text("utf-8"):  # which may not be installed here
         write_clothes(tmp_path / "data", train=8000, test=200)
-    assert run(sys.executable, str(path), cwd=tmp_path)
+    assert run(path)
 
 
-def test_the_program_of_the_record_runs(tmp_path):
+def test_the_program_of_the_record_runs(run, tmp_path):
     write_clothes(tmp_path / "data", train=300, test=20)
     options = ["--train", "300", "--epochs", "1", "--images", "10"]
-    said = run(sys.executable, str(ROOT / "examples" / "speedrun.py"), *options, cwd=tmp_path)
+    said = run(ROOT / "examples" / "speedrun.py", *options)
     assert "600 images forward and backward, in 3 steps" in said
     assert "10 samples under Linf(eps=0.1)" in said
 
@@ -85,12 +88,12 @@ ON_DISK = {
 
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem not in ON_DISK], ids=lambda path: path.stem)
-def test_configuration_runs(path, tmp_path):
+def test_configuration_runs(path, run, tmp_path):
     options = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2"]
     options += [f"--trainer.default_root_dir={tmp_path}", "--trainer.enable_progress_bar=false"]
     options += ["--data.init_args.batch_size=16"]
-    command = [sys.executable, "-m", "lightning_robust.cli"]
-    run(*command, "fit", "--config", str(path), *options, cwd=tmp_path)
+    program = "import runpy; runpy.run_module('lightning_robust.cli', run_name='__main__')"  # python -m
+    run(program, "fit", "--config", str(path), *options)
     assert list(tmp_path.rglob("*.ckpt"))
 
 
@@ -201,14 +204,13 @@ def test_configuration_trains_on_images_of_the_shape_of_its_data(name, tmp_path)
     limits = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1", "--trainer.num_sanity_val_steps=0"]
     limits += ["--trainer.val_check_interval=1"] if name == "madry_svhn" else []
     cli = _cli(name, tmp_path, *limits)
-    images = torch.rand(12, *cli.datamodule.image_shape)
-    labels = torch.arange(12) % 10
+    images, labels = torch.rand(6, *cli.datamodule.image_shape), torch.arange(6)
     data = TensorDataModule(
         train=(images, labels),
         test=(images, labels),
         num_classes=cli.datamodule.num_classes,
-        val_size=4,
-        batch_size=4,
+        val_size=2,
+        batch_size=2,
         augment=cli.datamodule.augment,
     )
     cli.trainer.fit(cli.model, data)

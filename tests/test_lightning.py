@@ -4,7 +4,6 @@ import importlib.util
 import os
 import re
 import runpy
-import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -72,15 +71,11 @@ def test_without_lightning_the_error_says_what_to_install(world):
         world(installed=())
 
 
-def _python(code):
-    environment = {name: value for name, value in os.environ.items() if name != VARIABLE} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=600,
-    )
+@pytest.fixture
+def python(fresh):
+    """Runs a program in a process in which neither Lightning nor this library is loaded."""
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    return lambda program: fresh.run(program, env=environment)
 
 
 NEEDS_PL = pytest.mark.skipif(importlib.util.find_spec(PL) is None, reason="needs the package `pytorch_lightning`")
@@ -121,23 +116,23 @@ attack = PGD(Linf(0.1), steps=2)
 
 
 @BOTH
-def test_a_project_that_uses_the_other_copy_is_served():
+def test_a_project_that_uses_the_other_copy_is_served(python):
     """Its own classes, without a word from the user, though `pytorch_lightning` is imported too."""
-    _served(L, "import lightning.pytorch as Lightning; import pytorch_lightning")
+    _served(python, L, "import lightning.pytorch as Lightning; import pytorch_lightning")
 
 
 @pytest.mark.parametrize(
     ("copy", "others"),
     [pytest.param(PL, ["lightning"], marks=NEEDS_PL), pytest.param(L, [PL, "lightning_fabric"], marks=BOTH)],
 )
-def test_a_project_with_one_copy_alone(copy, others):
+def test_a_project_with_one_copy_alone(python, copy, others):
     """No other copy can be imported, nor a package that comes with it."""
-    _served(copy, f"import sys; sys.modules.update(dict.fromkeys({others})); import {copy} as Lightning")
+    _served(python, copy, f"import sys; sys.modules.update(dict.fromkeys({others})); import {copy} as Lightning")
 
 
-def _served(copy, first):
+def _served(python, copy, first):
     """A program that begins so fits with both callbacks, with the classes of this copy."""
-    done = _python(
+    done = python(
         f"""{first}
 import sys
 known = {{name: sys.modules.get(name) for name in {(PL, "lightning")}}}
@@ -158,8 +153,8 @@ assert all(sys.modules.get(name) is module for name, module in known.items())
 
 
 @BOTH
-def test_callbacks_refuse_a_trainer_of_the_other_copy():
-    done = _python(
+def test_callbacks_refuse_a_trainer_of_the_other_copy(python):
+    done = python(
         f"""
 import pytorch_lightning
 import lightning.pytorch as Lightning

@@ -2,8 +2,6 @@
 
 import ast
 import pkgutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,13 +24,13 @@ def test_a_name_is_that_of_its_home(name):
     assert name in home.__all__
 
 
-def test_every_public_part_is_an_attribute():
+def test_every_public_part_is_an_attribute(fresh):
     parts = {m.name for m in pkgutil.iter_modules([str(SOURCE.parent)]) if not m.name.startswith("_")}
     assert parts - {"cli", "demo"} == set(lightning_robust._SUBPACKAGES)
     assert set(lightning_robust._SUBPACKAGES) | set(lightning_robust.__all__) <= set(dir(lightning_robust))
     code = "import lightning_robust\n" + "\n".join(
         f"lightning_robust.{part}" for part in sorted(parts - {"cli", "demo"})
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120)
+    fresh.run(code).check_returncode()
     with pytest.raises(AttributeError, match="no attribute 'no_such'"):
         lightning_robust.no_such  # noqa: B018

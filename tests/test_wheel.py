@@ -80,26 +80,22 @@ def test_contents(wheel):
     assert wheel.stat().st_size < 5_000_000
 
 
-def test_imports_from_outside_the_checkout(wheel, tmp_path):
+@pytest.fixture
+def outside(fresh, wheel, tmp_path):
+    """Runs a program that has the wheel, its folder in `sys.argv[1]`, and not the checkout."""
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", CODE, str(site)]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return lambda code: fresh.run(code, site, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(site)})
+
+
+def test_imports_from_outside_the_checkout(outside):
+    done = outside(CODE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(20, 1, 28, 28) True"
 
 
-def test_it_trains_and_evaluates_without_what_the_extras_install(wheel, tmp_path):
-    site = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(site)
-    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", BARE]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False
-    )
+def test_it_trains_and_evaluates_without_what_the_extras_install(outside, tmp_path):
+    done = outside(BARE)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert said[-3] == "20 ['train/loss', 'val/clean_acc', 'val/loss', 'val/robust_acc', 'val/suspicious']"

@@ -4,8 +4,6 @@ import dataclasses
 import functools
 import itertools
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -212,9 +210,9 @@ def words():
     return described((Options(frozenset("abcdef")), closure(3), as_attack(closure(2)), Own(2), box(3)))
 
 
-def test_the_words_are_those_of_another_process():
+def test_the_words_are_those_of_another_process(fresh):
     """Sets of strings have another order there, and everything another address."""
     program = "from tests.evaluation.test__described import words; print(words())"
-    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    child = fresh.run(program)
     assert child.stdout.strip() == words()
     assert "width=3" in words()
