@@ -77,9 +77,9 @@ def test_workers_that_cannot_begin_are_an_error(tmp_path):
 SCRIPT = textwrap.dedent(
     """
     import sys
-    from lightning_robust.cells.executors import outcomes
-from tests.cells.cellwork import slow
+
     from lightning_robust.cells import run_cells
+    from tests.cells.cellwork import slow
 
     run_cells([{"n": n, "seconds": 1.5} for n in range(6)], slow, sys.argv[1], workers=2)
     """
