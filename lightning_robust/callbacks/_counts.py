@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_robust._lightning import pl
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.binary import binary_correct
 from lightning_robust.attacks.labels import finite
 from lightning_robust.attacks.scope import wants_whole_batches
 from lightning_robust.callbacks._handed import Handed
+from lightning_robust.callbacks._shard import gathered
 from lightning_robust.evaluation._declared import per_sample_radius
 from lightning_robust.evaluation._doubts import asked, signs_of, steps_of
 from lightning_robust.evaluation._engine import Engine
@@ -23,6 +25,7 @@ from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import can_be_cut, pools
 from lightning_robust.evaluation._reader import Sample
+from lightning_robust.evaluation._repeats import Repeats, repeated
 from lightning_robust.evaluation._strength import searches_of, weaknesses
 from lightning_robust.evaluation._suspicions import Suspicions, constant, texts
 from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
@@ -46,6 +49,7 @@ class Counts:
         settled: As given.
         handed: The metrics of this dataloader.
         order: Of the samples; who calls `add` tells it of them, and of those that do not count.
+        repeats: Which samples were counted more than once.
         doubts: Texts about the first batch.
         probed: What `probe` has found.
     """
@@ -67,7 +71,7 @@ class Counts:
         self._broken = torch.zeros(2, dtype=torch.int64, device=device)  # by gradients; by a search alone
         exact = torch.device("cpu") if device.type == "mps" else device
         self._sums = torch.zeros(_SUMS, dtype=torch.float64, device=exact)
-        self.handed, self.order = Handed(metrics, device), Order()
+        self.handed, self.order, self.repeats = Handed(metrics, device), Order(), Repeats()
         self.doubts = self._suspicions.doubts
         self.probed: list[Indicator] = []
         self._engine: Engine | None = None
@@ -104,9 +108,10 @@ class Counts:
             found = asked(module, part, self._stages, key, Meter(len(sample)), **given)
         self.probed = [] if rank else found
 
-    def verdict(self, row: list[float]) -> "Verdict":
-        """What a row says that was summed over processes."""
-        return Verdict(row, self._stages, plan=self._plan, settled=self.settled, probed=self.probed)
+    def verdict(self, row: list[float], distinct: int) -> "Verdict":
+        """What a row says that was summed over processes, of so many distinct samples."""
+        given: dict[str, Any] = {"plan": self._plan, "settled": self.settled, "probed": self.probed}
+        return Verdict(row, self._stages, distinct=distinct, **given)
 
     def add(self, module: Any, sample: Sample, key: int, mask: Tensor) -> None:
         """Attack a batch, and count.
@@ -117,6 +122,7 @@ class Counts:
             key: Of the random starts.
             mask: (N,) bool, the samples that count.
         """
+        self.repeats.see(sample, mask)
         (self._add_plan if self._plan else self._add_each)(module, sample, key, mask)
 
     def _add_each(self, module: Any, sample: Sample, key: int, mask: Tensor) -> None:
@@ -231,6 +237,7 @@ class Verdict:
         plan: As for `Counts`.
         settled: As for `Counts`.
         probed: What a probe has found, for the warnings. One process knows it; `row` has the number of its doubts.
+        distinct: Number of distinct samples, of all processes; None: nobody knows.
 
     Attributes:
         summary: The values.
@@ -246,6 +253,7 @@ class Verdict:
         plan: bool,
         settled: bool,
         probed: Sequence[Indicator] = (),
+        distinct: int | None = None,
     ) -> None:
         attacks = {name: stage.attack for name, stage in stages.items()}
         restarts = {"": 1} if plan else {name: attack.restarts for name, attack in attacks.items()}
@@ -267,8 +275,17 @@ class Verdict:
             *self.summary.warnings,
             *constant(n, alike, labels),
             *texts(counts[width:], attacks, settled=settled),
+            *repeated(n, n if distinct is None else distinct),
         ]
         found = standing(found, robust)
         doubt = warning([*standing(probed, robust), *found])
         self.suspicious = len(reasons) + (doubts if robust else of_model) + sum(one.flagged for one in found)
         self.warnings = [*reasons, *([] if doubt is None else [doubt])]
+
+
+def verdicts_of(trainer: pl.Trainer, each: Sequence[Counts]) -> list[Verdict]:
+    """What the counts of each dataloader say, over all processes; all must ask."""
+    own = torch.stack([counts.row for counts in each])
+    rows, samples = gathered(trainer, own, [counts.repeats.distinct for counts in each])
+    distinct = [len(some.unique()) for some in samples]
+    return [counts.verdict(*given) for counts, *given in zip(each, rows.tolist(), distinct, strict=True)]

@@ -67,6 +67,34 @@ def summed(trainer: pl.Trainer, counts: Tensor) -> Tensor:
     return total / copies if total.is_floating_point() else total // copies
 
 
+def gathered(trainer: pl.Trainer, rows: Tensor, lists: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Sums and lists over all processes, in one reduction and, where there are several processes, one more call.
+
+    Args:
+        trainer: All processes must ask.
+        rows: (L, R) float64, to be summed as by `summed`.
+        lists: L of them, (M,) int64 each; M may differ.
+
+    Returns:
+        The sums, and each list of all processes, one after the other, on the CPU.
+    """
+    world, rank, width = trainer.world_size, trainer.global_rank, rows.shape[1]
+    lengths = rows.new_zeros(len(rows), world)
+    lengths[:, rank] = rows.new_tensor([len(one) for one in lists])
+    sums, lengths = summed(trainer, torch.cat([rows, lengths], dim=1)).split([width, world], dim=1)
+    if world == 1:
+        return sums, lists
+    every = (lengths * (world // replicas(trainer))).round().long().cpu()
+    padded = torch.zeros(len(lists), int(every.max()), dtype=torch.int64, device=trainer.strategy.root_device)
+    for own, one in zip(padded, lists, strict=True):
+        own[: len(one)] = one
+    of_all = trainer.strategy.all_gather(padded).cpu()  # (W, L, the largest M)
+    return sums, [
+        torch.cat([one[:length] for one, length in zip(of_all[:, i], row, strict=True)])
+        for i, row in enumerate(every.tolist())
+    ]
+
+
 def loaders_of(trainer: Any, stage: str) -> list[Any]:
     """The dataloaders that Lightning visits one after the other; several that it visits together are one."""
     loop = trainer.test_loop if stage == "test" else trainer.validate_loop

@@ -15,14 +15,14 @@ from lightning_robust._step import Step, recorded
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
-from lightning_robust.callbacks._counts import Counts
+from lightning_robust.callbacks._counts import Counts, verdicts_of
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._handed import check_metrics
 from lightning_robust.callbacks._keys import Keys
 from lightning_robust.callbacks._patience import warn_of_patience
 from lightning_robust.callbacks._probes import Probes
 from lightning_robust.callbacks._results import Results
-from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas, summed
+from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._reader import KEYS, Forward, Reader, Sample
 from lightning_robust.evaluation._tally import Interval
@@ -323,11 +323,10 @@ class RobustEvaluation(StepCallback):
                 pl_module.log(key, value, prog_bar=shown, sync_dist=False, add_dataloader_idx=False)
 
     def _count(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """All counts of all processes, in one reduction; metrics make their own."""
+        """What all processes have counted, together; metrics are put together by themselves."""
         loaders = len(loaders_of(trainer, stage))
         each = [self._counts.get(i) or self._new(trainer, pl_module) for i in range(loaders)]
-        rows = summed(trainer, torch.stack([counts.row for counts in each])).tolist()
-        verdicts = [counts.verdict(row) for row, counts in zip(rows, each, strict=True)]
+        verdicts = verdicts_of(trainer, each)
         if not any(verdict.summary.n for verdict in verdicts):
             return
         results: dict[str, float] = {}

@@ -24,6 +24,7 @@ from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import Part, can_be_cut
 from lightning_robust.evaluation._record import Record
+from lightning_robust.evaluation._repeats import repeated
 from lightning_robust.evaluation._runs import Seen
 from lightning_robust.evaluation._strength import is_search, searches_of, weaknesses
 from lightning_robust.evaluation._tally import cautions
@@ -262,15 +263,5 @@ def cautions_of(
             "alone are known. What the attacks saw of these samples is not: nothing says whether to believe that they "
             "are robust. Evaluate again, into a new folder, to know."
         )
-    return texts + repeated(record)
-
-
-def repeated(record: Record) -> list[str]:
-    """A text where more than 5 % of at least 50 samples repeat another one, content and label."""
-    n, distinct = len(record.rows), len({(row.key, row.label) for row in record.rows.values()})
-    text = (
-        f"Only {distinct} of {n} samples are distinct, in input and label. The intervals take all samples for "
-        "independent draws: if these are copies, and not draws that happen to be equal, the intervals are too narrow, "
-        "and what is repeated weighs more. Evaluate each sample once."
-    )
-    return [text] if n >= 50 and n - distinct > 0.05 * n else []
+    distinct = {(row.key, row.label) for row in record.rows.values()}
+    return texts + repeated(len(record.rows), len(distinct))

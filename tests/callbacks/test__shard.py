@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import DistributedSampler
 
-from lightning_robust.callbacks._shard import Shard, summed
+from lightning_robust.callbacks._shard import Shard, gathered, summed
 
 
 def trainer(world, replicas, sums):
@@ -20,6 +20,39 @@ def test_processes_that_see_the_same_data_count_once(world, replicas, expected):
     assert summed(trainer(world, replicas, world), counts).tolist() == [5 * expected, 3 * expected]
     sums = torch.tensor([0.25, -0.75], dtype=torch.float64)
     assert summed(trainer(world, replicas, world), sums).tolist() == [0.25 * expected, -0.75 * expected]
+
+
+@pytest.mark.parametrize(("world", "replicas"), [(1, None), (2, 2), (4, 2)])
+def test_lists_of_any_length_come_together(world, replicas):
+    """Of each process its own, whether others have longer ones or none; two calls, and one where it is alone."""
+    lists = [[torch.arange(rank + 1), torch.arange(3 * rank), torch.arange(0)] for rank in range(world)]
+    sent = []
+    for rank in range(world):
+
+        def reduce(counts, reduce_op, rank=rank):
+            sent.append(counts)
+            others = [[len(one) for one in of] for of in lists]
+            assert counts[:, 1:].T[rank].tolist() == others[rank]
+            return torch.cat([world * counts[:, :1], torch.tensor(others).T.double()], dim=1)
+
+        def all_gather(padded, rank=rank):
+            assert padded.shape == (3, max(len(one) for of in lists for one in of))
+            filled = torch.full((world, *padded.shape), -1)
+            for process, of in enumerate(lists):
+                for i, one in enumerate(of):
+                    filled[process, i, : len(one)] = one
+                    assert process != rank or torch.equal(padded[i, : len(one)], one)
+            return filled
+
+        t = trainer(world, replicas, world)
+        t.global_rank = rank
+        t.strategy = SimpleNamespace(reduce=reduce, all_gather=all_gather, root_device="cpu")
+        sums, found = gathered(t, torch.full((3, 1), 5.0, dtype=torch.float64), lists[rank])
+        assert sums.tolist() == [[5.0 * (replicas or 1)]] * 3
+        assert [one.tolist() for one in found] == [
+            [value for of in lists for value in of[i].tolist()] for i in range(3)
+        ]
+    assert len(sent) == world
 
 
 @pytest.mark.parametrize("max_samples", [None, 1, 5, 7, 100])

@@ -817,6 +817,27 @@ def test_a_cut_is_told_of_by_the_sums_of_all_processes():
     assert "sorted_cut" in verdict.warnings[0]
 
 
+@pytest.mark.parametrize("plan", [False, True])
+def test_samples_that_come_again_are_told_of(plan):
+    """Their interval is that of independent draws; the same words as in `evaluate`."""
+    x, y = data(60, seed=1)
+    attack = replace(WEAK, rel_step_size=0.5)
+
+    def said(rows, **kwargs):
+        callback = RobustEvaluation(Plan({"pgd": attack}) if plan else attack, **kwargs)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer(callback).test(trained(), DataLoader(TensorDataset(x[rows], y[rows]), 8), verbose=False)
+        texts = [str(one.message) for one in caught if "distinct" in str(one.message)]
+        assert callback.results["test/suspicious"] == len(texts)
+        return texts
+
+    once, again = torch.arange(60), torch.arange(60) % 12
+    (text,) = said(again)
+    assert text.startswith("Only 12 of 60 samples are distinct, in input and label.")
+    assert said(once) == said(torch.cat([once, again]), max_samples=60) == []
+
+
 def test_a_resumed_fit_with_nothing_left_to_measure_is_no_reason_to_warn(tmp_path):
     checkpoint = pl.callbacks.ModelCheckpoint(tmp_path)
     first = trainer(RobustEvaluation(WEAK), checkpoint, max_epochs=1, enable_checkpointing=True)

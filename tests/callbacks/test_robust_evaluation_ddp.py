@@ -5,7 +5,8 @@ import warnings
 
 import pytest
 import torch
-from callbacks_fakes import EPS, TEXTBOOK, Module, loader, trainer
+from callbacks_fakes import EPS, TEXTBOOK, Module, data, loader, trainer
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_robust import PGD, Linf, RobustEvaluation
 from lightning_robust._lightning import pl
@@ -37,6 +38,23 @@ def measured(attacks, module, **kwargs):
     return callback.results, sorted(str(w.message) for w in caught if "may be too high" in str(w.message))
 
 
+class Stream(IterableDataset):
+    """Which processes do not share out: each reads all 40 samples, and the second one has 12 more."""
+
+    def __iter__(self):
+        x, y = data(52, seed=1)
+        rank = torch.distributed.is_initialized() and torch.distributed.get_rank()
+        return zip(x[: 40 + 12 * rank], y[: 40 + 12 * rank])
+
+
+def repeated(more):
+    callback = RobustEvaluation(TEXTBOOK)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(callback, **more()).validate(Module(), DataLoader(Stream(), 4), verbose=False)
+    return callback.results["val/n"], [str(w.message) for w in caught if "distinct" in str(w.message)]
+
+
 SEARCH = Stage(RandomSearch(Linf(EPS / 2), 10), on="few")
 PLAN = Plan({"pgd": PGD(Linf(EPS / 2), 3, restarts=2), "search": SEARCH})
 
@@ -51,7 +69,7 @@ def both(more=dict):
 
 
 def work(folder):
-    found = both(together)
+    found = [*both(together), repeated(together)]
     torch.save(found, folder / f"{torch.distributed.get_rank()}.pt")
     torch.distributed.destroy_process_group()
 
@@ -59,6 +77,9 @@ def work(folder):
 def test_two_processes_find_what_one_finds(tmp_path):
     run_two_ranks(work, tmp_path, timeout=120)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    (n, (text,)), (number, _) = first.pop(), second.pop()
+    assert n == number == 92
+    assert "Only 52 of 92 samples are distinct" in text
     for (expected, texts), (results, told), (other, _) in zip(both(), first, second, strict=True):
         assert expected["val/n"] == 21
         assert results == other

@@ -28,9 +28,8 @@ from lightning_robust.attacks import (
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
 from lightning_robust.evaluation import Plan, evaluate, indicators, standard
-from lightning_robust.evaluation._doubts import _of_each_kind, _worst_of_each, repeated
+from lightning_robust.evaluation._doubts import _of_each_kind, _worst_of_each
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, indicator
-from lightning_robust.evaluation._record import Record, Row
 from tests.evaluation import zoo
 
 OF_THE_MODEL = {"random", "constant", "company", "few_draws", "broken_logits"}
@@ -316,29 +315,6 @@ def test_a_curve_that_falls_to_zero_is_not_doubted(name):
     assert report.robust_acc.value == 0
     assert not report.flagged
     assert not report.warnings
-
-
-@pytest.mark.parametrize(
-    ("keys", "labels", "distinct"),
-    [
-        ([n % 10 for n in range(600)], [0] * 600, 10),
-        ([n % 10 for n in range(600)], [None] * 600, 10),
-        ([n % 10 for n in range(600)], [n % 2 for n in range(600)], 10),
-        ([0] * 60, [n % 55 for n in range(60)], 55),  # one image, which is of several classes
-        ([n % 94 for n in range(100)], [0] * 100, 94),
-        ([n % 95 for n in range(100)], [0] * 100, None),
-        (list(range(100)), [0] * 100, None),
-        ([n % 49 for n in range(50)], [0] * 50, None),
-        ([0] * 50, [0] * 50, 1),
-        ([0] * 49, [0] * 49, None),
-    ],
-)
-def test_samples_that_repeat_others_make_intervals_too_narrow(keys, labels, distinct):
-    record = Record()
-    record.rows |= {n: Row(f"{key:016x}", label) for n, (key, label) in enumerate(zip(keys, labels, strict=True))}
-    texts = repeated(record)
-    assert len(texts) == (distinct is not None)
-    assert all(text.startswith(f"Only {distinct} of {len(keys)} samples are distinct") for text in texts)
 
 
 def test_an_evaluation_of_the_same_samples_again_and_again_says_so():
