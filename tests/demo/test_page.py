@@ -40,3 +40,10 @@ def test_the_page_says_what_intervals_cover_and_how_it_was_made(seeds, said):
     assert said in page
     for part in ("<dt>command</dt>", "<dt>processor</dt>", "<dt>average</dt>", "On-manifold training lowers"):
         assert part in page
+
+
+def test_a_model_without_a_success_rate_has_a_dash_on_the_page():
+    lacking = ("adversarial", METRICS[-1])
+    some, options = [row for row in rows() if (row["model"], row["metric"]) != lacking], Settings()
+    pages = [demo_page(each, figures(each, {}, options), options).html() for each in (rows(), some)]
+    assert pages[1].count("–</td>") == pages[0].count("–</td>") + 1

@@ -13,7 +13,7 @@ from lightning_robust.demo.run import means, run_demo
 from lightning_robust.demo.work import METRICS
 from lightning_robust.plots import Picture
 
-SMALL = Settings(train_size=100, test_size=40, epochs=2, train_steps=1, test_steps=2, restarts=2, eps=0.05)
+SMALL = Settings(train_size=50, test_size=20, epochs=2, train_steps=1, test_steps=2, restarts=2, eps=0.05)
 
 
 def run(options, console=None):
@@ -52,7 +52,7 @@ def test_writes_settings_figures_and_a_page_that_opens_offline(demo):
     out, _, _ = demo
     about = json.loads((out / "about.json").read_text())
     assert about["settings"]["seed"] == 0
-    assert about["settings"]["train_size"] == 100
+    assert about["settings"]["train_size"] == 50
     assert {"torch", "processor", "command"} < set(about["versions"])
     for name in ("bars.png", "examples_normal.png", "examples_on-manifold.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
@@ -71,9 +71,10 @@ def test_says_what_it_does_and_where_the_report_is(demo):
 
 
 @pytest.fixture
-def no_sheets(monkeypatch):
-    """Sheets of examples take seconds to draw."""
+def no_drawing(monkeypatch):
+    """Figures take seconds to draw: no sheets of examples, and an empty file for the bars."""
     monkeypatch.setattr(module, "SHOWN", ())
+    monkeypatch.setattr("lightning_robust.plots.page.png", lambda figure: b"")
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def trained(monkeypatch):
     return begun
 
 
-@pytest.mark.usefixtures("no_sheets")
+@pytest.mark.usefixtures("no_drawing")
 def test_what_is_stopped_keeps_the_finished_models_and_goes_on_to_the_same_numbers(
     demo, tmp_path, trained, monkeypatch
 ):
@@ -128,7 +129,7 @@ def test_what_is_stopped_keeps_the_finished_models_and_goes_on_to_the_same_numbe
     assert all(name.startswith("examples_") for name in left)
 
 
-@pytest.mark.usefixtures("no_sheets")
+@pytest.mark.usefixtures("no_drawing")
 def test_more_seeds_train_the_new_models_alone_and_give_means(demo, trained):
     out, rows, _ = demo
     both = run(replace(SMALL, out=str(out), seeds=2))
@@ -154,7 +155,7 @@ def test_means_over_seeds_have_student_s_interval():
     assert (one["low"], one["high"]) == (0.0, 1.0)  # the model's own
 
 
-@pytest.mark.usefixtures("no_sheets")
+@pytest.mark.usefixtures("no_drawing")
 def test_a_model_that_fails_leaves_the_others(tmp_path, monkeypatch):
     attacked = work._attacked
 
@@ -166,6 +167,7 @@ def test_a_model_that_fails_leaves_the_others(tmp_path, monkeypatch):
 
     attacks = []
     monkeypatch.setattr(work, "_attacked", full)
+    monkeypatch.setattr(work, "_trained", lambda options, threat: work.RobustClassifier(work.standard_net()))
     options = replace(SMALL, out=str(tmp_path), train_size=10, test_size=10, epochs=1)
     with pytest.raises(CellsFailedError, match="No space left on device"):
         run(options)
@@ -186,12 +188,3 @@ def test_more_images_than_there_are_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(ValueError, match="`train_size` to be at most"):
         run(Settings(out=str(tmp_path / "out"), train_size=10**9))
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.usefixtures("no_sheets")
-def test_models_that_read_nothing_have_no_success_rate(tmp_path):
-    rows = run(replace(SMALL, out=str(tmp_path), train_size=10, test_size=1, epochs=1))
-    value = {(row["model"], row["metric"]): row["value"] for row in rows}
-    wrong = [model for model in module.SCHEMES if value[model, "test error"] == 1]
-    assert wrong
-    assert not any((model, "on-manifold success rate") in value for model in wrong)

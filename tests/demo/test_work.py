@@ -58,6 +58,18 @@ def test_a_cell_is_a_model_with_its_numbers_and_its_weights(model, tmp_path):
     assert work.cost(cell) > 0
 
 
+def test_a_model_that_reads_nothing_has_no_success_rate():
+    options = replace(TINY, test_size=1)
+    _, y, _ = work.data(options).tensors("test")
+    module = work.RobustClassifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)))
+    with torch.no_grad():
+        module.network[1].weight.zero_()
+        module.network[1].bias.zero_()[(int(y) + 1) % 10] = 1
+    found = work._attacked(module, options)
+    assert list(found) == list(work.METRICS)[:3]
+    assert [estimate.value for estimate in found.values()] == [1.0] * 3
+
+
 PROGRAM = """
 import json, sys
 from lightning_robust.demo import Settings, work

@@ -19,7 +19,8 @@ def blobs(n, seed, images=200):
     generator = torch.Generator().manual_seed(5)
     y = torch.arange(images) % 2
     x = (0.25 + 0.5 * y[:, None, None, None] + 0.2 * torch.randn(images, 1, 4, 4, generator=generator)).clamp(0, 1)
-    return TensorDataModule((x[:150], y[:150]), (x[150:], y[150:]), val_size=30, train_size=n, batch_size=10, seed=seed)
+    options = {"val_size": 30, "train_size": n, "batch_size": 10, "eval_batch_size": 50, "seed": seed}
+    return TensorDataModule((x[:150], y[:150]), (x[150:], y[150:]), **options)
 
 
 def linear():

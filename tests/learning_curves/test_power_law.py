@@ -162,7 +162,7 @@ def test_bands_widen_beyond_the_sizes(seeds):
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_bands_and_exponents_cover(seeds):
     """Of one seed on other images; of three seeds that differ on so many images that their draw does not matter."""
-    generator, runs = np.random.default_rng(0), 100
+    generator, runs = np.random.default_rng(0), 50
     truth, sizes, asked = PowerLaw(4.0, 0.35), SIZES[:6], (500, 5000, 40_000)
     hits, exponents, images = np.zeros(3), 0, 2000 if seeds == 1 else 10**6
     for _ in range(runs):

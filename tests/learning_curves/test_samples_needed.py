@@ -120,7 +120,7 @@ def test_intervals_of_one_seed_are_open_beyond_the_sizes():
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.015)])
 def test_intervals_cover(seeds, spread):
     """Of one seed on other images; of three seeds on the same images, whose draw is no part of the interval."""
-    generator, runs = np.random.default_rng(1), 200
+    generator, runs = np.random.default_rng(1), 100
     needed = samples_needed(SIZES, STANDARD, 0.7).value
     ratio = samples_needed(SIZES, ROBUST, 0.7).value / needed
     hits, images = np.zeros(2), 1000 if seeds == 1 else 10**6

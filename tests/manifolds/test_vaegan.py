@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_robust._lightning import pl
 from lightning_robust.attacks import PGD, LatentSpace, Linf, Threat
-from lightning_robust.datamodules import Fonts
+from lightning_robust.datamodules import Fonts, TensorDataModule
 from lightning_robust.manifolds.vaegan import VAEGAN
 from lightning_robust.models import RobustClassifier
 from tests.manifolds.reference import assert_same, conditional_gradients, noise_of, references
@@ -164,13 +164,12 @@ def test_resuming_gives_the_same_weights(tmp_path, stop):
             if trainer.global_step == 3 * stop:
                 trainer.save_checkpoint(tmp_path / "middle.ckpt")
 
-    def fonts() -> Fonts:
-        return Fonts(train_size=24, val_size=0, batch_size=8)
+    def shuffled() -> TensorDataModule:
+        return TensorDataModule(data(), data(8), val_size=0, batch_size=8)
 
-    options = {"image_shape": (1, 28, 28), "num_classes": 10}
-    whole, resumed = model(**options), model(seed=1, **options)
-    trainer(tmp_path, callbacks=[Save()]).fit(whole, fonts())
-    trainer(tmp_path).fit(resumed, fonts(), ckpt_path=tmp_path / "middle.ckpt")
+    whole, resumed = model(num_classes=2), model(seed=1, num_classes=2)
+    trainer(tmp_path, callbacks=[Save()]).fit(whole, shuffled())
+    trainer(tmp_path).fit(resumed, shuffled(), ckpt_path=tmp_path / "middle.ckpt")
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
 
@@ -182,7 +181,7 @@ def test_nothing_is_ever_nan(tmp_path, precision, kind):
     x = {"noise": x, "black": 0 * x, "white": 0 * x + 1, "equal": x[:1].expand_as(x).clone()}[kind]
     vaegan = model(num_classes=3, lr=0.1, lr_decay=1.0)
     run = trainer(tmp_path, precision=precision, max_epochs=6)
-    run.fit(vaegan, loader(x, y), loader(x, y))
+    run.fit(vaegan, loader(x, y, 16), loader(x, y, 48))
     assert all(value.isfinite() for value in run.callback_metrics.values()), run.callback_metrics
     assert all(value.isfinite().all() for value in vaegan.state_dict().values())
 
@@ -192,7 +191,7 @@ def test_bfloat16_learns_as_float32_does(tmp_path):
     for precision in ("32-true", "bf16-mixed"):
         run = trainer(tmp_path, precision=precision, max_epochs=12)
         x = 0.5 + 0.5 * data(64)[0][:, :, :1, :1].expand(64, 1, 8, 8).clone()  # one number decides the image
-        run.fit(model(num_classes=2, gamma=0.0), loader(x, data(64)[1], 16), loader(x, data(64)[1]))
+        run.fit(model(gamma=0.0), loader(x, data(64)[1], 16), loader(x, data(64)[1], 64))
         errors[precision] = float(run.callback_metrics["val/rec_mse"])
     assert errors["32-true"] < 0.01
     assert errors["bf16-mixed"] < 0.01

@@ -17,6 +17,7 @@ SETTINGS = ManifoldSettings(schemes=("normal", "on-true"))
 MANIFOLDS = pd.DataFrame([{"manifold": "class", "metric": "rec_mse", "value": 0.0123}])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_states_the_claims_and_all_figures(tmp_path):
     leaks = leaks_of({"class": 1.0}, scheme="normal")
     tables = Tables(models_of(), leaks, MANIFOLDS, TRANSFER, DISTANCES, EXAMPLES)
@@ -44,6 +45,7 @@ def test_the_page_states_the_claims_and_all_figures(tmp_path):
 
 
 @pytest.mark.parametrize("models", [models_of(sizes=(500,), schemes=("normal",), seeds=(0,)), models_of(sizes=(500,))])
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_of_little_is_reported_too(models, tmp_path):
     page = write_report(Tables(models), tmp_path, SETTINGS).read_text()
     assert "Not measured: regular adversarial examples leave the manifold" in page
@@ -51,12 +53,14 @@ def test_a_study_of_little_is_reported_too(models, tmp_path):
     assert sorted(path.stem for path in tmp_path.glob("*.png")) == ["error", "regression", "success"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_the_data_cannot_have_is_said(tmp_path):
     page = write_report(Tables(models_of()), tmp_path, replace(SETTINGS, data="mnist")).read_text()
     assert "<p>Left out: on-true, since the true manifold of mnist is not known.</p>" in page
     assert "Left out" not in write_report(Tables(models_of()), tmp_path, SETTINGS).read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_manifold_that_stands_in_for_the_true_one_is_named(tmp_path):
     sentence = (
         "<p>The true manifold is not known. In claim 1, transfer and distances on-manifold examples are those along "

@@ -34,8 +34,8 @@ TINY = ManifoldSettings(
     attack="pgd",
     test_steps=2,
     restarts=2,
-    test_size=300,
-    attacked=100,
+    test_size=100,
+    attacked=40,
     manifold_size=200,
     manifold_epochs=1,
     manifold_width=1 / 16,
@@ -138,12 +138,12 @@ def test_later_stages_are_of_the_largest_size(interrupted):
 def test_the_results_are_those_of_the_kept_weights(interrupted):
     settings, _, tables, _ = interrupted
     model = model_of(settings, 200, "normal")
-    x, y, code = Fonts("hard", test_size=300).tensors("test")
+    x, y, code = Fonts("hard", test_size=100).tensors("test")
     with torch.no_grad():
         right = model(x).argmax(1) == y
     rows = tables.models[(tables.models["n"] == 200) & (tables.models["scheme"] == "normal")].set_index("metric")
     assert rows.loc["test error", "value"] == pytest.approx(1 - right.float().mean().item())
-    x, y, code, right = x[:100], y[:100], (code.theta[:100], code.font[:100]), right[:100]
+    x, y, code, right = x[:40], y[:40], (code.theta[:40], code.font[:40]), right[:40]
     threats = trained.threats(settings)
     for name, threat in (("off", threats.pixels), ("on", threats.on_true)):
         fooled = trained.attack_of(threat, settings).run(model, x, y, Context(code=code)).fooled
@@ -173,7 +173,7 @@ def test_distances_agree_with_the_examples_that_are_kept(interrupted):
 
 
 def test_more_starts_find_on_manifold_examples_again():
-    _, y, code = Fonts("hard").tensors("test", limit=60)
+    _, y, code = Fonts("hard").tensors("test", limit=20)
     true_manifold = FontsManifold("hard")
     low, high = true_manifold.bounds
     delta = 0.3 * torch.sign(torch.randn(code.theta.shape, generator=torch.Generator().manual_seed(1)))
@@ -224,6 +224,7 @@ def test_the_command_tells_the_claims_and_where_the_report_is(interrupted, capsy
     assert said.endswith(f"Report: {out / 'report.html'}\n")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_larger_grid_keeps_finished_cells(interrupted):
     settings, out, tables, _ = interrupted
     before = {path: path.stat().st_mtime_ns for path in out.glob("models/*/*")}
@@ -278,7 +279,7 @@ def test_a_stage_is_given_its_settings_and_those_before_it():
         ({"attack": "fgsm"}, "Expected argument `attack` to be one of"),
         ({"decay": 0.0}, r"Expected argument `decay` to be a number in \(0, 1\]"),
         ({"eps": 0.0}, "Expected argument `eps` to be a number greater than 0, but got 0.0"),
-        ({"attacked": 301}, "Expected argument `attacked` to be at most `test_size`, 300, but got 301"),
+        ({"attacked": 101}, "Expected argument `attacked` to be at most `test_size`, 100, but got 101"),
     ],
 )
 def test_wrong_arguments_are_refused(change, message):
@@ -300,6 +301,7 @@ def patches(monkeypatch):
     return source
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches, tmp_path):
     settings = replace(
         TINY,
@@ -335,6 +337,7 @@ def test_data_without_a_known_manifold_is_attacked_along_the_learned_one(patches
     assert (tmp_path / "report.html").stat().st_size > 1000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_distances_do_not_take_the_judge_for_the_manifold_of_the_classes(patches, tmp_path):
     sizes = dict.fromkeys(("attacked", "test_size", "manifold_size", "neighbor_images"), 60)
     options = {"data": "mnist", "sizes": (60,), "schemes": ("normal",), "along": ("pca",), **sizes}

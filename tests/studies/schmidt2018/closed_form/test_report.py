@@ -21,6 +21,7 @@ def test_tables_have_a_line_for_each_radius_and_dimension(rows, tiny):
     assert far_slope_table(rows)["d"].tolist() == ["2^8", "2^16", "2^24", "2^32", "2^48", "2^64"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_says_the_settings_and_the_numbers_of_draws(rows, tiny, tmp_path):
     page = write_report(rows, tmp_path, tiny, 1.25).read_text("utf-8")
     assert "over 2 sweeps" in page

@@ -99,6 +99,7 @@ def test_intervals_hold_their_value_and_closed_forms_are_without_one(study):
     assert set(rows["draws"]) == {0, TINY.repeats, TINY.draws, 16}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_tells_the_claims(tmp_path, capsys):
     options = ["--dimensions", "256", "1024", "--radii", "0.5", "--repeats", "2", "--d", "64", "--samples", "1", "2"]
     main([*options, "--draws", "4", "--self_training_d", "256", "--out", str(tmp_path)])

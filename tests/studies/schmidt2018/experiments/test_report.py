@@ -6,6 +6,7 @@ from tests.studies.schmidt2018.experiments.toy import GAPS, GRID, MASKING, toy
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_states_claims_figures_and_settings(seeds, tmp_path):
     curves = toy(seeds, gaps=GAPS, masking=MASKING)
     path = write_report(curves, tmp_path, targets=(0.5, 0.7), settings={"seeds": seeds}, grids=[GRID])
@@ -20,6 +21,7 @@ def test_the_page_states_claims_figures_and_settings(seeds, tmp_path):
     assert "Schmidt" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_sizes_without_masking_are_reported_too(tmp_path):
     curves = toy(1, sizes=(100, 400))
     page = write_report(curves, tmp_path, targets=(0.5,), settings={}, grids=[GRID]).read_text()

@@ -113,6 +113,7 @@ def test_masking_is_asked_of_every_model_of_the_largest_size(interrupted):
         assert excess == pytest.approx(accuracy["pgd"] - accuracy["all"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_larger_grid_keeps_finished_cells(interrupted):
     options, out, curves, _ = interrupted
     before = {path: path.stat().st_mtime_ns for path in out.glob("tiny-models/*/*")}
@@ -129,11 +130,13 @@ def test_other_settings_in_the_same_folder_are_refused(interrupted):
         run_sample_complexity(replace(options, test_steps=4), OWN)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_models_that_one_problem_does_not_have_are_left_out_with_a_word(tmp_path, capsys):
     plain = replace(TINY, models={"linear": TINY.models["linear"]})
     options = replace(
-        OPTIONS, out=str(tmp_path), data=("tiny", "plain"), sizes=(10,), models=("linear+threshold", "linear"), steps=1
-    )
+        OPTIONS, out=str(tmp_path), data=("tiny", "plain"), sizes=(10,), models=("linear+threshold", "linear"),
+        eps_train=(0.0,), steps=1,
+    )  # fmt: skip
     curves = run_sample_complexity(
         replace(options, masked_images=0, verdict_images=0, bound_images=0), OWN | {"plain": plain}
     )

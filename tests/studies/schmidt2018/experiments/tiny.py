@@ -23,7 +23,7 @@ TINY = Problem(
     sizes=(10, 40, 100),
     eps_train=(0.0, 0.1),
     eps_test=(0.0, 0.1),
-    steps=20,
+    steps=10,
     train_steps=2,
 )
 OPTIONS = SampleComplexitySettings(
@@ -31,7 +31,7 @@ OPTIONS = SampleComplexitySettings(
     seeds=1,
     test_steps=3,
     images=40,
-    checks=2,
+    checks=1,
     gap_images=10,
     masked_images=20,
     queries=10,

@@ -51,7 +51,7 @@ def test_no_learner_is_below_the_bayes_curve_which_is_above_theorem_11(name, n, 
 def test_the_bayes_learner_is_on_the_curve_and_the_mean_estimator_above_it():
     def compare(learner):
         return theory.compare_learner(
-            learner, n=6, d=D, sigma=SIGMA, eps=EPS, draws=1500, generator=Generator().manual_seed(0)
+            learner, n=6, d=D, sigma=SIGMA, eps=EPS, draws=500, generator=Generator().manual_seed(0)
         )
 
     on, above = compare(theory.bayes_learner(SIGMA, EPS)), compare(theory.mean_learner)

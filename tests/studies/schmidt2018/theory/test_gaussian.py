@@ -53,7 +53,7 @@ def test_pgd_on_the_linear_model_reaches_the_loss_of_one_sign_step_and_the_close
     d, n, eps, steps = 256, 64, 0.2, 10
     theta = torch.ones(d, dtype=torch.float64)
     w = theory.mean_learner(*theory.sample_gaussian(n, theta, 8.0, generator=Generator().manual_seed(0)))
-    x, y = theory.sample_gaussian(20_000, theta, 8.0, generator=Generator().manual_seed(1))
+    x, y = theory.sample_gaussian(5_000, theta, 8.0, generator=Generator().manual_seed(1))
 
     def losses(points: Tensor) -> Tensor:
         return torch.nn.functional.softplus(-y * (points @ w))

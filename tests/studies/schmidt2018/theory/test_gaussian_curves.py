@@ -17,7 +17,7 @@ ORDERS = [math.inf, 2.0, 1.0, 1.5]
 
 
 def test_the_mean_estimator_without_samples_is_distributed_like_the_mean_of_samples():
-    theta, sigma, n, draws = normals(32, seed=5), 3.0, 4, 4000
+    theta, sigma, n, draws = normals(32, seed=5), 3.0, 4, 1000
     exact = theory.mean_errors(n, theta, sigma, 0.1, normals(draws, 32, seed=1))
     generator = Generator().manual_seed(2)
     sampled = torch.stack(
@@ -88,7 +88,7 @@ def prior_draws(learner, n, d, sigma, eps, draws):
     ids=["mean", "bayes"],
 )
 def test_the_curves_under_the_prior_are_the_errors_of_their_learners(learner, curve):
-    n, d, draws = 3, 48, 3000
+    n, d, draws = 3, 48, 1000
     sampled = prior_draws(learner, n, d, 2.0, 0.4, draws)
     exact = curve(n, 2.0, 0.4, normals(draws, d, seed=8))
     assert abs(sampled.mean() - exact.mean()) < 4 * ((sampled.var() + exact.var()) / draws).sqrt()
