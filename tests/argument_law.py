@@ -49,7 +49,7 @@ class Case:
 
     def __call__(self, **changed: Any) -> Any:
         """What the constructor makes of the valid arguments with some changed."""
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         values = {**self.valid, **changed}
         many = [name for name, p in self.parameters.items() if p.kind is p.VAR_POSITIONAL]
         return self.make(*(values.pop(many[0]) if many else ()), **values)
@@ -138,14 +138,17 @@ def outcome(case: Case, name: str, bad: Any) -> str | None:
 
 
 def arguments(table: Mapping[str, Case], *kinds: str) -> list[Any]:
-    """Each argument of each case, of all kinds or of some."""
-    return [
-        pytest.param(case, name, id=f"{title}({name})")
+    """Each case with the names of its arguments, of all kinds or of some."""
+    names = {
+        title: [
+            name
+            for name, parameter in case.parameters.items()
+            if name not in case.skip.split() and case.valid.get(name) is not None
+            if not kinds or kind_of(name, str(parameter.annotation), case.valid[name]) in kinds
+        ]
         for title, case in table.items()
-        for name in case.parameters
-        if name not in case.skip.split() and case.valid.get(name) is not None
-        if not kinds or kind_of(name, str(case.parameters[name].annotation), case.valid[name]) in kinds
-    ]
+    }
+    return [pytest.param(table[title], some, id=title) for title, some in names.items() if some]
 
 
 def described(value: Any, seen: frozenset[int] = frozenset()) -> Any:

@@ -372,7 +372,7 @@ def batch(space: str = "pixels", n: int = 6, seed: int = 0, dtype: torch.dtype =
 def net(seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     """A network with all that an attack may disturb: statistics, a frozen BatchNorm, dropout, gradients, flags."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         model = nn.Sequential(
             nn.Conv2d(C, 6, 3, padding=1),
             nn.BatchNorm2d(6),

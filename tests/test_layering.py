@@ -1,6 +1,7 @@
 """Who may import whom, read from the source: section 2 of the design."""
 
 import ast
+import functools
 import importlib
 import sys
 from pathlib import Path
@@ -90,6 +91,11 @@ def imports(tree: ast.AST, source: str) -> list[tuple[str, tuple[str, ...]]]:
     return statements
 
 
+@functools.cache
+def imports_of(source: str) -> list[tuple[str, tuple[str, ...]]]:
+    return imports(ast.parse((ROOT / source).read_text("utf-8")), source)
+
+
 def parts_imported(source: str, text: str | None = None) -> set[str]:
     """The parts of our package that a file imports.
 
@@ -97,7 +103,7 @@ def parts_imported(source: str, text: str | None = None) -> set[str]:
     package, and not at all where it is the version.
     """
     imported = set()
-    for module, names in imports(ast.parse(text or (ROOT / source).read_text("utf-8")), source):
+    for module, names in imports(ast.parse(text), source) if text else imports_of(source):
         head, *rest = module.split(".")
         if head != PACKAGE:
             continue
@@ -111,7 +117,7 @@ def parts_imported(source: str, text: str | None = None) -> set[str]:
 
 
 def outside(source: str) -> set[str]:
-    return {module.split(".")[0] for module, _ in imports(ast.parse((ROOT / source).read_text("utf-8")), source)}
+    return {module.split(".")[0] for module, _ in imports_of(source)}
 
 
 def test_the_reading_of_imports():
@@ -123,16 +129,16 @@ def test_the_reading_of_imports():
     assert parts_imported("attacks/x.py", "from .balls import Linf\nfrom ..metrics import y") == {"attacks", "metrics"}
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_imports_go_down_only(source):
-    part, imported = part_of(source), parts_imported(source)
-    if part.startswith("_") and part not in MAY_IMPORT:
-        allowed = set()  # a private module of the root knows none of the parts
-    else:
-        assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT what it may import"
-        allowed = MAY_IMPORT[part] | {part}
-    neutral = {name for name in imported if name.startswith("_") and name not in MAY_IMPORT}
-    assert imported - neutral <= allowed, f"{source} imports {sorted(imported - neutral - allowed)}"
+def test_imports_go_down_only():
+    for source in SOURCES:
+        part, imported = part_of(source), parts_imported(source)
+        if part.startswith("_") and part not in MAY_IMPORT:
+            allowed = set()  # a private module of the root knows none of the parts
+        else:
+            assert part in MAY_IMPORT, f"{part} is new: say in MAY_IMPORT what it may import"
+            allowed = MAY_IMPORT[part] | {part}
+        neutral = {name for name in imported if name.startswith("_") and name not in MAY_IMPORT}
+        assert imported - neutral <= allowed, f"{source} imports {sorted(imported - neutral - allowed)}"
 
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
@@ -142,28 +148,25 @@ def test_what_is_allowed_is_done(part):
     assert not unused, f"{part} imports none of {sorted(unused)}: take it out of MAY_IMPORT"
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_no_module_is_long(source):
-    lines = len((ROOT / source).read_text("utf-8").splitlines())
-    assert lines <= 350, f"{source} has {lines} lines, more than 350: what is new goes into a file beside it"
+def test_no_module_is_long():
+    for source in SOURCES:
+        lines = len((ROOT / source).read_text("utf-8").splitlines())
+        assert lines <= 350, f"{source} has {lines} lines, more than 350: what is new goes into a file beside it"
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_only_one_file_imports_lightning(source):
-    if source != "_lightning.py":
-        assert not outside(source) & {"pytorch_lightning", "lightning", "lightning_fabric"}
+def test_only_one_file_imports_lightning():
+    lightning = {"pytorch_lightning", "lightning", "lightning_fabric"}
+    assert [source for source in SOURCES if outside(source) & lightning] == ["_lightning.py"]
 
 
-@pytest.mark.parametrize("source", [s for s in SOURCES if part_of(s) in TORCH_ONLY])
-def test_attacks_and_objectives_need_torch_only(source):
-    assert outside(source) <= {"torch", "numpy", PACKAGE, *sys.stdlib_module_names}
-    neutral = {name for name in parts_imported(source) if name.startswith("_")}
-    assert "_lightning" not in neutral
+def test_attacks_and_objectives_need_torch_only():
+    for source in [s for s in SOURCES if part_of(s) in TORCH_ONLY]:
+        assert outside(source) <= {"torch", "numpy", PACKAGE, *sys.stdlib_module_names}, source
+        assert "_lightning" not in parts_imported(source), source
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_nothing_imports_tests_or_examples(source):
-    assert not outside(source) & {"tests", "examples", "benchmarks", "tools"}
+def test_nothing_imports_tests_or_examples():
+    assert not [source for source in SOURCES if outside(source) & {"tests", "examples", "benchmarks", "tools"}]
 
 
 @pytest.mark.parametrize("part", sorted({part_of(s) for s in SOURCES if "/" in s}))

@@ -190,10 +190,10 @@ REFUSALS = (
 
 def matches(values: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
     """Does a (partial) combination hold all the values of a refusal?"""
-    return all(
-        name in chosen and chosen[name] in (value if isinstance(value, tuple) else (value,))
-        for name, value in values.items()
-    )
+    for name, value in values.items():
+        if name not in chosen or chosen[name] not in (value if isinstance(value, tuple) else (value,)):
+            return False
+    return True
 
 
 def allowed(chosen: Mapping[str, Any]) -> bool:

@@ -127,19 +127,21 @@ KINDS = {
 
 
 @every
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_class_labels_of_every_kind_are_the_same(objective, kind, dtype):
+def test_class_labels_of_every_kind_are_the_same(objective, dtype):
     x, x_adv, y = two_views(dtype=dtype)
-    ours, plain = linear(dtype=dtype), linear(dtype=dtype)
-    loss, expected = objective(ours, x, x_adv, KINDS[kind](y)), objective(plain, x, x_adv, y)
-    loss.backward()
+    plain = linear(dtype=dtype)
+    expected = objective(plain, x, x_adv, y)
     expected.backward()
-    same = {"rtol": 0, "atol": 0}
-    if "probabilities" in kind:  # torch sums them in another order
-        same = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 1e-6, "atol": 1e-7}
-    torch.testing.assert_close(loss, expected, **same)
-    torch.testing.assert_close(ours.weight.grad, plain.weight.grad, **same)
+    for kind in KINDS:
+        ours = linear(dtype=dtype)
+        loss = objective(ours, x, x_adv, KINDS[kind](y))
+        loss.backward()
+        same = {"rtol": 0, "atol": 0}
+        if "probabilities" in kind:  # torch sums them in another order
+            same = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 1e-6, "atol": 1e-7}
+        torch.testing.assert_close(loss, expected, **same)
+        torch.testing.assert_close(ours.weight.grad, plain.weight.grad, **same)
 
 
 @pytest.mark.parametrize("objective", [o for o in OBJECTIVES if not isinstance(o, Awp)], ids=_name)
