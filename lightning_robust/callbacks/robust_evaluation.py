@@ -15,6 +15,7 @@ from lightning_robust._step import Step, recorded
 from lightning_robust.attacks.attack import Attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.callbacks._base import StepCallback, check_alone, check_module
+from lightning_robust.callbacks._checkpoints import warn_of_checkpoints
 from lightning_robust.callbacks._counts import Counts, verdicts_of
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._handed import check_metrics
@@ -167,7 +168,8 @@ class RobustEvaluation(StepCallback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn of a monitor that acts on values that are logged again."""
-        warn_of_patience(trainer, self._every, lambda key: self._keys.measured(key, self.metrics))
+        for warn in (warn_of_patience, warn_of_checkpoints):
+            warn(trainer, self._every, lambda key: self._keys.measured(key, self.metrics))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
@@ -247,8 +249,7 @@ class RobustEvaluation(StepCallback):
         if not self._active:
             return
         self._loaders = self._loaders or loaders_of(trainer, stage)
-        first = dataloader_idx not in self._counts
-        if first:
+        if first := dataloader_idx not in self._counts:
             self._counts[dataloader_idx] = self._new(trainer, pl_module)
         counts = self._counts[dataloader_idx]
         shard = Shard(self._loaders[dataloader_idx], replicas(trainer), self.max_samples, rank_of(trainer))

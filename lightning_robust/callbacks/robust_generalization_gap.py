@@ -12,6 +12,7 @@ from lightning_robust._nested import Field
 from lightning_robust.attacks.attack import Attack, as_attack
 from lightning_robust.attacks.labels import Correct
 from lightning_robust.callbacks._base import BatchCallback, check_alone, check_module
+from lightning_robust.callbacks._checkpoints import warn_of_checkpoints
 from lightning_robust.callbacks._every import Every
 from lightning_robust.callbacks._patience import warn_of_patience
 from lightning_robust.callbacks._shard import replicas, summed
@@ -103,6 +104,7 @@ class RobustGeneralizationGap(BatchCallback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn of a monitor that acts on values that are not measured anew."""
         warn_of_patience(trainer, self._every, _LOGGED.__contains__)
+        warn_of_checkpoints(trainer, self._every, _LOGGED.__contains__)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
