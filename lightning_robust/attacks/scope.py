@@ -38,9 +38,10 @@ _MOST_ENTRIES, _DEEPEST = 1000, 3
 def modules_in(owner: Any) -> list[nn.Module]:
     """The modules that a model, a space or a function holds, submodules included, each once.
 
-    Of a module: its submodules, and what plain lists, dicts and functions in its attributes hold. Of a function: what
-    its closure, its defaults and the global names in its code hold. Of any other object: what its attributes hold,
-    three levels deep. Containers of more than 1,000 entries are passed over.
+    Of a module: its submodules, and what plain lists and dicts, functions and other objects that can be called hold in
+    its attributes. Of a function: what its closure, its defaults and the global names in its code hold. Of any other
+    object: what its attributes and slots hold, three levels deep. Containers of more than 1,000 entries are passed
+    over.
     """
     modules: dict[int, nn.Module] = {}
     seen: dict[int, Any] = {}
@@ -54,7 +55,7 @@ def modules_in(owner: Any) -> list[nn.Module]:
                     held = vars(module)
                     if not all(_is_leaf(held[name]) for name in held.keys() - INTERNAL):
                         # In the order of the attributes, which a set has lost.
-                        plain = [v for name, v in held.items() if type(v) in _HOLDERS and name not in INTERNAL]
+                        plain = [v for name, v in held.items() if name not in INTERNAL and _may_hold(v)]
                         stack += [(v, 1) for v in plain]
             continue
         if depth > _DEEPEST or isinstance(value, _LEAVES) or id(value) in seen:
@@ -74,7 +75,11 @@ def _is_leaf(value: Any) -> bool:
     kind = type(value)
     if kind is tuple or kind is list:
         return len(value) > _MOST_ENTRIES or _FLAT.issuperset(map(type, value))
-    return kind not in _HOLDERS
+    return not _may_hold(value)
+
+
+def _may_hold(value: Any) -> bool:
+    return type(value) in _HOLDERS or callable(value)
 
 
 def _held(value: Any) -> list[Any]:
@@ -92,7 +97,9 @@ def _held(value: Any) -> list[Any]:
     if isinstance(value, list | tuple | set | frozenset | dict):
         entries = list(value.values()) if isinstance(value, dict) else list(value)
         return entries if len(entries) <= _MOST_ENTRIES else []
-    return list(vars(value).values()) if hasattr(value, "__dict__") else []
+    slots = {n for kind in type(value).__mro__ for n, v in vars(kind).items() if type(v) is types.MemberDescriptorType}
+    attributes = vars(value) if hasattr(value, "__dict__") else {}
+    return [*attributes.values(), *(getattr(value, name, None) for name in sorted(slots))]
 
 
 def wants_whole_batches(model: Any) -> bool:

@@ -22,6 +22,7 @@ from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._progress import progress_bar
 from lightning_robust.evaluation._reader import Forward, Reader, check_forward
 from lightning_robust.evaluation._record import Record
+from lightning_robust.evaluation._streams import Beside
 from lightning_robust.evaluation.ledger import Ledger, begun
 from lightning_robust.evaluation.report import FILES, Report, check_names, check_new, check_packages
 
@@ -49,11 +50,12 @@ def evaluate(
 ) -> Report:
     """Attack a model on a data set: for each sample the worst case over the clean input and all attacks counts.
 
-    The model is in evaluation mode within, and as it was afterwards. Attacks given by name run in full, on all samples
-    that are right without one, and are reported each; the numbers are those that `RobustEvaluation` gives in
-    `trainer.test`. Of a plan, such as `standard(threat)`, the worst case alone is known: a sample that is broken is
-    spared all other attacks, and batches are filled with those whose verdict is open. A verdict does not depend on the
-    size and the order of batches, for an attack draws the same numbers on the same sample.
+    The model is in evaluation mode within, and as it was afterwards, and so are the random streams. Attacks given by
+    name run in full, on all samples that are right without one, and are reported each; the numbers are those that
+    `RobustEvaluation` gives in `trainer.test`. Of a plan, such as `standard(threat)`, the worst case alone is known: a
+    sample that is broken is spared all other attacks, and batches are filled with those whose verdict is open. A
+    verdict does not depend on the size and the order of batches, for an attack draws the same numbers on the same
+    sample.
 
     Args:
         model: An `nn.Module` such as a LightningModule, or a function, from inputs to logits; or the path of a
@@ -118,16 +120,17 @@ def evaluate(
     )
     if out is not None and settings.shard[1] == 1:  # at the end a page is written
         check_packages()
-    module = module_of(model, model_class)
-    if forward is None:
-        check_forward(module)
-    home = home_of(module)
-    place = home if device is None else device_of(device)
-    loader, ready = loader_of(data, settings.batch_size), ready_for(module, data, place)
-    if settings.shard[1] > 1:
-        check_order(loader)
     shown = _checks.boolean("progress", progress)
     with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))  # of the caller, such as a hook of `trainer.test`
+        module, beside = module_of(model, model_class), Beside()
+        if forward is None:
+            check_forward(module)
+        home = home_of(module)
+        place = home if device is None else device_of(device)
+        loader, ready = beside(loader_of, data, settings.batch_size), ready_for(module, data, place)
+        if settings.shard[1] > 1:
+            check_order(loader)
         record, memory, sink = Record(), Memory(), None
         if out is not None:
             folder = _checks.path("out", out)
@@ -143,7 +146,7 @@ def evaluate(
         bar = stack.enter_context(progress_bar(shown, number_of(loader, settings.limit, settings.shard)))
         order = Order()
         run = Evaluation(module, settings, place, record, memory, sink, bar, order)
-        run.over(samples_of(loader, ready, reader, settings.limit, settings.shard, order))
+        run.over(beside.each(samples_of(loader, ready, reader, settings.limit, settings.shard, order)))
         report = run.report()
     for text in report.warnings:
         warnings.warn(text, stacklevel=2)

@@ -473,6 +473,27 @@ class Callable:
         return self.net(x)
 
 
+class Slotted:
+    __slots__ = ("__net", "unset")
+
+    def __init__(self, net):
+        self.__net = net
+
+    def __call__(self, x):
+        return self.__net(x)
+
+
+class Around(nn.Module):
+    """Torch does not see what it calls."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.__dict__["function"] = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -481,8 +502,12 @@ class Callable:
         functools.partial(lambda net, x: net(x), NET),
         Callable(NET),
         Callable(NET).__call__,
+        Slotted(NET),
+        Around(Callable(NET)),
+        Around(Slotted(NET)),
+        Around(NET),
     ],
-    ids=["global", "global of a global", "partial", "object", "method"],
+    ids=["global", "global of a global", "partial", "object", "method", "slots", "held object", "held slots", "hidden"],
 )
 def test_a_function_around_a_network_is_inert_too(model):
     kept(NET.train())

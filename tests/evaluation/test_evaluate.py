@@ -107,6 +107,51 @@ def test_the_model_is_as_it_was(trained):
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
+class Object:
+    """No module, and calls one."""
+
+    __slots__ = ("net", "noise")
+
+    def __init__(self, net, noise=0.0):
+        self.net, self.noise = net, noise
+
+    def __call__(self, *args):
+        return self.net(args[-1] if len(args) == 1 else args[1][0]) + self.noise * torch.rand(1)
+
+
+def test_an_object_that_holds_a_network_is_what_the_network_is():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(), nn.Linear(16, 2))
+    net[1].running_mean += 0.5
+    before, stream = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    known = evaluate(net, (X, Y), ATTACKS["far"], progress=False)
+    for model, given in ((Object(net), {}), (linear(2), {"forward": Object(net)})):
+        torch.set_rng_state(stream)
+        report = evaluate(model, (X, Y), ATTACKS["far"], progress=False, **given)
+        assert torch.equal(report.images.gain.nan_to_num(), known.images.gain.nan_to_num())
+        with pytest.raises(ValueError, match="answers the same input differently"):
+            evaluate(Object(net, noise=1.0), (X, Y), ATTACKS["far"], progress=False)
+        assert torch.equal(torch.get_rng_state(), stream)
+    assert all(module.training for module in net.modules())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_gradient_mode_of_the_caller_does_not_matter(tmp_path, mode):
+    x = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    data = x, balanced()(x).argmax(1)
+    whole = evaluate(balanced(), data, PLAN, batch_size=9, progress=False)
+    killed, model = Killed(balanced(), 60), Killed(balanced())
+    with mode():
+        inside = x.clone(), data[1].clone()
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(killed, inside, PLAN, batch_size=9, out=tmp_path, progress=False)
+        again = evaluate(model, inside, PLAN, batch_size=9, out=tmp_path, progress=False)
+        assert same(whole, again)
+        assert same(whole, Report.load(tmp_path))
+    again.write(tmp_path / "outside")
+
+
 @pytest.mark.gpu
 def test_the_model_goes_to_the_device_and_back():
     module = linear(2)
