@@ -14,7 +14,7 @@ from lightning_robust.attacks.binary import binary_correct
 from lightning_robust.attacks.labels import finite
 from lightning_robust.attacks.scope import wants_whole_batches
 from lightning_robust.callbacks._handed import Handed
-from lightning_robust.callbacks._shard import gathered
+from lightning_robust.callbacks._shard import gathered, leave_out
 from lightning_robust.evaluation._declared import per_sample_radius
 from lightning_robust.evaluation._doubts import asked, signs_of, steps_of
 from lightning_robust.evaluation._engine import Engine
@@ -283,8 +283,10 @@ class Verdict:
         self.warnings = [*reasons, *([] if doubt is None else [doubt])]
 
 
-def verdicts_of(trainer: pl.Trainer, each: Sequence[Counts]) -> list[Verdict]:
-    """What the counts of each dataloader say, over all processes; all must ask."""
+def verdicts_of(trainer: pl.Trainer, each: Sequence[Counts], stage: str) -> list[Verdict]:
+    """What the counts of each dataloader of a stage, `val` or `test`, say, over all processes; all must ask."""
+    for counts, cut in zip(each, leave_out(trainer, stage), strict=False):
+        counts.order.cut = counts.order.cut or cut
     own = torch.stack([counts.row for counts in each])
     rows, samples = gathered(trainer, own, [counts.repeats.distinct for counts in each])
     distinct = [len(some.unique()) for some in samples]

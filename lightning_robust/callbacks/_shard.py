@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from lightning_robust._lightning import pl
+from lightning_robust.evaluation._data import end_of
 
 
 class Shard:
@@ -104,3 +105,13 @@ def loaders_of(trainer: Any, stage: str) -> list[Any]:
     loaders = trainer.test_dataloaders if stage == "test" else trainer.val_dataloaders
     flat = pl.utilities.CombinedLoader(loaders, mode="sequential").flattened
     return flat if mode == "sequential" else flat[:1]
+
+
+def leave_out(trainer: Any, stage: str) -> list[bool]:
+    """Of each of these dataloaders: does it leave out its last samples, by `drop_last` or `limit_val_batches`?"""
+    batches, loaders = (
+        trainer.num_test_batches if stage == "test" else trainer.num_val_batches,
+        loaders_of(trainer, stage),
+    )
+    each = batches if isinstance(batches, list) else [batches] * len(loaders)
+    return [end_of(*given) is not None for given in zip(loaders, each, strict=False)]

@@ -65,7 +65,7 @@ class RobustEvaluation(StepCallback):
             where it is too short for n.
         max_samples: Number of samples to attack, the first of each dataloader, over all processes; None: all. Of data
             that is sorted by class, as folders of images are, these are of few classes: shuffle it once. `suspicious`
-            counts such a cut.
+            counts such a cut, and one by `drop_last` or `limit_val_batches` where labels that were read tell.
         input: See `AdversarialTraining`, as for `target`, `code`, `forward`, `correct` and `per_sample`.
         target: Where the labels are.
         code: Where the latent codes are.
@@ -327,7 +327,7 @@ class RobustEvaluation(StepCallback):
         """What all processes have counted, together; metrics are put together by themselves."""
         loaders = len(loaders_of(trainer, stage))
         each = [self._counts.get(i) or self._new(trainer, pl_module) for i in range(loaders)]
-        verdicts = verdicts_of(trainer, each)
+        verdicts = verdicts_of(trainer, each, stage)
         if not any(verdict.summary.n for verdict in verdicts):
             return
         results: dict[str, float] = {}

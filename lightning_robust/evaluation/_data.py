@@ -121,6 +121,23 @@ def samples_of(
         if seen == limit:
             _look_ahead(loader, ready, reader, limit, order)
             return
+    read = end_of(loader)
+    if read is not None:
+        _look_ahead(loader, ready, reader, read, order)
+
+
+def end_of(loader: Any, batches: float = math.inf) -> int | None:
+    """Number of samples that a loader reads, where it leaves out those after them, by `drop_last` or because no more
+    batches are asked for; None where it leaves out none, or nobody knows.
+    """
+    sampler = getattr(loader, "batch_sampler", None)
+    if type(sampler) is not BatchSampler or isinstance(loader.dataset, IterableDataset):
+        return None
+    n, size = _length(sampler.sampler), sampler.batch_size
+    if n is None:
+        return None
+    read = min(n - n % size if sampler.drop_last else n, batches * size)
+    return int(read) if read < n else None
 
 
 def _look_ahead(loader: Any, ready: Ready, reader: Reader, after: int, order: Order) -> None:

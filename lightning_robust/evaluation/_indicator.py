@@ -244,8 +244,9 @@ KINDS = {
     # ---- the samples
     "sorted_cut": _Kind(
         1e-5,
-        "`max_samples` took the first samples of data whose labels come in an order, such as class by class: the "
-        "accuracies are those of some classes, and the intervals do not cover the rest. Shuffle the data once, "
+        "`max_samples`, `drop_last` or a limit of batches, such as `limit_val_batches`, left out the last samples of "
+        "data whose labels come in an order, such as class by class: the accuracies are those of some classes, and the "
+        "intervals do not cover the rest. Shuffle the data once, "
         "`Subset(data, torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist())`, or evaluate "
         "all of it.",
         "Wald & Wolfowitz 1940, runs of labels: a shuffled order is doubted once in 100,000",

@@ -52,7 +52,7 @@ def fitted(tmp_path, n=5, callback=RobustEvaluation, key=KEY, max_epochs=8, more
         ({"save_top_k": -1, "every_n_epochs": 5}, False),
         ({"save_top_k": 3, "every_n_epochs": 4, "n": 2}, False),
         ({"save_top_k": -1, "n": 2, "more": {"check_val_every_n_epoch": 2}}, False),
-        ({"save_top_k": -1, "n": 2, "more": {"check_val_every_n_epoch": 3}}, False),
+        ({"save_top_k": -1, "n": 2, "max_epochs": 12, "more": {"check_val_every_n_epoch": 3}}, False),
         ({"save_top_k": -1, "n": 4, "more": {"check_val_every_n_epoch": 2}}, True),
         ({"save_top_k": -1, "n": 1, "save_on_train_epoch_end": True, "more": {"check_val_every_n_epoch": 2}}, True),
         ({"save_top_k": -1, "n": 8, "max_epochs": 2}, False),  # the first and the last

@@ -807,6 +807,33 @@ def test_a_cut_of_sorted_data_is_doubted(stage, plan):
         assert doubts("taking turns", 25) == doubts("sorted", None) == (False, 0)
 
 
+def test_what_the_loader_and_the_trainer_leave_out_is_a_cut_too():
+    x, y = data(90, seed=1)
+    by_class = y.argsort(stable=True)
+
+    def doubts(rows, size=40, stage="test", limit=1.0, **kwargs):
+        kind = "test" if stage == "test" else "val"
+        t = trainer(
+            RobustEvaluation(replace(WEAK, rel_step_size=0.5)), max_epochs=1, **{f"limit_{kind}_batches": limit}
+        )
+        given = DataLoader(TensorDataset(x[rows], y[rows]), size, **kwargs)
+        if stage == "fit":
+            t.fit(trained(), loader(), given)
+        else:
+            getattr(t, stage)(trained(), given, verbose=False)
+        return t.callback_metrics[f"{kind}/suspicious"]
+
+    assert doubts(by_class, drop_last=True) == doubts(by_class, 10, limit=5) == 1
+    assert doubts(by_class, 10, "validate", limit=0.5) == doubts(by_class, 10, "fit", limit=5) == 1
+    assert doubts(by_class) == doubts(by_class, 30, drop_last=True) == doubts(by_class, 10, limit=9) == 0
+    assert doubts(torch.arange(90), drop_last=True) == 0
+    some = torch.utils.data.BatchSampler(range(0, 90, 2), 9, False)  # of a kind of its own: nobody knows what is left
+    own = [list(rows) for rows in some]
+    t = trainer(RobustEvaluation(replace(WEAK, rel_step_size=0.5)))
+    t.test(trained(), DataLoader(TensorDataset(x[by_class], y[by_class]), batch_sampler=own), verbose=False)
+    assert t.callback_metrics["test/suspicious"] == 0
+
+
 def test_a_cut_is_told_of_by_the_sums_of_all_processes():
     stages, rows = stages_of(WEAK), 0.0
     for labels in (torch.arange(60) // 20, torch.arange(60) // 20):

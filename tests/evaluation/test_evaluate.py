@@ -741,6 +741,10 @@ def test_a_cut_of_sorted_data_is_doubted():
     assert cut_of(CUT, 80)
     assert not cut_of(CUT, None)
     assert not cut_of(CUT, 90)  # all of it
+    for size in (40, 60):  # of one class, which what is left out tells, and of two
+        assert cut_of(DataLoader(Lazy(), size, drop_last=True), None)
+        assert not cut_of(DataLoader(Lazy(FAIR), size, drop_last=True), None)
+    assert not cut_of(DataLoader(Lazy(), 45, drop_last=True), None)
     assert not cut_of((CUT[0][:40], CUT[1][:40]))  # of one class, and whole
     assert not cut_of((CUT[0][FAIR], CUT[1][FAIR]))
     assert not cut_of(Subset(Lazy(), FAIR), batch_size=20)
