@@ -218,8 +218,18 @@ KINDS = {
     "unbounded": _Kind(
         0.05,
         "{value:.1%} of the samples withstand the attack when the perturbation may be of any size, where every model "
-        f"can be broken: the attack does not work on this model. {_LOSS} {_BPDA}",
+        "that tells classes apart can be broken: the attack does not work on this model, or the model gives one class "
+        f"to whatever it is shown. {_LOSS} {_BPDA}",
         f"{_IOAF}, indicator 6",
+    ),
+    "one_class": _Kind(
+        0.5,
+        "The model gives one class to all inputs that were tried, to samples of several classes and to black, white "
+        "and random images alike: no perturbation breaks it, and robust accuracy is the share of that class. Is the "
+        "model trained, and is its checkpoint loaded? If it gives other classes to other inputs, the attack does not "
+        "work on it.",
+        f"{_IOAF}, indicator 6: where nothing can be found, that nothing is found says nothing",
+        of="model",
     ),
     "gain_jumps": _Kind(
         0.25,

@@ -25,6 +25,7 @@ from lightning_robust.evaluation._engine import out_of_memory
 from lightning_robust.evaluation._few import few_of, reach_of_the_bounds
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, Indicator, indicator
 from lightning_robust.evaluation._jumps import jumps
+from lightning_robust.evaluation._one_class import one_class
 from lightning_robust.evaluation._probe import gives_gradient, measure
 from lightning_robust.evaluation._tally import are_probabilities
 
@@ -201,8 +202,9 @@ def unbounded(
         steps: Number of steps.
 
     Returns:
-        Whether anything withstands, of pixels alone, and of what does not, whether the gain jumps; nothing where the
-        space has no bounds, no gradient arrives, no sample is right, or the labels do not tell what is.
+        Whether anything withstands, of pixels alone, or that the model gives one class to all that it is shown, which
+        is no fault of the attack; and of what does not withstand, whether the gain jumps. Nothing where the space has
+        no bounds, no gradient arrives, no sample is right, or the labels do not tell what is.
     """
     threat = as_threat(threat)
     model, x, y, threat, context = few_of(model, x, y, threat, Context(code, key, correct))
@@ -223,8 +225,10 @@ def unbounded(
     withstood = right & ~outcome.fooled.any(0)
     shares = jumps(model, x, y, threat, gain, context, outcome.delta)  # whatever is right: processes go together
     # Where maps or codes have a range, all of it may leave a robust model right.
-    every = isinstance(threat.space, PixelSpace) and bool(right.any())
-    found = [indicator("unbounded", withstood.sum() / right.sum())] if every else []
+    pixels = isinstance(threat.space, PixelSpace)
+    one = pixels and one_class(model, x, y, threat, gain, context, outcome.delta)
+    found = [indicator("unbounded", withstood.sum() / right.sum())] if pixels and bool(right.any()) else []
+    found = [indicator("one_class", 1.0)] if one and bool(withstood.any()) else found
     return [*found, indicator("gain_jumps", shares.median())] if len(shares) else found
 
 

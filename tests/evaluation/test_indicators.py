@@ -384,6 +384,41 @@ def test_what_withstands_any_size_is_counted():
     assert (jumps.name, jumps.flagged) == ("gain_jumps", False)
 
 
+def collapsed(x):
+    """Always the first class, by more or less."""
+    return torch.stack([5 + x.sum(1), x.sum(1) * 2 - 3], 1)
+
+
+def hidden(x):
+    """Without a gradient, the first class but for inputs beyond 0.9."""
+    z = (x[:, 0] > 0.9).float() * 2 - 1 + 0 * x.sum(1)
+    return torch.stack([-z, z], 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "expected"),
+    [
+        (collapsed, [0, 0, 1, 0], {"one_class"}),
+        (collapsed, [0, 0, 0, 0], {"unbounded"}),
+        (hidden, [0, 0, 1, 0], {"unbounded"}),
+        (hidden, [0, 0, 0, 0], {"unbounded"}),
+    ],
+    ids=["one class", "one label", "masked", "masked with one label"],
+)
+def test_one_class_for_all_inputs_is_no_fault_of_the_attack(model, labels, expected):
+    x, y = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) * 0.5, torch.tensor(labels)
+    found = indicators.unbounded(model, x, y, Linf(0.1))
+    assert flagged(found) == expected
+    if expected == {"one_class"}:
+        assert flagged(indicators.standing(found, 0)) == expected
+
+        def yes_no(x):
+            return model(x)[:, :1] - model(x)[:, 1:]
+
+        given = {"gain": binary_margin, "correct": binary_correct}
+        assert flagged(indicators.unbounded(yes_no, x, 1 - y.float()[:, None], Linf(0.1), **given)) == expected
+
+
 def test_without_a_set_what_needs_none_is_asked():
     names = {"random", "grad_mode", "optimizing", "company", "constant", "broken_logits", "probabilities"}
     assert named(indicators.probe(LINEAR, X, Y, None)).keys() == names
@@ -544,6 +579,7 @@ THRESHOLDS = {
     "one_step": 1.5,
     "short_steps": 1.0,
     "unbounded": 0.05,
+    "one_class": 0.5,
     "gain_jumps": 0.25,
     "search_beats_gradients": 0.002,
     "transfer_beats_gradients": 0.002,
