@@ -54,7 +54,7 @@ class Ascent:
         self._best: Best | None = None
         self._kept: Tensor | None = None  # which samples of the whole these are; None: all
         self._delta, self.trace, self._judged = delta, Trace.start(delta), judged
-        self.lookout = Lookout(len(delta), len(sizes), delta.device) if look else None
+        self.lookout = Lookout(delta, len(sizes)) if look else None
 
     def run(self, *, early: bool, leaving: bool) -> None:
         """Climb to the end.
@@ -125,11 +125,16 @@ class Ascent:
 
     def _see(self, logits: Tensor, step: int) -> None:
         """Keep the present perturbation where it is better."""
-        radius = None
+        radius, fooled = None, self._goal.fooled(logits)
         if self.lookout is not None:
             self.lookout.gain(self._gain, step)
             radius = self._ball.norm(self._delta)
-        self.trace.see(self._delta, self._gain, self._goal.fooled(logits), step, radius)
+            if (won := self._goal.won(logits, self._gain)) is not None:
+                signs = self.lookout.signs
+                signs.won = (signs.won | won) & ~(fooled | self.trace.fooled)
+                if self._rule.order > 0:
+                    signs.short = ~(signs.won | self._goal.seeks_any)
+        self.trace.see(self._delta, self._gain, fooled, step, radius)
 
     def _draw(self, *key: int) -> Noise:
         """The random numbers of these samples."""
@@ -201,6 +206,8 @@ class Ascent:
 
     def _take_back(self, rows: Tensor, lane: "Ascent") -> None:
         """Write what a part has seen into the whole."""
+        if lane.lookout is not None:
+            lane.lookout.end(lane._delta, lane._ball.norm)
         if lane is not self:
             self.trace.put(rows, lane.trace)
             if self.lookout is not None and lane.lookout is not None:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_robust._nested import cut
+from lightning_robust.attacks._aim import aim_of
 from lightning_robust.attacks._gain import GainFn, anchor_of, check_gain, gain_in_loop, slope_of
 from lightning_robust.attacks._tensors import column, wide
 from lightning_robust.attacks.attack import Context
-from lightning_robust.attacks.labels import Judge, check_output, finite, judge_of
+from lightning_robust.attacks.labels import Judge, are_class_labels, check_output, class_labels, finite, judge_of
 from lightning_robust.attacks.threats import Batch
 
 
@@ -99,6 +100,21 @@ class Goal:
         """(N,) bool; where it cannot be known, only a model that breaks has lost."""
         known = self.known(logits)
         return ~finite(logits) if known is None else known
+
+    def won(self, logits: Tensor, gain: Tensor) -> Tensor | None:
+        """(N,) bool: has the gain (N,) got what it asks for, another class than the label, or its target before the
+        label, whatever the verdict is? None where the verdict is the usual one, or labels are no classes.
+        """
+        if self._correct is None or not are_class_labels(logits, self._y):
+            return None
+        labels = class_labels(logits, self._y)
+        other, aim = logits.argmax(1) != (labels if labels.ndim == 1 else labels.argmax(1)), aim_of(self._gain)
+        return other & (gain > 0) if aim == "target" else other & (aim == "another")
+
+    @property
+    def seeks_any(self) -> bool:
+        """Does the gain ask for any class but the label?"""
+        return aim_of(self._gain) == "another"
 
 
 @dataclass

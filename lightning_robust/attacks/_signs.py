@@ -1,5 +1,6 @@
 """What the ascent loop sees on its way, per sample: by these an evaluation knows when not to be believed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -11,6 +12,10 @@ from lightning_robust.attacks._tensors import dims, wide
 def _exact(x: Tensor) -> Tensor:
     """In float64, where the device has it."""
     return x.float() if x.device.type == "mps" else x.double()
+
+
+FLAGS = ("silent", "won", "short")
+"""The signs that are bool."""
 
 
 @dataclass(eq=False)
@@ -29,6 +34,9 @@ class Signs:
         late: The highest gain up to 10 steps before the end, or a tenth of the steps, if these are more.
         best: The highest gain at the end.
         silent: bool, misclassified on the way and not at the end.
+        won: bool, the gain got what it asks for, and the verdict was right all the same, see `Goal.won`.
+        short: bool, a gradient run did not, whose gain asks for one class, or for what is not known.
+        way: Norm of the way from the first perturbation to the last.
     """
 
     steps: Tensor
@@ -42,13 +50,15 @@ class Signs:
     late: Tensor
     best: Tensor
     silent: Tensor
+    won: Tensor
+    short: Tensor
+    way: Tensor
 
     @classmethod
     def none(cls, n: int, device: torch.device) -> "Signs":
         """Nothing has been seen of n samples."""
         zeros = {f.name: _exact(torch.zeros(n, device=device)) for f in fields(cls)}
-        zeros["silent"] = torch.zeros(n, dtype=torch.bool, device=device)
-        return cls(**zeros)
+        return cls(**{name: value.bool() if name in FLAGS else value for name, value in zeros.items()})
 
     def take(self, rows: Tensor) -> "Signs":
         """The signs of some of the samples."""
@@ -60,7 +70,8 @@ class Signs:
             getattr(self, f.name)[rows] = getattr(part, f.name)
 
     def __add__(self, other: "Signs") -> "Signs":
-        """Those of two runs on the same samples; `start`, `late` and `best` are of the run that rose further.
+        """Those of two runs on the same samples; `start`, `late` and `best` are of the run that rose further,
+        `way` is the longer one.
 
         A search, which makes no gradient steps, rises to its end by its nature: its own stand only where both search.
         """
@@ -73,20 +84,19 @@ class Signs:
             else getattr(self, f.name) + getattr(other, f.name)
             for f in fields(self)
         }
-        return Signs(**values)
+        return Signs(**values | {"way": torch.maximum(self.way, other.way)})
 
 
 class Lookout:
     """Watches one run of the loop.
 
     Args:
-        n: N, number of samples.
+        first: (N, ...) the first perturbation.
         steps: Number of steps.
-        device: Where the samples are.
     """
 
-    def __init__(self, n: int, steps: int, device: torch.device) -> None:
-        self.signs = Signs.none(n, device)
+    def __init__(self, first: Tensor, steps: int) -> None:
+        self.signs, self._first = Signs.none(len(first), first.device), first
         self._last_of_late = steps - max(10, steps // 10)
         self._before: Tensor | None = None
         self._predicted: Tensor | None = None
@@ -119,10 +129,14 @@ class Lookout:
         if grad is not None:
             self._predicted = _exact((wide(grad) * move).sum(dims(move)))
 
+    def end(self, last: Tensor, norm: Callable[[Tensor], Tensor]) -> None:
+        """Look at the last perturbation (N, ...); `norm` is that of the ball."""
+        self.signs.way = _exact(norm(last - self._first))
+
     def take(self, rows: Tensor) -> "Lookout":
         """The lookout on some of the samples."""
         part = object.__new__(Lookout)
-        part._last_of_late = self._last_of_late
+        part._last_of_late, part._first = self._last_of_late, self._first[rows]
         part.signs = self.signs.take(rows)
         part._before = None if self._before is None else self._before[rows]
         part._predicted = None if self._predicted is None else self._predicted[rows]

@@ -220,10 +220,14 @@ class Shrinking(Combined):
         assert isinstance(wave, PGD)
         blind = replace(context, correct=_all_right)
         *larger, last = zip(self.radii, self._steps(self.shares), strict=True)
+        way: Any = 0.0
         for factor, steps in larger:
-            run = replace(wave.scaled(factor), steps=steps, keep="best", early_stop=False)
-            wave = _from(wave, run.run(model, x, y, blind).delta)
+            part = replace(wave.scaled(factor), steps=steps, keep="best", early_stop=False).run(model, x, y, blind)
+            assert part.signs is not None
+            wave, way = _from(wave, part.delta), way + part.signs.way
         outcome = replace(wave, steps=last[1]).run(model, x, y, context)
+        if outcome.signs is not None:
+            outcome.signs.way += way
         if outcome.first is None:
             return outcome
         before = sum(steps for _, steps in larger)

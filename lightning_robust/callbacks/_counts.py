@@ -19,19 +19,19 @@ from lightning_robust.evaluation._declared import per_sample_radius
 from lightning_robust.evaluation._doubts import asked, signs_of, steps_of
 from lightning_robust.evaluation._engine import Engine
 from lightning_robust.evaluation._few import MOST
-from lightning_robust.evaluation._indicator import Indicator, indicator
+from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._order import Order, sorted_cut
 from lightning_robust.evaluation._plan import Stage
 from lightning_robust.evaluation._pool import can_be_cut, pools
 from lightning_robust.evaluation._reader import Sample
 from lightning_robust.evaluation._repeats import Repeats, repeated
-from lightning_robust.evaluation._strength import searches_of, weaknesses
-from lightning_robust.evaluation._suspicions import Suspicions, constant, texts
+from lightning_robust.evaluation._strength import of_settings, searches_of, weaknesses
+from lightning_robust.evaluation._suspicions import Suspicions, classes_of, constant, texts
 from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
 from lightning_robust.evaluation.indicators import from_sums, search_beats_gradients, standing, sums_of, warning
 
-_SUMS = 9  # of `sums_of`
+_SUMS = 10  # of `sums_of`
 
 
 class Counts:
@@ -270,7 +270,7 @@ class Verdict:
         weak = dict(weaknesses(attacks.values())) if n else {}
         if not settled:
             weak.pop("one_step", None)  # of a training one step may be all that is wanted
-        found += [indicator(*one) for one in weak.items()]
+        found += of_settings(weak.items(), classes_of(counts[width:]))
         reasons = [
             *self.summary.warnings,
             *constant(n, alike, labels),

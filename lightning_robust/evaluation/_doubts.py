@@ -18,7 +18,7 @@ from lightning_robust.evaluation._declared import threats_of
 from lightning_robust.evaluation._described import described
 from lightning_robust.evaluation._engine import halved
 from lightning_robust.evaluation._few import MOST
-from lightning_robust.evaluation._indicator import KINDS, Indicator, indicator
+from lightning_robust.evaluation._indicator import KINDS, Indicator
 from lightning_robust.evaluation._memory import Kinds, Memory
 from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._plan import Stage
@@ -26,7 +26,7 @@ from lightning_robust.evaluation._pool import Part, can_be_cut
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._repeats import repeated
 from lightning_robust.evaluation._runs import Seen
-from lightning_robust.evaluation._strength import is_search, searches_of, weaknesses
+from lightning_robust.evaluation._strength import is_search, of_settings, searches_of, weaknesses
 from lightning_robust.evaluation._tally import cautions
 from lightning_robust.evaluation.indicators import from_signs, probe, search_beats_gradients, standing, unbounded
 
@@ -150,17 +150,18 @@ def kinds_of(stages: Mapping[str, Stage]) -> Kinds:
 _OF_GRADIENTS = {"loop_zero_gradient", "loop_broken_gradient"}
 
 
-def of_the_run(kinds: Kinds, record: Record, seen: Seen) -> list[Indicator]:
+def of_the_run(kinds: Kinds, record: Record, seen: Seen, classes: int) -> list[Indicator]:
     """What the attacks tell of themselves.
 
     Args:
         kinds: What the attacks are.
         record: What became of each sample.
         seen: What was seen besides.
+        classes: Their number; 0: unknown, or labels are no classes.
     """
     n, survivors = len(record.rows), [place for place in record.places() if record.rows[place].open]
     found = from_signs(signs_of(seen, survivors), n, steps=kinds.steps) if survivors else []
-    found += [indicator(*weakness) for weakness in kinds.weaknesses]
+    found += of_settings(kinds.weaknesses, classes)
     if kinds.curve:
         # At smaller radii others withstand. A search of the least norm stays about the boundary, where no gain rises:
         # what counts of these is whether there was a gradient.

@@ -178,6 +178,13 @@ KINDS = {
         "(`keep='best'`), and take smaller steps; a random model needs `expectation`.",
         f"{_IOAF}, indicator 3; {_MEASURED}",
     ),
+    "gain_won": _Kind(
+        0.05,
+        "{value:.1%} of the samples withstood although the attack got what its gain asks for, another class than the "
+        "label: `correct` still says right, and what it would call wrong was not looked for. Give the attack a gain "
+        "that is positive where `correct` says wrong, or take `standard(threat)`, which tries other classes, too.",
+        _MEASURED,
+    ),
     "still_rising": _Kind(
         0.05,
         "In its last steps the gain of the samples that withstood still rose by {value:.1%} of its whole rise: the "
@@ -212,6 +219,13 @@ KINDS = {
         "The steps of the attacks with gradients go {value:.2g} radii together: none leads from the clean input to the "
         "surface of the ball. Take more steps, larger ones, or `rel_step_size=None`, sizes that fall.",
         f"{_CARLINI}; Madry et al., ICLR 2018, take 2.5 radii",
+        below=True,
+    ),
+    "few_targets": _Kind(
+        2.5,
+        "The attacks with gradients aim at fixed wrong classes, and of the nearest ones at {value:.0f}: a sample that "
+        "withstands them may fall to another. Add `PGD(threat, 20)`, or `targeted_margin` of ranks 1 to 3.",
+        _MEASURED,
         below=True,
     ),
     # ---- another run

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_robust._journal import plain
-from lightning_robust.attacks._signs import Signs
+from lightning_robust.attacks._signs import FLAGS, Signs
 from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation.ledger import CLEAN, END, Event
 
@@ -153,9 +153,9 @@ class Memory:
         if signs:
             places, rows = self._signs.setdefault((event.stage, event.wave), ([], []))
             places.append(event.sample)
-            rows.append(tuple(signs))
+            rows.append((*signs, *[0.0] * (len(_SIGNS) - len(signs))))  # earlier versions wrote fewer
 
 
 def _signs(rows: list[tuple[float, ...]]) -> Signs:
     values = dict(zip(_SIGNS, torch.tensor(rows, dtype=torch.float64).unbind(1), strict=True))
-    return Signs(**{name: value.bool() if name == "silent" else value for name, value in values.items()})
+    return Signs(**{name: value.bool() if name in FLAGS else value for name, value in values.items()})

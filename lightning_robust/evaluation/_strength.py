@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_robust.attacks import PGD, AffineSpace, MinimumNorm, PixelSpace, RandomPerturbation, Steepest, Threat
+from lightning_robust.attacks._aim import targets_among
 from lightning_robust.attacks._combined import Combined
 from lightning_robust.attacks.attack import Attack, Outcome
 from lightning_robust.evaluation._declared import declared, is_nothing, same_threat, threats_of
+from lightning_robust.evaluation._indicator import Indicator, indicator
 
 Weakness = tuple[str, float]
 """The name of an indicator that is flagged, and its value."""
@@ -56,7 +59,7 @@ def effort(attack: Attack) -> tuple[float, float]:
 
 def weaknesses(attacks: Iterable[Attack]) -> tuple[Weakness, ...]:
     """The doubts of an evaluation that need no measurement: no attack with gradients, one step, steps that do not reach
-    the surface of a ball.
+    the surface of a ball, few targets (see `of_settings`).
     """
     made = [attack for attack in attacks if not is_nothing(attack)]
     climbing = [attack for attack in made if not asks_nothing(attack)]
@@ -71,14 +74,46 @@ def weaknesses(attacks: Iterable[Attack]) -> tuple[Weakness, ...]:
     ways = [_way_within(threat, climbing) for threat in balls]
     if ways and min(ways) < 1:
         found.append(("short_steps", min(ways)))
+    aimed = [targets_among(gain for attack in _within(threat, climbing) for gain in _gains(attack)) for threat in balls]
+    least = min((targets for targets in aimed if targets is not None), default=_TARGETS)
+    if least < _TARGETS:
+        found.append(("few_targets", float(least)))
     return tuple(found)
 
 
-def _way_within(threat: Threat, attacks: list[Attack]) -> float:
-    """How far the attacks within a set go together, rounded, and those that may be within it."""
+def of_settings(weak: Iterable[Weakness], classes: int) -> list[Indicator]:
+    """Weaknesses as indicators; targets are few where there are more wrong classes.
+
+    Args:
+        weak: As `weaknesses`.
+        classes: Their number; 0: unknown, or labels are no classes.
+    """
+    return [indicator(*one) for one in weak if one[0] != "few_targets" or not classes or one[1] < classes - 1]
+
+
+_TARGETS = 3
+"""Of so many nearest classes the margins are to be raised, where no gain asks for any class."""
+
+
+def _gains(attack: Attack) -> list[Any]:
+    """What an attack with gradients raises; None in it: not known."""
+    if isinstance(attack, Combined):
+        return [gain for part in attack.parts if not asks_nothing(part) for gain in _gains(part)]
+    if isinstance(attack, MinimumNorm):
+        return [run.gain for run in attack._runs]
+    gain = getattr(attack, "gain", None)
+    return list(gain) if isinstance(gain, tuple) else [gain]
+
+
+def _within(threat: Threat, attacks: list[Attack]) -> list[Attack]:
+    """The attacks within a set, and those that may be."""
     sets = [(attack, declared(attack)) for attack in attacks]
-    within = [attack for attack, own in sets if own is None or any(same_threat(threat, one) for one in own)]
-    return round(max(effort(attack)[1] for attack in within), 6)
+    return [attack for attack, own in sets if own is None or any(same_threat(threat, one) for one in own)]
+
+
+def _way_within(threat: Threat, attacks: list[Attack]) -> float:
+    """How far the attacks within a set go together, rounded."""
+    return round(max(effort(attack)[1] for attack in _within(threat, attacks)), 6)
 
 
 def goes_far(attack: Attack) -> bool:
@@ -95,8 +130,9 @@ def goes_far(attack: Attack) -> bool:
 
 
 def radius_used_by(attack: Attack, x: Tensor, outcome: Outcome) -> Tensor | None:
-    """(N,) the norm of each perturbation as a share of what the ball and the range of pixels allow; None of an attack
-    that may well stay near.
+    """(N,) the norm of each perturbation, or of the way from where the attack began if that is less, as a share of what
+    the ball and the range of pixels allow; 0 where the input is the clean one. None of an attack that may well stay
+    near.
 
     Args:
         attack: The attack.
@@ -112,4 +148,9 @@ def radius_used_by(attack: Attack, x: Tensor, outcome: Outcome) -> Tensor | None
     assert chart.upper is not None
     farthest = threat.ball.norm(torch.maximum(chart.upper, -chart.lower)).double()
     radius = torch.as_tensor(threat.ball.radius, dtype=torch.float64, device=x.device)
-    return threat.ball.norm(delta).double() / torch.minimum(farthest, radius.expand_as(farthest))
+    norm, signs = threat.ball.norm(delta).double(), outcome.signs
+    if signs is not None:
+        # Without a gradient nothing moves, which is told of by itself.
+        way = torch.where(signs.zero > 0.5 * signs.steps, torch.inf, signs.way.to(norm))
+        norm = torch.where(norm > 0, torch.minimum(norm, way.clamp_min(1e-30)), norm)
+    return norm / torch.minimum(farthest, radius.expand_as(farthest))

@@ -236,6 +236,11 @@ class Suspicions:
         self.counts[place : place + len(sums)] += values
 
 
+def classes_of(counts: list[int]) -> int:
+    """The number of classes that `Suspicions.counts` tell of; 0: unknown, or labels are no classes."""
+    return counts[2] // counts[0] if counts and counts[0] else 0
+
+
 def constant(n: int, alike: int, labels: int) -> list[str]:
     """What `Suspicions.alike` gives reason to doubt, of n samples that count; all summed over processes."""
     return [_of_constant(n)] if n >= _FEW and alike == n and labels else []
@@ -283,11 +288,11 @@ def texts(counts: list[int], attacks: Mapping[str, Attack], *, settled: bool = T
         attacks: The attacks by name.
         settled: Is the model meant to be good?
     """
-    n, right, classes = counts[: len(_OF_ALL)]
-    said = []
-    if settled and n >= _ENOUGH and classes and n and guesses(right, n, classes // n):
+    n, right, _ = counts[: len(_OF_ALL)]
+    classes, said = classes_of(counts), []
+    if settled and n >= _ENOUGH and classes and guesses(right, n, classes):
         said.append(
-            f"The clean accuracy, {right} of {n}, is no better than guessing among {classes // n} classes. Are the "
+            f"The clean accuracy, {right} of {n}, is no better than guessing among {classes} classes. Are the "
             "inputs in the range that the model was trained on, the labels in its order, and the weights loaded?"
         )
     for place, name in enumerate(attacks):
@@ -319,8 +324,9 @@ def _short_of(counts: list[int], attacks: Mapping[str, Attack]) -> list[str]:
             within.setdefault(described(declared(attack)), []).append((of_one["held"], of_one["little"]))
     return [
         f"Robust accuracy may be too high: of {held} samples that withstood, {little} were moved by less than half of "
-        "the radius, where an attack that does what it may goes to the surface of the ball. Are its steps too small, "
-        "is the radius in the units of the inputs, and does the attack return what it has found?"
+        "the radius, from the clean input or from where the attack began, where an attack that does what it may goes "
+        "to the surface of the ball. Are its steps too small for the units of the inputs, "
+        "is the radius in these units, and does the attack return what it has found?"
         for found in within.values()
         for held, little in [max(found, key=lambda pair: pair[1])]
         if held >= 20 and all(2 * little > held for held, little in found)

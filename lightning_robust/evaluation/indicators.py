@@ -123,10 +123,10 @@ def from_signs(signs: Signs, n: int, *, steps: int | None = None) -> list[Indica
 
 
 def sums_of(signs: Signs) -> Tensor:
-    """What `from_sums` needs of the samples that withstood, (9,): it adds up over batches and processes."""
+    """What `from_sums` needs of the samples that withstood, (10,): it adds up over batches and processes."""
     made, whole = signs.steps.clamp(min=1), signs.best - signs.start
     late = torch.where(whole > 0, (signs.best - signs.late) / whole.clamp(min=1e-300), 0.0)
-    sums = (signs.zero > 0.5 * made, signs.broken / made, signs.silent, late, signs.steps > 0)
+    sums = (signs.zero > 0.5 * made, signs.broken / made, signs.silent, late, signs.steps > 0, signs.won & ~signs.short)
     rises = (signs.rise, signs.predicted, signs.agreed, signs.asked)
     return torch.stack([value.to(signs.rise).sum() for value in (*sums, *rises)])
 
@@ -135,11 +135,11 @@ def from_sums(sums: Tensor, n: int, steps: int) -> list[Indicator]:
     """As `from_signs`.
 
     Args:
-        sums: (9,) those of `sums_of`.
+        sums: (10,) those of `sums_of`.
         n: Number of all samples.
         steps: Of the longest run.
     """
-    stuck, broken, silent, late, moved, rise, predicted, agreed, asked = sums.tolist()
+    stuck, broken, silent, late, moved, won, rise, predicted, agreed, asked = sums.tolist()
     if not moved:
         return []
     known = asked >= _ENOUGH and predicted > 0
@@ -150,6 +150,7 @@ def from_sums(sums: Tensor, n: int, steps: int) -> list[Indicator]:
         indicator("loop_broken_gradient", broken / n),
         replace(risen, flagged=risen.flagged and (moved >= _FEW_SAMPLES or share <= 0)),
         indicator("silent_success", silent / n),
+        indicator("gain_won", won / n),
     ]
     if steps >= 50:
         values.append(indicator("still_rising", late / moved))

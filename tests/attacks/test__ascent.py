@@ -1,6 +1,6 @@
 """The loop where samples leave it, and what it keeps of what it saw."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -15,13 +15,17 @@ from lightning_robust.attacks import (
     AutoPGD,
     Context,
     Linf,
+    PixelSpace,
     Square,
     Steepest,
+    Threat,
     margin,
     pgd as module,
+    targeted_margin,
 )
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.scope import wants_whole_batches
+from lightning_robust.attacks.starts import uniform
 from tests.evaluation.zoo import backward, nan_in_half
 from tests.helpers import THREATS, batch, class_scores, images, net, threat_of
 
@@ -147,6 +151,48 @@ def test_of_two_runs_the_one_that_rose_further_tells_start_and_end():
     assert both.late.tolist() == [2, -1]
     assert both.best.tolist() == [5, 0]
     assert both.steps.tolist() == [7, 7]
+
+
+def test_a_gain_may_win_where_the_verdict_stays_right():
+    """Three classes, of which 0 and 1 count as one: the margin of class 0 is won at class 1."""
+    x, y = torch.tensor([[0.5, 0.5], [0.5, 0.9]]), torch.tensor([0, 2])
+
+    def model(z):  # class 1 comes before class 0 on the way; class 2 stays where it is, behind both or before both
+        return torch.stack([0.55 - z[:, 0], z[:, 0] - 0.5, 20 * (z[:, 1] - 0.7)], 1)
+
+    def signs(gain, correct, **given):
+        attack = PGD(Linf(0.1), 4, gain=gain, random_start=False, keep="best", **given)
+        found = attack.run(model, x, y, Context(correct=correct)).signs
+        return list(zip(found.won.tolist(), found.short.tolist(), strict=True))
+
+    pair = torch.tensor([0, 0, 1])
+    coarse = lambda o, y: pair[o.argmax(1)] == pair[y]  # noqa: E731
+    usual = lambda o, y: o.argmax(1) == y  # noqa: E731
+    assert signs(margin, coarse) == [(True, False), (False, False)]
+    assert signs(targeted_margin(1), coarse) == [(True, False), (False, True)]
+    assert signs(targeted_margin(2), coarse) == [(False, True)] * 2
+    assert signs(lambda o, y: margin(o, y), coarse) == [(False, True)] * 2
+    assert signs(margin, coarse, rule=Square()) == [(True, False), (False, False)]
+    for gain in (margin, targeted_margin(1)):
+        assert not any(won for won, _ in signs(gain, usual))
+        assert signs(gain, None) == [(False, False)] * 2
+
+
+def test_the_way_is_that_from_the_start_and_the_longer_one_of_two_runs():
+    x, y = images(6), torch.arange(6) % 5
+    for ball, rule in ((Linf(0.1), Adam(1e-4)), (L2(0.5), Steepest())):
+        starts = []
+
+        def start(ball, noise, zero, starts=starts):
+            starts.append(uniform(ball, noise, zero))
+            return starts[-1]
+
+        attack = PGD(Threat(ball, PixelSpace(-9, 9)), 1, rule=rule, random_start=start, gain=margin, keep="best")
+        signs = attack.run(class_scores, x, y).signs
+        moved = replace(attack, keep="last").run(class_scores, x, y).delta - starts[0]
+        torch.testing.assert_close(signs.way, ball.norm(moved).double(), rtol=1e-3, atol=1e-7)
+        longer = replace(signs, way=signs.way * torch.tensor([0.5, 2.0]).repeat(3))
+        assert torch.equal((signs + longer).way, torch.maximum(signs.way, longer.way))
 
 
 def test_silent_is_what_was_misclassified_on_the_way_only():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_robust import RobustEvaluation
+from lightning_robust import Report, RobustEvaluation
 from lightning_robust.attacks import (
     L1,
     L2,
@@ -24,6 +24,7 @@ from lightning_robust.attacks import (
     Threat,
     cross_entropy,
     finite_differences,
+    targeted_margin,
 )
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
@@ -105,9 +106,9 @@ def test_a_mask_is_not_called_too_robust_where_nothing_is_robust(name):
     assert "not raised" in report.page().html() or not report.indicators
 
 
-def _validated(module, attacks, x, y):
+def _validated(module, attacks, x, y, **given):
     """A callback after a validation, and all that it warned of."""
-    evaluation = RobustEvaluation(attacks)
+    evaluation = RobustEvaluation(attacks, **given)
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[evaluation]
     )
@@ -140,6 +141,47 @@ def test_the_callback_agrees(rounded, eps, suspicious):
     assert (evaluation.results["val/robust_acc"] > 0) == suspicious
     assert ("Robust accuracy may be too high" in texts) == suspicious
     assert (evaluation.results["val/suspicious"] > 0) == suspicious
+
+
+def _of_three(output, y):
+    """Three groups of digits that count as one class each."""
+    group = torch.tensor([0, 1, 0, 2, 1, 2, 0, 1, 2, 2])
+    return group[output.argmax(1)] == group[y]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_verdict_laxer_than_the_gain_is_doubted(tmp_path):
+    """A sample that is driven into a class of its own group was not attacked towards another group."""
+    net, (_, _, x, y) = networks()[0], zoo.digits()
+    x, y, attack = x[:40], y[:40], PGD(Linf(0.15), 10, early_stop=True)
+
+    class Module(Softmax):
+        def forward(self, x):
+            return self.net(x)
+
+    def named(indicators):
+        return {one.name: one for one in indicators if one.name == "gain_won"}["gain_won"]
+
+    report = evaluate(net, (x, y), attack, correct=_of_three, out=tmp_path, progress=False)
+    won = named(report.indicators)
+    assert won.flagged
+    (tmp_path / "report.json").unlink()
+    for again in (
+        Report.load(tmp_path),
+        evaluate(net, (x, y), attack, correct=_of_three, out=tmp_path, progress=False),
+    ):
+        assert named(again.indicators) == won
+    evaluation, texts = _validated(Module(False), attack, x, y, correct=_of_three)
+    assert "gain_won: " in texts  # from other starts
+    assert evaluation.results["val/suspicious"] > 0
+
+    usual = lambda output, y: output.argmax(1) == y  # noqa: E731
+    for attacks, correct in ((attack, usual), (PGD(Linf(0.15), 10, gain=targeted_margin(9)), usual)):
+        assert named(evaluate(net, (x, y), attacks, correct=correct, progress=False).indicators).value == 0
+    targets = {str(rank): PGD(Linf(0.15), 10, gain=targeted_margin(rank)) for rank in range(1, 10)}
+    looked = evaluate(net, (x, y), Plan({"pgd": attack, **targets}), correct=_of_three, progress=False)
+    assert looked.robust_acc.value < report.robust_acc.value
+    assert not named(looked.indicators).flagged
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import functools
 import json
 import math
+from dataclasses import fields
 
 import pytest
 import torch
 
 from lightning_robust import PGD, Linf, RandomSearch, Report, evaluate
 from lightning_robust.attacks import Threat
-from lightning_robust.attacks._signs import Signs
+from lightning_robust.attacks._signs import FLAGS, Signs
 from lightning_robust.evaluation import Plan
 from lightning_robust.evaluation._memory import Memory, seen_of_clean, seen_of_run
 from lightning_robust.evaluation.ledger import CLEAN, Event, Ledger, join
@@ -140,21 +141,24 @@ def test_what_the_first_run_said_of_an_attack_is_said_again(tmp_path):
 
 def test_signs_come_back_exactly(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    values = torch.rand(11, 3, dtype=torch.float64, generator=generator).unbind()
-    signs = Signs(*values[:-1], torch.tensor([True, False, True]))
+    values = torch.rand(len(fields(Signs)), 3, dtype=torch.float64, generator=generator)
+    signs = Signs(**{f.name: v > 0.5 if f.name in FLAGS else v for f, v in zip(fields(Signs), values, strict=True)})
     seen = seen_of_run(torch.tensor([True, False, True]), signs, 3)
     clean = seen_of_clean(torch.tensor([True, False, False]), torch.tensor([False, True, False]))
     values = {"target": -1, "step": -1, "gain": math.nan, "radius": math.inf, "passes": 3, "key": "0", "label": 0}
+    fewer = seen[0][:-3]  # as an earlier version wrote
     with Ledger.open(tmp_path, {}) as ledger:
+        ledger.add([Event(0, "old", 0, False, seen=fewer, **values)])
         ledger.add(Event(n, CLEAN, 0, False, seen=one, **values) for n, one in enumerate(clean))
         ledger.add(Event(n, "pgd", 0, n == 2, seen=one, **values) for n, one in enumerate(seen))
     memory = Memory()
-    assert len(list(memory.listen(join(tmp_path)))) == 6
-    ((places, again),) = memory.signs
+    assert len(list(memory.listen(join(tmp_path)))) == 7
+    ((_, old), (places, again)) = memory.signs
+    assert (old.steps.tolist(), old.won.tolist(), old.way.tolist()) == (signs.steps[:1].tolist(), [False], [0.0])
     assert places == [0, 1, 2]
     for name, value in vars(signs).items():
         assert torch.equal(getattr(again, name), value)
         assert getattr(again, name).dtype == value.dtype
-    assert (memory.stuck, memory.moved) == ({"pgd": {0}}, {"pgd": {1, 2}})  # the last was broken
+    assert (memory.stuck, memory.moved) == ({"old": {0}, "pgd": {0}}, {"pgd": {1, 2}})  # the last was broken
     assert (memory.outputs, memory.broken, memory.probabilities) == ({0, 1, 2}, {0}, {1})
     assert not memory.unknown

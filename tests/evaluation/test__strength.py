@@ -1,6 +1,7 @@
 """What settings alone say of attacks, and how much of the radius an attack uses."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,13 +11,16 @@ from lightning_robust.attacks import (
     L1,
     L2,
     PGD,
+    Adam,
     AffineSpace,
     Attack,
+    AutoPGD,
     GridSearch,
     Linf,
     MinimumNorm,
     RandomPerturbation,
     RandomSearch,
+    Rule,
     Square,
     Threat,
     apgd,
@@ -26,16 +30,20 @@ from lightning_robust.attacks import (
     fgsm,
     finite_differences,
     in_turn,
+    margin,
     mim,
     pgd_cw,
     restarted,
     rs_fgsm,
     stutz,
+    targeted,
+    targeted_dlr,
+    targeted_margin,
     worst_of,
 )
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
 from lightning_robust.evaluation import Plan, Report, standard
-from lightning_robust.evaluation._strength import effort, radius_used_by, searches_of, weaknesses
+from lightning_robust.evaluation._strength import effort, of_settings, radius_used_by, searches_of, weaknesses
 from lightning_robust.interop import from_foolbox, from_torchattacks
 from tests.evaluation import zoo
 
@@ -71,6 +79,9 @@ HONEST = {
     "ten random maps": [restarted(RandomPerturbation(AFFINE), 10)],
     "estimated gradients": [finite_differences(PGD(BALL, 5), width=0.05)],
     "nothing is allowed": [PGD(Linf(0.0), 1), RandomPerturbation(Linf(0.0))],
+    "the three nearest": [PGD(BALL, gain=tuple(map(targeted_margin, (3, 1, 2))), restarts=3)],
+    "a target beside others": [PGD(BALL, gain=targeted_margin(9)), PGD(BALL)],
+    "a target beside a function": [PGD(BALL, gain=targeted_margin(9)), as_attack(own)],
     "the standard": [stage for stage in standard(BALL).attacks.values() if isinstance(stage, Attack)],
     "the standard in L1": [stage for stage in standard(L1(3.0)).attacks.values() if isinstance(stage, Attack)],
 }
@@ -91,6 +102,10 @@ def test_what_the_literature_does_is_not_weak(name):
         ([PGD(BALL, 1, rel_step_size=0.5)], {"one_step": 1, "short_steps": 0.5}),
         ([fgsm(BALL), restarted(rs_fgsm(BALL), 3), RandomSearch(BALL, 10)], {"one_step": 1}),
         ([in_turn(fgsm(BALL), fgsm(FAR))], {"one_step": 1}),
+        ([PGD(BALL, gain=targeted_margin(9), restarts=2)], {"few_targets": 0}),
+        ([worst_of(PGD(BALL, gain=targeted_margin(1)), apgd(BALL, gain=targeted_dlr(2))), NOISE], {"few_targets": 2}),
+        ([PGD(BALL), PGD(FAR, gain=targeted(margin))], {"few_targets": 1}),
+        ([MinimumNorm(FAR, targets=2)], {"few_targets": 2}),
         ([RandomSearch(BALL, 10)], {"no_gradients": 0}),
         ([PGD(BALL, 10, rule=Square()), NOISE], {"no_gradients": 0}),
         ([restarted(NOISE, 10), RandomPerturbation(AFFINE)], {"no_gradients": 0}),
@@ -98,6 +113,15 @@ def test_what_the_literature_does_is_not_weak(name):
 )
 def test_what_is_weak_by_its_settings_is_named(attacks, names):
     assert dict(weaknesses(attack.thorough() for attack in attacks)) == names
+
+
+def test_one_target_is_all_that_two_classes_have():
+    weak = weaknesses([PGD(BALL, gain=targeted_margin(1))])
+    assert [[one.name for one in of_settings(weak, classes)] for classes in (0, 2, 3)] == [
+        ["few_targets"],
+        [],
+        ["few_targets"],
+    ]
 
 
 def test_attacks_of_other_packages_say_how_far_their_steps_go():
@@ -168,11 +192,42 @@ def test_an_attack_that_does_next_to_nothing_is_doubted(plan):
     assert doubts({"little": Little(0.01, FAR), "pgd": PGD(BALL, 5)})  # another set
 
 
+@dataclass(frozen=True)
+class Creep(Rule):
+    """A rule of one's own, along the sign by a thousandth of what is meant."""
+
+    def __call__(self, at, state):
+        return at.delta + 1e-4 * at.grad.sign(), state
+
+
+def test_an_attack_that_stays_where_it_began_is_doubted_whatever_its_rule():
+    """A random start is as far from the clean input as an attack may go: the way counts, and not where it is."""
+    net, (_, _, x, y) = zoo.seeded(0, zoo.network), zoo.digits()
+
+    def doubted(**given):
+        report = evaluate(net, (x[:40], y[:40]), PGD(Linf(0.05), 20, **given), progress=False)
+        return [text for text in report.warnings if "less than half of the radius" in text]
+
+    assert doubted(rule=Adam(1e-4))
+    assert doubted(rule=Creep(), restarts=2)
+    assert not doubted(rule=Adam(0.01))
+    assert not doubted(rule=AutoPGD())
+    assert not doubted()
+
+
+def test_a_way_in_larger_balls_counts():
+    """Auto-PGD in L1 ends within the declared ball, near where the run before ended."""
+    net, (_, _, x, y) = zoo.seeded(3, zoo.network, eps=0.2), zoo.digits()
+    attack = apgd(L1(2.0), 20)
+    outcome = attack.thorough().run(net, x, y)
+    assert float(radius_used_by(attack, x, outcome).min()) > 0.75
+
+
 @pytest.mark.parametrize("ball", [Linf(0.002), Linf(0.3), L2(0.5), L2(3.0), L1(2.0), L1(10.0)])
 @pytest.mark.parametrize("eps", [0.0, 0.2])
 def test_ordinary_attacks_from_the_clean_input_use_the_radius(ball, eps):
     net, (_, _, x, y) = zoo.seeded(3, zoo.network, eps=eps), zoo.digits()
-    for attack in (PGD(ball, 10, random_start=False), mim(ball), apgd(ball, 10), pgd_cw(ball, 10)):
+    for attack in (PGD(ball, 10), PGD(ball, 10, random_start=False), mim(ball), apgd(ball, 10), pgd_cw(ball, 10)):
         outcome = attack.thorough().run(net, x, y)
         held = (net(x).argmax(1) == y) & ~outcome.fooled.any(0)
         share = radius_used_by(attack, x, outcome)[held]

@@ -309,6 +309,7 @@ def signs_of(**values):
         ({"broken": [50.0, 0.0]}, "loop_broken_gradient", 0.05),
         ({"rise": [0.1, -0.1]}, "loop_rise", 0.0),
         ({"silent": [True, True]}, "silent_success", 0.2),
+        ({"won": [True, True], "short": [True, False]}, "gain_won", 0.1),
         ({"late": [0.9, 0.7]}, "still_rising", 0.2),
     ],
 )
@@ -337,7 +338,7 @@ def test_a_handful_of_steps_tells_nothing_of_their_gradients():
 def test_a_rise_of_few_samples_is_doubted_where_there_is_none():
     """One alone at a kink decides what all steps of four did together."""
     for moved, rise, flagged in ((4, 0.05, False), (5, 0.05, True), (4, 0.0, True), (1, -0.1, True), (5, 0.15, False)):
-        sums = torch.tensor([0, 0, 0, 0, moved, rise, 1.0, 90, 100])
+        sums = torch.tensor([0, 0, 0, 0, moved, 0, rise, 1.0, 90, 100])
         assert named(indicators.from_sums(sums, 10, 20))["loop_rise"].flagged == flagged
 
 
@@ -573,11 +574,13 @@ THRESHOLDS = {
     "loop_broken_gradient": 0.001,
     "loop_rise": 0.1,
     "silent_success": 0.1,
+    "gain_won": 0.05,
     "still_rising": 0.05,
     "radius_used": 0.5,
     "no_gradients": 0.5,
     "one_step": 1.5,
     "short_steps": 1.0,
+    "few_targets": 2.5,
     "unbounded": 0.05,
     "one_class": 0.5,
     "gain_jumps": 0.25,
@@ -587,7 +590,7 @@ THRESHOLDS = {
 }
 """Beyond these numbers the masked networks of the zoo lie, and no honest one."""
 LOW = {"constant", "gradient_rise", "foreign_gradient", "loop_rise", "radius_used", "sorted_cut"}
-LOW |= {"no_gradients", "one_step", "short_steps"}
+LOW |= {"no_gradients", "one_step", "short_steps", "few_targets"}
 """Doubted below the number, the others above it."""
 
 
