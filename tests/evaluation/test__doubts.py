@@ -33,7 +33,7 @@ from lightning_robust.evaluation._doubts import _of_each_kind, _worst_of_each
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, indicator
 from tests.evaluation import zoo
 
-OF_THE_MODEL = {"random", "constant", "company", "few_draws", "broken_logits"}
+OF_THE_MODEL = {"random", "constant", "one_class", "company", "few_draws", "broken_logits"}
 """What is wrong with a model whatever its robust accuracy is; all others say that it is too high."""
 
 
