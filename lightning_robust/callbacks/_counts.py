@@ -15,8 +15,9 @@ from lightning_robust.attacks.labels import finite
 from lightning_robust.attacks.scope import wants_whole_batches
 from lightning_robust.callbacks._handed import Handed
 from lightning_robust.callbacks._shard import gathered, leave_out
+from lightning_robust.evaluation._answers import NO_ANSWERS, asked
 from lightning_robust.evaluation._declared import per_sample_radius
-from lightning_robust.evaluation._doubts import asked, signs_of, steps_of
+from lightning_robust.evaluation._doubts import signs_of, steps_of
 from lightning_robust.evaluation._engine import Engine
 from lightning_robust.evaluation._few import MOST
 from lightning_robust.evaluation._indicator import Indicator
@@ -51,7 +52,8 @@ class Counts:
         order: Of the samples; who calls `add` tells it of them, and of those that do not count.
         repeats: Which samples were counted more than once.
         doubts: Texts about the first batch.
-        probed: What `probe` has found.
+        answers: What `probe` was told, batch by batch.
+        probed: What it has found.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Counts:
         self._sums = torch.zeros(_SUMS, dtype=torch.float64, device=exact)
         self.handed, self.order, self.repeats = Handed(metrics, device), Order(), Repeats()
         self.doubts = self._suspicions.doubts
-        self.probed: list[Indicator] = []
+        self.answers, self.probed = NO_ANSWERS, list[Indicator]()
         self._engine: Engine | None = None
 
     @property
@@ -90,8 +92,8 @@ class Counts:
         self._suspicions.inputs(sample.x, sample.y)
 
     def probe(self, module: Any, sample: Sample, key: int, *, rank: int = 0, processes: int = 1) -> None:
-        """Ask the module a few questions, about its gradients above all. All processes ask, for nobody knows whether a
-        forward waits for the others, and the first one speaks.
+        """Ask the module a few questions about a batch, beside those before it. All processes ask, for nobody knows
+        whether a forward waits for the others, and the first one speaks.
 
         Args:
             module: The module, not wrapped in DDP.
@@ -102,11 +104,11 @@ class Counts:
         """
         whole = any(per_sample_radius(attack) for attack in self._attacks.values())
         most = len(sample) if wants_whole_batches(sample.view(module)) else MOST
-        given: dict[str, Any] = {"most": most, "together": processes > 1}
+        given: dict[str, Any] = {"most": most, "together": processes > 1, "before": self.answers}
         with torch.inference_mode(False):
             ((part,),) = pools([(list(range(len(sample))), sample)], whole=whole)
-            found = asked(module, part, self._stages, key, Meter(len(sample)), **given)
-        self.probed = [] if rank else found
+            self.answers = asked(module, [part], self._stages, key, Meter(len(sample)), **given)
+        self.probed = [] if rank else self.answers.indicators(self._stages)
 
     def verdict(self, row: list[float], distinct: int) -> "Verdict":
         """What a row says that was summed over processes, of so many distinct samples."""

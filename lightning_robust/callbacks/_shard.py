@@ -50,6 +50,14 @@ class Shard:
         return self.rank + (seen + torch.arange(n, device=device)) * self.replicas < self.limit
 
 
+def size_of(loader: Any) -> int | None:
+    """The size of the batches that a dataloader was asked for; None: they are made in another way."""
+    for one in (loader, getattr(loader, "batch_sampler", None)):
+        if isinstance(size := getattr(one, "batch_size", None), int) and size > 0:
+            return size
+    return None
+
+
 def replicas(trainer: pl.Trainer) -> int:
     """How many processes see different data. Under tensor parallelism fewer than there are processes."""
     kwargs = trainer.distributed_sampler_kwargs

@@ -23,7 +23,7 @@ from lightning_robust.callbacks._keys import Keys
 from lightning_robust.callbacks._patience import warn_of_patience
 from lightning_robust.callbacks._probes import Probes
 from lightning_robust.callbacks._results import Results
-from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas
+from lightning_robust.callbacks._shard import Shard, loaders_of, rank_of, replicas, size_of
 from lightning_robust.evaluation._plan import Plan, is_plan, stages_of
 from lightning_robust.evaluation._reader import KEYS, Forward, Reader, Sample
 from lightning_robust.evaluation._tally import Interval
@@ -299,15 +299,13 @@ class RobustEvaluation(StepCallback):
         counts = self._counts[loader]
         mask = shard.counted(counts.seen, len(sample), sample.x.device)
         counts.seen += len(sample)
-        counted = len(sample)
         counts.order.see(sample, cut=shard.cuts(counts.seen))
         if shard.replicas == 1 and not bool(mask[-1]):
             # Alone, what is not counted need not be computed. Together, all processes make the same number of forwards.
             rows = slice(0, int(mask.sum()))
             sample, mask = sample.rows(rows), mask[rows]
-        if counts.seen == counted:
-            ranks = {"rank": shard.rank, "processes": pl_module.trainer.world_size}
-            self._probes.look(counts, pl_module, sample, KEYS[stage], loader=loader, **ranks)
+        size, ranks = size_of(self._loaders[loader]), {"rank": shard.rank, "processes": pl_module.trainer.world_size}
+        self._probes.look(counts, pl_module, sample, KEYS[stage], loader=loader, size=size, **ranks)
         counts.add(pl_module, sample, KEYS[stage], mask)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

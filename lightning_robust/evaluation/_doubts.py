@@ -2,142 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 
-from lightning_robust.attacks import MinimumNorm, log_odds, margin
+from lightning_robust.attacks import MinimumNorm
 from lightning_robust.attacks._combined import Combined
-from lightning_robust.attacks._gain import anchor_of
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Attack
-from lightning_robust.attacks.labels import are_class_labels
-from lightning_robust.attacks.scope import wants_whole_batches
-from lightning_robust.attacks.threats import Threat
-from lightning_robust.evaluation._declared import threats_of
-from lightning_robust.evaluation._described import described
-from lightning_robust.evaluation._engine import halved
-from lightning_robust.evaluation._few import MOST
-from lightning_robust.evaluation._indicator import KINDS, Indicator
+from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._memory import Kinds, Memory
-from lightning_robust.evaluation._meter import Meter
 from lightning_robust.evaluation._plan import Stage
-from lightning_robust.evaluation._pool import Part, can_be_cut
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._repeats import repeated
 from lightning_robust.evaluation._runs import Seen
 from lightning_robust.evaluation._strength import is_search, of_settings, searches_of, weaknesses
 from lightning_robust.evaluation._tally import cautions
-from lightning_robust.evaluation.indicators import from_signs, probe, search_beats_gradients, standing, unbounded
-
-
-def asked(
-    module: Any,
-    part: Part,
-    stages: Mapping[str, Stage],
-    key: int,
-    meter: Meter,
-    *,
-    most: int = MOST,
-    together: bool = False,
-) -> list[Indicator]:
-    """What a few questions to the model tell, on the first samples, within a perturbation set that attacks declare; of
-    several of one norm in one space, within that of the middle radius.
-
-    Args:
-        module: The model.
-        part: The samples.
-        stages: Of the evaluation.
-        key: Of random steps.
-        meter: Counts the passes.
-        most: Number of samples that are asked about, at most, unless the batch must stay whole. Where memory runs out,
-            half as many, unless processes make their forwards together, whose number shall depend on none of them.
-        together: Do all processes ask, so that forwards may be made together?
-
-    Returns:
-        Each indicator once, with the worst of its values. Of a set that holds no other input: what is of the model
-        stays flagged, nothing else.
-    """
-
-    def ask(size: int) -> list[Indicator]:
-        return _asked(module, part, torch.arange(size), stages, key, meter, together=together)
-
-    if part.whole:
-        return ask(len(part))
-    size = min(len(part), most)
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    one = together or (several and wants_whole_batches(part.sample.view(module)))
-    return ask(size) if one else halved(ask, size)
-
-
-def _asked(
-    module: Any,
-    part: Part,
-    rows: torch.Tensor,
-    stages: Mapping[str, Stage],
-    key: int,
-    meter: Meter,
-    *,
-    together: bool,
-) -> list[Indicator]:
-    """The same of some samples."""
-    attacks = [stage.attack for stage in stages.values()]
-    sample = part.sample if len(rows) == len(part) else part.sample.rows(rows)
-    view, correct = sample.view(module, meter.on(rows)), sample.reader.correct
-    # Where processes make their forwards together, and networks are compiled for a size, all have the whole batch.
-    view.whole_batches = together or wants_whole_batches(view) or (part.whole and not can_be_cut(sample))
-    with view.quietly():
-        _, output = view.judged()
-        gain, found = _gain_of(attacks), []
-        threats: list[Any] = (
-            _of_each_kind(threats_of(attacks)) if gain is not None or are_class_labels(output, sample.y) else []
-        )
-        if not threats and not (isinstance(output, torch.Tensor) and output.ndim and not output.is_complex()):
-            return []
-        given: dict[str, Any] = {"gain": gain or margin, "correct": correct, "code": sample.code, "key": key}
-        for threat in threats or [None]:
-            few = probe(view, sample.x, sample.y, threat, logits=output, **given)
-            if threat is None:
-                found += few
-            elif torch.as_tensor(threat.ball.radius).any():
-                found += [*few, *unbounded(view, sample.x, sample.y, threat, **given)]
-            else:
-                found += standing(few, 0)
-    return _worst_of_each(found)
-
-
-def _of_each_kind(threats: list[Threat]) -> list[Threat]:
-    """For each norm and space the set of the middle radius: a model that hides its gradients hides them from all."""
-    kinds: dict[Any, list[Threat]] = {}
-    for threat in threats:
-        kinds.setdefault((type(threat.ball), described(threat.space)), []).append(threat)
-    ordered = (sorted(some, key=lambda one: float(torch.as_tensor(one.ball.radius).max())) for some in kinds.values())
-    return [some[len(some) // 2] for some in ordered]
-
-
-def _worst_of_each(found: list[Indicator]) -> list[Indicator]:
-    """Each indicator once, in the order of first sight: one that is flagged before others, then by its value."""
-    worst: dict[str, Indicator] = {}
-    for one in found:
-        known = worst.setdefault(one.name, one)
-        further = one.value < known.value if KINDS[one.name].below else one.value > known.value
-        if (one.flagged, further or known.value != known.value) > (known.flagged, False):
-            worst[one.name] = one
-    return list(worst.values())
-
-
-def _gain_of(attacks: list[Attack]) -> Any:
-    """The first gain of labels that is raised; None: none but the default and those of targets."""
-    for attack in attacks:
-        if isinstance(attack, Combined):
-            gain = _gain_of(list(attack.parts))
-            if gain is not None:
-                return gain
-        several = getattr(attack, "gain", None)
-        for gain in several if isinstance(several, tuple) else (several,):
-            if gain is not None and gain is not log_odds and anchor_of(gain) is None:
-                return gain
-    return None
+from lightning_robust.evaluation.indicators import from_signs, search_beats_gradients
 
 
 def kinds_of(stages: Mapping[str, Stage]) -> Kinds:

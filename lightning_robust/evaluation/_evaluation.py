@@ -14,17 +14,11 @@ from torch import Tensor, nn
 from lightning_robust._versions import command, processor
 from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._again import elsewhere, judged_again
+from lightning_robust.evaluation._answers import asked
 from lightning_robust.evaluation._data import fingerprint_of_data
 from lightning_robust.evaluation._declared import common_threat, per_sample_radius
 from lightning_robust.evaluation._described import described
-from lightning_robust.evaluation._doubts import (
-    asked,
-    cautions_of,
-    kinds_of,
-    most_that_withstood,
-    of_the_run,
-    remembered,
-)
+from lightning_robust.evaluation._doubts import cautions_of, kinds_of, most_that_withstood, of_the_run, remembered
 from lightning_robust.evaluation._engine import Engine, Sink
 from lightning_robust.evaluation._few import MOST
 from lightning_robust.evaluation._indicator import Indicator
@@ -174,7 +168,7 @@ class Evaluation:
             self._compare(parts)
             if self._first is None:
                 self._ask_again(parts[0])
-                self._ask(parts[0])
+                self._ask(parts)
             self._bar.read(sum(map(len, parts)))
             self._engine.run(parts)
             if self._settings.keep_examples:
@@ -256,10 +250,10 @@ class Evaluation:
                         f"{number_known} {what}. Give another folder."
                     )
 
-    def _ask(self, part: Part) -> None:
-        self._meter = Meter(len(part))
-        most = min(MOST, self._settings.batch_size)
-        self._first = asked(self._module, part, self._settings.stages, self._key, self._meter, most=most)
+    def _ask(self, parts: list[Part]) -> None:
+        self._meter = Meter(max(map(len, parts)))
+        most, stages = min(MOST, self._settings.batch_size), self._settings.stages
+        self._first = asked(self._module, parts, stages, self._key, self._meter, most=most).indicators(stages)
         refuse(self._first)
         known = self._memory.asked
         flagged = {one.name for one in self._first if one.flagged}

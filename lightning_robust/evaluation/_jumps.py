@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_robust.attacks._tensors import column, wide
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.threats import Threat
-from lightning_robust.evaluation._probe import questions
+from lightning_robust.evaluation._questions import questions
 
 _HALVINGS = 12
 """Of the segment: what is steep, such as a softmax, is resolved at this size, and what jumps is not."""

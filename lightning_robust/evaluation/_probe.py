@@ -1,163 +1,63 @@
 """What a few questions to a model tell: the measurements behind the indicators, on few samples."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_robust._noise import Noise
-from lightning_robust.attacks._goal import Goal
-from lightning_robust.attacks._step import gain_and_gradient
 from lightning_robust.attacks._tensors import column, dims, wide
 from lightning_robust.attacks.attack import Context, rows_of
 from lightning_robust.attacks.balls import Linf
+from lightning_robust.attacks.binary import binary_correct
 from lightning_robust.attacks.expectation import Expectation
-from lightning_robust.attacks.gains import without
-from lightning_robust.attacks.labels import are_class_labels, class_labels
 from lightning_robust.attacks.pixel_space import PixelSpace
-from lightning_robust.attacks.scope import modules_in, ordinary, scope
-from lightning_robust.attacks.threats import Batch, Threat
+from lightning_robust.attacks.scope import modules_in
+from lightning_robust.attacks.threats import Threat
 from lightning_robust.evaluation._engine import out_of_memory
 from lightning_robust.evaluation._few import few_of
 from lightning_robust.evaluation._indicator import KINDS
+from lightning_robust.evaluation._measured import ENOUGH, TINY, Measured, wants_finer
+from lightning_robust.evaluation._questions import Questions, apart, questions
+from lightning_robust.evaluation._tally import are_probabilities
 
 _SIZES = (0.03125, 0.125, 0.5, 1.0)
 _DRAWS = 3
 _REPEATS = 4
 
-_STRAIGHT = 0.98
-"""Below it, the rise along the gradient is measured at a smaller size too."""
-
-_SMOOTH = 0.99
-"""Where random moves of one direction and two sizes have this cosine, the model is smooth."""
-
 _NOTHING = Threat(Linf(0.0), PixelSpace(-math.inf, math.inf))
 """In place of a perturbation set that is not known."""
 
 
-class Questions:
-    """A model, a gain and a space on few samples, inside `scope`.
-
-    Args:
-        batch: The model, the inputs, the labels and the chart.
-        goal: What the attacker wants.
-        threat: The perturbation set.
-        key: Of the random moves.
-
-    Attributes:
-        whole: Must every forward have the samples of the batch, and their number depend on no answer? See `few_of`.
-    """
-
-    def __init__(self, batch: Batch, goal: Goal, threat: Threat, key: int) -> None:
-        self.batch, self.goal, self.threat = batch, goal, threat
-        self.whole = False
-        self.noise = Noise.of(batch.x, key)
-        self.project = threat.projection(batch.chart)
-        with torch.no_grad():
-            self.clean = batch.model(batch.x.clone())  # a forward may write to its input
-        self.goal.check(self.clean)
-
-    def output(self, delta: Tensor) -> Tensor:
-        """The model's output at a perturbation."""
-        return self.batch.model(self.batch.chart.decode(delta))
-
-    @torch.no_grad()
-    def gain(self, delta: Tensor) -> Tensor:
-        """The gain (N,) at a perturbation."""
-        return self.goal.gain(self.output(delta)).double()
-
-    def gradient(self, delta: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """The output and the gradient of the gain, or of another function of the logits, as they come; zeros where
-        there is none.
-        """
-        logits, grad = self.known_gradient(delta, of)
-        return logits, torch.zeros_like(delta) if grad is None else grad
-
-    def known_gradient(
-        self, delta: Tensor, of: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """The same; None where no gradient arrives, or the model refuses to be asked for one."""
-        at, logits = delta.clone().requires_grad_(), None
-        try:
-            with torch.enable_grad():
-                logits = self.output(at)
-                return logits.detach(), gain_and_gradient(of or self.goal.gain, logits, at)[1].detach()
-        except RuntimeError as error:
-            if out_of_memory(error):
-                raise
-        with torch.no_grad():
-            return self.output(delta) if logits is None else logits.detach(), None
-
-    def silent(self, delta: Tensor) -> Tensor | None:
-        """(N,) bool: have the two highest logits of wrong classes no gradient? None: there are no two."""
-        y, clean = self.batch.y, self.clean
-        if not are_class_labels(clean, y) or clean.shape[1] < 3:
-            return None
-        labels = class_labels(clean, y)
-        labels = labels if labels.ndim == 1 else labels.argmax(1)
-        if not bool(((labels >= 0) & (labels < clean.shape[1])).all()):
-            return None
-        factors = wide(clean).new_tensor([1.0, 0.7])  # gradients of opposite classes do not cancel
-
-        def highest(logits: Tensor) -> Tensor:
-            return without(wide(logits), labels, -torch.inf).topk(2, dim=1).values.mul(factors).sum(1)
-
-        return (self.gradient(delta, highest)[1] == 0).flatten(1).all(1)
-
-    def difference(self, one: Tensor, other: Tensor) -> float:
-        """The largest difference of two outputs, in standard deviations of the clean output, or the size of one."""
-        # In float64: the squares of logits of 1e20 are no float32.
-        one, other, scale = (
-            wide(v).double().nan_to_num(nan=1e30, posinf=2e30, neginf=-2e30) for v in (one, other, self.clean)
-        )
-        spread = scale.std(unbiased=False) if scale.numel() > 1 else scale.abs().max()
-        return float((one - other).abs().max() / spread.clamp(min=1e-100))
-
-    def eps(self) -> float:
-        """The relative rounding of the output, or of what autocast computes it in."""
-        device, kinds = self.clean.device.type, [self.clean.dtype] * self.clean.is_floating_point()
-        kinds += [torch.get_autocast_dtype(device)] * torch.is_autocast_enabled(device)
-        return max((torch.finfo(kind).eps for kind in kinds), default=0.0)
-
-    def rounding(self) -> Tensor:
-        """(N,) differences of two gains that are no more than this may be of the rounding of the output alone."""
-        clean = wide(self.clean).reshape(len(self.clean), -1).double()
-        eps = torch.finfo(self.clean.dtype).eps if self.clean.is_floating_point() else 0.0
-        return 8 * eps * clean.nan_to_num(0.0, 0.0, 0.0).abs().amax(1)
-
-
 def measure(
-    model: Any,
-    x: Tensor,
-    y: Any,
-    threat: Threat | None,
-    gain: Any,
-    context: Context,
-    probabilities: Callable[[Tensor], Tensor],
-) -> dict[str, float]:
-    """The values of the indicators of `indicators.probe`, by name; those that were not measured are left out."""
+    model: Any, x: Tensor, y: Any, threat: Threat | None, gain: Any, context: Context, *, pooled: bool = False
+) -> Measured:
+    """The measurements of `indicators.probe`, whose arguments these are.
+
+    `pooled`: of one of several batches, whose measurements are put together; then this one by itself does not decide
+    what is measured.
+    """
     model, x, y, known, context = few_of(model, x, y, _NOTHING if threat is None else threat, context)
     with questions(model, x, y, known, _height if threat is None else gain, context) as asked:
-        values = _answers(asked, probabilities)
-        random, joined = values["random"] > KINDS["random"].threshold, False
+        facts, gaps = _answers(asked)
+        each, one = _kinds_of_outputs(asked, context), None
+        random = _differ(asked, gaps["random"], "random")
         if any(isinstance(module, Expectation) for module in modules_in(model)):
-            values |= _of_the_draws(asked, model)
+            each |= _of_the_draws(asked, model)
         elif asked.whole or not random:
-            found = _of_the_batch(asked)
-            joined = len(x) > 1 and not found.get("company", math.inf) <= KINDS["company"].threshold
-            values |= {} if random else found
+            found, one = _of_the_batch(asked), (x[0].clone(), asked.clean[0].clone())
+            facts |= {"joined"} if len(x) > 1 and _differ(asked, found.get("company", math.inf), "company") else set()
+            gaps |= found
         if threat is not None:
-            of_each = _of_the_gradient(asked)
-            # Where samples act on one another, none rises as the gradient of all gains together promises.
-            for name in ("foreign_gradient", "gradient_rise") if joined else ():
-                of_each.pop(name, None)
-            values |= of_each
-    if random:  # which says the same in other words
-        values.pop("grad_mode", None)
-    return values
+            each |= _of_the_gradient(asked, pooled=pooled or len(x) < ENOUGH)
+        return Measured(len(x), each, gaps, asked.scale, frozenset(facts), one)
+
+
+def _differ(asked: Questions, gap: float, name: str) -> bool:
+    """Is a difference of outputs beyond the threshold of an indicator?"""
+    return gap / max(asked.scale, TINY) > KINDS[name].threshold
 
 
 def _height(logits: Tensor, y: Any) -> Tensor:
@@ -165,39 +65,26 @@ def _height(logits: Tensor, y: Any) -> Tensor:
     return wide(logits).flatten(1).sum(1) if logits.ndim > 1 else wide(logits)
 
 
-def gives_gradient(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context: Context) -> bool:
-    """Does a gradient arrive at the perturbation, be it zero?"""
-    with questions(model, x, y, threat, gain, context) as asked:
-        return asked.known_gradient(asked.batch.chart.zero)[1] is not None
-
-
-@contextmanager
-def questions(model: Any, x: Tensor, y: Any, threat: Threat, gain: Any, context: Context) -> Iterator[Questions]:
-    """To ask, within `scope`."""
-    with scope(model, x, seed=context.key, also=(threat.space, gain)) as ready:
-        x, y, code = ordinary(x), ordinary(y), ordinary(context.code)
-        batch = Batch(ready, x, y, threat.space.chart(x, y, code))
-        asked = Questions(batch, Goal(gain, batch, context), threat, context.key)
-        asked.whole = bool(getattr(model, "whole_batches", False))
-        yield asked
-
-
 @torch.no_grad()
-def _answers(asked: Questions, probabilities: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """The same question twice and in other words, and what kind of numbers the answers are."""
+def _answers(asked: Questions) -> tuple[set[str], dict[str, float]]:
+    """The same question twice and in other words: how far the answers are apart, and what is seen on the way."""
     model, x, zero, clean = asked.batch.model, asked.batch.x, asked.batch.chart.zero, asked.clean
     with _backward_passes() as passes:
-        random = max(asked.difference(model(x.clone()), clean) for _ in range(_REPEATS))
-    values = {}
-    if x.is_floating_point() and (asked.whole or random <= KINDS["random"].threshold):
-        moved = asked.difference(asked.gradient(zero)[0], asked.output(zero))
-        values["grad_mode"] = moved if moved > 8 * asked.eps() else 0.0  # torch may go another way without gradients
-    finite = clean.reshape(len(clean), -1).isfinite().all(1)
-    return values | {
-        "random": random,
-        "optimizing": float(bool(passes)),
-        "broken_logits": float((~finite).double().mean()),
-        "probabilities": float(probabilities(clean).double().mean()),
+        gaps = {"random": max(apart(model(x.clone()), clean) for _ in range(_REPEATS))}
+    if x.is_floating_point() and (asked.whole or not _differ(asked, gaps["random"], "random")):
+        moved = apart(asked.gradient(zero)[0], asked.output(zero))
+        # Torch may go another way without gradients.
+        gaps["grad_mode"] = moved if moved > 8 * asked.eps() * max(asked.scale, TINY) else 0.0
+    return {"optimizing"} if passes else set(), gaps
+
+
+def _kinds_of_outputs(asked: Questions, context: Context) -> dict[str, Tensor]:
+    """What kind of numbers the answers are."""
+    clean, yes_no = asked.clean, context.correct is binary_correct
+    told = context.correct is None or yes_no
+    return {
+        "broken_logits": ~clean.reshape(len(clean), -1).isfinite().all(1),
+        "probabilities": are_probabilities(clean, yes_no) if told else clean.new_zeros(len(clean), dtype=torch.bool),
     }
 
 
@@ -206,7 +93,7 @@ def _of_the_batch(asked: Questions) -> dict[str, float]:
     """Does the answer depend on the input, and on nothing but the input?"""
     batch, clean, n = asked.batch, asked.clean, len(asked.clean)
     model, x = batch.model, batch.x
-    if n < 2:
+    if n < 2 and not asked.whole:  # else as many forwards as for other batches
         return {}
     every, half = torch.arange(n, device=x.device), (n + 1) // 2
     # Of a batch that must stay whole the first half comes twice.
@@ -217,15 +104,17 @@ def _of_the_batch(asked: Questions) -> dict[str, float]:
         if out_of_memory(error):
             raise
         return {}
-    company = max(asked.difference(moved, clean[rolled]), asked.difference(part, clean[some]))
-    values = {"company": company, "constant": asked.difference(moved, clean)}
+    if n < 2:  # no company to take away, and nothing to tell apart: see `Measured` for the samples of other batches
+        return {}
+    company = max(apart(moved, clean[rolled]), apart(part, clean[some]))
+    gaps = {"company": company, "constant": apart(moved, clean)}
     if not bool((x[rolled] != x).any()):
-        del values["constant"]
-    return values
+        del gaps["constant"]
+    return gaps
 
 
 @torch.no_grad()
-def _of_the_draws(asked: Questions, model: Any) -> dict[str, float]:
+def _of_the_draws(asked: Questions, model: Any) -> dict[str, Tensor]:
     """Would other draws give another verdict?"""
     means = [module for module in modules_in(model) if isinstance(module, Expectation)]
     verdict = asked.goal.fooled(asked.clean)
@@ -236,10 +125,10 @@ def _of_the_draws(asked: Questions, model: Any) -> dict[str, float]:
     finally:
         for module in means:
             module.seed -= 1
-    return {"few_draws": float((verdict != other).double().mean())}
+    return {"few_draws": verdict != other}
 
 
-def _of_the_gradient(asked: Questions) -> dict[str, float]:
+def _of_the_gradient(asked: Questions, *, pooled: bool) -> dict[str, Tensor]:
     """Is there a gradient, is it the same each time, and does the gain rise along it?"""
     chart, ball, project = asked.batch.chart, asked.threat.ball, asked.project
     with torch.no_grad():
@@ -250,18 +139,14 @@ def _of_the_gradient(asked: Questions) -> dict[str, float]:
     silent = asked.silent(here)
     grads = [g.nan_to_num(0.0, 0.0, 0.0) for g in grads]
     moves = torch.stack([1 - _cosine(grads[0], g) for g in grads[1:]]).amax(0)
-    values = {
-        "zero_gradient": float(zero.double().mean()),
-        "broken_gradient": float(broken.mean()),
-        "gradient_moves": float(moves.median()),
-    }
+    each = {"zero_gradient": zero, "broken_gradient": broken, "gradient_moves": moves}
     if silent is not None:
-        values["silent_classes"] = float((silent & ~zero).double().mean())
-    return values | _along(asked, here, grads[-1])
+        each["silent_classes"] = silent & ~zero
+    return each | _along(asked, here, grads[-1], pooled=pooled)
 
 
 @torch.no_grad()
-def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
+def _along(asked: Questions, here: Tensor, grad: Tensor, *, pooled: bool) -> dict[str, Tensor]:
     r"""The rise along the gradient against the rise that it promises, in units of random moves.
 
     .. math:: \frac{G(+s) - G(-s)}{\langle g, s_+ - s_-\rangle} \cdot
@@ -270,9 +155,9 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
     The first factor is the rise along the steepest step s by that which the gradient g promises, the second the
     promise for random moves u of the same size by what they really do. 1 for a linear gain and its own gradient, also
     times a constant; 0 in the median for a gradient at random, -1 for a flipped one, a cosine for a foreign one.
-    Differences of both sides: what is curved cancels. The median over the samples, at the size at which it is highest:
-    rounding hides small moves, and bends hide large ones. Samples whose gain is lost in rounding whatever the move, as
-    cross entropy is where a model is sure, tell nothing.
+    Differences of both sides: what is curved cancels. Of several sizes, since rounding hides small moves, and bends
+    hide large ones. Samples whose gain is lost in rounding whatever the move, as cross entropy is where a model is
+    sure, tell nothing.
     """
     chart, ball, project = asked.batch.chart, asked.threat.ball, asked.project
 
@@ -285,12 +170,8 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
         promised = (wide(grad).double() * (ends[0] - ends[1])).sum(dims(grad))
         return asked.gain(ends[0]) - asked.gain(ends[1]), promised
 
-    found: dict[str, float] = {}
-    values: dict[float, float] = {}
-    moves: list[Tensor] = []
-
-    def measured(size: float) -> tuple[float, Tensor]:
-        """The value at a size, and the rises (N, draws) of random moves."""
+    def measured(size: float) -> tuple[Tensor, Tensor]:
+        """The value (N,) at a size, NaN where it is lost in rounding, and the rises (N, draws) of random moves."""
         rise, promised = sides(grad, size)
         random = [sides(_random(asked, k), size) for k in range(_DRAWS)]
         moves = torch.stack([move for move, _ in random], 1)
@@ -298,26 +179,20 @@ def _along(asked: Questions, here: Tensor, grad: Tensor) -> dict[str, float]:
         hoped = torch.stack([promise for _, promise in random], 1).square().sum(1).sqrt()
         value = torch.where((rise == 0) | (hoped == 0), 0.0, (rise * hoped) / (promised * real)).nan_to_num(0.0)
         told = (promised == 0) | (torch.maximum(rise.abs(), real) > asked.rounding())
-        return float(value[told].median()) if bool(told.any()) else math.nan, moves
+        return torch.where(told, value, math.nan), moves
 
-    for size in _SIZES:
-        values[size], rises = measured(size)
-        moves.append(rises)
-    clear = moves[0].square().sum(1).sqrt() > asked.rounding()  # else the smallest random moves are rounding, too
-    # One or two samples may lie at bends.
-    smooth = 2 * int(clear.sum()) > max(len(clear), 4) and _cosine(moves[0], moves[1]).median() > _SMOOTH
-    straight = not values[_SIZES[0]] < _STRAIGHT
-    # Bends, or another function? A bend goes away at a smaller size.
-    finer = measured(_SIZES[0] / 8) if asked.whole or (values[_SIZES[0]] and smooth and not straight) else None
-    if values[_SIZES[0]] and smooth:  # NaN stays NaN: it is not known
-        found["foreign_gradient"] = values[_SIZES[0]]
-        if finer is not None and not straight:
-            value, rises = finer
-            if _cosine(rises, moves[0]).median() > _SMOOTH:  # not lost in rounding
-                found["foreign_gradient"] = max(values[_SIZES[0]], value)  # in this order: not a NaN
+    values, moves = zip(*map(measured, _SIZES), strict=True)
     jump = (moves[0] - moves[1] * (_SIZES[0] / _SIZES[1])).square().mean(1).sqrt() / 2
-    found["unstable"] = float((jump / asked.gain(here).abs().clamp(min=1e-300)).clamp(max=1).median())
-    return found | {"gradient_rise": max((v for v in values.values() if not math.isnan(v)), default=math.nan)}
+    each = {
+        "rise": torch.stack(values, 1),
+        "clear": moves[0].square().sum(1).sqrt() > asked.rounding(),  # else the smallest random moves are rounding, too
+        "cosine": _cosine(moves[0], moves[1]),
+        "unstable": (jump / asked.gain(here).abs().clamp(min=1e-300)).clamp(max=1),
+    }
+    if asked.whole or pooled or wants_finer(each):
+        value, rises = measured(_SIZES[0] / 8)
+        each |= {"finer": value, "finer_cosine": _cosine(rises, moves[0])}
+    return each
 
 
 def _random(asked: Questions, k: int) -> Tensor:

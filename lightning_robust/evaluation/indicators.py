@@ -14,20 +14,16 @@ import torch
 from torch import Tensor
 
 from lightning_robust import _checks
-from lightning_robust.attacks import PGD, binary_correct, margin
+from lightning_robust.attacks import margin
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import Context
 from lightning_robust.attacks.ball import Ball
 from lightning_robust.attacks.labels import Correct
-from lightning_robust.attacks.pixel_space import PixelSpace
 from lightning_robust.attacks.threats import Threat, as_threat
-from lightning_robust.evaluation._engine import out_of_memory
-from lightning_robust.evaluation._few import few_of, reach_of_the_bounds
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, Indicator, indicator
-from lightning_robust.evaluation._jumps import jumps
-from lightning_robust.evaluation._one_class import one_class
-from lightning_robust.evaluation._probe import gives_gradient, measure
-from lightning_robust.evaluation._tally import are_probabilities
+from lightning_robust.evaluation._measured import Measured
+from lightning_robust.evaluation._probe import measure
+from lightning_robust.evaluation._unbounded import at_any_size
 
 __all__ = [
     "Indicator",
@@ -95,15 +91,13 @@ def probe(
         >>> [i.name for i in probe(lambda x: net(x.round()), x, y, Linf(0.1)) if i.flagged]
         ['zero_gradient', 'gradient_rise']
     """
-    yes_no = correct is binary_correct
-
-    def probabilities(output: Tensor) -> Tensor:
-        if correct is None or yes_no:
-            return are_probabilities(output, yes_no)
-        return torch.zeros(len(output), dtype=torch.bool, device=output.device)
-
     known = None if threat is None else as_threat(threat)
-    values = measure(model, x, y, known, gain, Context(code, key, correct, logits), probabilities)
+    return from_measured(measure(model, x, y, known, gain, Context(code, key, correct, logits)))
+
+
+def from_measured(measured: Measured) -> list[Indicator]:
+    """The indicators of what was measured on one batch, or on several together."""
+    values = measured.values()
     return [indicator(name, values[name]) for name in KINDS if name in values]
 
 
@@ -207,30 +201,7 @@ def unbounded(
         is no fault of the attack; and of what does not withstand, whether the gain jumps. Nothing where the space has
         no bounds, no gradient arrives, no sample is right, or the labels do not tell what is.
     """
-    threat = as_threat(threat)
-    model, x, y, threat, context = few_of(model, x, y, threat, Context(code, key, correct))
-    factor = reach_of_the_bounds(x, y, threat, context)
-    if factor is None:
-        return []
-    start = bool(getattr(gain, "flat", False))
-    attack = PGD(threat.scaled(factor), steps=steps, gain=gain, random_start=start, keep="best")
-    try:
-        outcome = attack.run(model, x, y, context)
-    except RuntimeError as error:
-        if out_of_memory(error) or gives_gradient(model, x, y, threat, gain, context):
-            raise
-        return []
-    if outcome.first is None or outcome.fooled is None or outcome.delta is None:
-        return []
-    right = outcome.first.amin(0) != 0
-    withstood = right & ~outcome.fooled.any(0)
-    shares = jumps(model, x, y, threat, gain, context, outcome.delta)  # whatever is right: processes go together
-    # Where maps or codes have a range, all of it may leave a robust model right.
-    pixels = isinstance(threat.space, PixelSpace)
-    one = pixels and one_class(model, x, y, threat, gain, context, outcome.delta)
-    found = [indicator("unbounded", withstood.sum() / right.sum())] if pixels and bool(right.any()) else []
-    found = [indicator("one_class", 1.0)] if one and bool(withstood.any()) else found
-    return [*found, indicator("gain_jumps", shares.median())] if len(shares) else found
+    return from_measured(at_any_size(model, x, y, as_threat(threat), gain, Context(code, key, correct), steps=steps))
 
 
 def search_beats_gradients(broken_by_gradients: int, broken_by_search: int, n: int) -> Indicator:

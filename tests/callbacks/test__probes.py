@@ -125,6 +125,34 @@ def test_all_processes_make_the_same_forwards(flipped, whole):
     assert not doubts[1]
 
 
+@pytest.mark.parametrize(("size", "batches"), [(4, 4), (1, 16), (64, 1), (None, 1)])
+def test_processes_ask_about_as_many_batches_whatever_these_hold(size, batches):
+    now, key = SimpleNamespace(state=SimpleNamespace(fn="test")), {"loader": 0, "size": size, "processes": 2}
+    forwards = []
+    for rank, sizes in enumerate(([4] * 20, [8, 1, 3, 2] * 5)):
+        module, probes = Module(), Probes()
+        module.forward = lambda x, module=module: (SIZES.append(len(x)), Module.forward(module, x))[1]
+        counts = Counts(stages_of(ATTACK), {}, torch.device("cpu"), plan=False, settled=True)
+        x, y = next(iter(loader(80, batch_size=80, seed=rank)))
+        probes.begin(now)
+        SIZES.clear()
+        for pair in zip(x[: sum(sizes)].split(sizes), y[: sum(sizes)].split(sizes), strict=True):
+            probes.look(counts, module, Reader().read(list(pair)), -1, rank=rank, **key)
+        assert counts.answers.batches == batches
+        forwards.append(len(SIZES))
+    assert forwards[0] == forwards[1]
+
+
+def test_one_process_asks_until_there_are_samples_enough():
+    now = SimpleNamespace(state=SimpleNamespace(fn="test"))
+    for size, n in ((3, 18), (40, 40), (1, 16)):
+        probes, counts = Probes(), Counts(stages_of(ATTACK), {}, torch.device("cpu"), plan=False, settled=True)
+        probes.begin(now)
+        for pair in loader(40, batch_size=size):
+            probes.look(counts, Module(), Reader().read(list(pair)), -1, loader=0, size=size, rank=0, processes=1)
+        assert counts.answers.n == n
+
+
 class Full(Flipped):
     """Its memory is full with more than 16 samples and their gradients."""
 

@@ -2,9 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.data import DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, SequentialSampler
 
-from lightning_robust.callbacks._shard import Shard, gathered, summed
+from lightning_robust.callbacks._shard import Shard, gathered, size_of, summed
 
 
 def trainer(world, replicas, sums):
@@ -98,3 +98,10 @@ def test_what_a_sampler_repeats_is_not_left_out(max_samples):
 def test_without_a_sampler_that_deals_out_what_comes_after_is_left_out():
     for max_samples, expected in ((None, False), (5, True), (10, False)):
         assert Shard(SimpleNamespace(sampler=None), 1, max_samples).cuts(10) == expected
+
+
+def test_the_size_of_batches_that_was_asked_for():
+    data = list(range(5))
+    batches = BatchSampler(SequentialSampler(data), 3, drop_last=False)
+    loaders = DataLoader(data, batch_size=2), DataLoader(data, batch_sampler=batches), DataLoader(data, batch_size=None)
+    assert [size_of(one) for one in (*loaders, data)] == [2, 3, None, None]

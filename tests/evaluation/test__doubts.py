@@ -29,7 +29,7 @@ from lightning_robust.attacks import (
 from lightning_robust.attacks._signs import Signs
 from lightning_robust.attacks.attack import NO_CONTEXT, Outcome
 from lightning_robust.evaluation import Plan, evaluate, indicators, standard
-from lightning_robust.evaluation._doubts import _of_each_kind, _worst_of_each
+from lightning_robust.evaluation._answers import _of_each_kind, _worst_of_each
 from lightning_robust.evaluation._indicator import KINDS, REFUSED, indicator
 from tests.evaluation import zoo
 
