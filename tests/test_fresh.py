@@ -33,6 +33,6 @@ def test_programs_end_as_they_do_alone(fresh):
     assert (done.returncode, done.stdout) == (3, "over\n")
     done = fresh.run(f"{left}1 / 0")
     assert (done.returncode, done.stdout) == (1, "over\n")
-    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+    assert "ZeroDivisionError" in done.stderr  # packages that are loaded may print it in their own way
     assert fresh.run("import os; os.kill(os.getpid(), 9)").returncode == -signal.SIGKILL
     assert fresh.run("import time; time.sleep(60)", timeout=1).returncode == -signal.SIGALRM

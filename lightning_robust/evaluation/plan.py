@@ -22,6 +22,7 @@ from lightning_robust.attacks import (
     targeted_dlr,
     targeted_margin,
 )
+from lightning_robust.attacks._gain import GainFn
 from lightning_robust.attacks._soft_count import soft_counts
 from lightning_robust.attacks.anchored import Anchored
 from lightning_robust.attacks.ball import Ball
@@ -35,7 +36,7 @@ from lightning_robust.evaluation._plan import Plan, Stage
 __all__ = ["Plan", "Stage", "autoattack", "standard"]
 
 
-def standard(threat: Threat | Ball, *, gain: Any = margin, radii: bool = False) -> Plan:
+def standard(threat: Threat | Ball, *, gain: GainFn | Anchored = margin, radii: bool = False) -> Plan:
     """The attacks by which a robust accuracy is to be judged, each on the samples that all before it left.
 
     1. `margin`, 10 steps from the clean input: it breaks nearly all samples of a model without a defense.
