@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_robust.attacks import PGD
@@ -39,6 +40,8 @@ def at_any_size(
     right = outcome.first.amin(0) != 0
     each = {"gain_jumps": jumps(model, x, y, threat, gain, context, outcome.delta)}  # processes go together
     if isinstance(threat.space, PixelSpace):  # where maps or codes have a range, all of it may leave a model right
-        each |= {"right": right, "withstood": right & ~outcome.fooled.any(0)}
+        # Where the gain got what it asks for, the attack works, and `gain_won` tells of a verdict that asks for more.
+        won = torch.zeros_like(right) if outcome.signs is None else outcome.signs.won
+        each |= {"right": right, "withstood": right & ~outcome.fooled.any(0) & ~won}
         each |= shown_to(model, x, y, threat, gain, context, outcome.delta)
     return Measured(each=each)

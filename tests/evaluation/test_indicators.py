@@ -396,6 +396,24 @@ def hidden(x):
     return torch.stack([-z, z], 1)
 
 
+def test_a_margin_that_is_won_under_a_laxer_verdict_is_no_attack_that_does_not_work():
+    """Two fine classes of one coarse one fill the range: the attack reaches the other, and the verdict stays right."""
+
+    def fine(x):
+        a = x.mean(1)
+        return torch.stack([a, 1 - a, a * 0 - 5], 1)
+
+    def coarse(output, y):
+        return (output.argmax(1) == 2) == (y == 2)
+
+    x, y = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.5, torch.tensor([0, 0, 0, 2])
+    found = indicators.unbounded(fine, x, y, Linf(0.1), correct=coarse)
+    assert [one.value for one in found if one.name == "unbounded"] == [0.0]
+    # Where the sibling cannot be reached, nothing was won.
+    found = indicators.unbounded(lambda x: fine(x * 0 + 0.9 + 0.01 * x), x, y, Linf(0.1), correct=coarse)
+    assert [one.value for one in found if one.name == "unbounded"] == [1.0]
+
+
 @pytest.mark.parametrize(
     ("model", "labels", "expected"),
     [
