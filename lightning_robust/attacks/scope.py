@@ -98,8 +98,15 @@ def _held(value: Any) -> list[Any]:
         entries = list(value.values()) if isinstance(value, dict) else list(value)
         return entries if len(entries) <= _MOST_ENTRIES else []
     slots = {n for kind in type(value).__mro__ for n, v in vars(kind).items() if type(v) is types.MemberDescriptorType}
-    attributes = vars(value) if hasattr(value, "__dict__") else {}
-    return [*attributes.values(), *(getattr(value, name, None) for name in sorted(slots))]
+    return [*(_own(value, "__dict__") or {}).values(), *(_own(value, name) for name in sorted(slots))]
+
+
+def _own(value: Any, name: str) -> Any:
+    """What an object has under a name, without what it does when it is asked for one; None: nothing."""
+    try:
+        return object.__getattribute__(value, name)
+    except AttributeError:
+        return None
 
 
 def wants_whole_batches(model: Any) -> bool:

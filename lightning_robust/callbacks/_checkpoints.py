@@ -58,7 +58,7 @@ def _epochs(trainer: pl.Trainer, callback: Any, n: int) -> Iterator[tuple[bool, 
     between, m = trainer.check_val_every_n_epoch or 1, callback.every_n_epochs
     waits = _unvalidated(trainer, callback) == 1
     limit = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs >= 0 else None
-    period = n * m * between + between
+    period = min(n * m * between + between, 10_000)  # nobody trains longer than that between two saves
     first = trainer.current_epoch + 1
     last = first + period if limit is None else min(limit, first + period)
     ends = None if limit is None else limit // between * between  # the last that validates

@@ -97,11 +97,20 @@ def gathered(trainer: pl.Trainer, rows: Tensor, lists: list[Tensor]) -> tuple[Te
     padded = torch.zeros(len(lists), int(every.max()), dtype=torch.int64, device=trainer.strategy.root_device)
     for own, one in zip(padded, lists, strict=True):
         own[: len(one)] = one
-    of_all = trainer.strategy.all_gather(padded).cpu()  # (W, L, the largest M)
+    of_all = _of_all(trainer, padded).cpu()  # (W, L, the largest M)
     return sums, [
         torch.cat([one[:length] for one, length in zip(of_all[:, i], row, strict=True)])
         for i, row in enumerate(every.tolist())
     ]
+
+
+def _of_all(trainer: pl.Trainer, own: Tensor) -> Tensor:
+    """(W, ...) what each process has. Lightning's own call has a gradient, and is deprecated in torch."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return trainer.strategy.all_gather(own)
+    each = [torch.empty_like(own) for _ in range(trainer.world_size)]
+    torch.distributed.all_gather(each, own)
+    return torch.stack(each)
 
 
 def loaders_of(trainer: Any, stage: str) -> list[Any]:

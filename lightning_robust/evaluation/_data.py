@@ -128,7 +128,8 @@ def samples_of(
 
 def end_of(loader: Any, batches: float = math.inf) -> int | None:
     """Number of samples that a loader reads, where it leaves out those after them, by `drop_last` or because no more
-    batches are asked for; None where it leaves out none, or nobody knows.
+    batches are asked for; None where it leaves out none, or nobody knows, or these are too few to move an accuracy by
+    more than 5 points.
     """
     sampler = getattr(loader, "batch_sampler", None)
     if type(sampler) is not BatchSampler or isinstance(loader.dataset, IterableDataset):
@@ -137,7 +138,7 @@ def end_of(loader: Any, batches: float = math.inf) -> int | None:
     if n is None:
         return None
     read = min(n - n % size if sampler.drop_last else n, batches * size)
-    return int(read) if read < n else None
+    return int(read) if n - read > 0.05 * n else None
 
 
 def _look_ahead(loader: Any, ready: Ready, reader: Reader, after: int, order: Order) -> None:

@@ -483,6 +483,15 @@ class Slotted:
         return self.__net(x)
 
 
+class Proxy(Slotted):
+    """Answers for every name in its own way."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
 class Around(nn.Module):
     """Torch does not see what it calls."""
 
@@ -505,9 +514,21 @@ class Around(nn.Module):
         Slotted(NET),
         Around(Callable(NET)),
         Around(Slotted(NET)),
+        Around(Proxy(NET)),
         Around(NET),
     ],
-    ids=["global", "global of a global", "partial", "object", "method", "slots", "held object", "held slots", "hidden"],
+    ids=[
+        "global",
+        "global of a global",
+        "partial",
+        "object",
+        "method",
+        "slots",
+        "held object",
+        "held slots",
+        "held proxy",
+        "hidden",
+    ],
 )
 def test_a_function_around_a_network_is_inert_too(model):
     kept(NET.train())

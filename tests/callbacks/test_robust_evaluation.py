@@ -826,6 +826,7 @@ def test_what_the_loader_and_the_trainer_leave_out_is_a_cut_too():
     assert doubts(by_class, drop_last=True) == doubts(by_class, 10, limit=5) == 1
     assert doubts(by_class, 10, "validate", limit=0.5) == doubts(by_class, 10, "fit", limit=5) == 1
     assert doubts(by_class) == doubts(by_class, 30, drop_last=True) == doubts(by_class, 10, limit=9) == 0
+    assert doubts(by_class, 43, drop_last=True) == 0  # 4 of 90 hardly move an accuracy
     assert doubts(torch.arange(90), drop_last=True) == 0
     some = torch.utils.data.BatchSampler(range(0, 90, 2), 9, False)  # of a kind of its own: nobody knows what is left
     own = [list(rows) for rows in some]
