@@ -158,8 +158,8 @@ test that is named.
 {versions}
 The oldest releases together run the suite by `make test-oldest`, the newest by `make test`. FSDP2 on a CPU needs torch
 2.7. Tried: the whole suite with Python 3.10.13, torch 2.6.0 and Lightning 2.5.3; 1,520 tests of attacks,
-callbacks and evaluation with Python 3.15.2, torch 2.15.0 and Lightning 2.6.6; all 339 combinations of three values with torch
-2.14.1 and Lightning 2.6.6.
+callbacks and evaluation with Python 3.15.2, torch 2.15.0 and Lightning 2.6.6; all 339 combinations of three values with
+torch 2.14.1 and Lightning 2.6.6.
 
 ## What goes together
 
