@@ -51,10 +51,9 @@ def test_in_fit_the_module_is_asked_ever_less_often_and_at_the_end():
     assert asked_in(4, state="validate") == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("attacks", [ATTACK, {"near": ATTACK, "far": PGD(Linf(2 * EPS), 2), "l2": PGD(L2(0.5), 2)}])
-def test_a_gradient_that_leads_astray_is_told_of_within_fit(attacks):
+def test_a_gradient_that_leads_astray_is_told_of_within_fit():
     """And the doubt stands in the validations that do not ask."""
-    seen = []
+    attacks, seen = {"near": ATTACK, "far": PGD(Linf(2 * EPS), 2), "l2": PGD(L2(0.5), 2)}, []
 
     class History(RobustEvaluation):
         def on_validation_end(self, trainer, pl_module):
@@ -70,10 +69,9 @@ def test_a_gradient_that_leads_astray_is_told_of_within_fit(attacks):
 
 
 def test_an_honest_module_is_not_doubted_within_fit():
-    for attacks in (ATTACK, {"linf": ATTACK, "l2": PGD(L2(0.3), 2)}):
-        t = trainer(RobustEvaluation(attacks), max_epochs=3)
-        t.fit(Module(), loader(), loader())
-        assert float(t.callback_metrics["val/suspicious"]) == 0
+    t = trainer(RobustEvaluation({"linf": ATTACK, "l2": PGD(L2(0.3), 2)}), max_epochs=2)
+    t.fit(Module(), loader(), loader())
+    assert float(t.callback_metrics["val/suspicious"]) == 0
 
 
 def test_a_fit_is_the_same_as_without_and_so_is_the_random_stream():

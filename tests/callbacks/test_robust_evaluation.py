@@ -742,8 +742,7 @@ class Misleading(Module):
 @pytest.mark.parametrize("plan", [False, True])
 def test_gradients_that_mislead_are_told_of_after_a_probe(plan):
     attacks = {"linf": PGD(Linf(0.1), steps=2)}
-    given = standard(Linf(0.1)) if plan else attacks
-    callback = RobustEvaluation(given, max_samples=24)
+    callback = RobustEvaluation(Plan(attacks) if plan else attacks, max_samples=24)
     with pytest.warns(UserWarning, match="(?s)gradient.*random") as caught:
         validate(callback, module=Misleading())
     (text,) = [str(one.message) for one in caught if "gradient_rise" in str(one.message)]

@@ -193,7 +193,9 @@ def test_yes_no_labels():
 
 def test_one_logit_has_a_dimension_or_none():
     threat, given = Linf(0.1), {"correct": binary_correct, "progress": False}
-    for attacks in (PGD(threat, 3, gain=binary_margin), standard(threat, gain=binary_margin)):
+    stages = standard(threat, gain=binary_margin).attacks
+    plan = Plan({name: stages[name] for name in ("target 1", "apgd", "search")})
+    for attacks in (PGD(threat, 3, gain=binary_margin), plan):
         one, other = (
             evaluate(model, (X, Y), attacks, keep_examples=True, **given)
             for model in (linear(1), nn.Sequential(linear(1), nn.Flatten(0)))
