@@ -188,3 +188,15 @@ def public(home: str, packages: Iterable[str]) -> dict[str, Any]:
             ):
                 found[f"{package}.{name}"] = thing
     return found
+
+
+def assert_numpy_scalars_are_numbers(one: Case, names: Iterable[str], generator: torch.Generator) -> None:
+    """Arguments that are numpy's numbers make what Python's make; `generator` is one that is among the arguments."""
+    for name in names:
+        value = one.valid[name]
+        kind = np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float32
+        scalar = kind(value)
+        generator.manual_seed(0)
+        plain = described(one(**{name: scalar.item()}))
+        generator.manual_seed(0)
+        assert described(one(**{name: scalar})) == plain, name

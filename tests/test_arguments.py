@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import foolbox
-import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -31,7 +30,7 @@ from lightning_robust import (
     recipes,
 )
 from lightning_robust.attacks import PGD, Linf, PixelSpace, Steepest
-from tests.argument_law import arguments, bad_values, case, described, outcome, public
+from tests.argument_law import arguments, assert_numpy_scalars_are_numbers, bad_values, case, outcome, public
 
 PACKAGES = (
     "attacks",
@@ -385,14 +384,7 @@ def test_bad_values_are_refused_by_name(case, names):
 
 @pytest.mark.parametrize(("case", "names"), arguments(TABLE, "number", "count", "seed", "boolean"))
 def test_numpy_scalars_are_numbers(case, names):
-    for name in names:
-        value = case.valid[name]
-        kind = np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float32
-        scalar = kind(value)
-        GENERATOR.manual_seed(0)
-        plain = described(case(**{name: scalar.item()}))
-        GENERATOR.manual_seed(0)
-        assert described(case(**{name: scalar})) == plain, name
+    assert_numpy_scalars_are_numbers(case, names, GENERATOR)
 
 
 # ---- the table is complete

@@ -28,7 +28,7 @@ from lightning_robust.evaluation._pool import can_be_cut, pools
 from lightning_robust.evaluation._reader import Sample
 from lightning_robust.evaluation._repeats import Repeats, repeated
 from lightning_robust.evaluation._strength import of_settings, searches_of, weaknesses
-from lightning_robust.evaluation._suspicions import Suspicions, classes_of, constant, texts
+from lightning_robust.evaluation._suspicions import Suspicions, constant, number_of_classes, texts
 from lightning_robust.evaluation._tally import Summary, Tally, are_probabilities
 from lightning_robust.evaluation.indicators import from_sums, search_beats_gradients, standing, sums_of, warning
 
@@ -272,7 +272,7 @@ class Verdict:
         weak = dict(weaknesses(attacks.values())) if n else {}
         if not settled:
             weak.pop("one_step", None)  # of a training one step may be all that is wanted
-        found += of_settings(weak.items(), classes_of(counts[width:]))
+        found += of_settings(weak.items(), number_of_classes(counts[width:]))
         reasons = [
             *self.summary.warnings,
             *constant(n, alike, labels),

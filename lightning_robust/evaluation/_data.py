@@ -128,8 +128,8 @@ def samples_of(
 
 def end_of(loader: Any, batches: float = math.inf) -> int | None:
     """Number of samples that a loader reads, where it leaves out those after them, by `drop_last` or because no more
-    batches are asked for; None where it leaves out none, or nobody knows, or these are too few to move an accuracy by
-    more than 5 points.
+    batches are asked for; None where it leaves out none, or nobody knows, or these are too few to move an accuracy out
+    of its 95 % interval, or by 5 points.
     """
     sampler = getattr(loader, "batch_sampler", None)
     if type(sampler) is not BatchSampler or isinstance(loader.dataset, IterableDataset):
@@ -138,7 +138,7 @@ def end_of(loader: Any, batches: float = math.inf) -> int | None:
     if n is None:
         return None
     read = min(n - n % size if sampler.drop_last else n, batches * size)
-    return int(read) if n - read > 0.05 * n else None
+    return int(read) if n - read > min(0.05 * n, 0.98 * math.sqrt(n)) else None
 
 
 def _look_ahead(loader: Any, ready: Ready, reader: Reader, after: int, order: Order) -> None:

@@ -32,7 +32,7 @@ from lightning_robust.evaluation._pool import Part, pools
 from lightning_robust.evaluation._progress import Bar
 from lightning_robust.evaluation._reader import KEYS, Reader, Sample
 from lightning_robust.evaluation._record import Record
-from lightning_robust.evaluation._suspicions import Suspicions, classes_of, texts
+from lightning_robust.evaluation._suspicions import Suspicions, number_of_classes, texts
 from lightning_robust.evaluation.comparison import AS_USUAL
 from lightning_robust.evaluation.images import LEAST_RADII
 from lightning_robust.evaluation.indicators import refuse, standing, warning
@@ -269,7 +269,7 @@ class Evaluation:
         images = record.images(self._examples())
         each = {name: record.right(name) for name in self._attacks} if settings.full else {}
         withstood = most_that_withstood(record, each, kinds)
-        ran = of_the_run(kinds, record, seen, classes_of(self._suspicions.counts.tolist()))
+        ran = of_the_run(kinds, record, seen, number_of_classes(self._suspicions.counts.tolist()))
         found = {one.name: one for one in (*(self._first or ()), *ran, *self._cut)}
         indicators = tuple(standing(found.values(), withstood))
         doubt = warning(indicators)

@@ -16,7 +16,7 @@ from lightning_robust.evaluation._indicator import Indicator
 from lightning_robust.evaluation._memory import Memory
 from lightning_robust.evaluation._record import Record
 from lightning_robust.evaluation._runs import Seen
-from lightning_robust.evaluation._suspicions import classes_of
+from lightning_robust.evaluation._suspicions import number_of_classes
 from lightning_robust.evaluation.images import LEAST_RADII, Images
 from lightning_robust.evaluation.indicators import standing, warning
 from lightning_robust.evaluation.ledger import CLEAN, header_of, join, unfinished
@@ -148,7 +148,7 @@ def _doubts_of(record: Record, memory: Memory, full: dict[str, Tensor]) -> tuple
     if kinds is None:
         return [], [_FROM_LEDGERS]
     seen, withstood = remembered(Seen(), memory), most_that_withstood(record, full, kinds)
-    ran = of_the_run(kinds, record, seen, classes_of(memory.counts))
+    ran = of_the_run(kinds, record, seen, number_of_classes(memory.counts))
     indicators = standing([*memory.asked.values(), *ran], withstood)
     doubt = warning(indicators)
     return indicators, [

@@ -236,7 +236,7 @@ class Suspicions:
         self.counts[place : place + len(sums)] += values
 
 
-def classes_of(counts: list[int]) -> int:
+def number_of_classes(counts: list[int]) -> int:
     """The number of classes that `Suspicions.counts` tell of; 0: unknown, or labels are no classes."""
     return counts[2] // counts[0] if counts and counts[0] else 0
 
@@ -289,7 +289,7 @@ def texts(counts: list[int], attacks: Mapping[str, Attack], *, settled: bool = T
         settled: Is the model meant to be good?
     """
     n, right, _ = counts[: len(_OF_ALL)]
-    classes, said = classes_of(counts), []
+    classes, said = number_of_classes(counts), []
     if settled and n >= _ENOUGH and classes and guesses(right, n, classes):
         said.append(
             f"The clean accuracy, {right} of {n}, is no better than guessing among {classes} classes. Are the "

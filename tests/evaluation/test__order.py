@@ -1,10 +1,13 @@
 """Is a cut a fair draw? The law of the runs of labels."""
 
 import itertools
+import math
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+from lightning_robust.evaluation._data import end_of
 from lightning_robust.evaluation._order import Order, chance_of_runs, sorted_cut
 from lightning_robust.evaluation._reader import Reader
 
@@ -108,3 +111,13 @@ def test_a_loader_may_fill_the_memory_of_a_batch_with_the_next():
     order.cut = True
     (one,) = sorted_cut(*order.counts.tolist())
     assert one.flagged
+
+
+def test_an_end_that_moves_no_accuracy_out_of_its_interval_is_no_cut():
+    """Nor by 5 points: of 10,000 the interval is 1 point to each side, of 90 it is 10."""
+
+    def read(n, size, batches=math.inf):
+        return end_of(DataLoader(range(n), size, drop_last=True), batches)
+
+    assert [read(10_000, 128), read(1000, 39), read(90, 43), read(90, 45)] == [None, None, None, None]
+    assert [read(10_000, 600), read(1000, 48), read(90, 40), read(1000, 10, 90)] == [9600, 960, 80, 900]

@@ -3,14 +3,21 @@
 from inspect import Parameter, Signature
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from lightning_robust_studies.schmidt2018 import mixtures, theory, threshold
 from lightning_robust_studies.stutz2019 import tangent
-from tests.argument_law import Case, arguments, bad_values, case, described, outcome, public
+from tests.argument_law import (
+    Case,
+    arguments,
+    assert_numpy_scalars_are_numbers,
+    bad_values,
+    case,
+    outcome,
+    public,
+)
 from tests.studies.schmidt2018.theory.helpers import POINTS
 
 GENERATOR = torch.Generator()
@@ -129,14 +136,7 @@ def test_bad_values_are_refused_by_name(case, names):
 
 @pytest.mark.parametrize(("case", "names"), arguments(TABLE, "number", "count", "seed", "boolean"))
 def test_numpy_scalars_are_numbers(case, names):
-    for name in names:
-        value: Any = case.valid[name]
-        kind = np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float32
-        scalar = kind(value)
-        GENERATOR.manual_seed(0)
-        plain = described(case(**{name: scalar.item()}))
-        GENERATOR.manual_seed(0)
-        assert described(case(**{name: scalar})) == plain, name
+    assert_numpy_scalars_are_numbers(case, names, GENERATOR)
 
 
 def test_the_table_is_complete():
